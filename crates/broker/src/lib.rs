@@ -1,0 +1,1 @@
+//! The broker without its sockets: sessions, virtual hosts and queues.

@@ -1,0 +1,1 @@
+//! The leveret binary: sockets, signals, configuration and the clock.
