@@ -1,1 +1,93 @@
-//! Durable facts: a journal of messages and an index and definitions on sled.
+//! Durable facts: a journal of messages, and an index and definitions on sled.
+//!
+//! This crate owns what must survive: messages of logs, named by [`LogId`] and [`Sequence`], and
+//! definitions, named by opaque keys. It says when something has become durable ([`CommitPoint`])
+//! and never says so too early. It must not know AMQP, routing or queues' rules: payloads, flags and
+//! times are opaque to it.
+//!
+//! [`MessageLog`] and [`DefinitionStore`] are the boundary. The journal keeps everything on disk,
+//! [`MemoryStore`] keeps nothing, [`SteppedStore`] keeps everything in memory and commits when a test
+//! says so. The layout of the files is described in `docs/STORE.md`.
+
+#![forbid(unsafe_code)]
+
+mod changes;
+mod error;
+mod memory;
+mod stepped;
+mod waiters;
+
+pub use changes::{
+    Change, CommitPoint, Enqueue, LogId, LogState, Payload, Sequence, StoreStatus, StoredMessage,
+};
+pub use error::{OpenError, StoreError};
+pub use memory::MemoryStore;
+pub use stepped::SteppedStore;
+
+use std::task::Waker;
+
+/// Messages of many logs, kept in sequence order and made durable in groups.
+///
+/// All methods may be called from any thread. `stage` is short and does no I/O, so that it may be
+/// called under a queue's lock; `read` does I/O and must not be.
+pub trait MessageLog<P: Payload>: Send + Sync {
+    /// Takes all of `changes` (leaves it empty) as one atomic unit: after a crash either all of them
+    /// have happened or none. Changes take effect in the order of staging.
+    ///
+    /// Answers the point at which the unit is durable. Takes one short lock and does no I/O.
+    fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint;
+
+    /// Everything staged up to this point is on stable storage. One atomic load.
+    fn durable_point(&self) -> CommitPoint;
+
+    /// Wakes `waker` once the durable point has reached `point`. Answers `false`, and registers
+    /// nothing, if it has already.
+    fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool;
+
+    /// A log id that was never used before, not even before a restart.
+    fn allocate_log(&self) -> LogId;
+
+    /// Appends the live messages of `log` from `from` on, in sequence order, to `out`: at most
+    /// `count_max` of them and at most `bytes_max` payload bytes, but at least one if there is one.
+    ///
+    /// Sees everything that has been written; what is only staged may be left out. May read files:
+    /// never call it under a queue's lock.
+    ///
+    /// # Errors
+    /// Reading failed, or what was read is damaged.
+    fn read(
+        &self,
+        log: LogId,
+        from: Sequence,
+        count_max: usize,
+        bytes_max: usize,
+        out: &mut Vec<StoredMessage<P>>,
+    ) -> Result<(), StoreError>;
+
+    /// What is written and live in `log`; `None` if nothing was ever written to it.
+    fn log_state(&self, log: LogId) -> Option<LogState>;
+
+    /// All logs that have a state, in ascending order.
+    fn logs(&self) -> Vec<LogId>;
+
+    /// Payload bytes staged and not yet written. Callers hold publishers back on it.
+    fn staged_bytes(&self) -> u64;
+
+    /// Whether the store can take more.
+    fn status(&self) -> StoreStatus;
+
+    /// Wakes `waker` at every change of [`status`](Self::status). Replaces an earlier waker.
+    fn on_status(&self, waker: Waker);
+
+    /// Nothing is kept: `stage` answers [`CommitPoint::NONE`], `read` finds nothing.
+    fn is_volatile(&self) -> bool;
+}
+
+/// The definitions put and removed by [`Change::PutDefinition`] and [`Change::RemoveDefinition`].
+pub trait DefinitionStore {
+    /// All definitions in key order: as recovered, with what was staged since.
+    ///
+    /// # Errors
+    /// Reading them failed.
+    fn definitions(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+}

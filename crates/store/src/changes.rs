@@ -1,0 +1,146 @@
+//! The words of the store: ids, changes, messages read back, states. Owns no behaviour.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Names one log (one queue's messages). Never reused, not even after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(pub u64);
+
+/// The place of a message in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// A moment in the life of a store: what was staged up to it is durable once
+/// [`durable_point`](crate::MessageLog::durable_point) has reached it. Means nothing after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitPoint(pub u64);
+
+impl CommitPoint {
+    /// The point that is always durable.
+    pub const NONE: CommitPoint = CommitPoint(0);
+}
+
+/// A message as the store sees it: bytes that it can give out and take back.
+///
+/// A clone must be cheap; the store holds the payload until it is written.
+pub trait Payload: Clone + Send + Sync + 'static {
+    /// The stored bytes in two parts, concatenated in this order. A large second part is written
+    /// from where it lies, without a copy.
+    fn parts(&self) -> [&[u8]; 2];
+
+    /// The payload whose parts, concatenated, were `bytes`; `None` if they cannot be decoded.
+    fn from_stored(bytes: &[u8]) -> Option<Self>;
+}
+
+/// One message to append to a log.
+#[derive(Clone, Debug)]
+pub struct Enqueue<P> {
+    /// The log it goes to.
+    pub log: LogId,
+    /// Its place there. A message already there under the same sequence is replaced.
+    pub sequence: Sequence,
+    /// Opaque to the store, returned by reads.
+    pub flags: u8,
+    /// Opaque to the store, returned by reads.
+    pub time_ms: u64,
+    /// Needs no sync and is dropped by a restart: a message that only left memory for want of room.
+    pub transient: bool,
+    /// The message.
+    pub payload: P,
+}
+
+/// One durable fact.
+#[derive(Clone, Debug)]
+pub enum Change<P> {
+    /// Appends a message.
+    Enqueue(Enqueue<P>),
+    /// Every live message of `log` with `first <= sequence < first + count` is gone. Idempotent.
+    Acknowledge {
+        /// The log.
+        log: LogId,
+        /// The first sequence that is gone.
+        first: Sequence,
+        /// How many sequences from there on, live or not.
+        count: u64,
+    },
+    /// All of the log is gone; its id is not used again.
+    DeleteLog {
+        /// The log.
+        log: LogId,
+    },
+    /// Sets the definition `key` to `value`.
+    PutDefinition {
+        /// Its name: opaque, at most 64 KiB.
+        key: Vec<u8>,
+        /// Its value: opaque.
+        value: Vec<u8>,
+    },
+    /// Removes the definition `key`; nothing happens if there is none.
+    RemoveDefinition {
+        /// Its name.
+        key: Vec<u8>,
+    },
+}
+
+/// A message read back.
+#[derive(Clone, Debug)]
+pub struct StoredMessage<P> {
+    /// Its place in the log.
+    pub sequence: Sequence,
+    /// As enqueued.
+    pub flags: u8,
+    /// As enqueued.
+    pub time_ms: u64,
+    /// As enqueued.
+    pub transient: bool,
+    /// The message.
+    pub payload: P,
+    /// The length of its parts together.
+    pub stored_bytes: u32,
+}
+
+/// What is written and live in one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Live messages.
+    pub live: u64,
+    /// Their payload bytes: exact while messages go in sequence order and whole chunks at a time, an
+    /// estimate where some of a chunk's messages have gone.
+    pub bytes: u64,
+    /// The lowest live sequence; `next` if none is live.
+    pub first: Sequence,
+    /// One more than the highest sequence ever written and known.
+    pub next: Sequence,
+}
+
+/// Whether a store can take more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreStatus {
+    /// All is well.
+    Running,
+    /// The disk is full or nearly so. What is staged waits (or is still being written) and resumes by
+    /// itself when there is room; do not stage more messages.
+    Full {
+        /// The directory that is full.
+        path: PathBuf,
+        /// What is free there.
+        free_bytes: u64,
+    },
+    /// A write or a sync failed: nothing will become durable any more. The text says what and where.
+    Failed(String),
+}
+
+impl fmt::Display for StoreStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreStatus::Running => write!(f, "running"),
+            StoreStatus::Full { path, free_bytes } => write!(
+                f,
+                "the disk of {} is full ({free_bytes} bytes free); make room there",
+                path.display()
+            ),
+            StoreStatus::Failed(reason) => write!(f, "{reason}"),
+        }
+    }
+}

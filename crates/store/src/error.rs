@@ -1,0 +1,84 @@
+//! What can go wrong with a store, in words for the one who has to mend it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A store could not be opened. Nothing on disk was changed by the refusal.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the directory.
+    #[error("{} is in use by another process; stop it or choose another data directory", path.display())]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The directory was written by a newer version.
+    #[error("{} has store format {found}, this version reads up to {supported}; use the newer version that wrote it", path.display())]
+    NewerFormat {
+        /// The format file.
+        path: PathBuf,
+        /// The version found there.
+        found: u64,
+        /// The newest version this code reads.
+        supported: u64,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("cannot use {}: {source}; check that it exists and its owner and permissions", path.display())]
+    Unusable {
+        /// What could not be used.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk is full.
+    #[error("no room to start in {}: {source}; make room there", path.display())]
+    Full {
+        /// Where there is no room.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something that had been made durable cannot be read back.
+    #[error("{} is damaged at offset {offset}: {reason}; restore it from a backup, or start once with --recover to go on without what is unreadable", path.display())]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What was found.
+        reason: String,
+    },
+    /// The index cannot be read; the journal can make a new one.
+    #[error("the index {} is damaged: {reason}; `leveret store rebuild` makes it anew from the journal", path.display())]
+    IndexDamaged {
+        /// The index's directory.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// A running store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused to read or write.
+    #[error("{}, offset {offset}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was read is not what was written.
+    #[error("{} is damaged at offset {offset}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What was found.
+        reason: String,
+    },
+}

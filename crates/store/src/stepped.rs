@@ -1,0 +1,279 @@
+//! A store in memory that commits when it is told to: for tests of what lies above the store, and
+//! the model that the journal is tested against. Owns messages as a plain map.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::waiters::Waiters;
+use crate::{
+    Change, CommitPoint, DefinitionStore, Enqueue, LogId, LogState, MessageLog, Payload, Sequence,
+    StoreError, StoreStatus, StoredMessage,
+};
+
+/// Keeps messages and definitions in memory. Nothing becomes durable, or visible to reads, before
+/// [`commit`](SteppedStore::commit), so that a test decides what happens in which order.
+#[derive(Debug)]
+pub struct SteppedStore<P> {
+    inner: Mutex<Inner<P>>,
+    waiters: Waiters,
+}
+
+#[derive(Debug)]
+struct Inner<P> {
+    staged: Vec<Change<P>>,
+    staged_bytes: u64,
+    point: CommitPoint,
+    next_log: u64,
+    logs: BTreeMap<LogId, Log<P>>,
+    definitions: BTreeMap<Vec<u8>, Vec<u8>>,
+    status: StoreStatus,
+    status_waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone)]
+struct Log<P> {
+    next: Sequence,
+    messages: BTreeMap<Sequence, StoredMessage<P>>,
+}
+
+impl<P: Payload> SteppedStore<P> {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        SteppedStore {
+            inner: Mutex::new(Inner {
+                staged: Vec::new(),
+                staged_bytes: 0,
+                point: CommitPoint::NONE,
+                next_log: 1,
+                logs: BTreeMap::new(),
+                definitions: BTreeMap::new(),
+                status: StoreStatus::Running,
+                status_waker: None,
+            }),
+            waiters: Waiters::default(),
+        }
+    }
+
+    /// Makes everything staged so far durable and wakes who waits for it.
+    pub fn commit(&self) {
+        let point = {
+            let mut inner = self.inner.lock();
+            let staged = mem::take(&mut inner.staged);
+            inner.staged_bytes = 0;
+            for change in staged {
+                inner.apply(change);
+            }
+            inner.point
+        };
+        self.waiters.advance(point);
+    }
+
+    /// The store as a restart would find it: what is staged and all transient messages are lost.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        let inner = self.inner.lock();
+        let mut logs = BTreeMap::new();
+        for (id, log) in &inner.logs {
+            let mut log = log.clone();
+            log.messages.retain(|_, message| !message.transient);
+            logs.insert(*id, log);
+        }
+        let store = SteppedStore::new();
+        {
+            let mut restarted = store.inner.lock();
+            restarted.logs = logs;
+            restarted.definitions = inner.committed_definitions();
+            restarted.next_log = inner.next_log;
+        }
+        store
+    }
+
+    /// Reports `status` from now on and wakes who listens for it.
+    pub fn set_status(&self, status: StoreStatus) {
+        let waker = {
+            let mut inner = self.inner.lock();
+            inner.status = status;
+            inner.status_waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<P: Payload> Default for SteppedStore<P> {
+    fn default() -> Self {
+        SteppedStore::new()
+    }
+}
+
+impl<P: Payload> Inner<P> {
+    fn apply(&mut self, change: Change<P>) {
+        match change {
+            Change::Enqueue(enqueue) => self.enqueue(enqueue),
+            Change::Acknowledge { log, first, count } => {
+                if let Some(log) = self.logs.get_mut(&log) {
+                    let end = Sequence(first.0.saturating_add(count));
+                    log.messages
+                        .retain(|sequence, _| *sequence < first || *sequence >= end);
+                }
+            }
+            Change::DeleteLog { log } => {
+                self.logs.remove(&log);
+            }
+            Change::PutDefinition { key, value } => {
+                self.definitions.insert(key, value);
+            }
+            Change::RemoveDefinition { key } => {
+                self.definitions.remove(&key);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, enqueue: Enqueue<P>) {
+        let sequence = enqueue.sequence;
+        let log = self.logs.entry(enqueue.log).or_insert_with(|| Log {
+            next: Sequence(0),
+            messages: BTreeMap::new(),
+        });
+        log.next = log.next.max(Sequence(sequence.0.saturating_add(1)));
+        log.messages.insert(
+            sequence,
+            StoredMessage {
+                sequence,
+                flags: enqueue.flags,
+                time_ms: enqueue.time_ms,
+                transient: enqueue.transient,
+                stored_bytes: stored_bytes(&enqueue.payload),
+                payload: enqueue.payload,
+            },
+        );
+    }
+
+    fn committed_definitions(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.definitions.clone()
+    }
+
+    fn all_definitions(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut definitions = self.definitions.clone();
+        for change in &self.staged {
+            match change {
+                Change::PutDefinition { key, value } => {
+                    definitions.insert(key.clone(), value.clone());
+                }
+                Change::RemoveDefinition { key } => {
+                    definitions.remove(key);
+                }
+                Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+            }
+        }
+        definitions
+    }
+}
+
+fn stored_bytes<P: Payload>(payload: &P) -> u32 {
+    let [head, body] = payload.parts();
+    u32::try_from(head.len() + body.len()).unwrap_or(u32::MAX)
+}
+
+impl<P: Payload> MessageLog<P> for SteppedStore<P> {
+    fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
+        let mut inner = self.inner.lock();
+        for change in changes.iter() {
+            if let Change::Enqueue(enqueue) = change {
+                inner.staged_bytes += u64::from(stored_bytes(&enqueue.payload));
+            }
+        }
+        inner.staged.append(changes);
+        inner.point = CommitPoint(inner.point.0 + 1);
+        inner.point
+    }
+
+    fn durable_point(&self) -> CommitPoint {
+        self.waiters.durable_point()
+    }
+
+    fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool {
+        self.waiters.wake_at(point, waker)
+    }
+
+    fn allocate_log(&self) -> LogId {
+        let mut inner = self.inner.lock();
+        let id = LogId(inner.next_log);
+        inner.next_log += 1;
+        id
+    }
+
+    fn read(
+        &self,
+        log: LogId,
+        from: Sequence,
+        count_max: usize,
+        bytes_max: usize,
+        out: &mut Vec<StoredMessage<P>>,
+    ) -> Result<(), StoreError> {
+        let inner = self.inner.lock();
+        let Some(log) = inner.logs.get(&log) else {
+            return Ok(());
+        };
+        let mut bytes = 0;
+        for (count, message) in log
+            .messages
+            .range(from..)
+            .map(|(_, message)| message)
+            .enumerate()
+        {
+            bytes += message.stored_bytes as usize;
+            if count >= count_max.max(1) || (count > 0 && bytes > bytes_max) {
+                break;
+            }
+            out.push(message.clone());
+        }
+        Ok(())
+    }
+
+    fn log_state(&self, log: LogId) -> Option<LogState> {
+        let inner = self.inner.lock();
+        let log = inner.logs.get(&log)?;
+        Some(LogState {
+            live: log.messages.len() as u64,
+            bytes: log
+                .messages
+                .values()
+                .map(|message| u64::from(message.stored_bytes))
+                .sum(),
+            first: log.messages.keys().next().copied().unwrap_or(log.next),
+            next: log.next,
+        })
+    }
+
+    fn logs(&self) -> Vec<LogId> {
+        self.inner.lock().logs.keys().copied().collect()
+    }
+
+    fn staged_bytes(&self) -> u64 {
+        self.inner.lock().staged_bytes
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.inner.lock().status.clone()
+    }
+
+    fn on_status(&self, waker: Waker) {
+        self.inner.lock().status_waker = Some(waker);
+    }
+
+    fn is_volatile(&self) -> bool {
+        false
+    }
+}
+
+impl<P: Payload> DefinitionStore for SteppedStore<P> {
+    fn definitions(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        Ok(self.inner.lock().all_definitions().into_iter().collect())
+    }
+}
