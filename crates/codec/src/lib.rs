@@ -1,1 +1,48 @@
 //! AMQP 0-9-1 on the wire: frames, methods, content headers and field tables.
+//!
+//! This crate turns bytes into values and values into bytes; it keeps no state, does no input or
+//! output, and knows nothing of queues, sessions or policy. Every byte it reads may come from a
+//! hostile peer: whatever the input, functions answer with a value or an error and never panic.
+//!
+//! The methods of the data path (publish, ack, nack, reject, qos in; deliver, get-ok, return, ack,
+//! nack, content header and body out) are decoded and encoded by hand, borrowed and without
+//! allocation. All others go through `amq-protocol`'s generated classes, re-exported as
+//! [`protocol`], after their arguments were checked here (lengths, UTF-8, depth of field tables).
+
+mod erlang;
+mod field_table;
+mod field_value;
+mod frame;
+mod header;
+mod input;
+mod method;
+mod names;
+mod properties;
+mod reader;
+mod reply_code;
+mod signature;
+mod writer;
+
+pub use amq_protocol::protocol;
+pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
+pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
+
+pub use field_table::{
+    RawArray, RawArrayIter, RawTable, RawTableIter, TABLE_DEPTH_MAX, TableError, decode_table,
+    encode_table,
+};
+pub use field_value::{RawValue, value_as_integer, value_type_name};
+pub use frame::{
+    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind, PROTOCOL_HEADER, ProtocolHeader,
+    protocol_header,
+};
+pub use header::{ContentHeader, HeaderError, decode_header, decode_properties, encode_header};
+pub use method::{Method, MethodError, Publish, decode_method, method_ids};
+pub use names::{split_names, write_names};
+pub use properties::Properties;
+pub use reader::{FrameError, read_frame};
+pub use reply_code::{ReplyCode, shorten};
+pub use writer::{
+    body_frame_header, write_ack, write_body, write_deliver, write_get_ok, write_header,
+    write_heartbeat, write_method, write_nack, write_return,
+};

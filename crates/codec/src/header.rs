@@ -1,0 +1,121 @@
+//! Content headers: body size and properties of a message.
+//!
+//! A header is peeked at and passed on as it came; composing one anew is for messages that the
+//! broker itself changes or makes.
+
+use amq_protocol::protocol::basic::AMQPProperties;
+use thiserror::Error;
+
+use crate::field_table::{TableError, encode_table};
+use crate::input::Input;
+use crate::properties::Properties;
+use crate::reply_code::ReplyCode;
+
+/// The class whose methods carry content.
+const CLASS_BASIC: u16 = 60;
+
+/// A content header, borrowed from its frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ContentHeader<'a> {
+    /// The whole payload of the header frame, as it will be delivered.
+    pub payload: &'a [u8],
+    /// How many bytes of body follow.
+    pub body_size: u64,
+    /// The properties, all bounds checked.
+    pub properties: Properties<'a>,
+}
+
+/// What is wrong with a content header. Ends the connection, with [`HeaderError::reply_code`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    /// Not of class basic.
+    #[error("expected content header for class 60, got one for class {0} instead")]
+    WrongClass(u16),
+    /// The weight, which the specification has at 0, is not.
+    #[error("expected content header for class 60, got non content header frame instead")]
+    Weight(u16),
+    /// A property reaches over the end of the header.
+    #[error("content header is cut short")]
+    Truncated,
+    /// A flag that no property of class basic has, in this word of flags.
+    #[error("content header has unknown property flags {0:#06x}")]
+    UnknownProperty(u16),
+    /// Bytes follow the last property.
+    #[error("content header is longer than its properties")]
+    Trailing,
+    /// A string property is not UTF-8 where owned properties were asked for.
+    #[error("content header has a string that is not UTF-8")]
+    NotUtf8,
+    /// The header table is malformed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+impl HeaderError {
+    /// 505 UNEXPECTED_FRAME where the frame is out of place, 501 FRAME_ERROR where it is malformed.
+    #[must_use]
+    pub fn reply_code(&self) -> ReplyCode {
+        match self {
+            HeaderError::WrongClass(_) | HeaderError::Weight(_) => ReplyCode::UnexpectedFrame,
+            _ => ReplyCode::FrameError,
+        }
+    }
+}
+
+/// Reads the payload of a content header frame in place. Every length in it is checked, those in
+/// the header table included; strings may be any bytes.
+///
+/// # Errors
+/// The header is malformed or not of class basic.
+#[inline]
+pub fn decode_header(payload: &[u8]) -> Result<ContentHeader<'_>, HeaderError> {
+    let mut input = Input(payload);
+    let class = input.u16().ok_or(HeaderError::Truncated)?;
+    let weight = input.u16().ok_or(HeaderError::Truncated)?;
+    if class != CLASS_BASIC {
+        return Err(HeaderError::WrongClass(class));
+    }
+    if weight != 0 {
+        return Err(HeaderError::Weight(weight));
+    }
+    let body_size = input.u64().ok_or(HeaderError::Truncated)?;
+    let properties = Properties::read(input.0)?;
+    Ok(ContentHeader {
+        payload,
+        body_size,
+        properties,
+    })
+}
+
+/// Reads the payload of a content header frame into owned properties, for the rare paths that
+/// change them. [`Properties::encode_header`] changes them without this and takes any bytes.
+///
+/// # Errors
+/// As [`decode_header`]; also where a string is not UTF-8.
+pub fn decode_properties(payload: &[u8]) -> Result<AMQPProperties, HeaderError> {
+    decode_header(payload)?.properties.to_owned_properties()
+}
+
+/// The payload of a content header frame with these properties.
+#[must_use]
+pub fn encode_header(body_size: u64, properties: &AMQPProperties) -> Vec<u8> {
+    let headers = properties
+        .headers()
+        .as_ref()
+        .map(encode_table)
+        .unwrap_or_default();
+    Properties::from_owned(properties, &headers).encode_header(body_size)
+}
+
+impl Properties<'_> {
+    /// The payload of a content header frame with these properties.
+    #[must_use]
+    pub fn encode_header(&self, body_size: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&CLASS_BASIC.to_be_bytes());
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&body_size.to_be_bytes());
+        self.write(&mut out);
+        out
+    }
+}
