@@ -86,7 +86,7 @@ impl<'a> RawTable<'a> {
     /// is exact or an error, see [`decode_table`].
     #[must_use]
     pub fn to_table(&self) -> FieldTable {
-        to_table(*self, TABLE_DEPTH_MAX, Names::Lossy).0
+        owned_table(*self, TABLE_DEPTH_MAX, Names::Lossy).0
     }
 }
 
@@ -202,7 +202,7 @@ impl<'a> Iterator for RawArrayIter<'a> {
 /// # Errors
 /// The bytes are malformed, nested too deep, or a name is not UTF-8.
 pub fn decode_table(bytes: &[u8]) -> Result<FieldTable, TableError> {
-    match to_table(RawTable(bytes), TABLE_DEPTH_MAX, Names::Utf8) {
+    match owned_table(RawTable(bytes), TABLE_DEPTH_MAX, Names::Utf8) {
         (table, None) => Ok(table),
         (_, Some(error)) => Err(error),
     }
@@ -246,16 +246,16 @@ enum Names {
 /// What could be read, and what ended the reading where it was not the end of the bytes.
 type Partial<T> = (T, Option<TableError>);
 
-fn to_table(raw: RawTable<'_>, depth_left: usize, names: Names) -> Partial<FieldTable> {
+fn owned_table(raw: RawTable<'_>, depth_left: usize, names: Names) -> Partial<FieldTable> {
     let mut table = FieldTable::default();
     let Some(depth_left) = depth_left.checked_sub(1) else {
         return (table, Some(TableError::TooDeep));
     };
     for field in raw {
         let (name, value, error) = match field {
-            Ok((name, value)) => match to_name(name, names) {
+            Ok((name, value)) => match owned_name(name, names) {
                 Ok(name) => {
-                    let (value, error) = to_value(value, depth_left, names);
+                    let (value, error) = owned_value(value, depth_left, names);
                     (name, value, error)
                 }
                 Err(error) => return (table, Some(error)),
@@ -270,14 +270,14 @@ fn to_table(raw: RawTable<'_>, depth_left: usize, names: Names) -> Partial<Field
     (table, None)
 }
 
-fn to_array(raw: RawArray<'_>, depth_left: usize, names: Names) -> Partial<FieldArray> {
+fn owned_array(raw: RawArray<'_>, depth_left: usize, names: Names) -> Partial<FieldArray> {
     let mut array = FieldArray::default();
     let Some(depth_left) = depth_left.checked_sub(1) else {
         return (array, Some(TableError::TooDeep));
     };
     for value in raw {
         let (value, error) = match value {
-            Ok(value) => to_value(value, depth_left, names),
+            Ok(value) => owned_value(value, depth_left, names),
             Err(error) => return (array, Some(error)),
         };
         array.push(value);
@@ -288,7 +288,7 @@ fn to_array(raw: RawArray<'_>, depth_left: usize, names: Names) -> Partial<Field
     (array, None)
 }
 
-fn to_value(raw: RawValue<'_>, depth_left: usize, names: Names) -> Partial<AMQPValue> {
+fn owned_value(raw: RawValue<'_>, depth_left: usize, names: Names) -> Partial<AMQPValue> {
     let value = match raw {
         RawValue::Boolean(value) => AMQPValue::Boolean(value),
         RawValue::I8(value) => AMQPValue::ShortShortInt(value),
@@ -308,18 +308,29 @@ fn to_value(raw: RawValue<'_>, depth_left: usize, names: Names) -> Partial<AMQPV
         RawValue::Bytes(bytes) => AMQPValue::ByteArray(bytes.into()),
         RawValue::Void => AMQPValue::Void,
         RawValue::Array(array) => {
-            let (array, error) = to_array(array, depth_left, names);
+            let (array, error) = owned_array(array, depth_left, names);
             return (AMQPValue::FieldArray(array), error);
         }
         RawValue::Table(table) => {
-            let (table, error) = to_table(table, depth_left, names);
+            let (table, error) = owned_table(table, depth_left, names);
             return (AMQPValue::FieldTable(table), error);
         }
     };
     (value, None)
 }
 
-fn to_name(name: &[u8], names: Names) -> Result<ShortString, TableError> {
+/// The exact owned copy of `raw`.
+///
+/// # Errors
+/// As [`decode_table`].
+pub(crate) fn to_exact_value(raw: RawValue<'_>) -> Result<AMQPValue, TableError> {
+    match owned_value(raw, TABLE_DEPTH_MAX, Names::Utf8) {
+        (value, None) => Ok(value),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+fn owned_name(name: &[u8], names: Names) -> Result<ShortString, TableError> {
     let text = match (str::from_utf8(name), names) {
         (Ok(text), _) => text.to_owned(),
         (Err(_), Names::Lossy) => name.escape_ascii().to_string(),

@@ -10,18 +10,18 @@
 //! [`protocol`], after their arguments were checked here (lengths, UTF-8, depth of field tables).
 
 mod erlang;
-mod field_table;
-mod field_value;
-mod frame;
-mod header;
+pub mod field_table;
+pub mod field_value;
+pub mod frame;
+pub mod header;
 mod input;
-mod method;
-mod names;
-mod properties;
-mod reader;
-mod reply_code;
+pub mod method;
+pub mod names;
+pub mod properties;
+pub mod reader;
+pub mod reply_code;
 mod signature;
-mod writer;
+pub mod writer;
 
 pub use amq_protocol::protocol;
 pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
