@@ -1,1 +1,28 @@
-//! Exchanges and bindings of a virtual host: from an exchange, a routing key and headers to queues.
+//! Exchanges and bindings of one virtual host: from (exchange, routing key, headers) to queues.
+//!
+//! Owns: which exchanges exist, what is bound to what, and the indexes that answer
+//! [`Topology::route`]. Knows nothing of messages, consumers, permissions or durability, takes no
+//! locks, and has neither a clock nor a source of randomness: what a message says about itself comes
+//! in a [`RouteInput`], a random number included.
+
+mod binding;
+mod binding_table;
+mod consistent_hash;
+mod erlang_text;
+mod exchange;
+mod headers;
+mod marks;
+mod matcher;
+mod modulus_hash;
+mod random;
+mod route;
+mod stable_hash;
+mod target;
+mod topic;
+mod topology;
+mod topology_routing;
+
+pub use binding::{BindError, Binding, Destination, QueueId};
+pub use exchange::{Exchange, ExchangeError, ExchangeKind};
+pub use route::{Route, RouteInput};
+pub use topology::{Removed, Topology};

@@ -1,0 +1,157 @@
+//! `x-consistent-hash`: each key belongs to one destination, in proportion to the weights that are the
+//! binding keys, and few keys move when a destination comes or goes.
+//!
+//! Weighted rendezvous hashing: every destination draws a number u in (0, 1) from the hash of its name
+//! and the key; the largest u^(1/weight) wins. So the split is exact for any weights, only the keys
+//! of a destination that comes or goes move, and the order of binding does not matter: a restart
+//! changes nothing. Among destinations of one weight the largest u wins, which leaves one logarithm
+//! for each distinct weight instead of one for each destination.
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::binding::BindError;
+use crate::exchange::HashOn;
+use crate::headers::ValueRef;
+use crate::matcher::Terms;
+use crate::route::RouteInput;
+use crate::stable_hash;
+use crate::target::Target;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ConsistentHash {
+    hash_on: HashOn,
+    groups: Vec<Group>,
+    /// The weights each destination was bound with, in order of binding.
+    weights: FxHashMap<Target, SmallVec<[u64; 1]>>,
+}
+
+/// Destinations of equal weight.
+#[derive(Clone, Debug)]
+struct Group {
+    weight: u64,
+    members: Vec<(u64, Target)>,
+}
+
+impl ConsistentHash {
+    pub(crate) fn new(hash_on: HashOn) -> Self {
+        Self {
+            hash_on,
+            groups: Vec::new(),
+            weights: FxHashMap::default(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
+        let weight = parse_weight(terms.routing_key)?;
+        let weights = self.weights.entry(terms.target).or_default();
+        weights.push(weight);
+        // rabbitmq: of several bindings of one destination the first counts.
+        if weights.len() == 1 {
+            self.join(weight, (terms.seed, terms.target));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, terms: &Terms<'_>) {
+        let Ok(weight) = parse_weight(terms.routing_key) else {
+            return;
+        };
+        let Some(weights) = self.weights.get_mut(&terms.target) else {
+            return;
+        };
+        let Some(position) = weights.iter().position(|known| *known == weight) else {
+            return;
+        };
+        weights.remove(position);
+        let next = weights.first().copied();
+        if next.is_none() {
+            self.weights.remove(&terms.target);
+        }
+        if position == 0 {
+            self.leave(weight, (terms.seed, terms.target));
+            if let Some(next) = next {
+                self.join(next, (terms.seed, terms.target));
+            }
+        }
+    }
+
+    pub(crate) fn pick(&self, input: &RouteInput<'_>) -> Option<Target> {
+        let key = self.key_hash(input);
+        let winners = self.groups.iter().filter_map(|group| {
+            let (seed, target) = group
+                .members
+                .iter()
+                .max_by_key(|(seed, _)| stable_hash::mix(seed ^ key))?;
+            Some((
+                score(stable_hash::mix(seed ^ key), group.weight),
+                *seed,
+                *target,
+            ))
+        });
+        winners
+            .max_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)))
+            .map(|(_, _, target)| target)
+    }
+
+    fn key_hash(&self, input: &RouteInput<'_>) -> u64 {
+        // rabbitmq: a message without the header or property hashes like all others without.
+        let bytes = match &self.hash_on {
+            HashOn::RoutingKey => Some(input.routing_key),
+            HashOn::MessageId => input.message_id,
+            HashOn::CorrelationId => input.correlation_id,
+            HashOn::Timestamp => {
+                return input
+                    .timestamp
+                    .map_or(0, |time| stable_hash::mix(time ^ 1 << 63));
+            }
+            HashOn::Header(name) => {
+                let header = input.headers.as_ref().and_then(|headers| headers.get(name));
+                return header.map_or(0, |value| ValueRef::of_header(value, true).stable_hash());
+            }
+        };
+        bytes.map_or(0, |bytes| stable_hash::hash_bytes(1, bytes))
+    }
+
+    fn join(&mut self, weight: u64, member: (u64, Target)) {
+        match self.groups.iter_mut().find(|group| group.weight == weight) {
+            Some(group) => group.members.push(member),
+            None => self.groups.push(Group {
+                weight,
+                members: vec![member],
+            }),
+        }
+    }
+
+    fn leave(&mut self, weight: u64, member: (u64, Target)) {
+        if let Some(group) = self.groups.iter_mut().find(|group| group.weight == weight) {
+            group.members.retain(|known| *known != member);
+        }
+        self.groups.retain(|group| !group.members.is_empty());
+    }
+}
+
+/// ln(u) / weight for the u that `hash` stands for: grows as u^(1/weight) does.
+fn score(hash: u64, weight: u64) -> f64 {
+    const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+    ((hash as f64 + 1.0) / (TWO_TO_64 + 1.0)).ln() / weight as f64
+}
+
+fn parse_weight(key: &[u8]) -> Result<u64, BindError> {
+    let not_integer = || BindError::WeightNotInteger { key: key.to_vec() };
+    let (is_negative, digits) = match key {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(not_integer());
+    }
+    let text = std::str::from_utf8(digits).map_err(|_| not_integer())?;
+    // Weights that do not fit are all alike, as far as proportions go.
+    match text.parse().unwrap_or(u64::MAX) {
+        0 => Err(BindError::WeightNotPositive),
+        _ if is_negative => Err(BindError::WeightNotPositive),
+        weight => Ok(weight),
+    }
+}

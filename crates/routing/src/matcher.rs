@@ -1,0 +1,138 @@
+//! One exchange's bindings, indexed by the rules of its kind.
+
+use leveret_codec::FieldTable;
+use rustc_hash::FxHashMap;
+
+use crate::binding::BindError;
+use crate::consistent_hash::ConsistentHash;
+use crate::exchange::{Exchange, ExchangeKind, HashOn};
+use crate::headers::{HeadersIndex, Pattern};
+use crate::modulus_hash::ModulusHash;
+use crate::random;
+use crate::route::{Route, RouteInput};
+use crate::target::{ExchangeIndex, Target, TargetSet};
+use crate::topic::TopicTrie;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Matcher {
+    Direct(FxHashMap<Box<[u8]>, TargetSet>),
+    Fanout(TargetSet),
+    Topic(TopicTrie),
+    Headers(HeadersIndex),
+    ConsistentHash(ConsistentHash),
+    Random(TargetSet),
+    LocalRandom(TargetSet),
+    ModulusHash(ModulusHash),
+}
+
+/// What a binding brings to an index.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) target: Target,
+    /// A hash of the destination's name, the same after a restart.
+    pub(crate) seed: u64,
+    pub(crate) routing_key: &'a [u8],
+    pub(crate) arguments: &'a FieldTable,
+}
+
+impl Matcher {
+    pub(crate) fn new(exchange: &Exchange) -> Self {
+        match exchange.matching_kind() {
+            ExchangeKind::Direct => Self::Direct(FxHashMap::default()),
+            ExchangeKind::Topic => Self::Topic(TopicTrie::default()),
+            ExchangeKind::Headers => Self::Headers(HeadersIndex::default()),
+            ExchangeKind::ConsistentHash => {
+                let hash_on = HashOn::parse(&exchange.arguments).unwrap_or(HashOn::RoutingKey);
+                Self::ConsistentHash(ConsistentHash::new(hash_on))
+            }
+            ExchangeKind::Random => Self::Random(TargetSet::default()),
+            ExchangeKind::LocalRandom => Self::LocalRandom(TargetSet::default()),
+            ExchangeKind::ModulusHash => Self::ModulusHash(ModulusHash::default()),
+            ExchangeKind::Fanout
+            | ExchangeKind::RecentHistory
+            | ExchangeKind::MessageDeduplication
+            | ExchangeKind::DelayedMessage => Self::Fanout(TargetSet::default()),
+        }
+    }
+
+    /// Adds a binding, or says why it is none and changes nothing.
+    pub(crate) fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
+        match self {
+            Self::Direct(by_key) => {
+                by_key
+                    .entry(terms.routing_key.into())
+                    .or_default()
+                    .insert(terms.target);
+            }
+            Self::Fanout(targets) | Self::Random(targets) => targets.insert(terms.target),
+            Self::Topic(trie) => trie.insert(terms.routing_key, terms.target),
+            Self::Headers(index) => index.insert(Pattern::parse(terms.arguments)?, terms.target),
+            Self::ConsistentHash(hash) => hash.insert(terms)?,
+            Self::LocalRandom(targets) => {
+                random::check_local(terms)?;
+                targets.insert(terms.target);
+            }
+            Self::ModulusHash(hash) => hash.insert(terms),
+        }
+        Ok(())
+    }
+
+    /// Removes a binding that was added with the same `terms`.
+    pub(crate) fn remove(&mut self, terms: &Terms<'_>) {
+        match self {
+            Self::Direct(by_key) => {
+                if let Some(targets) = by_key.get_mut(terms.routing_key) {
+                    targets.remove(terms.target);
+                    if targets.is_empty() {
+                        by_key.remove(terms.routing_key);
+                    }
+                }
+            }
+            Self::Fanout(targets) | Self::Random(targets) | Self::LocalRandom(targets) => {
+                targets.remove(terms.target);
+            }
+            Self::Topic(trie) => trie.remove(terms.routing_key, terms.target),
+            Self::Headers(index) => {
+                if let Ok(pattern) = Pattern::parse(terms.arguments) {
+                    index.remove(&pattern, terms.target);
+                }
+            }
+            Self::ConsistentHash(hash) => hash.remove(terms),
+            Self::ModulusHash(hash) => hash.remove(terms),
+        }
+    }
+
+    /// Adds to `route` what matches; true when anything did. `at` is the exchange's place.
+    pub(crate) fn collect(
+        &self,
+        input: &RouteInput<'_>,
+        at: ExchangeIndex,
+        route: &mut Route,
+    ) -> bool {
+        match self {
+            Self::Direct(by_key) => {
+                let found = input.keys().filter_map(|key| by_key.get(key));
+                found.fold(false, |matched, targets| route.add_all(targets) | matched)
+            }
+            Self::Fanout(targets) => route.add_all(targets),
+            Self::Topic(trie) => input
+                .keys()
+                .fold(false, |matched, key| trie.collect(key, route) | matched),
+            Self::Headers(index) => index.collect(input.headers.clone(), route),
+            Self::ConsistentHash(hash) => add(hash.pick(input), route),
+            Self::Random(targets) | Self::LocalRandom(targets) => {
+                add(random::pick(targets, input.random, at), route)
+            }
+            Self::ModulusHash(hash) => add(hash.pick(input), route),
+        }
+    }
+
+    /// Whether what matches follows from the routing keys and is worth remembering for each.
+    pub(crate) fn is_cacheable(&self) -> bool {
+        matches!(self, Self::Direct(_) | Self::Fanout(_) | Self::Topic(_))
+    }
+}
+
+fn add(target: Option<Target>, route: &mut Route) -> bool {
+    target.inspect(|target| route.add(*target)).is_some()
+}

@@ -1,0 +1,437 @@
+//! The control plane: exchanges, queues and bindings come and go, and take with them what depends on
+//! them. Everything here is checked and may be slow; `topology_routing` is the part that is fast.
+
+use leveret_codec::FieldTable;
+use rustc_hash::FxHashMap;
+
+use crate::binding::{BindError, Binding, Destination, QueueId};
+use crate::binding_table::{BindingIndex, BindingTable, Bound};
+use crate::exchange::{Exchange, ExchangeKind};
+use crate::matcher::{Matcher, Terms};
+use crate::stable_hash;
+use crate::target::{ExchangeIndex, Target};
+
+/// All exchanges and bindings of one virtual host.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    places: Vec<Option<Node>>,
+    free: Vec<ExchangeIndex>,
+    by_name: FxHashMap<Box<str>, ExchangeIndex>,
+    queues: FxHashMap<QueueId, QueueNode>,
+    bindings: BindingTable,
+}
+
+/// What a removal took with it, auto-deleted exchanges included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Removed {
+    /// The bindings that went. The default exchange's, which nobody made, are not among them.
+    pub bindings: Vec<Binding>,
+    /// The exchanges that went.
+    pub exchanges: Vec<Exchange>,
+}
+
+impl Removed {
+    /// Whether nothing went.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty() && self.exchanges.is_empty()
+    }
+}
+
+/// An exchange with its bindings in both directions.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) exchange: Exchange,
+    pub(crate) matcher: Matcher,
+    outgoing: Vec<BindingIndex>,
+    incoming: Vec<BindingIndex>,
+}
+
+#[derive(Clone, Debug)]
+struct QueueNode {
+    name: Box<str>,
+    incoming: Vec<BindingIndex>,
+}
+
+/// The exchanges every virtual host has: name, kind, internal.
+const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
+    ("", ExchangeKind::Direct, false),
+    ("amq.direct", ExchangeKind::Direct, false),
+    ("amq.fanout", ExchangeKind::Fanout, false),
+    ("amq.topic", ExchangeKind::Topic, false),
+    ("amq.headers", ExchangeKind::Headers, false),
+    ("amq.match", ExchangeKind::Headers, false),
+    ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+];
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Topology {
+    /// The default exchange and the six `amq.*` exchanges, all durable, with nothing bound.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut topology = Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            by_name: FxHashMap::default(),
+            queues: FxHashMap::default(),
+            bindings: BindingTable::default(),
+        };
+        for (name, kind, internal) in PREDECLARED {
+            topology.declare_exchange(Exchange {
+                name: name.to_owned(),
+                kind,
+                durable: true,
+                auto_delete: false,
+                internal,
+                arguments: FieldTable::default(),
+                alternate: None,
+            });
+        }
+        topology
+    }
+
+    /// The exchange called `name`.
+    #[must_use]
+    pub fn exchange(&self, name: &str) -> Option<&Exchange> {
+        self.node(self.index(name)?).map(|node| &node.exchange)
+    }
+
+    /// All exchanges, the default exchange first.
+    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        self.places.iter().flatten().map(|node| &node.exchange)
+    }
+
+    /// Adds an exchange; false, and no change, if there is one of that name. Whether the arguments make
+    /// sense is [`Exchange::check`]'s question.
+    pub fn declare_exchange(&mut self, exchange: Exchange) -> bool {
+        if self.by_name.contains_key(exchange.name.as_str()) {
+            return false;
+        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            ExchangeIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX))
+        });
+        self.by_name.insert(exchange.name.as_str().into(), at);
+        if let Some(place) = self.places.get_mut(at.0 as usize) {
+            let matcher = Matcher::new(&exchange);
+            *place = Some(Node {
+                exchange,
+                matcher,
+                outgoing: Vec::new(),
+                incoming: Vec::new(),
+            });
+        }
+        true
+    }
+
+    /// Removes an exchange and all bindings from and to it. A missing one is no error. That predeclared
+    /// exchanges stay is the caller's rule.
+    pub fn delete_exchange(&mut self, name: &str) -> Removed {
+        let mut removed = Removed::default();
+        if let Some(at) = self.index(name) {
+            self.delete_exchanges(vec![at], &mut removed);
+        }
+        removed
+    }
+
+    /// Changes where `name`'s unroutable messages go, as a policy does; false if there is no such
+    /// exchange.
+    pub fn set_alternate(&mut self, name: &str, alternate: Option<String>) -> bool {
+        let node = self.index(name).and_then(|at| self.node_mut(at));
+        node.map(|node| node.exchange.alternate = alternate)
+            .is_some()
+    }
+
+    /// Whether anything is bound to `name` as source.
+    #[must_use]
+    pub fn exchange_in_use(&self, name: &str) -> bool {
+        let node = self.index(name).and_then(|at| self.node(at));
+        node.is_some_and(|node| !node.outgoing.is_empty())
+    }
+
+    /// Makes a queue known, which binds it to the default exchange by its name.
+    pub fn add_queue(&mut self, name: &str, id: QueueId) {
+        if self.queues.contains_key(&id) {
+            return;
+        }
+        self.queues.insert(
+            id,
+            QueueNode {
+                name: name.into(),
+                incoming: Vec::new(),
+            },
+        );
+        self.with_default(name, id, |matcher, terms| {
+            // A direct exchange takes every binding.
+            let _ = matcher.insert(terms);
+        });
+    }
+
+    /// Forgets a queue and all bindings to it. An unknown one, or one of another name, is no error.
+    pub fn remove_queue(&mut self, name: &str, id: QueueId) -> Removed {
+        let mut removed = Removed::default();
+        if self
+            .queues
+            .get(&id)
+            .is_none_or(|queue| *queue.name != *name)
+        {
+            return removed;
+        }
+        self.with_default(name, id, |matcher, terms| matcher.remove(terms));
+        let incoming = self
+            .queues
+            .get_mut(&id)
+            .map(|queue| std::mem::take(&mut queue.incoming));
+        self.remove_bindings(incoming.unwrap_or_default(), &mut removed);
+        self.queues.remove(&id);
+        removed
+    }
+
+    /// Adds a binding; `Ok(false)` if it was there already.
+    ///
+    /// # Errors
+    /// An end that does not exist, or a key or arguments that the source's kind refuses.
+    pub fn bind(&mut self, binding: Binding) -> Result<bool, BindError> {
+        let (source, target) = self.resolve(&binding)?;
+        if self.bindings.find(&binding).is_some() {
+            return Ok(false);
+        }
+        let seed = self.seed(&binding.destination);
+        let missing = || BindError::NoExchange(binding.source.clone());
+        let node = self.node_mut(source).ok_or_else(missing)?;
+        node.matcher.insert(&terms(&binding, target, seed))?;
+        let in_source = node.outgoing.len();
+        let in_target = self
+            .incoming_mut(target)
+            .map_or(0, |incoming| incoming.len());
+        let at = self.bindings.insert(Bound {
+            binding,
+            source,
+            target,
+            in_source,
+            in_target,
+        });
+        if let Some(node) = self.node_mut(source) {
+            node.outgoing.push(at);
+        }
+        if let Some(incoming) = self.incoming_mut(target) {
+            incoming.push(at);
+        }
+        Ok(true)
+    }
+
+    /// Removes a binding, and its source if that is auto-delete and has no other. A missing binding is
+    /// no error.
+    pub fn unbind(&mut self, binding: &Binding) -> Removed {
+        let mut removed = Removed::default();
+        if let Some(at) = self.bindings.find(binding) {
+            self.remove_bindings(vec![at], &mut removed);
+        }
+        removed
+    }
+
+    /// All bindings that were made; the default exchange's follow from [`Self::queues`].
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.iter()
+    }
+
+    /// The bindings from exchange `name`.
+    pub fn bindings_of_source(&self, name: &str) -> impl Iterator<Item = &Binding> {
+        let node = self.index(name).and_then(|at| self.node(at));
+        self.at_places(node.map(|node| node.outgoing.as_slice()))
+    }
+
+    /// The bindings to `destination`.
+    pub fn bindings_of_destination(
+        &self,
+        destination: &Destination,
+    ) -> impl Iterator<Item = &Binding> {
+        let incoming = match destination {
+            Destination::Queue(id) => self.queues.get(id).map(|queue| queue.incoming.as_slice()),
+            Destination::Exchange(name) => {
+                let node = self.index(name).and_then(|at| self.node(at));
+                node.map(|node| node.incoming.as_slice())
+            }
+        };
+        self.at_places(incoming)
+    }
+
+    /// The queues that were added, by name and id, in no particular order.
+    pub fn queues(&self) -> impl Iterator<Item = (&str, QueueId)> {
+        self.queues.iter().map(|(id, queue)| (&*queue.name, *id))
+    }
+
+    pub(crate) fn index(&self, name: &str) -> Option<ExchangeIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn node(&self, at: ExchangeIndex) -> Option<&Node> {
+        self.places.get(at.0 as usize)?.as_ref()
+    }
+
+    fn node_mut(&mut self, at: ExchangeIndex) -> Option<&mut Node> {
+        self.places.get_mut(at.0 as usize)?.as_mut()
+    }
+
+    fn at_places(&self, places: Option<&[BindingIndex]>) -> impl Iterator<Item = &Binding> {
+        let bounds = places
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|at| self.bindings.get(*at));
+        bounds.map(|bound| &bound.binding)
+    }
+
+    fn resolve(&self, binding: &Binding) -> Result<(ExchangeIndex, Target), BindError> {
+        let exchange = |name: &str| match name {
+            "" => Err(BindError::DefaultExchange),
+            name => self
+                .index(name)
+                .ok_or_else(|| BindError::NoExchange(name.to_owned())),
+        };
+        let source = exchange(&binding.source)?;
+        let target = match &binding.destination {
+            Destination::Queue(id) if self.queues.contains_key(id) => Target::Queue(*id),
+            Destination::Queue(id) => return Err(BindError::NoQueue(*id)),
+            Destination::Exchange(name) => Target::Exchange(exchange(name)?),
+        };
+        Ok((source, target))
+    }
+
+    /// What hash exchanges know a destination by.
+    fn seed(&self, destination: &Destination) -> u64 {
+        match destination {
+            Destination::Exchange(name) => stable_hash::hash_bytes(1, name.as_bytes()),
+            Destination::Queue(id) => {
+                let name = self
+                    .queues
+                    .get(id)
+                    .map_or(&b""[..], |queue| queue.name.as_bytes());
+                stable_hash::hash_bytes(0, name)
+            }
+        }
+    }
+
+    fn incoming_mut(&mut self, target: Target) -> Option<&mut Vec<BindingIndex>> {
+        match target {
+            Target::Queue(id) => self.queues.get_mut(&id).map(|queue| &mut queue.incoming),
+            Target::Exchange(at) => self.node_mut(at).map(|node| &mut node.incoming),
+        }
+    }
+
+    /// Changes the default exchange's binding of queue `id` to its name.
+    fn with_default(
+        &mut self,
+        name: &str,
+        id: QueueId,
+        change: impl FnOnce(&mut Matcher, &Terms<'_>),
+    ) {
+        let arguments = FieldTable::default();
+        let terms = Terms {
+            target: Target::Queue(id),
+            seed: 0,
+            routing_key: name.as_bytes(),
+            arguments: &arguments,
+        };
+        if let Some(node) = self.index("").and_then(|at| self.node_mut(at)) {
+            change(&mut node.matcher, &terms);
+        }
+    }
+
+    fn remove_bindings(&mut self, places: Vec<BindingIndex>, removed: &mut Removed) {
+        let mut unused = Vec::new();
+        for at in places {
+            self.remove_binding(at, &mut unused, removed);
+        }
+        self.delete_exchanges(unused, removed);
+    }
+
+    /// Deletes the exchanges at `doomed` and those that are thereby no longer used.
+    fn delete_exchanges(&mut self, mut doomed: Vec<ExchangeIndex>, removed: &mut Removed) {
+        while let Some(at) = doomed.pop() {
+            let Some(node) = self.node_mut(at) else {
+                continue;
+            };
+            let mut places = std::mem::take(&mut node.outgoing);
+            places.append(&mut node.incoming);
+            for binding in places {
+                self.remove_binding(binding, &mut doomed, removed);
+            }
+            let Some(node) = self.places.get_mut(at.0 as usize).and_then(Option::take) else {
+                continue;
+            };
+            self.by_name.remove(node.exchange.name.as_str());
+            self.free.push(at);
+            removed.exchanges.push(node.exchange);
+        }
+    }
+
+    /// Removes a binding, and notes its source in `unused` if that was auto-delete's last.
+    fn remove_binding(
+        &mut self,
+        at: BindingIndex,
+        unused: &mut Vec<ExchangeIndex>,
+        removed: &mut Removed,
+    ) {
+        let Some(bound) = self.bindings.remove(at) else {
+            return;
+        };
+        let Bound {
+            binding,
+            source,
+            target,
+            in_source,
+            in_target,
+        } = bound;
+        let seed = self.seed(&binding.destination);
+        if let Some(node) = self.node_mut(source) {
+            node.matcher.remove(&terms(&binding, target, seed));
+            let moved = swap_remove(&mut node.outgoing, in_source, at);
+            if node.exchange.auto_delete && node.outgoing.is_empty() {
+                unused.push(source);
+            }
+            if let Some(moved) = moved.and_then(|moved| self.bindings.get_mut(moved)) {
+                moved.in_source = in_source;
+            }
+        }
+        let moved = self
+            .incoming_mut(target)
+            .and_then(|incoming| swap_remove(incoming, in_target, at));
+        if let Some(moved) = moved.and_then(|moved| self.bindings.get_mut(moved)) {
+            moved.in_target = in_target;
+        }
+        removed.bindings.push(binding);
+    }
+}
+
+fn terms(binding: &Binding, target: Target, seed: u64) -> Terms<'_> {
+    let Binding {
+        routing_key,
+        arguments,
+        ..
+    } = binding;
+    Terms {
+        target,
+        seed,
+        routing_key,
+        arguments,
+    }
+}
+
+/// Takes `at` out of `list`, where it is at `position` unless the list has been taken as a whole;
+/// answers which one has moved to `position` instead.
+fn swap_remove(
+    list: &mut Vec<BindingIndex>,
+    position: usize,
+    at: BindingIndex,
+) -> Option<BindingIndex> {
+    if list.get(position) != Some(&at) {
+        return None;
+    }
+    list.swap_remove(position);
+    list.get(position).copied()
+}
