@@ -64,7 +64,9 @@ impl HeadersIndex {
 
     pub(crate) fn remove(&mut self, pattern: &Pattern, target: Target) {
         if pattern.pairs.is_empty() {
-            self.always.remove(target);
+            if pattern.mode == Mode::All {
+                self.always.remove(target);
+            }
             return;
         }
         let Some(at) = self.by_pattern.get(pattern).copied() else {

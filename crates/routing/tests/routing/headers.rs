@@ -58,6 +58,16 @@ fn a_message_without_headers_matches_an_empty_all() {
 }
 
 #[test]
+fn removing_an_empty_any_leaves_the_empty_all() {
+    let mut topology = with_queues(1);
+    let any = pattern(0, table(&[("x-match", text("any"))]));
+    topology.bind(any.clone()).unwrap();
+    topology.bind(pattern(0, FieldTable::default())).unwrap();
+    topology.unbind(&any);
+    assert_eq!(by_headers(&topology, &FieldTable::default()), [0]);
+}
+
+#[test]
 fn keys_with_x_count_only_with_x() {
     let headers = [("x-a", text("1"))];
     let match_by =

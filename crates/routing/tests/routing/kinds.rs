@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use leveret_routing::{BindError, Exchange, ExchangeKind, Route, RouteInput, Topology};
 
 use crate::support::{
-    by_key, exchange, ids, routed, table, text, to_exchange, to_queue, with_queues,
+    NOWHERE, by_key, exchange, ids, routed, table, text, to_exchange, to_queue, with_queues,
 };
 
 fn with_exchange(kind: ExchangeKind, queues: u64) -> Topology {
@@ -18,7 +18,7 @@ fn with_exchange(kind: ExchangeKind, queues: u64) -> Topology {
 fn random_reaches_every_queue_one_at_a_time() {
     for kind in [ExchangeKind::Random, ExchangeKind::LocalRandom] {
         let mut topology = with_exchange(kind, 4);
-        assert_eq!(by_key(&topology, "e", "k"), []);
+        assert_eq!(by_key(&topology, "e", "k"), NOWHERE);
         for queue in 0..4 {
             topology.bind(to_queue("e", queue, "")).unwrap();
         }
@@ -89,7 +89,7 @@ fn delayed_exchanges_route_as_their_delayed_type_where_the_broker_lets_pass() {
         "x-delayed-message"
     );
     assert_eq!(by_key(&topology, "e", "a.b"), [0]);
-    assert_eq!(by_key(&topology, "e", "b.a"), []);
+    assert_eq!(by_key(&topology, "e", "b.a"), NOWHERE);
 
     let mut route = Route::new();
     let mut seen = Vec::new();
@@ -99,7 +99,7 @@ fn delayed_exchanges_route_as_their_delayed_type_where_the_broker_lets_pass() {
         false
     });
     assert_eq!(seen, ["e"], "also when reached through another exchange");
-    assert_eq!(ids(&route), []);
+    assert_eq!(ids(&route), NOWHERE);
     assert!(!route.cacheable);
 }
 

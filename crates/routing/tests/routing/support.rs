@@ -5,6 +5,9 @@ use leveret_routing::{
     Binding, Destination, Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology,
 };
 
+/// No queue at all.
+pub(crate) const NOWHERE: [u64; 0] = [];
+
 pub(crate) fn exchange(name: &str, kind: ExchangeKind) -> Exchange {
     Exchange {
         name: name.to_owned(),
