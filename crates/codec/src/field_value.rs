@@ -4,8 +4,9 @@
 
 use amq_protocol::types::AMQPValue;
 
-use crate::field_table::{RawArray, RawTable, TableError, to_exact_value};
+use crate::field_table::{RawArray, RawTable, TableError};
 use crate::input::Input;
+use crate::owned_table::copy_value;
 
 /// A field value, borrowed from the bytes of its table.
 ///
@@ -119,7 +120,7 @@ impl<'a> RawValue<'a> {
     /// name that is not UTF-8.
     #[must_use]
     pub fn to_value(&self) -> Option<AMQPValue> {
-        to_exact_value(*self).ok()
+        copy_value(*self).ok()
     }
 
     /// RabbitMQ's name of the type, as its error texts have it.

@@ -6,8 +6,9 @@
 use amq_protocol::protocol::basic::AMQPProperties;
 use thiserror::Error;
 
-use crate::field_table::{TableError, encode_table};
+use crate::field_table::TableError;
 use crate::input::Input;
+use crate::owned_table::encode_table;
 use crate::properties::Properties;
 use crate::reply_code::ReplyCode;
 

@@ -17,6 +17,7 @@ pub mod header;
 mod input;
 pub mod method;
 pub mod names;
+mod owned_table;
 pub mod properties;
 pub mod reader;
 pub mod reply_code;
@@ -28,8 +29,7 @@ pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
 pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
 pub use field_table::{
-    RawArray, RawArrayIter, RawTable, RawTableIter, TABLE_DEPTH_MAX, TableError, decode_table,
-    encode_table,
+    RawArray, RawArrayIter, RawTable, RawTableIter, TABLE_DEPTH_MAX, TableError,
 };
 pub use field_value::{RawValue, value_as_integer, value_type_name};
 pub use frame::{
@@ -39,6 +39,7 @@ pub use frame::{
 pub use header::{ContentHeader, HeaderError, decode_header, decode_properties, encode_header};
 pub use method::{Method, MethodError, Publish, decode_method, method_ids};
 pub use names::{split_names, write_names};
+pub use owned_table::{decode_table, encode_table};
 pub use properties::Properties;
 pub use reader::{FrameError, read_frame};
 pub use reply_code::{ReplyCode, shorten};

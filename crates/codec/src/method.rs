@@ -88,7 +88,7 @@ pub enum MethodError {
     /// arguments' first bytes.
     #[error("cannot decode {}", Numbers(.0))]
     Truncated(Vec<u8>),
-    /// A name in a control method is not UTF-8.
+    /// A name in a control method, or of a field in one of its tables, is not UTF-8.
     #[error("Malformed UTF-8 in shortstr")]
     NotUtf8,
 }
@@ -203,7 +203,9 @@ fn control<'a>(payload: &'a [u8], arguments: &'a [u8]) -> Result<Method<'a>, Met
     }
     match parse_class(payload) {
         Ok(([], class)) => Ok(Method::Control(class)),
-        Ok(_) | Err(_) => Err(malformed(arguments)),
+        Ok(_) => Err(malformed(arguments)),
+        // All else that the parser could object to has been checked.
+        Err(_) => Err(MethodError::NotUtf8),
     }
 }
 

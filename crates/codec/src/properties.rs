@@ -5,10 +5,11 @@
 use amq_protocol::protocol::basic::AMQPProperties;
 use amq_protocol::types::ShortString;
 
-use crate::field_table::{RawTable, decode_table, write_with_length};
+use crate::field_table::RawTable;
 use crate::header::HeaderError;
 use crate::input::Input;
 use crate::names::write_short;
+use crate::owned_table::{decode_table, write_with_length};
 
 /// Flag bits from content-type downwards; the next property has the next lower bit.
 const FLAG_CONTENT_TYPE: u16 = 1 << 15;

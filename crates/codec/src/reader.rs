@@ -146,3 +146,74 @@ fn octets(snippet: &[u8], length: usize) -> String {
     };
     format!("{extent} octets = {}", Pretty(snippet))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(input: &[u8], frame_max: u32) -> String {
+        read_frame(input, frame_max).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_frame_is_cut_off_and_what_follows_is_left() {
+        let input = b"\x01\x00\x05\x00\x00\x00\x04\x00\x14\x00\x0a\xce\x08";
+        let frame = read_frame(input, 4096).unwrap().unwrap();
+        assert_eq!((frame.kind, frame.channel), (FrameKind::Method, 5));
+        assert_eq!(frame.payload, [0, 20, 0, 10]);
+        assert_eq!(frame.wire_length(), 12);
+    }
+
+    #[test]
+    fn a_frame_that_is_not_all_there_is_waited_for() {
+        let input = b"\x03\x00\x01\x00\x00\x00\x02ab\xce";
+        for length in 0..input.len() {
+            assert_eq!(read_frame(&input[..length], 0), Ok(None));
+        }
+        assert!(read_frame(input, 0).unwrap().is_some());
+    }
+
+    #[test]
+    fn errors_read_as_rabbitmq_writes_them() {
+        assert_eq!(
+            error(b"\x01\x00\x01\x00\x00\x00\x05\x00\x14\x00\x0a\x00\x00", 0),
+            "type 1, all octets = <<0,20,0,10,0>>: {invalid_frame_end_marker,0}"
+        );
+        assert_eq!(
+            error(b"\x03\x00\x01\x00\x02\x00\x01", 131_072),
+            "type 3, all octets = <<>>: {frame_too_large,131073,131064}"
+        );
+        assert_eq!(
+            error(b"\x09\x00\x01\x00\x00\x00\x01x\xce", 0),
+            "type 9, all octets = <<\"x\">>: unknown_frame"
+        );
+        assert_eq!(
+            error(b"\x09\x00\x01\x00\x00\x00\x110123456789abcdefg\xce", 0),
+            "type 9, first 16 octets = <<\"0123456789abcdef\">>: unknown_frame"
+        );
+    }
+
+    #[test]
+    fn the_limit_counts_the_whole_frame() {
+        let mut input = b"\x03\x00\x01\x00\x00\x0f\xf8".to_vec();
+        input.resize(4095, 0);
+        input.push(FRAME_END);
+        assert!(read_frame(&input, 4096).unwrap().is_some());
+        assert!(read_frame(&input, 4095).is_err());
+        assert!(read_frame(&input, 0).unwrap().is_some());
+    }
+
+    #[test]
+    fn payloads_too_short_for_their_type_are_unknown_frames() {
+        for input in [
+            &b"\x01\x00\x01\x00\x00\x00\x03\x00\x14\x00\xce"[..],
+            b"\x02\x00\x01\x00\x00\x00\x02\x00\x3c\xce",
+            b"\x08\x00\x00\x00\x00\x00\x01x\xce",
+        ] {
+            assert!(matches!(
+                read_frame(input, 0),
+                Err(FrameError::UnknownType { .. })
+            ));
+        }
+    }
+}
