@@ -1,10 +1,10 @@
 //! All bindings of a virtual host: found by identity, listed by source and by destination, removed in
 //! constant time however many share an end.
 
-use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 use leveret_codec::{FieldTable, encode_table};
-use rustc_hash::FxHasher;
-use std::hash::{Hash, Hasher};
 
 use crate::binding::Binding;
 use crate::target::{ExchangeIndex, Target};
@@ -29,6 +29,7 @@ pub(crate) struct BindingTable {
     places: Vec<Option<Bound>>,
     free: Vec<BindingIndex>,
     by_identity: HashTable<BindingIndex>,
+    hasher: DefaultHashBuilder,
 }
 
 impl BindingTable {
@@ -46,7 +47,7 @@ impl BindingTable {
 
     pub(crate) fn find(&self, binding: &Binding) -> Option<BindingIndex> {
         self.by_identity
-            .find(identity_hash(binding), |at| {
+            .find(identity_hash(&self.hasher, binding), |at| {
                 self.get(*at)
                     .is_some_and(|bound| is_same(&bound.binding, binding))
             })
@@ -55,7 +56,7 @@ impl BindingTable {
 
     /// Adds a binding that [`Self::find`] does not know.
     pub(crate) fn insert(&mut self, bound: Bound) -> BindingIndex {
-        let hash = identity_hash(&bound.binding);
+        let hash = identity_hash(&self.hasher, &bound.binding);
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             BindingIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX))
@@ -63,17 +64,17 @@ impl BindingTable {
         if let Some(place) = self.places.get_mut(at.0 as usize) {
             *place = Some(bound);
         }
-        let places = &self.places;
+        let (places, hasher) = (&self.places, &self.hasher);
         self.by_identity.insert_unique(hash, at, |at| {
             let bound = places.get(at.0 as usize).and_then(Option::as_ref);
-            bound.map_or(0, |bound| identity_hash(&bound.binding))
+            bound.map_or(0, |bound| identity_hash(hasher, &bound.binding))
         });
         at
     }
 
     pub(crate) fn remove(&mut self, at: BindingIndex) -> Option<Bound> {
         let bound = self.places.get_mut(at.0 as usize)?.take()?;
-        let hash = identity_hash(&bound.binding);
+        let hash = identity_hash(&self.hasher, &bound.binding);
         if let Ok(entry) = self.by_identity.find_entry(hash, |known| *known == at) {
             entry.remove();
         }
@@ -94,8 +95,8 @@ fn are_same_arguments(one: &FieldTable, other: &FieldTable) -> bool {
     one == other || encode_table(one) == encode_table(other)
 }
 
-fn identity_hash(binding: &Binding) -> u64 {
-    let mut hasher = FxHasher::default();
+fn identity_hash(builder: &DefaultHashBuilder, binding: &Binding) -> u64 {
+    let mut hasher = builder.build_hasher();
     binding.source.hash(&mut hasher);
     binding.destination.hash(&mut hasher);
     binding.routing_key.hash(&mut hasher);

@@ -1,7 +1,7 @@
 //! One exchange's bindings, indexed by the rules of its kind.
 
+use hashbrown::HashMap;
 use leveret_codec::FieldTable;
-use rustc_hash::FxHashMap;
 
 use crate::binding::BindError;
 use crate::consistent_hash::ConsistentHash;
@@ -15,7 +15,7 @@ use crate::topic::TopicTrie;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Matcher {
-    Direct(FxHashMap<Box<[u8]>, TargetSet>),
+    Direct(HashMap<Box<[u8]>, TargetSet>),
     Fanout(TargetSet),
     Topic(TopicTrie),
     Headers(HeadersIndex),
@@ -38,7 +38,7 @@ pub(crate) struct Terms<'a> {
 impl Matcher {
     pub(crate) fn new(exchange: &Exchange) -> Self {
         match exchange.matching_kind() {
-            ExchangeKind::Direct => Self::Direct(FxHashMap::default()),
+            ExchangeKind::Direct => Self::Direct(HashMap::default()),
             ExchangeKind::Topic => Self::Topic(TopicTrie::default()),
             ExchangeKind::Headers => Self::Headers(HeadersIndex::default()),
             ExchangeKind::ConsistentHash => {
@@ -118,7 +118,7 @@ impl Matcher {
             Self::Topic(trie) => input
                 .keys()
                 .fold(false, |matched, key| trie.collect(key, route) | matched),
-            Self::Headers(index) => index.collect(input.headers.clone(), route),
+            Self::Headers(index) => index.collect(input.headers, route),
             Self::ConsistentHash(hash) => add(hash.pick(input), route),
             Self::Random(targets) | Self::LocalRandom(targets) => {
                 add(random::pick(targets, input.random, at), route)

@@ -7,10 +7,9 @@
 //!
 //! As in RabbitMQ the empty key has no words, and `a..b` has an empty one.
 
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-use rustc_hash::FxHasher;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
 use crate::route::{Route, TopicScratch};
@@ -26,6 +25,7 @@ pub(crate) struct TopicTrie {
     nodes: Vec<Node>,
     free: Vec<u32>,
     edges: HashTable<Edge>,
+    hasher: DefaultHashBuilder,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,7 @@ impl Default for TopicTrie {
             nodes: vec![Node::default()],
             free: Vec::new(),
             edges: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 }
@@ -120,7 +121,7 @@ impl TopicTrie {
         scratch.active.push(ROOT);
         let mut matched = self.follow_hash(ROOT, scratch, route);
         for word in words(key) {
-            let word_hash = hash_word(word);
+            let word_hash = self.hasher.hash_one(word);
             scratch.next.clear();
             for position in 0..scratch.active.len() {
                 if let Some(at) = scratch.active.get(position).copied() {
@@ -190,7 +191,7 @@ impl TopicTrie {
                 .filter(|child| *child != NONE),
             _ => self
                 .edges
-                .find(hash_edge(parent, hash_word(word)), |edge| {
+                .find(hash_edge(parent, self.hasher.hash_one(word)), |edge| {
                     edge.parent == parent && *edge.word == *word
                 })
                 .map(|edge| edge.child),
@@ -239,13 +240,13 @@ impl TopicTrie {
             _ => {
                 node.literal_children += 1;
                 self.edges.insert_unique(
-                    hash_edge(parent, hash_word(word)),
+                    hash_edge(parent, self.hasher.hash_one(word)),
                     Edge {
                         parent,
                         child,
                         word: word.into(),
                     },
-                    |edge| hash_edge(edge.parent, hash_word(&edge.word)),
+                    |edge| hash_edge(edge.parent, self.hasher.hash_one(&edge.word)),
                 );
             }
         }
@@ -261,7 +262,7 @@ impl TopicTrie {
             _ => {
                 let edge = self
                     .edges
-                    .find_entry(hash_edge(parent, hash_word(word)), |edge| {
+                    .find_entry(hash_edge(parent, self.hasher.hash_one(word)), |edge| {
                         edge.parent == parent && *edge.word == *word
                     });
                 if let Ok(edge) = edge {
@@ -280,15 +281,7 @@ fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
         .flat_map(|key| key.split(|byte| *byte == b'.'))
 }
 
-fn hash_word(word: &[u8]) -> u64 {
-    let mut hasher = FxHasher::default();
-    word.hash(&mut hasher);
-    hasher.finish()
-}
-
 fn hash_edge(parent: u32, word_hash: u64) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write_u64(word_hash);
-    hasher.write_u32(parent);
-    hasher.finish()
+    // The word's hash is even over all bits, and stays so.
+    word_hash.wrapping_add(u64::from(parent).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

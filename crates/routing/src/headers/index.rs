@@ -5,11 +5,10 @@
 //! wait. A message looks into the two slots of each of its headers; whoever waits there as `any`
 //! matches, whoever waits as `all` is tried in full.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use leveret_codec::RawTable;
-use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
 
 use super::pattern::{Mode, Pair, Pattern};
@@ -22,8 +21,9 @@ use crate::target::{Target, TargetSet};
 pub(crate) struct HeadersIndex {
     places: Vec<Option<Waiting>>,
     free: Vec<usize>,
-    by_pattern: FxHashMap<Pattern, usize>,
+    by_pattern: HashMap<Pattern, usize>,
     slots: HashTable<Slot>,
+    hasher: DefaultHashBuilder,
     /// Targets of the `all` pattern without pairs, which waits nowhere and matches everything.
     always: TargetSet,
     /// Patterns that expect arrays, tables or decimals. Without any, a message's are not read.
@@ -105,7 +105,9 @@ impl HeadersIndex {
     ) -> bool {
         let slot = self
             .slots
-            .find(hash_slot(key, value), |slot| slot.is(key, value));
+            .find(hash_slot(&self.hasher, key, value), |slot| {
+                slot.is(key, value)
+            });
         let mut matched = false;
         for at in slot.iter().flat_map(|slot| &slot.waiting) {
             if let Some(Some(waiting)) = self.places.get(*at)
@@ -155,7 +157,7 @@ impl HeadersIndex {
         let crowd = |pair: &Pair| {
             let value = pair.expected.as_ref().map(Value::as_ref);
             self.slots
-                .find(hash_slot(&pair.key, value.as_ref()), |slot| {
+                .find(hash_slot(&self.hasher, &pair.key, value.as_ref()), |slot| {
                     slot.is(&pair.key, value.as_ref())
                 })
                 .map_or(0, |slot| slot.waiting.len())
@@ -171,15 +173,14 @@ impl HeadersIndex {
 
     fn enter_slot(&mut self, pair: &Pair, at: usize) {
         let value = pair.expected.as_ref().map(Value::as_ref);
+        let hasher = &self.hasher;
         self.slots
             .entry(
-                hash_slot(&pair.key, value.as_ref()),
+                hash_slot(&self.hasher, &pair.key, value.as_ref()),
                 |slot| slot.is(&pair.key, value.as_ref()),
                 |slot| {
-                    hash_slot(
-                        &slot.key,
-                        slot.expected.as_ref().map(Value::as_ref).as_ref(),
-                    )
+                    let value = slot.expected.as_ref().map(Value::as_ref);
+                    hash_slot(hasher, &slot.key, value.as_ref())
                 },
             )
             .or_insert_with(|| Slot {
@@ -196,7 +197,7 @@ impl HeadersIndex {
         let value = pair.expected.as_ref().map(Value::as_ref);
         let found = self
             .slots
-            .find_entry(hash_slot(&pair.key, value.as_ref()), |slot| {
+            .find_entry(hash_slot(&self.hasher, &pair.key, value.as_ref()), |slot| {
                 slot.is(&pair.key, value.as_ref())
             });
         let Ok(mut slot) = found else { return };
@@ -224,8 +225,8 @@ fn waited_pairs(pattern: &Pattern, waits_at: usize) -> &[Pair] {
     }
 }
 
-fn hash_slot(key: &[u8], value: Option<&ValueRef<'_>>) -> u64 {
-    let mut hasher = FxHasher::default();
+fn hash_slot(builder: &DefaultHashBuilder, key: &[u8], value: Option<&ValueRef<'_>>) -> u64 {
+    let mut hasher = builder.build_hasher();
     key.hash(&mut hasher);
     value.hash(&mut hasher);
     hasher.finish()

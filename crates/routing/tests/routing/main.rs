@@ -1,5 +1,10 @@
 //! The routing crate from outside: what a broker sees of it, and agreement with naive references.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at what should not fail, helpers included"
+)]
+
 mod consistent_hash;
 mod graph;
 mod headers;
