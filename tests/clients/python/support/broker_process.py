@@ -69,9 +69,10 @@ class BrokerProcess:
         port = self.port if keep_port else 0
         command = [self.binary, "--listen", f"127.0.0.1:{port}", "--data-dir", str(self.data_dir),
                    "--ready-file", str(ready), *self.arguments]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LEVERET_")}
         with open(self.output, "ab") as output, open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=log,
-                                            cwd=self.directory, start_new_session=True,
+                                            cwd=self.directory, env=environment, start_new_session=True,
                                             preexec_fn=_die_with_parent)
         end = time.monotonic() + START_DEADLINE_S
         while not ready.exists():
