@@ -8,7 +8,7 @@ use std::fmt;
 use amq_protocol::types::FieldTable;
 use thiserror::Error;
 
-use crate::field_value::RawValue;
+use crate::field_value::{RawValue, Skipped};
 use crate::input::Input;
 use crate::owned_table::copy_lossy;
 
@@ -78,7 +78,7 @@ impl<'a> RawTable<'a> {
     /// # Errors
     /// The table is malformed.
     pub fn check(&self) -> Result<(), TableError> {
-        check_table(*self, TABLE_DEPTH_MAX)
+        check_table(self.0, TABLE_DEPTH_MAX)
     }
 
     /// An owned copy of what can be read: it ends at the first malformed field, names that are not
@@ -196,22 +196,30 @@ impl<'a> Iterator for RawArrayIter<'a> {
     }
 }
 
-fn check_table(table: RawTable<'_>, depth_left: usize) -> Result<(), TableError> {
+fn check_table(bytes: &[u8], depth_left: usize) -> Result<(), TableError> {
     let depth_left = depth_left.checked_sub(1).ok_or(TableError::TooDeep)?;
-    table
-        .iter()
-        .try_for_each(|field| check_value(field?.1, depth_left))
+    let mut input = Input(bytes);
+    while !input.is_empty() {
+        input.short().ok_or(TableError::Truncated)?;
+        check_value(&mut input, depth_left)?;
+    }
+    Ok(())
 }
 
-fn check_value(value: RawValue<'_>, depth_left: usize) -> Result<(), TableError> {
-    match value {
-        RawValue::Table(table) => check_table(table, depth_left),
-        RawValue::Array(array) => {
-            let depth_left = depth_left.checked_sub(1).ok_or(TableError::TooDeep)?;
-            array
-                .iter()
-                .try_for_each(|value| check_value(value?, depth_left))
-        }
-        _ => Ok(()),
+fn check_array(bytes: &[u8], depth_left: usize) -> Result<(), TableError> {
+    let depth_left = depth_left.checked_sub(1).ok_or(TableError::TooDeep)?;
+    let mut input = Input(bytes);
+    while !input.is_empty() {
+        check_value(&mut input, depth_left)?;
+    }
+    Ok(())
+}
+
+#[inline]
+fn check_value(input: &mut Input<'_>, depth_left: usize) -> Result<(), TableError> {
+    match RawValue::skip(input)? {
+        Skipped::Leaf => Ok(()),
+        Skipped::Table(inside) => check_table(inside, depth_left),
+        Skipped::Array(inside) => check_array(inside, depth_left),
     }
 }

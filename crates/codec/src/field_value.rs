@@ -66,6 +66,7 @@ impl<'a> RawValue<'a> {
     }
 
     /// None: too few bytes. Some(None): no type has this octet.
+    #[inline]
     fn read_typed(octet: u8, input: &mut Input<'a>) -> Option<Option<RawValue<'a>>> {
         Some(Some(match octet {
             b't' => RawValue::Boolean(input.u8()? != 0),
@@ -90,6 +91,43 @@ impl<'a> RawValue<'a> {
             b'V' => RawValue::Void,
             _ => return Some(None),
         }))
+    }
+
+    /// Steps over a type octet and its value; answers with the inside of a table or array.
+    #[inline]
+    pub(crate) fn skip(input: &mut Input<'a>) -> Result<Skipped<'a>, TableError> {
+        let octet = input.u8().ok_or(TableError::Truncated)?;
+        let size = match octet {
+            b'S' | b'x' => {
+                return input
+                    .long()
+                    .map(|_| Skipped::Leaf)
+                    .ok_or(TableError::Truncated);
+            }
+            b'F' => {
+                return input
+                    .long()
+                    .map(Skipped::Table)
+                    .ok_or(TableError::Truncated);
+            }
+            b'A' => {
+                return input
+                    .long()
+                    .map(Skipped::Array)
+                    .ok_or(TableError::Truncated);
+            }
+            b'V' => 0,
+            b't' | b'b' | b'B' => 1,
+            b's' | b'U' | b'u' => 2,
+            b'I' | b'i' | b'f' => 4,
+            b'D' => 5,
+            b'l' | b'L' | b'd' | b'T' => 8,
+            _ => return Err(TableError::UnknownType(octet)),
+        };
+        input
+            .take(size)
+            .map(|_| Skipped::Leaf)
+            .ok_or(TableError::Truncated)
     }
 
     /// The number, where the type is one of the integers (timestamps and booleans are none).
@@ -146,6 +184,16 @@ impl<'a> RawValue<'a> {
             RawValue::Void => "void",
         }
     }
+}
+
+/// What was stepped over.
+pub(crate) enum Skipped<'a> {
+    /// A value without values inside.
+    Leaf,
+    /// A table with this inside.
+    Table(&'a [u8]),
+    /// An array with this inside.
+    Array(&'a [u8]),
 }
 
 /// RabbitMQ's name of an owned value's type; see [`RawValue::type_name`].

@@ -189,6 +189,7 @@ fn last_octet(mut input: Input<'_>) -> Option<u8> {
     input.is_empty().then_some(octet)
 }
 
+#[cold]
 fn control<'a>(payload: &'a [u8], arguments: &'a [u8]) -> Result<Method<'a>, MethodError> {
     let (class, method) = method_ids(payload).ok_or_else(|| malformed(payload))?;
     let expected = match signature(class, method) {
