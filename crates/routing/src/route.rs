@@ -9,7 +9,7 @@ use crate::marks::Marks;
 use crate::target::{ExchangeIndex, Target, TargetSet};
 
 /// What a message says about itself, as far as routing looks. All of it is borrowed.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RouteInput<'a> {
     /// The routing key of the publish.
     pub routing_key: &'a [u8],
