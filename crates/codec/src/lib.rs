@@ -10,19 +10,19 @@
 //! [`protocol`], after their arguments were checked here (lengths, UTF-8, depth of field tables).
 
 mod erlang;
-pub mod field_table;
-pub mod field_value;
-pub mod frame;
-pub mod header;
+mod field_table;
+mod field_value;
+mod frame;
+mod header;
 mod input;
-pub mod method;
-pub mod names;
+mod method;
+mod names;
 mod owned_table;
-pub mod properties;
-pub mod reader;
-pub mod reply_code;
+mod properties;
+mod reader;
+mod reply_code;
 mod signature;
-pub mod writer;
+mod writer;
 
 pub use amq_protocol::protocol;
 pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
