@@ -5,14 +5,18 @@
 //! and never says so too early. It must not know AMQP, routing or queues' rules: payloads, flags and
 //! times are opaque to it.
 //!
-//! [`MessageLog`] and [`DefinitionStore`] are the boundary. The journal keeps everything on disk,
+//! [`MessageLog`] and [`DefinitionStore`] are the boundary. [`Journal`] keeps everything on disk,
 //! [`MemoryStore`] keeps nothing, [`SteppedStore`] keeps everything in memory and commits when a test
 //! says so. The layout of the files is described in `docs/STORE.md`.
 
 #![forbid(unsafe_code)]
 
 mod changes;
+mod clock;
 mod error;
+pub mod files;
+mod index;
+mod journal;
 mod memory;
 mod stepped;
 mod waiters;
@@ -21,6 +25,9 @@ pub use changes::{
     Change, CommitPoint, Enqueue, LogId, LogState, Payload, Sequence, StoreStatus, StoredMessage,
 };
 pub use error::{OpenError, StoreError};
+pub use index::disk::{IndexStore, SledIndex};
+pub use index::rows::Row;
+pub use journal::{Journal, JournalOptions, Rebuilt, Verified, rebuild, verify};
 pub use memory::MemoryStore;
 pub use stepped::SteppedStore;
 
@@ -83,11 +90,14 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     fn is_volatile(&self) -> bool;
 }
 
+/// Definitions in key order: their keys and values.
+pub type Definitions = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The definitions put and removed by [`Change::PutDefinition`] and [`Change::RemoveDefinition`].
 pub trait DefinitionStore {
     /// All definitions in key order: as recovered, with what was staged since.
     ///
     /// # Errors
     /// Reading them failed.
-    fn definitions(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn definitions(&self) -> Result<Definitions, StoreError>;
 }

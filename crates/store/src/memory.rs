@@ -8,8 +8,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::{
-    Change, CommitPoint, DefinitionStore, LogId, LogState, MessageLog, Payload, Sequence,
-    StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Payload,
+    Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Keeps definitions for as long as it lives and messages not at all. Everything is durable at once,
@@ -102,7 +102,7 @@ impl<P: Payload> MessageLog<P> for MemoryStore<P> {
 }
 
 impl<P> DefinitionStore for MemoryStore<P> {
-    fn definitions(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn definitions(&self) -> Result<Definitions, StoreError> {
         let definitions = self.definitions.lock();
         Ok(definitions
             .iter()

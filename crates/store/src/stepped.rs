@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::waiters::Waiters;
 use crate::{
-    Change, CommitPoint, DefinitionStore, Enqueue, LogId, LogState, MessageLog, Payload, Sequence,
-    StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, Enqueue, LogId, LogState, MessageLog,
+    Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Keeps messages and definitions in memory. Nothing becomes durable, or visible to reads, before
@@ -273,7 +273,7 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
 }
 
 impl<P: Payload> DefinitionStore for SteppedStore<P> {
-    fn definitions(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn definitions(&self) -> Result<Definitions, StoreError> {
         Ok(self.inner.lock().all_definitions().into_iter().collect())
     }
 }

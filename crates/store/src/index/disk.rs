@@ -1,0 +1,185 @@
+//! The index on disk: rows in sled. Owns sled and the rules under which it keeps its word: small
+//! batches, small values, a sync of our own after each, and no trust in it not to panic.
+
+use std::fs::File;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+
+use super::rows::Row;
+
+/// Where the rows of the index are kept.
+pub trait IndexStore: Send + 'static {
+    /// Calls `each` with every row in key order; does nothing if there never was an index.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()>;
+
+    /// Writes and removes rows in this order. They are on stable storage when this returns; if it
+    /// fails or the process dies, any number of them from the front may have been written. With
+    /// `only`, every row that is not among these is removed before the last of them is written.
+    ///
+    /// # Errors
+    /// They could not be written. The store may be asked again.
+    fn apply(&mut self, rows: Vec<Row>, only: bool) -> io::Result<()>;
+}
+
+/// sled's segment size. It is part of the store's format: sled refuses to open with another one.
+const SLED_SEGMENT_BYTES: usize = 1 << 20;
+const SLED_CACHE_BYTES: u64 = 8 << 20;
+/// What is written between two syncs stays well below a segment, because sled uses a freed segment
+/// again before the sync that makes the freeing safe.
+const BATCH_BYTES: usize = 96 * 1024;
+
+/// Rows in sled 0.34, in a directory of its own.
+pub struct SledIndex {
+    directory: PathBuf,
+    open: Option<(sled::Db, File)>,
+}
+
+impl SledIndex {
+    /// The index in `directory`, opened when it is first needed.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        SledIndex {
+            directory: directory.to_path_buf(),
+            open: None,
+        }
+    }
+
+    fn database(&mut self) -> io::Result<&(sled::Db, File)> {
+        let opened = match self.open.take() {
+            Some(open) => open,
+            None => open(&self.directory)?,
+        };
+        Ok(self.open.insert(opened))
+    }
+
+    fn write(&mut self, rows: Vec<Row>) -> io::Result<()> {
+        let (database, file) = self.database()?;
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        for (key, value) in rows {
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len) + 32;
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+            if bytes >= BATCH_BYTES {
+                commit(database, file, std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        commit(database, file, batch)
+    }
+
+    fn strange_rows(&mut self, rows: &[Row]) -> io::Result<Vec<Row>> {
+        let kept: std::collections::BTreeSet<&[u8]> = rows
+            .iter()
+            .filter(|(_, value)| value.is_some())
+            .map(|(key, _)| key.as_slice())
+            .collect();
+        let (database, _) = self.database()?;
+        let mut strange = Vec::new();
+        for key in database.iter().keys() {
+            let key = key.map_err(io_error)?;
+            if !kept.contains(key.as_ref()) {
+                strange.push((key.to_vec(), None));
+            }
+        }
+        Ok(strange)
+    }
+}
+
+impl IndexStore for SledIndex {
+    fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        if !self.directory.is_dir() {
+            return Ok(());
+        }
+        let (database, _) = self.database()?;
+        guarded(|| {
+            for row in database.iter() {
+                let (key, value) = row.map_err(io_error)?;
+                each(&key, &value);
+            }
+            Ok(())
+        })
+    }
+
+    fn apply(&mut self, mut rows: Vec<Row>, only: bool) -> io::Result<()> {
+        let result = guarded(|| {
+            if only {
+                let mut all = self.strange_rows(&rows)?;
+                all.append(&mut rows);
+                rows = all;
+            }
+            self.write(std::mem::take(&mut rows))
+        });
+        if result.is_err() {
+            // One error and a handle of sled is dead for good.
+            self.open = None;
+        }
+        result
+    }
+}
+
+fn commit(database: &sled::Db, file: &File, batch: sled::Batch) -> io::Result<()> {
+    database.apply_batch(batch).map_err(io_error)?;
+    database.flush().map_err(io_error)?;
+    // sled's flush ends in sync_file_range, which promises nothing.
+    file.sync_data()
+}
+
+fn open(directory: &Path) -> io::Result<(sled::Db, File)> {
+    let is_new = !directory.is_dir();
+    let database = guarded(|| {
+        sled::Config::new()
+            .path(directory)
+            .segment_size(SLED_SEGMENT_BYTES)
+            .cache_capacity(SLED_CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace)
+            .open()
+            .map_err(io_error)
+    })?;
+    let file = File::open(directory.join("db"))?;
+    if is_new {
+        file.sync_all()?;
+        for name in ["conf", "blobs"] {
+            if let Ok(file) = File::open(directory.join(name)) {
+                file.sync_all()?;
+            }
+        }
+        File::open(directory)?.sync_all()?;
+        if let Some(parent) = directory.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok((database, file))
+}
+
+/// sled panics on damage that it does not expect; that must not take the broker along.
+fn guarded<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("sled gave up: {text}"),
+        ))
+    })
+}
+
+fn io_error(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) => error,
+        sled::Error::Corruption { .. } => {
+            io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+        }
+        other => io::Error::other(other.to_string()),
+    }
+}

@@ -1,0 +1,201 @@
+//! The index of one log: its chunks in sequence order. Owns inserting, replacing and acknowledging;
+//! knows no files.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::chunk::Chunk;
+
+/// What changes in a segment when chunks of a log come and go.
+pub(crate) trait SegmentCounts {
+    fn added(&mut self, segment: u32, count: u32, bytes: u32);
+    fn removed(&mut self, segment: u32, count: u32, bytes: u32);
+}
+
+/// What there is in a range of sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Only messages that need not be kept.
+    Transient,
+    /// Messages of which at least one must be kept.
+    Persistent,
+}
+
+/// One log.
+#[derive(Default)]
+pub(crate) struct Log {
+    /// Disjoint, in ascending order.
+    chunks: VecDeque<Chunk>,
+    live: u64,
+    bytes: u64,
+    next: u64,
+    /// Segments in which this log's persistent chunks changed since the last checkpoint.
+    pub(crate) dirty_segments: BTreeSet<u32>,
+    /// Listed among the index's dirty logs.
+    pub(crate) is_dirty: bool,
+    /// Rows this log has in the index on disk: segment → number of parts.
+    pub(crate) stored_parts: BTreeMap<u32, u16>,
+}
+
+impl Log {
+    pub(crate) fn live(&self) -> u64 {
+        self.live
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.chunks.front().map_or(self.next, Chunk::first)
+    }
+
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
+    }
+
+    /// The chunks that hold anything at or above `from`.
+    pub(crate) fn chunks_from(&self, from: u64) -> impl Iterator<Item = &Chunk> {
+        self.chunks.range(self.position(from)..)
+    }
+
+    /// Sequences below `next` have been used.
+    pub(crate) fn raise_next(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
+    /// Puts a chunk in its place; what was there under the same sequences is replaced.
+    pub(crate) fn insert(&mut self, chunk: Chunk, counts: &mut impl SegmentCounts) {
+        let (count, bytes) = (chunk.count(), chunk.bytes);
+        if count == 0 {
+            return;
+        }
+        self.next = self.next.max(chunk.end());
+        if self
+            .chunks
+            .back()
+            .is_none_or(|last| last.end() <= chunk.first())
+        {
+            self.mark_dirty(&chunk);
+            let merged = self
+                .chunks
+                .back_mut()
+                .is_some_and(|last| last.try_merge(&chunk));
+            if !merged {
+                self.push_back(chunk);
+            }
+        } else {
+            self.remove(chunk.first(), chunk.end(), counts);
+            self.mark_dirty(&chunk);
+            let at = self.position(chunk.first());
+            let merged = at > 0
+                && self
+                    .chunks
+                    .get_mut(at - 1)
+                    .is_some_and(|before| before.try_merge(&chunk));
+            if !merged {
+                self.chunks.insert(at, chunk);
+            }
+        }
+        self.live += u64::from(count);
+        self.bytes += u64::from(bytes);
+        counts.added(chunk.segment, count, bytes);
+    }
+
+    /// Takes out every live message from `first` up to but not including `end`.
+    pub(crate) fn remove(&mut self, first: u64, end: u64, counts: &mut impl SegmentCounts) {
+        let mut at = self.position(first);
+        while let Some(chunk) = self.chunks.get_mut(at).filter(|chunk| chunk.first() < end) {
+            let before = *chunk;
+            let (count, bytes);
+            if chunk.first() >= first && chunk.end() <= end {
+                (count, bytes) = (chunk.count(), chunk.bytes);
+                if at == 0 {
+                    self.chunks.pop_front();
+                } else {
+                    self.chunks.remove(at);
+                }
+            } else if chunk.first() >= first {
+                (count, bytes) = chunk.trim_front(end);
+            } else {
+                // The front part stays; what lies behind `end` becomes a chunk of its own.
+                let mut behind = *chunk;
+                chunk.trim_back(first);
+                behind.trim_front(end.min(behind.end()));
+                let (kept, kept_bytes) =
+                    (chunk.count() + behind.count(), chunk.bytes + behind.bytes);
+                (count, bytes) = (
+                    before.count() - kept,
+                    before.bytes.saturating_sub(kept_bytes),
+                );
+                at += 1;
+                if behind.count() > 0 {
+                    self.chunks.insert(at, behind);
+                    at += 1;
+                }
+            }
+            self.live -= u64::from(count);
+            self.bytes = self.bytes.saturating_sub(u64::from(bytes));
+            counts.removed(before.segment, count, bytes);
+            self.mark_dirty(&before);
+        }
+        if self.chunks.is_empty() {
+            self.chunks = VecDeque::new();
+            self.bytes = 0;
+        } else if self.chunks.capacity() > 64 && self.chunks.len() < self.chunks.capacity() / 4 {
+            self.chunks.shrink_to(self.chunks.len() * 2);
+        }
+    }
+
+    /// What lives in this range.
+    pub(crate) fn holds(&self, first: u64, end: u64) -> Option<Holds> {
+        let mut found = self
+            .chunks_from(first)
+            .take_while(|chunk| chunk.first() < end)
+            .peekable();
+        found.peek()?;
+        Some(if found.any(|chunk| !chunk.is_transient()) {
+            Holds::Persistent
+        } else {
+            Holds::Transient
+        })
+    }
+
+    /// The live ranges `[first, end)` within a range that lie in `segment`.
+    pub(crate) fn ranges_in(&self, segment: u32, first: u64, end: u64) -> Vec<(u64, u64)> {
+        self.chunks_from(first)
+            .take_while(|chunk| chunk.first() < end)
+            .filter(|chunk| chunk.segment == segment)
+            .map(|chunk| (chunk.first().max(first), chunk.end().min(end)))
+            .collect()
+    }
+
+    /// The first chunk that ends after `sequence`.
+    fn position(&self, sequence: u64) -> usize {
+        if self
+            .chunks
+            .front()
+            .is_none_or(|front| front.end() > sequence)
+        {
+            return 0;
+        }
+        self.chunks.partition_point(|chunk| chunk.end() <= sequence)
+    }
+
+    /// Grows by an eighth, not by doubling: in a long backlog the slack would be most of the memory.
+    fn push_back(&mut self, chunk: Chunk) {
+        if self.chunks.len() == self.chunks.capacity() {
+            self.chunks.reserve_exact((self.chunks.len() / 8).max(4));
+        }
+        self.chunks.push_back(chunk);
+    }
+
+    fn mark_dirty(&mut self, chunk: &Chunk) {
+        if !chunk.is_transient() {
+            self.dirty_segments.insert(chunk.segment);
+        }
+    }
+}

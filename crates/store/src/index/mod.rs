@@ -1,0 +1,205 @@
+//! What is where: logs and their chunks, segments and what lives in them, definitions. Kept in
+//! memory, brought to disk at checkpoints. Owns no files and takes no locks of its own.
+
+mod chunk;
+pub(crate) mod disk;
+mod log;
+pub(crate) mod rows;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+pub(crate) use chunk::{Chunk, Place};
+use log::SegmentCounts;
+pub(crate) use log::{Holds, Log};
+
+use crate::LogId;
+use crate::journal::segment::Segment;
+
+/// How far the index goes: everything up to this record is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The newest record.
+    pub(crate) lsn: u64,
+    /// The segment the next record goes to, if it has room.
+    pub(crate) segment: u32,
+    /// Where in that segment.
+    pub(crate) offset: u64,
+}
+
+/// One segment as the index sees it.
+pub(crate) struct SegmentEntry {
+    pub(crate) segment: Arc<Segment>,
+    /// Live messages in it and their payload bytes.
+    pub(crate) live: u64,
+    pub(crate) live_bytes: u64,
+    /// Bytes of records in it.
+    pub(crate) used: u64,
+}
+
+/// A definition and its rows in the index on disk.
+#[derive(Clone)]
+pub(crate) struct Definition {
+    pub(crate) value: Arc<[u8]>,
+    /// Names its rows.
+    pub(crate) row: u64,
+    /// How many parts it has on disk.
+    pub(crate) stored_parts: u16,
+}
+
+/// All of it.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub(crate) logs: FxHashMap<LogId, Log>,
+    pub(crate) segments: Segments,
+    pub(crate) definitions: BTreeMap<Arc<[u8]>, Definition>,
+    pub(crate) position: Position,
+    /// Logs with changes since the last checkpoint; those that are not there any more were deleted.
+    pub(crate) dirty_logs: Vec<LogId>,
+    /// Deleted since the last checkpoint, with the rows they have on disk.
+    pub(crate) deleted_logs: Vec<(LogId, BTreeMap<u32, u16>)>,
+    /// Definitions whose rows are to be written, and rows to remove with their number of parts.
+    pub(crate) dirty_definitions: BTreeSet<Arc<[u8]>>,
+    pub(crate) removed_rows: Vec<(u64, u16)>,
+    pub(crate) next_row: u64,
+    /// One above the highest log id seen.
+    pub(crate) next_log: u64,
+}
+
+/// The segments that hold records.
+#[derive(Default)]
+pub(crate) struct Segments {
+    pub(crate) entries: BTreeMap<u32, SegmentEntry>,
+    /// How often a segment has become empty since the last checkpoint.
+    pub(crate) emptied: u32,
+}
+
+impl SegmentCounts for Segments {
+    fn added(&mut self, segment: u32, count: u32, bytes: u32) {
+        if let Some(entry) = self.entries.get_mut(&segment) {
+            entry.live += u64::from(count);
+            entry.live_bytes += u64::from(bytes);
+        }
+    }
+
+    fn removed(&mut self, segment: u32, count: u32, bytes: u32) {
+        if let Some(entry) = self.entries.get_mut(&segment) {
+            entry.live = entry.live.saturating_sub(u64::from(count));
+            entry.live_bytes = entry.live_bytes.saturating_sub(u64::from(bytes));
+            if entry.live == 0 {
+                entry.live_bytes = 0;
+                self.emptied += 1;
+            }
+        }
+    }
+}
+
+impl Segments {
+    /// A segment that begins to be used.
+    pub(crate) fn insert(&mut self, segment: Arc<Segment>) {
+        let entry = SegmentEntry {
+            live: 0,
+            live_bytes: 0,
+            used: 0,
+            segment,
+        };
+        self.entries.insert(entry.segment.number(), entry);
+    }
+}
+
+impl Index {
+    pub(crate) fn insert_chunk(&mut self, log: LogId, chunk: Chunk) {
+        self.next_log = self.next_log.max(log.0.saturating_add(1));
+        let entry = self.logs.entry(log).or_default();
+        entry.insert(chunk, &mut self.segments);
+        mark(&mut self.dirty_logs, log, entry);
+    }
+
+    pub(crate) fn acknowledge(&mut self, log: LogId, first: u64, count: u64) {
+        if let Some(entry) = self.logs.get_mut(&log) {
+            entry.remove(first, first.saturating_add(count), &mut self.segments);
+            mark(&mut self.dirty_logs, log, entry);
+        }
+    }
+
+    /// Sequences of `log` below `next` were used, though nothing of them may have been written.
+    pub(crate) fn raise_next(&mut self, log: LogId, next: u64) {
+        self.next_log = self.next_log.max(log.0.saturating_add(1));
+        let entry = self.logs.entry(log).or_default();
+        entry.raise_next(next);
+        mark(&mut self.dirty_logs, log, entry);
+    }
+
+    pub(crate) fn delete_log(&mut self, log: LogId) {
+        if let Some(mut entry) = self.logs.remove(&log) {
+            entry.remove(0, u64::MAX, &mut self.segments);
+            self.deleted_logs.push((log, entry.stored_parts));
+        }
+    }
+
+    pub(crate) fn put_definition(&mut self, key: Arc<[u8]>, value: Arc<[u8]>) {
+        let (row, stored_parts) = match self.definitions.get(&key) {
+            Some(old) => (old.row, old.stored_parts),
+            None => {
+                self.next_row += 1;
+                (self.next_row, 0)
+            }
+        };
+        self.dirty_definitions.insert(Arc::clone(&key));
+        self.definitions.insert(
+            key,
+            Definition {
+                value,
+                row,
+                stored_parts,
+            },
+        );
+    }
+
+    pub(crate) fn remove_definition(&mut self, key: &[u8]) {
+        if let Some(old) = self.definitions.remove(key) {
+            self.dirty_definitions.remove(key);
+            self.removed_rows.push((old.row, old.stored_parts));
+        }
+    }
+
+    /// What lives in a range of sequences; `None` if nothing does.
+    pub(crate) fn holds(&self, log: LogId, first: u64, count: u64) -> Option<Holds> {
+        self.logs
+            .get(&log)?
+            .holds(first, first.saturating_add(count))
+    }
+
+    /// The rows on disk say the same as this index.
+    pub(crate) fn set_clean(&mut self) {
+        self.dirty_logs.clear();
+        for log in self.logs.values_mut() {
+            log.is_dirty = false;
+            log.dirty_segments.clear();
+        }
+        self.dirty_definitions.clear();
+    }
+
+    /// Makes the next checkpoint write everything.
+    pub(crate) fn mark_all(&mut self) {
+        for (id, log) in &mut self.logs {
+            let segments: BTreeSet<u32> = log
+                .chunks()
+                .filter(|chunk| !chunk.is_transient())
+                .map(|chunk| chunk.segment)
+                .collect();
+            log.dirty_segments = segments;
+            mark(&mut self.dirty_logs, *id, log);
+        }
+        self.dirty_definitions = self.definitions.keys().cloned().collect();
+    }
+}
+
+fn mark(dirty_logs: &mut Vec<LogId>, log: LogId, entry: &mut Log) {
+    if !entry.is_dirty {
+        entry.is_dirty = true;
+        dirty_logs.push(log);
+    }
+}

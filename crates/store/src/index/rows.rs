@@ -1,0 +1,264 @@
+//! The index as rows of keys and values, small enough for sled, and back. Owns the layout of the index
+//! on disk that docs/STORE.md describes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::chunk::{Chunk, Place};
+use super::{Definition, Index, Log, Position};
+use crate::LogId;
+use crate::journal::format::{Cursor, push_bytes};
+
+/// A row to write, or with `None` to remove.
+pub type Row = (Vec<u8>, Option<Vec<u8>>);
+
+/// Values stay below this: sled would put large ones into files that it never syncs.
+const PART_BYTES: usize = 6 * 1024;
+const CHUNK_BYTES: usize = 24;
+
+const PREFIX_CHUNKS: u8 = b'c';
+const PREFIX_DEFINITION: u8 = b'd';
+const PREFIX_LOG: u8 = b'l';
+const PREFIX_CHECKPOINT: u8 = b'z';
+
+const INDEX_VERSION: u32 = 1;
+
+/// How far the rows go, and what cannot be found in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) position: Position,
+    pub(crate) next_log: u64,
+    /// Counts the openings of the journal.
+    pub(crate) epoch: u32,
+    /// Nothing was written after it.
+    pub(crate) clean: bool,
+}
+
+/// Why rows could not be read.
+#[derive(Debug)]
+pub(crate) struct BadRow(pub(crate) &'static str);
+
+pub(crate) fn checkpoint_row(checkpoint: &Checkpoint) -> Row {
+    let mut value = Vec::with_capacity(40);
+    value.extend_from_slice(&INDEX_VERSION.to_le_bytes());
+    value.extend_from_slice(&checkpoint.position.lsn.to_le_bytes());
+    value.extend_from_slice(&checkpoint.position.segment.to_le_bytes());
+    value.extend_from_slice(&checkpoint.position.offset.to_le_bytes());
+    value.extend_from_slice(&checkpoint.next_log.to_le_bytes());
+    value.extend_from_slice(&checkpoint.epoch.to_le_bytes());
+    value.push(u8::from(checkpoint.clean));
+    (vec![PREFIX_CHECKPOINT], Some(value))
+}
+
+/// The rows of one log that changed since the last time; notes them as written.
+pub(crate) fn log_rows(id: LogId, log: &mut Log, out: &mut Vec<Row>) {
+    let mut key = vec![PREFIX_LOG];
+    key.extend_from_slice(&id.0.to_be_bytes());
+    out.push((key, Some(log.next().to_le_bytes().to_vec())));
+
+    let dirty = std::mem::take(&mut log.dirty_segments);
+    let mut values: BTreeMap<u32, Vec<u8>> =
+        dirty.iter().map(|segment| (*segment, Vec::new())).collect();
+    if !values.is_empty() {
+        for chunk in log.chunks().filter(|chunk| !chunk.is_transient()) {
+            if let Some(value) = values.get_mut(&chunk.segment) {
+                push_chunk(value, chunk);
+            }
+        }
+    }
+    for (segment, value) in values {
+        let mut parts = 0;
+        for (number, part) in (0u16..).zip(value.chunks(PART_BYTES / CHUNK_BYTES * CHUNK_BYTES)) {
+            out.push((chunks_key(id, segment, number), Some(part.to_vec())));
+            parts = number + 1;
+        }
+        let before = log.stored_parts.get(&segment).copied().unwrap_or(0);
+        out.extend((parts..before).map(|number| (chunks_key(id, segment, number), None)));
+        if parts == 0 {
+            log.stored_parts.remove(&segment);
+        } else {
+            log.stored_parts.insert(segment, parts);
+        }
+    }
+}
+
+/// Removes all rows of a log.
+pub(crate) fn deleted_log_rows(id: LogId, parts: &BTreeMap<u32, u16>, out: &mut Vec<Row>) {
+    let mut key = vec![PREFIX_LOG];
+    key.extend_from_slice(&id.0.to_be_bytes());
+    out.push((key, None));
+    for (segment, parts) in parts {
+        out.extend((0..*parts).map(|number| (chunks_key(id, *segment, number), None)));
+    }
+}
+
+/// The rows of one definition; notes them as written.
+pub(crate) fn definition_rows(key: &[u8], definition: &mut Definition, out: &mut Vec<Row>) {
+    let mut value = Vec::with_capacity(key.len() + definition.value.len() + 8);
+    push_bytes(&mut value, key);
+    push_bytes(&mut value, &definition.value);
+    let mut parts = 0;
+    for (number, part) in (0u16..).zip(value.chunks(PART_BYTES)) {
+        out.push((definition_key(definition.row, number), Some(part.to_vec())));
+        parts = number + 1;
+    }
+    let before = definition.stored_parts;
+    out.extend((parts..before).map(|number| (definition_key(definition.row, number), None)));
+    definition.stored_parts = parts;
+}
+
+pub(crate) fn removed_definition_rows(row: u64, parts: u16, out: &mut Vec<Row>) {
+    out.extend((0..parts).map(|number| (definition_key(row, number), None)));
+}
+
+fn chunks_key(log: LogId, segment: u32, part: u16) -> Vec<u8> {
+    let mut key = vec![PREFIX_CHUNKS];
+    key.extend_from_slice(&log.0.to_be_bytes());
+    key.extend_from_slice(&segment.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+fn definition_key(row: u64, part: u16) -> Vec<u8> {
+    let mut key = vec![PREFIX_DEFINITION];
+    key.extend_from_slice(&row.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+fn push_chunk(out: &mut Vec<u8>, chunk: &Chunk) {
+    out.extend_from_slice(&chunk.first().to_le_bytes());
+    out.extend_from_slice(&chunk.count().to_le_bytes());
+    out.extend_from_slice(&chunk.offset.to_le_bytes());
+    out.extend_from_slice(&chunk.span.to_le_bytes());
+    out.extend_from_slice(&chunk.bytes.to_le_bytes());
+}
+
+/// Everything that the rows of an index say. Chunks are not yet in the index: their segments have to
+/// be there first.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) chunks: Vec<(LogId, Chunk)>,
+    pub(crate) logs: Vec<(LogId, u64)>,
+    pub(crate) parts: Vec<(LogId, u32, u16)>,
+    definitions: BTreeMap<u64, Vec<Vec<u8>>>,
+}
+
+impl Loaded {
+    /// Takes in one row. Rows come in key order.
+    pub(crate) fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadRow> {
+        let mut cursor = Cursor::new(key);
+        match cursor.u8() {
+            Some(PREFIX_CHUNKS) => self
+                .chunks_row(&mut cursor, value)
+                .ok_or(BadRow("bad row of chunks")),
+            Some(PREFIX_LOG) => self
+                .log_row(&mut cursor, value)
+                .ok_or(BadRow("bad row of a log")),
+            Some(PREFIX_DEFINITION) => {
+                let row = be_u64(&mut cursor).ok_or(BadRow("bad key of a definition"))?;
+                self.definitions
+                    .entry(row)
+                    .or_default()
+                    .push(value.to_vec());
+                Ok(())
+            }
+            Some(PREFIX_CHECKPOINT) => {
+                self.checkpoint = Some(decode_checkpoint(value).ok_or(BadRow("bad checkpoint"))?);
+                Ok(())
+            }
+            _ => Err(BadRow("unknown row")),
+        }
+    }
+
+    fn chunks_row(&mut self, key: &mut Cursor<'_>, value: &[u8]) -> Option<()> {
+        let log = LogId(be_u64(key)?);
+        let segment = key.u32()?.swap_bytes();
+        let part = key.u16()?.swap_bytes();
+        self.parts.push((log, segment, part));
+        let mut cursor = Cursor::new(value);
+        while !cursor.is_empty() {
+            let (first, count) = (cursor.u64()?, cursor.u32()?);
+            let place = Place {
+                segment,
+                offset: cursor.u32()?,
+                span: cursor.u32()?,
+            };
+            self.chunks
+                .push((log, Chunk::new(first, count, false, place, cursor.u32()?)));
+        }
+        Some(())
+    }
+
+    fn log_row(&mut self, key: &mut Cursor<'_>, value: &[u8]) -> Option<()> {
+        self.logs
+            .push((LogId(be_u64(key)?), Cursor::new(value).u64()?));
+        Some(())
+    }
+
+    /// Puts logs and definitions into an index, which is clean afterwards.
+    pub(crate) fn fill(&mut self, index: &mut Index) -> Result<(), BadRow> {
+        for (row, parts) in std::mem::take(&mut self.definitions) {
+            let stored_parts = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+            let whole = parts.concat();
+            let mut cursor = Cursor::new(&whole);
+            let key = cursor.bytes().ok_or(BadRow("bad row of a definition"))?;
+            let value = cursor.bytes().ok_or(BadRow("bad row of a definition"))?;
+            index.next_row = index.next_row.max(row);
+            index.definitions.insert(
+                key.into(),
+                Definition {
+                    value: value.into(),
+                    row,
+                    stored_parts,
+                },
+            );
+        }
+        for (id, next) in self.logs.drain(..) {
+            index.raise_next(id, next);
+        }
+        for (id, segment, part) in self.parts.drain(..) {
+            let parts = index
+                .logs
+                .entry(id)
+                .or_default()
+                .stored_parts
+                .entry(segment)
+                .or_default();
+            *parts = (*parts).max(part.saturating_add(1));
+        }
+        for (id, chunk) in self.chunks.drain(..) {
+            index.insert_chunk(id, chunk);
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            index.position = checkpoint.position;
+            index.next_log = index.next_log.max(checkpoint.next_log);
+        }
+        index.set_clean();
+        Ok(())
+    }
+}
+
+fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
+    let mut cursor = Cursor::new(value);
+    if cursor.u32()? != INDEX_VERSION {
+        return None;
+    }
+    let (lsn, segment, offset) = (cursor.u64()?, cursor.u32()?, cursor.u64()?);
+    let position = Position {
+        lsn,
+        segment,
+        offset,
+    };
+    Some(Checkpoint {
+        position,
+        next_log: cursor.u64()?,
+        epoch: cursor.u32()?,
+        clean: cursor.u8()? != 0,
+    })
+}
+
+fn be_u64(cursor: &mut Cursor<'_>) -> Option<u64> {
+    cursor.u64().map(u64::swap_bytes)
+}

@@ -1,0 +1,218 @@
+//! The checkpoint thread: brings the index to disk, gives back segments in which nothing lives,
+//! prepares the next one. Owns none of the data; holds no lock for long.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::snapshot::Snapshot;
+use super::{Internal, Shared, compaction};
+use crate::files::is_full;
+use crate::index::Index;
+use crate::index::rows::{self, Checkpoint, Row};
+use crate::{LogId, Payload, StoreStatus, clock};
+
+/// So many segments that became empty are worth a checkpoint of their own.
+pub(super) const EMPTIED: u32 = 4;
+/// After a checkpoint that failed for want of room.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The thread's body.
+pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
+    let mut due: Option<Instant> = None;
+    loop {
+        let work = wait(shared, &mut due);
+        if work.closing {
+            return;
+        }
+        if work.prepare {
+            // The commit thread makes one itself, and reports what is wrong, if this fails.
+            let _ = shared.segments.prepare();
+        }
+        if work.checkpoint {
+            due = None;
+            if let Err(error) = checkpoint(shared) {
+                due = report(shared, &error);
+            }
+            let mut duties = shared.duties.lock();
+            duties.completed += 1;
+            duties.running = false;
+            shared.duties_changed.notify_all();
+        }
+    }
+}
+
+struct Work {
+    closing: bool,
+    prepare: bool,
+    checkpoint: bool,
+}
+
+/// Sleeps until there is something to do: without end while nothing has changed.
+fn wait<P: Payload>(shared: &Shared<P>, due: &mut Option<Instant>) -> Work {
+    let interval = Duration::from_millis(shared.options.checkpoint_interval_ms);
+    let mut duties = shared.duties.lock();
+    loop {
+        let now = clock::now();
+        if duties.dirty && due.is_none() {
+            *due = Some(now + interval);
+        }
+        let checkpoint = duties.checkpoint || due.is_some_and(|due| due <= now);
+        if duties.closing || duties.prepare || checkpoint {
+            let work = Work {
+                closing: duties.closing,
+                prepare: duties.prepare,
+                checkpoint,
+            };
+            duties.prepare = false;
+            if checkpoint {
+                duties.checkpoint = false;
+                duties.dirty = false;
+                duties.running = true;
+            }
+            return work;
+        }
+        match *due {
+            Some(due) => {
+                shared.duties_changed.wait_until(&mut duties, due);
+            }
+            None => shared.duties_changed.wait(&mut duties),
+        }
+    }
+}
+
+/// What to do about a checkpoint that failed: nothing is lost, the journal still has everything.
+fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> {
+    shared.index_unknown.store(true, Ordering::Release);
+    shared.index.lock().mark_all();
+    if is_full(error) {
+        tracing::warn!("the index cannot be written: {error}");
+        shared.duties.lock().dirty = true;
+        return Some(clock::now() + RETRY);
+    }
+    shared
+        .status
+        .set(StoreStatus::Failed(format!("writing the index: {error}")));
+    None
+}
+
+/// One checkpoint: look, write, free.
+fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
+    let mut plan = {
+        let mut index = shared.index.lock();
+        Plan::of(&mut index, shared)
+    };
+    for part in plan.snapshot.encode() {
+        if !shared.write_internal(Internal::Snapshot(part)) {
+            return Err(io::Error::other("the journal is not written any more"));
+        }
+    }
+    plan.log_rows(&mut |id, rows| {
+        let mut index = shared.index.lock();
+        write_log(&mut index, id, rows);
+    });
+    write(shared, plan.rows, &plan.checkpoint)?;
+    free(shared, &plan.empty)?;
+    compaction::run(shared, plan.checkpoint.position.segment);
+    Ok(())
+}
+
+/// The index at a clean stop: no other thread is running, nothing follows.
+pub(super) fn last<P: Payload>(shared: &Shared<P>) -> io::Result<()> {
+    let mut index = shared.index.lock();
+    let mut plan = Plan::of(&mut index, shared);
+    plan.log_rows(&mut |id, rows| write_log(&mut index, id, rows));
+    plan.checkpoint.clean = true;
+    drop(index);
+    write(shared, plan.rows, &plan.checkpoint)
+}
+
+/// What a checkpoint is to write, from one short look at the index. Logs follow one by one: they may be
+/// newer than the checkpoint says, and replaying what they have already changes nothing.
+struct Plan {
+    checkpoint: Checkpoint,
+    snapshot: Snapshot,
+    logs: Vec<LogId>,
+    rows: Vec<Row>,
+    /// Segments with nothing live in them.
+    empty: Vec<u32>,
+}
+
+impl Plan {
+    fn of<P: Payload>(index: &mut Index, shared: &Shared<P>) -> Plan {
+        let mut rows = Vec::new();
+        for (id, parts) in std::mem::take(&mut index.deleted_logs) {
+            rows::deleted_log_rows(id, &parts, &mut rows);
+        }
+        for (row, parts) in std::mem::take(&mut index.removed_rows) {
+            rows::removed_definition_rows(row, parts, &mut rows);
+        }
+        for key in std::mem::take(&mut index.dirty_definitions) {
+            if let Some(definition) = index.definitions.get_mut(&key) {
+                rows::definition_rows(&key, definition, &mut rows);
+            }
+        }
+        index.segments.emptied = 0;
+        let current = index.position.segment;
+        let empty = index
+            .segments
+            .entries
+            .iter()
+            .filter(|(number, entry)| **number < current && entry.live == 0)
+            .map(|(number, _)| *number)
+            .collect();
+        Plan {
+            checkpoint: Checkpoint {
+                position: index.position,
+                next_log: shared.next_log.load(Ordering::Relaxed),
+                epoch: shared.epoch,
+                clean: false,
+            },
+            snapshot: Snapshot::of(index),
+            logs: std::mem::take(&mut index.dirty_logs),
+            rows,
+            empty,
+        }
+    }
+
+    fn log_rows(&mut self, write: &mut impl FnMut(LogId, &mut Vec<Row>)) {
+        for id in std::mem::take(&mut self.logs) {
+            write(id, &mut self.rows);
+        }
+    }
+}
+
+fn write_log(index: &mut Index, id: LogId, rows: &mut Vec<Row>) {
+    if let Some(log) = index.logs.get_mut(&id) {
+        log.is_dirty = false;
+        rows::log_rows(id, log, rows);
+    }
+}
+
+fn write<P: Payload>(
+    shared: &Shared<P>,
+    mut rows: Vec<Row>,
+    checkpoint: &Checkpoint,
+) -> io::Result<()> {
+    rows.push(rows::checkpoint_row(checkpoint));
+    let only = shared.index_unknown.load(Ordering::Acquire);
+    shared.index_store.lock().apply(rows, only)?;
+    shared.index_unknown.store(false, Ordering::Release);
+    Ok(())
+}
+
+/// Gives back segments that were empty before the index was written.
+fn free<P: Payload>(shared: &Shared<P>, empty: &[u32]) -> io::Result<()> {
+    for number in empty {
+        let entry = {
+            let mut index = shared.index.lock();
+            // A transient message may have come to life again only by being written elsewhere.
+            index.segments.entries.remove(number)
+        };
+        if let Some(entry) = entry {
+            shared.segments.free(entry.segment)?;
+        }
+    }
+    Ok(())
+}

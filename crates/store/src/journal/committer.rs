@@ -1,0 +1,436 @@
+//! The commit thread: the only writer of the journal. Owns the order of things: take what is staged,
+//! encode, write, sync, index, advance the durable point.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::encoder::Encoder;
+use super::format::{HEADER_BYTES, RecordHeader};
+use super::segment::Writable;
+use super::{Internal, Shared, Unit};
+use crate::files::is_full;
+use crate::index::Position;
+use crate::{Change, CommitPoint, Payload, StoreStatus, clock};
+
+/// A record below this size that reaches fresh ground takes some of the ground behind it along, so
+/// that the following records are written over written blocks.
+const SMALL_RECORD_BYTES: u64 = 64 * 1024;
+const FILL_BYTES: u64 = 256 * 1024;
+const RETRY: Duration = Duration::from_millis(200);
+const SPACE_CHECK: Duration = Duration::from_secs(1);
+/// A group of so many changes is large: the next one may gather for a moment.
+const LARGE_GROUP: usize = 64;
+
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Where the journal goes on after recovery.
+pub(crate) struct Resume {
+    pub(crate) current: Option<Writable>,
+    pub(crate) epoch: u32,
+}
+
+/// The commit thread's own state.
+pub(crate) struct Committer<P: Payload> {
+    shared: Arc<Shared<P>>,
+    current: Option<Writable>,
+    offset: u64,
+    lsn: u64,
+    durable_lsn: u64,
+    epoch: u32,
+    /// The current segment holds records that were written without a sync.
+    unsynced: bool,
+    encoder: Encoder,
+    grown: u64,
+    asked: Asked,
+    space_checked: Instant,
+}
+
+/// What the checkpoint thread has been told already.
+#[derive(Default)]
+struct Asked {
+    prepare_for: u32,
+}
+
+/// The thread has to end: the store failed, or it closes while the disk is full.
+struct Stop;
+
+/// What was taken to be committed.
+struct Taken<P> {
+    changes: Vec<Change<P>>,
+    units: Vec<Unit>,
+    internal: std::collections::VecDeque<Internal>,
+    /// The point of the first unit.
+    point: u64,
+}
+
+impl<P: Payload> Committer<P> {
+    pub(crate) fn new(shared: Arc<Shared<P>>, resume: Resume) -> Self {
+        let Position { lsn, offset, .. } = shared.index.lock().position;
+        Committer {
+            shared,
+            current: resume.current,
+            offset,
+            lsn,
+            durable_lsn: lsn,
+            epoch: resume.epoch,
+            unsynced: false,
+            encoder: Encoder::new(),
+            grown: 0,
+            asked: Asked::default(),
+            space_checked: clock::now(),
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        self.check_space();
+        let mut taken = Taken {
+            changes: Vec::new(),
+            units: Vec::new(),
+            internal: Default::default(),
+            point: 0,
+        };
+        while self.take(&mut taken) {
+            if self.commit_all(&mut taken).is_err() {
+                break;
+            }
+        }
+        let mut duties = self.shared.duties.lock();
+        duties.stopped = true;
+        self.shared.duties_changed.notify_all();
+    }
+
+    /// Waits for something staged and takes all of it; `false` when there is nothing and never will be.
+    fn take(&mut self, taken: &mut Taken<P>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut staging = shared.staging.lock();
+        while staging.units.is_empty() && staging.internal.is_empty() {
+            if staging.closing {
+                return false;
+            }
+            staging.idle = true;
+            if matches!(shared.status.get(), StoreStatus::Full { .. }) {
+                // Nobody stages while the disk is full: find out ourselves when that has passed.
+                let waited = shared.staged.wait_for(&mut staging, RETRY);
+                if waited.timed_out() {
+                    drop(staging);
+                    self.check_space();
+                    staging = shared.staging.lock();
+                }
+            } else {
+                shared.staged.wait(&mut staging);
+            }
+        }
+        staging.idle = false;
+        taken.point = staging.point - staging.units.len() as u64;
+        mem::swap(&mut taken.changes, &mut staging.changes);
+        mem::swap(&mut taken.units, &mut staging.units);
+        mem::swap(&mut taken.internal, &mut staging.internal);
+        true
+    }
+
+    /// Commits what was taken, in as many records as its size asks for.
+    fn commit_all(&mut self, taken: &mut Taken<P>) -> Result<(), Stop> {
+        let (mut unit, mut change) = (0, 0);
+        let mut large = taken.changes.len() >= LARGE_GROUP;
+        while unit < taken.units.len() || !taken.internal.is_empty() {
+            let next = self.units_of_a_record(&taken.units, unit);
+            let units = taken.units.get(unit..next).unwrap_or_default();
+            let end = units.last().map_or(change, |last| last.end);
+            let bytes: u64 = units.iter().map(|unit| unit.bytes).sum();
+            let internal = taken.internal.pop_front();
+            self.commit(&taken.changes, change..end, internal.as_ref())?;
+            self.shared.staged_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            (unit, change) = (next, end);
+            self.shared
+                .waiters
+                .advance(CommitPoint(taken.point + unit as u64));
+            if internal.is_some() {
+                self.shared.duties.lock().internal_done += 1;
+                self.shared.duties_changed.notify_all();
+            }
+            // Acknowledgements alone keep nobody waiting: let more of them gather.
+            large |= !self.encoder.is_awaited() && !self.shared.waiters.has_waiting();
+        }
+        release(&mut taken.changes);
+        taken.units.clear();
+        if large && self.shared.options.gap_us > 0 {
+            clock::pause(Duration::from_micros(self.shared.options.gap_us));
+        }
+        Ok(())
+    }
+
+    /// The end of the units that go into one record from `unit` on.
+    fn units_of_a_record(&self, units: &[Unit], unit: usize) -> usize {
+        let mut bytes = 0;
+        let mut next = unit;
+        for candidate in units.get(unit..).unwrap_or_default() {
+            bytes += candidate.bytes;
+            if next > unit && bytes > self.shared.options.record_bytes_max {
+                break;
+            }
+            next += 1;
+        }
+        next
+    }
+
+    /// Writes one record, if there is anything to write, and brings the index up to it.
+    fn commit(
+        &mut self,
+        changes: &[Change<P>],
+        range: Range<usize>,
+        internal: Option<&Internal>,
+    ) -> Result<(), Stop> {
+        let units_were_committed = !range.is_empty();
+        self.encoder.begin();
+        match internal {
+            Some(Internal::Copied(copied)) => {
+                let index = self.shared.index.lock();
+                for copied in copied {
+                    self.encoder.copy_forward(copied, &index);
+                }
+            }
+            Some(Internal::Snapshot(part)) => self.encoder.snapshot(part),
+            None => {}
+        }
+        self.encoder.changes(changes, range, &self.shared.index);
+        if self.encoder.is_empty() {
+            if self.encoder.has_effects() {
+                self.encoder.apply(&mut self.shared.index.lock(), 0, 0);
+                self.note_growth(0, true);
+            }
+            return Ok(());
+        }
+        let (body_bytes, body_crc) = self.encoder.finish();
+        let total = super::format::aligned(HEADER_BYTES as u64 + body_bytes);
+        if total > u64::from(u32::MAX) / 2 {
+            return Err(self.fail(&format!(
+                "one unit of {total} bytes is more than a record can hold"
+            )));
+        }
+        self.make_room(total)?;
+        let Some(current) = &self.current else {
+            return Err(self.fail("no segment to write to"));
+        };
+        let segment = Arc::clone(&current.segment);
+        self.encoder.set_header(
+            RecordHeader {
+                lsn: self.lsn + 1,
+                durable_lsn: self.durable_lsn,
+                body_bytes,
+                next_log: self.shared.next_log.load(Ordering::Relaxed),
+                epoch: self.epoch,
+                segment: segment.number(),
+                store: self.shared.store,
+                body_crc,
+            }
+            .encode(),
+        );
+        self.write(changes, total)?;
+        self.lsn += 1;
+        if self.encoder.is_durable() {
+            self.durable_lsn = self.lsn;
+        }
+        let start = self.offset;
+        self.offset += total;
+        let mut index = self.shared.index.lock();
+        self.encoder.apply(&mut index, segment.number(), start);
+        index.position = Position {
+            lsn: self.lsn,
+            segment: segment.number(),
+            offset: self.offset,
+        };
+        if let Some(entry) = index.segments.entries.get_mut(&segment.number()) {
+            entry.used = self.offset;
+        }
+        drop(index);
+        // A snapshot belongs to a checkpoint; it is no reason for the next one.
+        let is_change = !matches!(internal, Some(Internal::Snapshot(_))) || units_were_committed;
+        self.note_growth(total, is_change);
+        Ok(())
+    }
+
+    /// Makes sure that a record of `total` bytes has its place, in this segment or the next.
+    fn make_room(&mut self, total: u64) -> Result<(), Stop> {
+        loop {
+            match self.try_make_room(total) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.wait_for_room(&error)?,
+            }
+        }
+    }
+
+    fn try_make_room(&mut self, total: u64) -> io::Result<()> {
+        if let Some(current) = &mut self.current
+            && self.offset + total <= current.segment.capacity
+        {
+            return current.allocate(self.offset + total);
+        }
+        let next = self.shared.segments.next(total)?;
+        if self.unsynced
+            && let Some(current) = &self.current
+        {
+            current.segment.file.sync()?;
+            self.unsynced = false;
+        }
+        self.shared
+            .index
+            .lock()
+            .segments
+            .insert(Arc::clone(&next.segment));
+        self.current = Some(next);
+        self.offset = 0;
+        self.check_space();
+        self.current
+            .as_mut()
+            .map_or(Ok(()), |current| current.allocate(total))
+    }
+
+    fn write(&mut self, changes: &[Change<P>], total: u64) -> Result<(), Stop> {
+        loop {
+            match self.try_write(changes, total) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.wait_for_room(&error)?,
+            }
+        }
+    }
+
+    fn try_write(&mut self, changes: &[Change<P>], total: u64) -> io::Result<()> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let durable = self.encoder.is_durable();
+        let end = self.offset + total;
+        let mut slices = self.encoder.slices(changes);
+        let mut filled = end;
+        if total < SMALL_RECORD_BYTES && end > current.filled {
+            filled = (end.div_ceil(FILL_BYTES) * FILL_BYTES)
+                .min(current.allocated)
+                .max(end);
+            push_zeros(&mut slices, filled - end);
+        }
+        // A synchronous write vouches for its own bytes only, not for what was written before it.
+        let alone = durable && !self.unsynced;
+        current
+            .segment
+            .file
+            .write_at(&mut slices, self.offset, alone)?;
+        if durable && !alone {
+            current.segment.file.sync()?;
+        }
+        self.unsynced = !durable;
+        current.filled = current.filled.max(filled);
+        Ok(())
+    }
+
+    /// After a write that failed: waits a little if the disk is full, fails for good otherwise.
+    fn wait_for_room(&mut self, error: &io::Error) -> Result<(), Stop> {
+        if !is_full(error) {
+            let path = self
+                .current
+                .as_ref()
+                .map_or(self.shared.segments.directory(), |current| {
+                    current.segment.path()
+                });
+            let reason = format!("writing {}: {error}", path.display());
+            return Err(self.fail(&reason));
+        }
+        self.shared.status.set(StoreStatus::Full {
+            path: self.shared.segments.directory().to_path_buf(),
+            free_bytes: self.shared.segments.free_bytes().unwrap_or(0),
+        });
+        // Forces a look as soon as something could be written again.
+        self.space_checked = clock::now()
+            .checked_sub(SPACE_CHECK)
+            .unwrap_or_else(clock::now);
+        let mut staging = self.shared.staging.lock();
+        if staging.closing {
+            return Err(Stop);
+        }
+        self.shared.staged.wait_for(&mut staging, RETRY);
+        Ok(())
+    }
+
+    fn fail(&self, reason: &str) -> Stop {
+        self.shared
+            .status
+            .set(StoreStatus::Failed(reason.to_owned()));
+        Stop
+    }
+
+    /// Compares what is free on the disk with what should be.
+    fn check_space(&mut self) {
+        self.space_checked = clock::now();
+        let Ok(free_bytes) = self.shared.segments.free_bytes() else {
+            return;
+        };
+        let least = self.shared.options.disk_free_bytes_min;
+        let is_low = matches!(self.shared.status.get(), StoreStatus::Full { .. });
+        if free_bytes < least {
+            let path = self.shared.segments.directory().to_path_buf();
+            self.shared
+                .status
+                .set(StoreStatus::Full { path, free_bytes });
+        } else if is_low && free_bytes >= least + least / 16 {
+            self.shared.status.set(StoreStatus::Running);
+        }
+    }
+
+    /// Tells the checkpoint thread what there is to do.
+    fn note_growth(&mut self, bytes: u64, is_change: bool) {
+        self.grown += bytes;
+        let now = clock::now();
+        if now.duration_since(self.space_checked) >= SPACE_CHECK {
+            self.check_space();
+        }
+        let number = self
+            .current
+            .as_ref()
+            .map_or(0, |current| current.segment.number());
+        let capacity = self
+            .current
+            .as_ref()
+            .map_or(u64::MAX, |current| current.segment.capacity);
+        let prepare = self.offset > capacity / 2 && self.asked.prepare_for != number;
+        let emptied = self.shared.index.lock().segments.emptied;
+        let checkpoint = self.grown >= self.shared.options.checkpoint_bytes
+            || emptied >= super::checkpoint::EMPTIED;
+        let mut duties = self.shared.duties.lock();
+        if (duties.dirty || !is_change) && !prepare && (!checkpoint || duties.checkpoint) {
+            return;
+        }
+        duties.dirty |= is_change;
+        duties.prepare |= prepare;
+        if checkpoint {
+            duties.checkpoint = true;
+            self.grown = 0;
+        }
+        self.asked.prepare_for = if prepare {
+            number
+        } else {
+            self.asked.prepare_for
+        };
+        self.shared.duties_changed.notify_all();
+    }
+}
+
+/// Drops the changes but keeps the room for the next ones, unless it is out of proportion.
+fn release<T>(changes: &mut Vec<T>) {
+    changes.clear();
+    if changes.capacity() > 16 * 1024 {
+        *changes = Vec::new();
+    }
+}
+
+fn push_zeros<'a>(slices: &mut Vec<IoSlice<'a>>, mut bytes: u64) {
+    while bytes > 0 {
+        let some = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(ZEROS.len());
+        slices.push(IoSlice::new(ZEROS.get(..some).unwrap_or_default()));
+        bytes -= some as u64;
+    }
+}

@@ -1,0 +1,573 @@
+//! From staged changes to the bytes of one record. Owns grouping by log, the cancelling of messages
+//! that were acknowledged before they were written, and cutting into runs. Does no I/O.
+
+use std::io::IoSlice;
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::format::{self, EntryHeader, HEADER_BYTES, RUN_BYTES, RunHeader};
+use crate::index::{Chunk, Holds, Index, Place};
+use crate::{Change, Enqueue, LogId, Payload, Sequence};
+
+/// A run is closed when it has grown to this.
+const RUN_BYTES_MAX: usize = 64 * 1024;
+/// A second part of at least this size is written from where it lies.
+const CHAINED_BYTES_MIN: usize = 16 * 1024;
+
+/// Messages of one log copied forward out of a segment that is to be freed.
+pub(crate) struct Copied {
+    pub(crate) log: LogId,
+    /// Where they lie now; one that has moved or gone meanwhile is not copied.
+    pub(crate) segment: u32,
+    pub(crate) transient: bool,
+    pub(crate) messages: Vec<(Sequence, EntryHeader, Vec<u8>)>,
+}
+
+/// What a record does to the index once it is written.
+pub(crate) enum Effect {
+    /// With the offset in the body.
+    Run(RunHeader, u64),
+    Acknowledge(LogId, u64, u64),
+    DeleteLog(LogId),
+    Put(Arc<[u8]>, Arc<[u8]>),
+    Remove(Vec<u8>),
+    RaiseNext(LogId, u64),
+}
+
+/// A record in the making; its memory is used again and again.
+pub(crate) struct Encoder {
+    buffer: Vec<u8>,
+    /// Where in `buffer` a message's second part, by number of its change, is to be put in.
+    chained: Vec<(usize, usize)>,
+    chained_bytes: u64,
+    crc: u32,
+    effects: Vec<Effect>,
+    /// Something in it has to be on stable storage before it counts.
+    durable: bool,
+    /// Someone waits for something in it: it holds more than acknowledgements.
+    awaited: bool,
+    groups: Groups,
+}
+
+/// The operations of each log in a record, in order.
+#[derive(Default)]
+struct Groups {
+    slots: FxHashMap<LogId, usize>,
+    lists: Vec<Group>,
+    used: usize,
+    /// The change of the definitions, in order.
+    definitions: Vec<usize>,
+}
+
+struct Group {
+    log: LogId,
+    operations: Vec<LogOperation>,
+    /// The enqueues among the operations: their sequence and their place in `operations`.
+    enqueues: Vec<(u64, usize)>,
+    ascending: bool,
+    /// The newest acknowledgement among the operations.
+    last_acknowledge: Option<usize>,
+    next: u64,
+}
+
+#[derive(Clone, Copy)]
+enum LogOperation {
+    /// The number of the change.
+    Enqueue(usize),
+    Acknowledge(u64, u64),
+    Delete,
+    Cancelled,
+}
+
+impl Groups {
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.used = 0;
+        self.definitions.clear();
+    }
+
+    fn of(&mut self, log: LogId) -> &mut Group {
+        let used = &mut self.used;
+        let lists = &mut self.lists;
+        // Publishes of one connection come in long rows for the same queue.
+        let slot = match used.checked_sub(1).filter(|last| lists[*last].log == log) {
+            Some(last) => last,
+            None => *self.slots.entry(log).or_insert_with(|| {
+                if *used == lists.len() {
+                    lists.push(Group::new());
+                }
+                lists[*used].restart(log);
+                *used += 1;
+                *used - 1
+            }),
+        };
+        &mut lists[slot]
+    }
+}
+
+impl Group {
+    fn new() -> Self {
+        Group {
+            log: LogId(0),
+            operations: Vec::new(),
+            enqueues: Vec::new(),
+            ascending: true,
+            last_acknowledge: None,
+            next: 0,
+        }
+    }
+
+    fn restart(&mut self, log: LogId) {
+        self.log = log;
+        self.operations.clear();
+        self.enqueues.clear();
+        self.ascending = true;
+        self.last_acknowledge = None;
+        self.next = 0;
+    }
+
+    fn enqueue(&mut self, sequence: u64, change: usize) {
+        self.ascending &= self
+            .enqueues
+            .last()
+            .is_none_or(|(last, _)| *last < sequence);
+        self.enqueues.push((sequence, self.operations.len()));
+        self.operations.push(LogOperation::Enqueue(change));
+        self.next = self.next.max(sequence.saturating_add(1));
+    }
+
+    /// Cancels the enqueues in the range; the acknowledgement stays for what was written before.
+    fn acknowledge(&mut self, first: u64, count: u64) {
+        let end = first.saturating_add(count);
+        let candidates = if self.ascending {
+            let from = self
+                .enqueues
+                .partition_point(|(sequence, _)| *sequence < first);
+            let to = self
+                .enqueues
+                .partition_point(|(sequence, _)| *sequence < end);
+            from..to
+        } else {
+            0..self.enqueues.len()
+        };
+        for (sequence, at) in self.enqueues.get(candidates).unwrap_or_default() {
+            if (first..end).contains(sequence) {
+                let operation = &mut self.operations[*at];
+                if matches!(operation, LogOperation::Enqueue(_)) {
+                    *operation = LogOperation::Cancelled;
+                }
+            }
+        }
+        // It may join an earlier one: what was enqueued in between and is in its range is cancelled.
+        if let Some(LogOperation::Acknowledge(last_first, last_count)) = self
+            .last_acknowledge
+            .and_then(|at| self.operations.get_mut(at))
+            && last_first.saturating_add(*last_count) == first
+        {
+            *last_count = last_count.saturating_add(count);
+            return;
+        }
+        self.last_acknowledge = Some(self.operations.len());
+        self.operations
+            .push(LogOperation::Acknowledge(first, count));
+    }
+
+    fn delete(&mut self) {
+        self.operations.clear();
+        self.enqueues.clear();
+        self.last_acknowledge = None;
+        self.next = 0;
+        self.operations.push(LogOperation::Delete);
+    }
+}
+
+/// A run that is being filled.
+struct OpenRun {
+    start: usize,
+    first: u64,
+    count: u32,
+    transient: bool,
+    payload_bytes: u64,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Encoder {
+            buffer: Vec::new(),
+            chained: Vec::new(),
+            chained_bytes: 0,
+            crc: 0,
+            effects: Vec::new(),
+            durable: false,
+            awaited: false,
+            groups: Groups::default(),
+        }
+    }
+
+    /// Begins a record: room for its header is left at the front.
+    pub(crate) fn begin(&mut self) {
+        if self.buffer.capacity() > 8 << 20 {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        self.buffer.resize(HEADER_BYTES, 0);
+        self.chained.clear();
+        self.chained_bytes = 0;
+        self.crc = 0;
+        self.effects.clear();
+        self.durable = false;
+        self.awaited = false;
+    }
+
+    /// Messages copied forward. They come before everything else, so that an acknowledgement in the
+    /// same record finds them.
+    pub(crate) fn copy_forward(&mut self, copied: &Copied, index: &Index) {
+        let Some(log) = index.logs.get(&copied.log) else {
+            return;
+        };
+        let (Some(first), Some(last)) = (copied.messages.first(), copied.messages.last()) else {
+            return;
+        };
+        let ranges = log.ranges_in(copied.segment, first.0.0, last.0.0.saturating_add(1));
+        let mut run: Option<OpenRun> = None;
+        for (sequence, entry, payload) in &copied.messages {
+            if !ranges
+                .iter()
+                .any(|(from, to)| (*from..*to).contains(&sequence.0))
+            {
+                continue;
+            }
+            run = self.continue_run(run, copied.log, sequence.0, copied.transient);
+            self.buffer.extend_from_slice(&entry.encode());
+            self.buffer.extend_from_slice(payload);
+            run = run.map(|run| run.grown(payload.len()));
+        }
+        self.close_run(run, copied.log, None);
+        self.durable = true;
+    }
+
+    /// A part of a snapshot.
+    pub(crate) fn snapshot(&mut self, part: &[u8]) {
+        let start = self.buffer.len();
+        format::push_snapshot(&mut self.buffer, part);
+        self.check_from(start);
+        self.durable = true;
+    }
+
+    /// All changes of the units in `range`, in the order in which they have to take effect.
+    pub(crate) fn changes<P: Payload>(
+        &mut self,
+        changes: &[Change<P>],
+        range: Range<usize>,
+        index: &parking_lot::Mutex<Index>,
+    ) {
+        let mut groups = mem::take(&mut self.groups);
+        groups.clear();
+        for (number, change) in changes.iter().enumerate().take(range.end).skip(range.start) {
+            match change {
+                Change::Enqueue(enqueue) => {
+                    groups.of(enqueue.log).enqueue(enqueue.sequence.0, number);
+                }
+                Change::Acknowledge { log, first, count } => {
+                    groups.of(*log).acknowledge(first.0, *count);
+                }
+                Change::DeleteLog { log } => groups.of(*log).delete(),
+                Change::PutDefinition { .. } | Change::RemoveDefinition { .. } => {
+                    groups.definitions.push(number);
+                }
+            }
+        }
+        for change in groups
+            .definitions
+            .iter()
+            .filter_map(|number| changes.get(*number))
+        {
+            self.definition(change);
+        }
+        for group in groups.lists.iter().take(groups.used) {
+            self.group(group, changes, index);
+        }
+        self.groups = groups;
+    }
+
+    fn definition<P>(&mut self, change: &Change<P>) {
+        let start = self.buffer.len();
+        match change {
+            Change::PutDefinition { key, value } => {
+                format::push_put(&mut self.buffer, key, value);
+                self.effects
+                    .push(Effect::Put(key.as_slice().into(), value.as_slice().into()));
+            }
+            Change::RemoveDefinition { key } => {
+                format::push_remove(&mut self.buffer, key);
+                self.effects.push(Effect::Remove(key.clone()));
+            }
+            Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+        }
+        self.check_from(start);
+        self.durable = true;
+        self.awaited = true;
+    }
+
+    fn group<P: Payload>(
+        &mut self,
+        group: &Group,
+        changes: &[Change<P>],
+        index: &parking_lot::Mutex<Index>,
+    ) {
+        let log = group.log;
+        let mut run = None;
+        for operation in &group.operations {
+            match *operation {
+                LogOperation::Enqueue(number) => {
+                    if let Some(Change::Enqueue(enqueue)) = changes.get(number) {
+                        run = self.enqueue(run, enqueue, number);
+                    }
+                }
+                LogOperation::Acknowledge(first, count) => {
+                    self.close_run(run.take(), log, None);
+                    self.acknowledge(log, first, count, index);
+                }
+                LogOperation::Delete => {
+                    if index.lock().logs.contains_key(&log) {
+                        let start = self.buffer.len();
+                        format::push_delete_log(&mut self.buffer, log);
+                        self.check_from(start);
+                        self.durable = true;
+                    }
+                    self.effects.push(Effect::DeleteLog(log));
+                }
+                LogOperation::Cancelled => {}
+            }
+        }
+        self.close_run(run, log, None);
+        if group.next > 0 {
+            self.effects.push(Effect::RaiseNext(log, group.next));
+        }
+    }
+
+    /// What is not there need not be acknowledged; what need not be kept is acknowledged in memory alone.
+    fn acknowledge(
+        &mut self,
+        log: LogId,
+        first: u64,
+        count: u64,
+        index: &parking_lot::Mutex<Index>,
+    ) {
+        let Some(holds) = index.lock().holds(log, first, count) else {
+            return;
+        };
+        if holds == Holds::Persistent {
+            let start = self.buffer.len();
+            format::push_acknowledge(&mut self.buffer, log, Sequence(first), count);
+            self.check_from(start);
+            self.durable = true;
+        }
+        self.effects.push(Effect::Acknowledge(log, first, count));
+    }
+
+    fn enqueue<P: Payload>(
+        &mut self,
+        run: Option<OpenRun>,
+        enqueue: &Enqueue<P>,
+        number: usize,
+    ) -> Option<OpenRun> {
+        let [head, body] = enqueue.payload.parts();
+        let bytes = head.len() + body.len();
+        let entry = EntryHeader {
+            time_ms: enqueue.time_ms,
+            payload_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            flags: enqueue.flags,
+        };
+        self.durable |= !enqueue.transient;
+        self.awaited |= !enqueue.transient;
+        let chained = body.len() >= CHAINED_BYTES_MIN;
+        let run = if chained {
+            self.close_run(run, enqueue.log, None)
+        } else {
+            run
+        };
+        let run = self.continue_run(run, enqueue.log, enqueue.sequence.0, enqueue.transient);
+        self.buffer.extend_from_slice(&entry.encode());
+        self.buffer.extend_from_slice(head);
+        if !chained {
+            self.buffer.extend_from_slice(body);
+            return run.map(|run| run.grown(bytes));
+        }
+        // A run of its own, the last bytes of which stay where they are.
+        self.close_run(
+            run.map(|run| run.grown(bytes)),
+            enqueue.log,
+            Some((number, body)),
+        )
+    }
+
+    /// The run to which the message belongs: the open one or, where that cannot go on, a new one.
+    fn continue_run(
+        &mut self,
+        run: Option<OpenRun>,
+        log: LogId,
+        sequence: u64,
+        transient: bool,
+    ) -> Option<OpenRun> {
+        let run = match run {
+            Some(run)
+                if run.first + u64::from(run.count) == sequence
+                    && run.transient == transient
+                    && self.buffer.len() - run.start < RUN_BYTES_MAX =>
+            {
+                Some(run)
+            }
+            other => self.close_run(other, log, None),
+        };
+        run.or_else(|| {
+            let start = self.buffer.len();
+            self.buffer.resize(start + RUN_BYTES, 0);
+            Some(OpenRun {
+                start,
+                first: sequence,
+                count: 0,
+                transient,
+                payload_bytes: 0,
+            })
+        })
+    }
+
+    /// Fills in the run's header. `chained` is the change whose body follows and that body.
+    fn close_run(
+        &mut self,
+        run: Option<OpenRun>,
+        log: LogId,
+        chained: Option<(usize, &[u8])>,
+    ) -> Option<OpenRun> {
+        let run = run.filter(|run| run.count > 0)?;
+        let copied = self.buffer.get(run.start + RUN_BYTES..).unwrap_or_default();
+        let mut crc = crc32c::crc32c(copied);
+        let mut entries_bytes = copied.len();
+        let body_offset = run.start as u64 + self.chained_bytes;
+        if let Some((number, body)) = chained {
+            crc = crc32c::crc32c_append(crc, body);
+            entries_bytes += body.len();
+            self.chained.push((self.buffer.len(), number));
+            self.chained_bytes += body.len() as u64;
+        }
+        let header = RunHeader {
+            log,
+            first: Sequence(run.first),
+            count: run.count,
+            transient: run.transient,
+            entries_bytes: u32::try_from(entries_bytes).unwrap_or(u32::MAX),
+            payload_bytes: u32::try_from(run.payload_bytes).unwrap_or(u32::MAX),
+            crc,
+        };
+        let encoded = header.encode();
+        if let Some(place) = self.buffer.get_mut(run.start..run.start + RUN_BYTES) {
+            place.copy_from_slice(&encoded);
+        }
+        self.crc = crc32c::crc32c_append(self.crc, &encoded);
+        self.effects.push(Effect::Run(header, body_offset));
+        None
+    }
+
+    fn check_from(&mut self, start: usize) {
+        let written = self.buffer.get(start..).unwrap_or_default();
+        self.crc = crc32c::crc32c_append(self.crc, written);
+    }
+
+    /// Nothing was put in that has to be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.len() <= HEADER_BYTES
+    }
+
+    /// Something in the record has to be on stable storage.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// The record holds more than acknowledgements.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    /// The index changes with this record.
+    pub(crate) fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// Ends the body; answers its length and checksum, for the header.
+    pub(crate) fn finish(&mut self) -> (u64, u32) {
+        format::push_end(&mut self.buffer);
+        let body = (self.buffer.len() - HEADER_BYTES) as u64 + self.chained_bytes;
+        let total = HEADER_BYTES as u64 + body;
+        let padding = format::aligned(total) - total;
+        self.buffer
+            .resize(self.buffer.len() + usize::try_from(padding).unwrap_or(0), 0);
+        (body, self.crc)
+    }
+
+    pub(crate) fn set_header(&mut self, header: [u8; HEADER_BYTES]) {
+        if let Some(place) = self.buffer.get_mut(..HEADER_BYTES) {
+            place.copy_from_slice(&header);
+        }
+    }
+
+    /// The pieces of the record in the order in which they are written.
+    pub(crate) fn slices<'a, P: Payload>(&'a self, changes: &'a [Change<P>]) -> Vec<IoSlice<'a>> {
+        let mut slices = Vec::with_capacity(2 * self.chained.len() + 8);
+        let mut from = 0;
+        for (at, number) in &self.chained {
+            slices.push(IoSlice::new(self.buffer.get(from..*at).unwrap_or_default()));
+            if let Some(Change::Enqueue(enqueue)) = changes.get(*number) {
+                slices.push(IoSlice::new(enqueue.payload.parts()[1]));
+            }
+            from = *at;
+        }
+        slices.push(IoSlice::new(self.buffer.get(from..).unwrap_or_default()));
+        slices
+    }
+
+    /// Brings the index up to this record, which lies at `offset` of `segment`. For a record that was
+    /// not written because nothing of it had to be, the place does not matter.
+    pub(crate) fn apply(&mut self, index: &mut Index, segment: u32, offset: u64) {
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Run(header, at) => {
+                    let offset = u32::try_from(offset + at).unwrap_or(u32::MAX);
+                    index.insert_chunk(header.log, chunk_of(&header, segment, offset));
+                }
+                Effect::Acknowledge(log, first, count) => index.acknowledge(log, first, count),
+                Effect::DeleteLog(log) => index.delete_log(log),
+                Effect::Put(key, value) => index.put_definition(key, value),
+                Effect::Remove(key) => index.remove_definition(&key),
+                Effect::RaiseNext(log, next) => index.raise_next(log, next),
+            }
+        }
+    }
+}
+
+impl OpenRun {
+    fn grown(mut self, bytes: usize) -> Self {
+        self.count += 1;
+        self.payload_bytes += bytes as u64;
+        self
+    }
+}
+
+/// The chunk of a run that begins at `offset` of `segment`.
+pub(crate) fn chunk_of(header: &RunHeader, segment: u32, offset: u32) -> Chunk {
+    let place = Place {
+        segment,
+        offset,
+        span: header.total_bytes(),
+    };
+    Chunk::new(
+        header.first.0,
+        header.count,
+        header.transient,
+        place,
+        header.payload_bytes,
+    )
+}

@@ -1,0 +1,441 @@
+//! The bytes of the journal: record headers and operations, written and read. Owns the layout that
+//! docs/STORE.md describes; knows neither files nor threads. Reading trusts nothing.
+
+use crate::{LogId, Sequence};
+
+/// Records begin at multiples of this.
+pub(crate) const ALIGNMENT: u64 = 64;
+/// Bytes of a record's header.
+pub(crate) const HEADER_BYTES: usize = 64;
+/// The newest record version this code reads, and the one it writes.
+const RECORD_VERSION: u16 = 1;
+const MAGIC: u32 = u32::from_le_bytes(*b"LVRJ");
+
+/// Bytes of a run's header.
+pub(crate) const RUN_BYTES: usize = 40;
+/// Bytes before each message of a run.
+pub(crate) const ENTRY_BYTES: usize = 16;
+
+const TAG_END: u8 = 0;
+const TAG_RUN: u8 = 1;
+const TAG_ACKNOWLEDGE: u8 = 2;
+const TAG_DELETE_LOG: u8 = 3;
+const TAG_PUT: u8 = 4;
+const TAG_REMOVE: u8 = 5;
+const TAG_SNAPSHOT: u8 = 6;
+
+const RUN_TRANSIENT: u8 = 1;
+
+/// The place after `offset` where a record may begin.
+pub(crate) fn aligned(offset: u64) -> u64 {
+    offset.div_ceil(ALIGNMENT) * ALIGNMENT
+}
+
+/// The head of a record: one group commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordHeader {
+    /// Its number: one more than the record before it.
+    pub(crate) lsn: u64,
+    /// The number of the newest record known to be on stable storage when this one was written.
+    pub(crate) durable_lsn: u64,
+    /// Bytes of operations that follow, the end mark included.
+    pub(crate) body_bytes: u64,
+    /// Log ids below this one have been given out.
+    pub(crate) next_log: u64,
+    /// Counts the times the journal was opened: tells what a crash left over from what came after.
+    pub(crate) epoch: u32,
+    /// The segment it was written to: tells what a recycled file held before.
+    pub(crate) segment: u32,
+    /// A random number of the store, which no client can know.
+    pub(crate) store: u32,
+    /// Checksum of the operations without the messages, which have their own.
+    pub(crate) body_crc: u32,
+}
+
+impl RecordHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(&MAGIC.to_le_bytes());
+        out.extend_from_slice(&RECORD_VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&self.lsn.to_le_bytes());
+        out.extend_from_slice(&self.durable_lsn.to_le_bytes());
+        out.extend_from_slice(&self.body_bytes.to_le_bytes());
+        out.extend_from_slice(&self.next_log.to_le_bytes());
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.segment.to_le_bytes());
+        out.extend_from_slice(&self.store.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.body_crc.to_le_bytes());
+        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+        bytes.copy_from_slice(&out);
+        bytes
+    }
+
+    /// The header in these bytes, if it is one and undamaged.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<RecordHeader> {
+        let bytes = bytes.get(..HEADER_BYTES)?;
+        let mut cursor = Cursor::new(bytes);
+        if cursor.u32()? != MAGIC {
+            return None;
+        }
+        let version = cursor.u16()?;
+        cursor.skip(2)?;
+        let header = RecordHeader {
+            lsn: cursor.u64()?,
+            durable_lsn: cursor.u64()?,
+            body_bytes: cursor.u64()?,
+            next_log: cursor.u64()?,
+            epoch: cursor.u32()?,
+            segment: cursor.u32()?,
+            store: cursor.u32()?,
+            body_crc: {
+                cursor.skip(4)?;
+                cursor.u32()?
+            },
+        };
+        let checked = bytes.get(..HEADER_BYTES - 4)?;
+        (version == RECORD_VERSION && cursor.u32()? == crc32c::crc32c(checked)).then_some(header)
+    }
+
+    /// Bytes from the start of this record to the earliest start of the next.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        aligned(
+            (HEADER_BYTES as u64)
+                .saturating_add(self.body_bytes)
+                .min(u64::MAX - ALIGNMENT),
+        )
+    }
+}
+
+/// A run: messages of one log with consecutive sequences, under one checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunHeader {
+    pub(crate) log: LogId,
+    pub(crate) first: Sequence,
+    pub(crate) count: u32,
+    pub(crate) transient: bool,
+    /// Bytes of its entries.
+    pub(crate) entries_bytes: u32,
+    /// Bytes of the payloads among them.
+    pub(crate) payload_bytes: u32,
+    /// Checksum of its entries.
+    pub(crate) crc: u32,
+}
+
+impl RunHeader {
+    pub(crate) fn encode(&self) -> [u8; RUN_BYTES] {
+        let mut bytes = [0; RUN_BYTES];
+        let mut out = Vec::with_capacity(RUN_BYTES);
+        out.push(TAG_RUN);
+        out.push(if self.transient { RUN_TRANSIENT } else { 0 });
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.log.0.to_le_bytes());
+        out.extend_from_slice(&self.first.0.to_le_bytes());
+        out.extend_from_slice(&self.entries_bytes.to_le_bytes());
+        out.extend_from_slice(&self.payload_bytes.to_le_bytes());
+        out.extend_from_slice(&self.crc.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        bytes.copy_from_slice(&out);
+        bytes
+    }
+
+    /// One more than its last sequence.
+    pub(crate) fn end(&self) -> u64 {
+        self.first.0.saturating_add(u64::from(self.count))
+    }
+
+    /// Its bytes, header included.
+    pub(crate) fn total_bytes(&self) -> u32 {
+        self.entries_bytes.saturating_add(RUN_BYTES as u32)
+    }
+}
+
+/// What precedes each message of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryHeader {
+    pub(crate) time_ms: u64,
+    pub(crate) payload_bytes: u32,
+    pub(crate) flags: u8,
+}
+
+impl EntryHeader {
+    pub(crate) fn encode(&self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        let (time, rest) = bytes.split_at_mut(8);
+        time.copy_from_slice(&self.time_ms.to_le_bytes());
+        let (length, rest) = rest.split_at_mut(4);
+        length.copy_from_slice(&self.payload_bytes.to_le_bytes());
+        if let Some(flags) = rest.first_mut() {
+            *flags = self.flags;
+        }
+        bytes
+    }
+}
+
+/// One operation of a record, as read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation<'a> {
+    /// Messages appended; `entries` is `None` if their checksum is wrong.
+    Run {
+        header: RunHeader,
+        entries: &'a [u8],
+    },
+    Acknowledge {
+        log: LogId,
+        first: Sequence,
+        count: u64,
+    },
+    DeleteLog {
+        log: LogId,
+    },
+    Put {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
+    Remove {
+        key: &'a [u8],
+    },
+    /// One part of the definitions and bounds of all logs; see [`super::snapshot`].
+    Snapshot {
+        part: &'a [u8],
+    },
+}
+
+pub(crate) fn push_acknowledge(out: &mut Vec<u8>, log: LogId, first: Sequence, count: u64) {
+    push_head(out, TAG_ACKNOWLEDGE);
+    out.extend_from_slice(&log.0.to_le_bytes());
+    out.extend_from_slice(&first.0.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+pub(crate) fn push_delete_log(out: &mut Vec<u8>, log: LogId) {
+    push_head(out, TAG_DELETE_LOG);
+    out.extend_from_slice(&log.0.to_le_bytes());
+}
+
+pub(crate) fn push_put(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    push_head(out, TAG_PUT);
+    push_bytes(out, key);
+    push_bytes(out, value);
+}
+
+pub(crate) fn push_remove(out: &mut Vec<u8>, key: &[u8]) {
+    push_head(out, TAG_REMOVE);
+    push_bytes(out, key);
+}
+
+pub(crate) fn push_snapshot(out: &mut Vec<u8>, part: &[u8]) {
+    push_head(out, TAG_SNAPSHOT);
+    push_bytes(out, part);
+}
+
+pub(crate) fn push_end(out: &mut Vec<u8>) {
+    out.push(TAG_END);
+}
+
+fn push_head(out: &mut Vec<u8>, tag: u8) {
+    out.extend_from_slice(&[tag, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// A length and the bytes. Lengths above 4 GiB cannot be staged.
+pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Reads numbers off bytes that may be anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(rest: &'a [u8]) -> Self {
+        Cursor { rest }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
+        self.take(count).map(|_| ())
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()?;
+        self.take(length as usize)
+    }
+}
+
+/// Walks the operations of one record, or of a part of a segment that begins at an operation.
+#[derive(Debug)]
+pub(crate) struct Operations<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Checksum of everything walked over but the runs' entries.
+    crc: u32,
+}
+
+/// What a walk over operations came to.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// An operation and where it begins in the walked bytes.
+    Operation(usize, Operation<'a>),
+    /// The end mark, or the end of the bytes.
+    End,
+    /// Not an operation.
+    Bad,
+}
+
+impl<'a> Operations<'a> {
+    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
+        Operations { bytes, at, crc: 0 }
+    }
+
+    /// Where the next operation begins.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on from another place.
+    pub(crate) fn seek(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    pub(crate) fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    pub(crate) fn step(&mut self) -> Step<'a> {
+        let start = self.at;
+        let Some(rest) = self.bytes.get(start..).filter(|rest| !rest.is_empty()) else {
+            return Step::End;
+        };
+        if rest.first() == Some(&TAG_END) {
+            self.at += 1;
+            return Step::End;
+        }
+        let Some((operation, length, checked)) = parse(rest) else {
+            return Step::Bad;
+        };
+        self.at += length;
+        self.crc = crc32c::crc32c_append(self.crc, checked);
+        Step::Operation(start, operation)
+    }
+}
+
+/// The operation at the start of `rest`, its length, and the bytes that the record's checksum covers.
+fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
+    let mut cursor = Cursor::new(rest);
+    let tag = cursor.u8()?;
+    if tag == TAG_RUN {
+        let transient = cursor.u8()? & RUN_TRANSIENT != 0;
+        cursor.skip(2)?;
+        let header = RunHeader {
+            count: cursor.u32()?,
+            log: LogId(cursor.u64()?),
+            first: Sequence(cursor.u64()?),
+            entries_bytes: cursor.u32()?,
+            payload_bytes: cursor.u32()?,
+            crc: cursor.u32()?,
+            transient,
+        };
+        cursor.skip(4)?;
+        let entries = cursor.take(header.entries_bytes as usize)?;
+        let checked = rest.get(..RUN_BYTES)?;
+        return Some((
+            Operation::Run { header, entries },
+            RUN_BYTES + entries.len(),
+            checked,
+        ));
+    }
+    cursor.skip(7)?;
+    let operation = match tag {
+        TAG_ACKNOWLEDGE => Operation::Acknowledge {
+            log: LogId(cursor.u64()?),
+            first: Sequence(cursor.u64()?),
+            count: cursor.u64()?,
+        },
+        TAG_DELETE_LOG => Operation::DeleteLog {
+            log: LogId(cursor.u64()?),
+        },
+        TAG_PUT => Operation::Put {
+            key: cursor.bytes()?,
+            value: cursor.bytes()?,
+        },
+        TAG_REMOVE => Operation::Remove {
+            key: cursor.bytes()?,
+        },
+        TAG_SNAPSHOT => Operation::Snapshot {
+            part: cursor.bytes()?,
+        },
+        _ => return None,
+    };
+    let length = rest.len() - cursor.rest.len();
+    Some((operation, length, rest.get(..length)?))
+}
+
+/// The messages of a run, in sequence order.
+#[derive(Debug)]
+pub(crate) struct Entries<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(entries: &'a [u8]) -> Self {
+        Entries {
+            cursor: Cursor::new(entries),
+        }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (EntryHeader, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let time_ms = self.cursor.u64()?;
+        let payload_bytes = self.cursor.u32()?;
+        let flags = self.cursor.u8()?;
+        self.cursor.skip(3)?;
+        let payload = self.cursor.take(payload_bytes as usize)?;
+        Some((
+            EntryHeader {
+                time_ms,
+                payload_bytes,
+                flags,
+            },
+            payload,
+        ))
+    }
+}

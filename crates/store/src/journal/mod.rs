@@ -1,0 +1,419 @@
+//! The store on disk: one journal for all logs and definitions, and an index of it. Owns the public
+//! type and what its two threads share; the work is in the modules below.
+
+mod checkpoint;
+mod committer;
+mod compaction;
+mod encoder;
+pub(crate) mod format;
+mod inspect;
+mod open;
+mod read;
+mod recovery;
+pub(crate) mod segment;
+mod snapshot;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::OpenError;
+use crate::files::{DiskFiles, Files, StoreFile};
+use crate::index::Index;
+use crate::index::disk::{IndexStore, SledIndex};
+use crate::waiters::Waiters;
+use crate::{
+    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Payload,
+    Sequence, StoreError, StoreStatus, StoredMessage,
+};
+use encoder::Copied;
+use segment::SegmentFiles;
+
+pub use inspect::{Rebuilt, Verified, rebuild, verify};
+
+/// How a journal is kept.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// Size of a segment file, in bytes.
+    pub segment_bytes: u64,
+    /// One record takes no more staged bytes than this, unless one unit alone is larger.
+    pub record_bytes_max: u64,
+    /// The index is written when the journal has grown by this, in bytes …
+    pub checkpoint_bytes: u64,
+    /// … or this long after the first change since the last time, in milliseconds.
+    pub checkpoint_interval_ms: u64,
+    /// Segments kept to be written again.
+    pub spare_segments: usize,
+    /// With less than this free on the disk, the status is [`StoreStatus::Full`]; in bytes.
+    pub disk_free_bytes_min: u64,
+    /// Pause after a large commit, in which the next group gathers; in microseconds.
+    pub gap_us: u64,
+    /// Go on although something is damaged, without what cannot be read.
+    pub recover: bool,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        JournalOptions {
+            segment_bytes: 64 << 20,
+            record_bytes_max: 2 << 20,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_interval_ms: 30_000,
+            spare_segments: 2,
+            disk_free_bytes_min: 256 << 20,
+            gap_us: 100,
+            recover: false,
+        }
+    }
+}
+
+/// The store on disk. See the crate's documentation and `docs/STORE.md`.
+///
+/// Dropping it commits what is staged, writes the index and ends its threads.
+pub struct Journal<P: Payload> {
+    shared: Arc<Shared<P>>,
+    committer: Option<JoinHandle<()>>,
+    checkpointer: Option<JoinHandle<()>>,
+    opened_clean: bool,
+    /// Locked against other processes as long as it is open.
+    lock: Arc<dyn StoreFile>,
+}
+
+/// What the threads of a journal and its callers share.
+pub(crate) struct Shared<P> {
+    pub(crate) options: JournalOptions,
+    pub(crate) segments: SegmentFiles,
+    pub(crate) store: u32,
+    pub(crate) epoch: u32,
+    /// The index on disk was up to this record when the journal was opened.
+    pub(crate) saved: Option<u64>,
+    staging: Mutex<Staging<P>>,
+    staged: Condvar,
+    pub(crate) index: Mutex<Index>,
+    pub(crate) index_store: Mutex<Box<dyn IndexStore>>,
+    /// Rows in the index may be there that should not: the next checkpoint removes them.
+    pub(crate) index_unknown: AtomicBool,
+    waiters: Waiters,
+    staged_bytes: AtomicU64,
+    next_log: AtomicU64,
+    pub(crate) status: StatusCell,
+    pub(crate) duties: Mutex<Duties>,
+    pub(crate) duties_changed: Condvar,
+}
+
+/// What was staged and not yet taken by the commit thread.
+struct Staging<P> {
+    changes: Vec<Change<P>>,
+    units: Vec<Unit>,
+    internal: VecDeque<Internal>,
+    point: u64,
+    /// Definitions with all that is staged.
+    definitions: DefinitionMap,
+    closing: bool,
+    /// The commit thread sleeps until it is told.
+    idle: bool,
+}
+
+type DefinitionMap = std::collections::BTreeMap<Arc<[u8]>, Arc<[u8]>>;
+
+/// What one call of `stage` brought.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    /// The end of its changes.
+    end: usize,
+    bytes: u64,
+}
+
+/// What the store itself has to write.
+pub(crate) enum Internal {
+    Snapshot(Vec<u8>),
+    Copied(Vec<Copied>),
+}
+
+/// What is to be done beside committing.
+#[derive(Default)]
+pub(crate) struct Duties {
+    /// There is something to write to the index.
+    pub(crate) dirty: bool,
+    pub(crate) checkpoint: bool,
+    pub(crate) prepare: bool,
+    pub(crate) closing: bool,
+    /// How many pieces of internal work have been written.
+    pub(crate) internal_done: u64,
+    /// The commit thread does nothing more.
+    pub(crate) stopped: bool,
+    /// Checkpoints that have ended, and whether one is under way.
+    pub(crate) completed: u64,
+    pub(crate) running: bool,
+}
+
+/// The status and who wants to know it.
+pub(crate) struct StatusCell {
+    inner: Mutex<(StoreStatus, Option<Waker>)>,
+    failed: AtomicBool,
+}
+
+impl StatusCell {
+    fn new() -> Self {
+        StatusCell {
+            inner: Mutex::new((StoreStatus::Running, None)),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn get(&self) -> StoreStatus {
+        self.inner.lock().0.clone()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Changes the status, unless it is `Failed`: there is no way back from there.
+    pub(crate) fn set(&self, status: StoreStatus) {
+        let waker = {
+            let mut inner = self.inner.lock();
+            let both_full = matches!(
+                (&inner.0, &status),
+                (StoreStatus::Full { .. }, StoreStatus::Full { .. })
+            );
+            if self.has_failed() || inner.0 == status {
+                return;
+            }
+            match &status {
+                StoreStatus::Failed(reason) => {
+                    self.failed.store(true, Ordering::Release);
+                    tracing::error!("the store has failed: {reason}");
+                }
+                StoreStatus::Full { .. } if !both_full => tracing::warn!("{status}"),
+                StoreStatus::Running => tracing::info!("the store has room again"),
+                StoreStatus::Full { .. } => {}
+            }
+            inner.0 = status;
+            if both_full { None } else { inner.1.clone() }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<P: Payload> Shared<P> {
+    /// Hands internal work to the commit thread and waits until it is written; `false` if it will not
+    /// be any more.
+    pub(crate) fn write_internal(&self, work: Internal) -> bool {
+        let target = self.duties.lock().internal_done + 1;
+        {
+            let mut staging = self.staging.lock();
+            if staging.closing {
+                return false;
+            }
+            staging.internal.push_back(work);
+            self.staged.notify_one();
+        }
+        let mut duties = self.duties.lock();
+        while duties.internal_done < target && !duties.stopped {
+            self.duties_changed.wait(&mut duties);
+        }
+        duties.internal_done >= target
+    }
+}
+
+impl<P: Payload> Journal<P> {
+    /// Opens the store in `directory`, makes it if there is none, and starts its threads.
+    ///
+    /// # Errors
+    /// The directory is in use, unusable, of a newer format or damaged. Nothing was changed then.
+    pub fn open(directory: &Path, options: JournalOptions) -> Result<Self, OpenError> {
+        let index = SledIndex::new(&directory.join("index"));
+        Journal::open_on(Arc::new(DiskFiles), Box::new(index), directory, options)
+    }
+
+    /// Opens a store on other files than the real disk's: for tests.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        files: Arc<dyn Files>,
+        index: Box<dyn IndexStore>,
+        directory: &Path,
+        options: JournalOptions,
+    ) -> Result<Self, OpenError> {
+        open::open(files, index, directory, options)
+    }
+
+    /// The last stop was a clean one: nothing was in flight.
+    #[must_use]
+    pub fn opened_clean(&self) -> bool {
+        self.opened_clean
+    }
+
+    /// Commits what is staged, writes the index and ends the threads.
+    pub fn close(self) {}
+
+    /// Writes the index now and gives back what is free; waits until that is done.
+    pub fn checkpoint(&self) {
+        let mut duties = self.shared.duties.lock();
+        duties.checkpoint = true;
+        // One that is under way may have taken its look before this call.
+        let target = duties.completed + 1 + u64::from(duties.running);
+        self.shared.duties_changed.notify_all();
+        while duties.completed < target && !duties.closing && !duties.stopped {
+            self.shared.duties_changed.wait(&mut duties);
+        }
+    }
+
+    fn stop(&mut self) {
+        {
+            let mut duties = self.shared.duties.lock();
+            duties.closing = true;
+            self.shared.duties_changed.notify_all();
+        }
+        self.shared.staging.lock().closing = true;
+        self.shared.staged.notify_one();
+        let committed = self
+            .committer
+            .take()
+            .is_some_and(|thread| thread.join().is_ok());
+        let checkpointed = self
+            .checkpointer
+            .take()
+            .is_some_and(|thread| thread.join().is_ok());
+        if committed && checkpointed && !self.shared.status.has_failed() {
+            open::leave(&self.shared, &self.lock);
+        }
+    }
+}
+
+impl<P: Payload> Drop for Journal<P> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<P: Payload> MessageLog<P> for Journal<P> {
+    fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
+        if changes.is_empty() || self.shared.status.has_failed() {
+            changes.clear();
+            // Nothing to wait for, or nothing that will ever be reached.
+            let point = self.shared.staging.lock().point;
+            return CommitPoint(if self.shared.status.has_failed() {
+                point + 1
+            } else {
+                point
+            });
+        }
+        let bytes = changes.iter().map(change_bytes).sum();
+        self.shared.staged_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut staging = self.shared.staging.lock();
+        for change in changes.iter() {
+            staging.note_definition(change);
+        }
+        staging.changes.append(changes);
+        let end = staging.changes.len();
+        staging.units.push(Unit { end, bytes });
+        staging.point += 1;
+        if staging.idle {
+            staging.idle = false;
+            self.shared.staged.notify_one();
+        }
+        CommitPoint(staging.point)
+    }
+
+    fn durable_point(&self) -> CommitPoint {
+        self.shared.waiters.durable_point()
+    }
+
+    fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool {
+        self.shared.waiters.wake_at(point, waker)
+    }
+
+    fn allocate_log(&self) -> LogId {
+        LogId(self.shared.next_log.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn read(
+        &self,
+        log: LogId,
+        from: Sequence,
+        count_max: usize,
+        bytes_max: usize,
+        out: &mut Vec<StoredMessage<P>>,
+    ) -> Result<(), StoreError> {
+        read::read(&self.shared.index, log, from, count_max, bytes_max, out)
+    }
+
+    fn log_state(&self, log: LogId) -> Option<LogState> {
+        let index = self.shared.index.lock();
+        index.logs.get(&log).map(|log| LogState {
+            live: log.live(),
+            bytes: log.bytes(),
+            first: Sequence(log.first()),
+            next: Sequence(log.next()),
+        })
+    }
+
+    fn logs(&self) -> Vec<LogId> {
+        let mut logs: Vec<LogId> = self.shared.index.lock().logs.keys().copied().collect();
+        logs.sort_unstable();
+        logs
+    }
+
+    fn staged_bytes(&self) -> u64 {
+        self.shared.staged_bytes.load(Ordering::Relaxed)
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.shared.status.get()
+    }
+
+    fn on_status(&self, waker: Waker) {
+        self.shared.status.inner.lock().1 = Some(waker);
+    }
+
+    fn is_volatile(&self) -> bool {
+        false
+    }
+}
+
+impl<P: Payload> DefinitionStore for Journal<P> {
+    fn definitions(&self) -> Result<Definitions, StoreError> {
+        let staging = self.shared.staging.lock();
+        Ok(staging
+            .definitions
+            .iter()
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect())
+    }
+}
+
+impl<P> Staging<P> {
+    fn note_definition(&mut self, change: &Change<P>) {
+        match change {
+            Change::PutDefinition { key, value } => {
+                self.definitions
+                    .insert(key.as_slice().into(), value.as_slice().into());
+            }
+            Change::RemoveDefinition { key } => {
+                self.definitions.remove(key.as_slice());
+            }
+            Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+        }
+    }
+}
+
+/// What a change will take in a record, about.
+fn change_bytes<P: Payload>(change: &Change<P>) -> u64 {
+    let bytes = match change {
+        Change::Enqueue(enqueue) => enqueue.payload.parts().iter().map(|part| part.len()).sum(),
+        Change::PutDefinition { key, value } => key.len() + value.len(),
+        Change::RemoveDefinition { key } => key.len(),
+        Change::Acknowledge { .. } | Change::DeleteLog { .. } => 0,
+    };
+    bytes as u64
+}

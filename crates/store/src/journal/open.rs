@@ -1,0 +1,435 @@
+//! Opening and leaving a store directory: lock, format, index, replay, threads. Owns the files beside
+//! the journal's segments. Changes nothing before everything has been found good.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::committer::{Committer, Resume};
+use super::recovery::{self, Heads, Replay, unusable};
+use super::segment::{SegmentFiles, Writable};
+use super::{Duties, Journal, JournalOptions, Shared, Staging, StatusCell, checkpoint};
+use crate::Payload;
+use crate::error::OpenError;
+use crate::files::{Files, OpenMode, StoreFile};
+use crate::index::disk::IndexStore;
+use crate::index::rows::{BadRow, Checkpoint, Loaded};
+use crate::index::{Index, Position};
+use crate::waiters::Waiters;
+
+const FORMAT_VERSION: u64 = 1;
+const RUNNING: &[u8] = b"running\n";
+
+/// A directory that is locked and has a format this code reads.
+pub(super) struct Directory {
+    pub(super) lock: Arc<dyn StoreFile>,
+    /// The last one who had it did not leave in order.
+    pub(super) was_running: bool,
+    /// The store's random number.
+    pub(super) store: u32,
+    is_new: bool,
+}
+
+/// Takes a directory. A new one is made, but not yet marked as a store.
+pub(super) fn enter(files: &dyn Files, directory: &Path) -> Result<Directory, OpenError> {
+    files
+        .create_directory(directory)
+        .map_err(unusable(directory))?;
+    let path = directory.join("lock");
+    let lock = files
+        .open(&path, OpenMode::Create)
+        .map_err(unusable(&path))?;
+    if !lock.lock().map_err(unusable(&path))? {
+        return Err(OpenError::InUse { path });
+    }
+    let was_running = lock.length().map_err(unusable(&path))? > 0;
+    let format = read_format(files, directory)?;
+    let is_new = format.is_none();
+    let store = format.unwrap_or_else(random);
+    Ok(Directory {
+        lock,
+        was_running,
+        store,
+        is_new,
+    })
+}
+
+/// The store's number from the file `format`; `None` if there is no such file yet.
+fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<u32>, OpenError> {
+    let path = directory.join("format");
+    let file = match files.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(&path)(error)),
+    };
+    let mut bytes = [0; 256];
+    let read = file.read_at(&mut bytes, 0).map_err(unusable(&path))?;
+    let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned();
+    let mut words = text.split_whitespace();
+    let damaged = || OpenError::Damaged {
+        path: path.clone(),
+        offset: 0,
+        reason: format!("this is not the format of a store: {text:?}"),
+    };
+    if read == 0 {
+        return Ok(None);
+    }
+    let (Some("leveret-store"), Some(version)) = (words.next(), words.next()) else {
+        return Err(damaged());
+    };
+    let found: u64 = version.parse().map_err(|_| damaged())?;
+    if found > FORMAT_VERSION {
+        return Err(OpenError::NewerFormat {
+            path,
+            found,
+            supported: FORMAT_VERSION,
+        });
+    }
+    let store = words
+        .next()
+        .and_then(|word| u32::from_str_radix(word, 16).ok())
+        .ok_or_else(damaged)?;
+    Ok(Some(store))
+}
+
+fn write_format(files: &dyn Files, directory: &Path, store: u32) -> std::io::Result<()> {
+    let text = format!("leveret-store {FORMAT_VERSION} {store:08x}\n");
+    let file = files.open(&directory.join("format"), OpenMode::Create)?;
+    file.write_at(&mut [IoSlice::new(text.as_bytes())], 0, true)?;
+    files.sync_directory(directory)
+}
+
+/// A number that nobody can guess: every hasher of the standard library is seeded with one.
+#[allow(clippy::cast_possible_truncation, reason = "any 32 bits of it will do")]
+fn random() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
+/// What the index on disk says.
+pub(super) fn load(
+    index_store: &mut dyn IndexStore,
+    directory: &Path,
+) -> Result<Loaded, OpenError> {
+    let path = directory.join("index");
+    let mut loaded = Loaded::default();
+    let mut bad: Option<BadRow> = None;
+    let result = index_store.load(&mut |key, value| {
+        if let Err(reason) = loaded.row(key, value) {
+            bad.get_or_insert(reason);
+        }
+    });
+    match (result, bad) {
+        (Err(error), _) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(OpenError::IndexDamaged {
+                path,
+                reason: error.to_string(),
+            })
+        }
+        (Err(error), _) => Err(unusable(&path)(error)),
+        (Ok(()), Some(BadRow(reason))) => Err(OpenError::IndexDamaged {
+            path,
+            reason: reason.to_owned(),
+        }),
+        (Ok(()), None) => Ok(loaded),
+    }
+}
+
+/// The index as it was at the last checkpoint, with the journal's segments.
+pub(super) fn fill(
+    loaded: &mut Loaded,
+    heads: &Heads,
+    files: &SegmentFiles,
+    recover: bool,
+    directory: &Path,
+) -> Result<(Index, Vec<String>), OpenError> {
+    let mut index = Index::default();
+    for segment in heads.segments.values() {
+        index.segments.insert(Arc::clone(segment));
+    }
+    let mut problems = Vec::new();
+    let mut bad = None;
+    loaded.chunks.retain(|(log, chunk)| {
+        let end = u64::from(chunk.offset) + u64::from(chunk.span);
+        let length = heads
+            .segments
+            .get(&chunk.segment)
+            .and_then(|segment| segment.file.length().ok());
+        let is_there = length.is_some_and(|length| end <= length);
+        if !is_there {
+            let path = files.path(chunk.segment);
+            problems.push(format!(
+                "{}, offset {}: {} messages of log {} are missing",
+                path.display(),
+                chunk.offset,
+                chunk.count(),
+                log.0
+            ));
+            bad.get_or_insert((path, u64::from(chunk.offset)));
+        }
+        is_there
+    });
+    if let Some((path, offset)) = bad.filter(|_| !recover) {
+        let reason = "messages that belong here are missing".to_owned();
+        return Err(OpenError::Damaged {
+            path,
+            offset,
+            reason,
+        });
+    }
+    let checkpoint = loaded.checkpoint;
+    loaded
+        .fill(&mut index)
+        .map_err(|BadRow(reason)| OpenError::IndexDamaged {
+            path: directory.join("index"),
+            reason: reason.to_owned(),
+        })?;
+    if checkpoint.is_none() && heads.first_from(0).is_some_and(|(lsn, _)| lsn > 1) {
+        let reason = "it is missing, or it was never finished".to_owned();
+        return Err(OpenError::IndexDamaged {
+            path: directory.join("index"),
+            reason,
+        });
+    }
+    Ok((index, problems))
+}
+
+/// The record at which the replay begins is there, if the journal was ever written.
+pub(super) fn check_start(
+    heads: &Heads,
+    files: &SegmentFiles,
+    checkpoint: Option<&Checkpoint>,
+    recover: bool,
+) -> Result<(), OpenError> {
+    let Some(Checkpoint { position, .. }) =
+        checkpoint.filter(|checkpoint| checkpoint.position.lsn > 0)
+    else {
+        return Ok(());
+    };
+    if recover || heads.segments.contains_key(&position.segment) {
+        return Ok(());
+    }
+    Err(OpenError::Damaged {
+        path: files.path(position.segment),
+        offset: position.offset,
+        reason: "the file in which the journal goes on is missing".to_owned(),
+    })
+}
+
+pub(super) fn open<P: Payload>(
+    files: Arc<dyn Files>,
+    mut index_store: Box<dyn IndexStore>,
+    directory: &Path,
+    options: JournalOptions,
+) -> Result<Journal<P>, OpenError> {
+    let entered = enter(&*files, directory)?;
+    let path = directory.join("journal");
+    let segments = SegmentFiles::new(
+        Arc::clone(&files),
+        path.clone(),
+        options.segment_bytes,
+        options.spare_segments,
+    );
+    let numbers = segments.scan().map_err(unusable(&path))?;
+    if entered.is_new && !numbers.is_empty() {
+        return Err(OpenError::Damaged {
+            path: directory.join("format"),
+            offset: 0,
+            reason: "it is missing beside a journal".to_owned(),
+        });
+    }
+    let mut loaded = load(&mut *index_store, directory)?;
+    let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Write)?;
+    let checkpoint = loaded.checkpoint;
+    check_start(&heads, &segments, checkpoint.as_ref(), options.recover)?;
+    let (mut index, problems) = fill(&mut loaded, &heads, &segments, options.recover, directory)?;
+    for problem in problems {
+        tracing::error!("lost: {problem}");
+    }
+    let epoch = checkpoint.map_or(0, |checkpoint| checkpoint.epoch);
+    let mut replay =
+        Replay::new(&heads, &segments, index.position, epoch).recovering(options.recover);
+    replay.run(&mut |record| recovery::apply(&mut index, record, &mut |_| {}))?;
+    let replayed = replay.position != index.position;
+    index.position = replay.position;
+    index.next_log = index.next_log.max(replay.next_log).max(1);
+    let resume = Resume {
+        current: resume(&heads, index.position),
+        epoch: replay.epoch.max(epoch) + 1,
+    };
+
+    // From here on the directory is changed.
+    let changed = settle(
+        &*files, directory, &entered, &heads, &segments, &mut index, replayed,
+    );
+    changed.map_err(unusable(directory))?;
+    let clean =
+        !entered.was_running && !replayed && checkpoint.is_none_or(|checkpoint| checkpoint.clean);
+    let saved = (clean && index.dirty_logs.is_empty()).then_some(index.position.lsn);
+    let shared = Arc::new(share(
+        options,
+        segments,
+        &entered,
+        index,
+        index_store,
+        saved,
+        resume.epoch,
+        replayed,
+    ));
+    start(shared, resume, clean, entered.lock).map_err(unusable(directory))
+}
+
+/// Where writing goes on.
+fn resume(heads: &Heads, position: Position) -> Option<Writable> {
+    let segment = heads.segments.get(&position.segment)?;
+    let length = segment.file.length().ok()?;
+    let filled = if length >= segment.capacity {
+        length
+    } else {
+        position.offset
+    };
+    Some(Writable {
+        segment: Arc::clone(segment),
+        allocated: length,
+        filled,
+    })
+}
+
+/// Makes sure of what was read, marks the directory, clears away what belongs to nothing.
+fn settle(
+    files: &dyn Files,
+    directory: &Path,
+    entered: &Directory,
+    heads: &Heads,
+    segments: &SegmentFiles,
+    index: &mut Index,
+    replayed: bool,
+) -> std::io::Result<()> {
+    if entered.is_new {
+        write_format(files, directory, entered.store)?;
+    }
+    if replayed {
+        // A record may have been read that was written but not yet on stable storage.
+        let current = heads.segments.get(&index.position.segment);
+        for segment in heads
+            .segments
+            .range(..index.position.segment)
+            .rev()
+            .take(1)
+            .map(|(_, s)| s)
+            .chain(current)
+        {
+            segment.file.sync()?;
+        }
+    }
+    let end = index.position;
+    let stray: Vec<u32> = index
+        .segments
+        .entries
+        .iter()
+        .filter(|(number, entry)| {
+            let is_later = heads.begins_after(**number, end.lsn);
+            **number != end.segment
+                && entry.live == 0
+                && (is_later || !heads.begins_with_record(**number))
+        })
+        .map(|(number, _)| *number)
+        .collect();
+    for number in stray {
+        index.segments.entries.remove(&number);
+        segments.free_number(number)?;
+    }
+    entered
+        .lock
+        .write_at(&mut [IoSlice::new(RUNNING)], 0, false)
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one place puts together what all threads share"
+)]
+fn share<P: Payload>(
+    options: JournalOptions,
+    segments: SegmentFiles,
+    entered: &Directory,
+    index: Index,
+    index_store: Box<dyn IndexStore>,
+    saved: Option<u64>,
+    epoch: u32,
+    dirty: bool,
+) -> Shared<P> {
+    let definitions = index
+        .definitions
+        .iter()
+        .map(|(key, definition)| (Arc::clone(key), Arc::clone(&definition.value)))
+        .collect();
+    let grown = index.segments.entries.values().any(|entry| entry.live == 0);
+    Shared {
+        options,
+        segments,
+        store: entered.store,
+        epoch,
+        saved,
+        staging: Mutex::new(Staging {
+            changes: Vec::new(),
+            units: Vec::new(),
+            internal: Default::default(),
+            point: 0,
+            definitions,
+            closing: false,
+            idle: false,
+        }),
+        staged: Condvar::new(),
+        next_log: AtomicU64::new(index.next_log),
+        index: Mutex::new(index),
+        index_store: Mutex::new(index_store),
+        index_unknown: AtomicBool::new(false),
+        waiters: Waiters::default(),
+        staged_bytes: AtomicU64::new(0),
+        status: StatusCell::new(),
+        duties: Mutex::new(Duties {
+            dirty: dirty && grown,
+            ..Duties::default()
+        }),
+        duties_changed: Condvar::new(),
+    }
+}
+
+fn start<P: Payload>(
+    shared: Arc<Shared<P>>,
+    resume: Resume,
+    opened_clean: bool,
+    lock: Arc<dyn StoreFile>,
+) -> std::io::Result<Journal<P>> {
+    let committer = Committer::new(Arc::clone(&shared), resume);
+    let mut journal = Journal {
+        shared: Arc::clone(&shared),
+        committer: None,
+        checkpointer: None,
+        opened_clean,
+        lock,
+    };
+    let committing = thread::Builder::new().name("leveret-commit".to_owned());
+    journal.committer = Some(committing.spawn(move || committer.run())?);
+    let checkpointing = thread::Builder::new().name("leveret-checkpoint".to_owned());
+    journal.checkpointer = Some(checkpointing.spawn(move || checkpoint::run(&shared))?);
+    Ok(journal)
+}
+
+/// Writes the index a last time and marks the directory as left in order. The threads have ended.
+pub(super) fn leave<P: Payload>(shared: &Shared<P>, lock: &Arc<dyn StoreFile>) {
+    let lsn = shared.index.lock().position.lsn;
+    if lsn > 0
+        && shared.saved != Some(lsn)
+        && let Err(error) = checkpoint::last(shared)
+    {
+        // The next start replays the journal instead.
+        tracing::warn!("the index cannot be written: {error}");
+        return;
+    }
+    let _ = lock.truncate(0);
+}

@@ -1,0 +1,425 @@
+//! Reading the journal from a position to its end. Owns the rules of what is the torn end of a crash,
+//! which is cut off, and what is damage, which is not passed over in silence. Writes nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::encoder::chunk_of;
+use super::format::{ALIGNMENT, HEADER_BYTES, Operation, Operations, RecordHeader, Step};
+use super::segment::{Segment, SegmentFiles};
+use crate::error::OpenError;
+use crate::files::OpenMode;
+use crate::index::{Index, Position};
+
+/// How far behind an unreadable record a readable one is looked for: several times the size of a
+/// record.
+const LOOK_AHEAD_BYTES: u64 = 16 << 20;
+const LOOK_BYTES: usize = 1 << 20;
+
+/// The segments of a journal and what they begin with.
+pub(super) struct Heads {
+    pub(super) segments: BTreeMap<u32, Arc<Segment>>,
+    /// The first record's number → segment, of those that begin with a record of their own.
+    by_lsn: BTreeMap<u64, u32>,
+    store: u32,
+}
+
+impl Heads {
+    /// Opens all segments and looks at their first records.
+    pub(super) fn open(
+        files: &SegmentFiles,
+        numbers: &[u32],
+        store: u32,
+        mode: OpenMode,
+    ) -> Result<Self, OpenError> {
+        let mut heads = Heads {
+            segments: BTreeMap::new(),
+            by_lsn: BTreeMap::new(),
+            store,
+        };
+        for number in numbers {
+            let unusable = |source| OpenError::Unusable {
+                path: files.path(*number),
+                source,
+            };
+            let segment = files.open(*number, mode).map_err(unusable)?;
+            let mut bytes = [0; HEADER_BYTES];
+            segment.file.read_at(&mut bytes, 0).map_err(unusable)?;
+            if let Some(header) =
+                RecordHeader::decode(&bytes).filter(|header| heads.is_own(header, *number))
+            {
+                heads.by_lsn.insert(header.lsn, *number);
+            }
+            heads.segments.insert(*number, segment);
+        }
+        Ok(heads)
+    }
+
+    /// The header was written to this segment under its present name.
+    fn is_own(&self, header: &RecordHeader, number: u32) -> bool {
+        header.segment == number && header.store == self.store
+    }
+
+    pub(super) fn begins_with_record(&self, number: u32) -> bool {
+        self.by_lsn.values().any(|own| *own == number)
+    }
+
+    /// Its first record is newer than record `lsn`.
+    pub(super) fn begins_after(&self, number: u32, lsn: u64) -> bool {
+        self.by_lsn.range(lsn + 1..).any(|(_, own)| *own == number)
+    }
+
+    /// The lowest first record of a segment from `lsn` on.
+    pub(super) fn first_from(&self, lsn: u64) -> Option<(u64, u32)> {
+        self.by_lsn
+            .range(lsn..)
+            .next()
+            .map(|(lsn, number)| (*lsn, *number))
+    }
+}
+
+/// A record that was read.
+pub(super) struct Record<'a> {
+    pub(super) header: RecordHeader,
+    pub(super) segment: u32,
+    /// Where it begins.
+    pub(super) offset: u64,
+    /// Its operations.
+    pub(super) body: &'a [u8],
+    /// All of it is as it was written. Otherwise take what can be had.
+    pub(super) intact: bool,
+}
+
+/// Reads record after record.
+pub(super) struct Replay<'a> {
+    heads: &'a Heads,
+    files: &'a SegmentFiles,
+    /// Go on past damage.
+    recover: bool,
+    /// Records may be missing between one segment and the next.
+    gaps: bool,
+    body: Vec<u8>,
+    pub(super) position: Position,
+    pub(super) epoch: u32,
+    pub(super) next_log: u64,
+    /// What was found unreadable and passed over.
+    pub(super) problems: Vec<String>,
+}
+
+/// What is at a place where a record should be.
+enum At {
+    Record(RecordHeader),
+    /// The header is one, the operations are not what was written.
+    Broken(RecordHeader),
+    Nothing,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(
+        heads: &'a Heads,
+        files: &'a SegmentFiles,
+        from: Position,
+        epoch: u32,
+    ) -> Self {
+        Replay {
+            heads,
+            files,
+            recover: false,
+            gaps: false,
+            body: Vec::new(),
+            position: from,
+            epoch,
+            next_log: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn recovering(mut self, recover: bool) -> Self {
+        self.recover = recover;
+        self
+    }
+
+    pub(super) fn over_gaps(mut self) -> Self {
+        self.gaps = true;
+        self
+    }
+
+    /// Calls `each` with every record from the position to the end.
+    pub(super) fn run(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), OpenError> {
+        while self.step(each)? {}
+        Ok(())
+    }
+
+    fn step(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<bool, OpenError> {
+        let expected = self.position.lsn + 1;
+        match self.look(self.position.segment, self.position.offset)? {
+            At::Record(header) if header.lsn == expected && header.epoch >= self.epoch => {
+                self.take(&header, true, each);
+                return Ok(true);
+            }
+            At::Broken(header) if header.lsn == expected && header.epoch >= self.epoch => {
+                let Some(next) = self.proof(expected)? else {
+                    return Ok(false);
+                };
+                self.damage("a record has a wrong checksum")?;
+                self.take(&header, false, each);
+                self.jump(next);
+                return Ok(true);
+            }
+            _ => {}
+        }
+        let head = self.heads.first_from(expected);
+        match head {
+            // The segment was full: the next record is the first of another.
+            Some((lsn, segment)) if lsn == expected || self.gaps => {
+                if lsn == expected
+                    || self
+                        .proof_in(self.position.segment, self.position.offset, expected)?
+                        .is_none()
+                {
+                    self.position = Position {
+                        lsn: lsn - 1,
+                        segment,
+                        offset: 0,
+                    };
+                    return Ok(true);
+                }
+            }
+            _ => {}
+        }
+        match self.proof(expected)? {
+            None => Ok(false),
+            Some(next) => {
+                self.damage("a record is missing or unreadable")?;
+                self.jump(next);
+                Ok(true)
+            }
+        }
+    }
+
+    fn take(&mut self, header: &RecordHeader, intact: bool, each: &mut dyn FnMut(&Record<'_>)) {
+        let Position {
+            segment, offset, ..
+        } = self.position;
+        self.epoch = header.epoch;
+        self.next_log = self.next_log.max(header.next_log);
+        self.position = Position {
+            lsn: header.lsn,
+            segment,
+            offset: offset + header.total_bytes(),
+        };
+        each(&Record {
+            header: *header,
+            segment,
+            offset,
+            body: &self.body,
+            intact,
+        });
+    }
+
+    fn jump(&mut self, to: (u32, u64, RecordHeader)) {
+        let (segment, offset, header) = to;
+        self.epoch = self.epoch.min(header.epoch);
+        self.position = Position {
+            lsn: header.lsn - 1,
+            segment,
+            offset,
+        };
+    }
+
+    /// Refuses because of damage at the position, or notes it when told to go on.
+    fn damage(&mut self, reason: &str) -> Result<(), OpenError> {
+        let Position {
+            lsn,
+            segment,
+            offset,
+        } = self.position;
+        let path = self.files.path(segment);
+        let reason = format!("{reason} (record {})", lsn + 1);
+        if !self.recover {
+            return Err(OpenError::Damaged {
+                path,
+                offset,
+                reason,
+            });
+        }
+        let problem = format!("{}, offset {offset}: {reason}", path.display());
+        tracing::error!("passed over: {problem}");
+        self.problems.push(problem);
+        Ok(())
+    }
+
+    /// What is at a place.
+    fn look(&mut self, number: u32, offset: u64) -> Result<At, OpenError> {
+        let Some(segment) = self.heads.segments.get(&number) else {
+            return Ok(At::Nothing);
+        };
+        let unusable = |source| OpenError::Unusable {
+            path: segment.path().to_path_buf(),
+            source,
+        };
+        let mut bytes = [0; HEADER_BYTES];
+        segment.file.read_at(&mut bytes, offset).map_err(unusable)?;
+        let Some(header) =
+            RecordHeader::decode(&bytes).filter(|header| self.heads.is_own(header, number))
+        else {
+            return Ok(At::Nothing);
+        };
+        let length = segment.file.length().map_err(unusable)?;
+        let start = offset + HEADER_BYTES as u64;
+        let Ok(body_bytes) = usize::try_from(header.body_bytes.min(length.saturating_sub(start)))
+        else {
+            return Ok(At::Nothing);
+        };
+        self.body.resize(body_bytes, 0);
+        let read = segment
+            .file
+            .read_at(&mut self.body, start)
+            .map_err(unusable)?;
+        self.body.truncate(read);
+        let whole = read as u64 == header.body_bytes && is_intact(&self.body, header.body_crc);
+        Ok(if whole {
+            At::Record(header)
+        } else {
+            At::Broken(header)
+        })
+    }
+
+    /// A later record that shows that record `lsn` had been on stable storage: what is unreadable now
+    /// is no torn end then, but damage.
+    fn proof(&self, lsn: u64) -> Result<Option<(u32, u64, RecordHeader)>, OpenError> {
+        let Position {
+            segment, offset, ..
+        } = self.position;
+        if let Some(found) = self.proof_in(segment, offset, lsn)? {
+            return Ok(Some(found));
+        }
+        for (number, _) in self
+            .heads
+            .segments
+            .iter()
+            .filter(|(number, _)| **number != segment)
+        {
+            let begins_later = self
+                .heads
+                .by_lsn
+                .range(lsn..)
+                .any(|(_, later)| later == number);
+            // One that begins with nothing of its own was made for what comes next, or has lost its
+            // first record.
+            let is_blank = !self.heads.begins_with_record(*number);
+            if (begins_later || is_blank)
+                && let Some(found) = self.proof_in(*number, 0, lsn)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn proof_in(
+        &self,
+        number: u32,
+        from: u64,
+        lsn: u64,
+    ) -> Result<Option<(u32, u64, RecordHeader)>, OpenError> {
+        let Some(segment) = self.heads.segments.get(&number) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; LOOK_BYTES];
+        let mut at = from / ALIGNMENT * ALIGNMENT;
+        let end = at + LOOK_AHEAD_BYTES;
+        while at < end {
+            let read =
+                segment
+                    .file
+                    .read_at(&mut bytes, at)
+                    .map_err(|source| OpenError::Unusable {
+                        path: segment.path().to_path_buf(),
+                        source,
+                    })?;
+            let found = bytes
+                .get(..read)
+                .unwrap_or_default()
+                .chunks(HEADER_BYTES)
+                .zip(0u64..)
+                .find_map(|(candidate, number_in)| {
+                    let header = RecordHeader::decode(candidate)?;
+                    let later = self.heads.is_own(&header, number)
+                        && header.lsn > lsn
+                        && header.durable_lsn >= lsn;
+                    later.then_some((number, at + number_in * ALIGNMENT, header))
+                });
+            if found.is_some() {
+                return Ok(found);
+            }
+            if read < LOOK_BYTES {
+                break;
+            }
+            at += LOOK_BYTES as u64;
+        }
+        Ok(None)
+    }
+}
+
+/// All operations are there and all checksums right.
+fn is_intact(body: &[u8], body_crc: u32) -> bool {
+    let mut walk = Operations::new(body, 0);
+    loop {
+        match walk.step() {
+            Step::Operation(_, Operation::Run { header, entries }) => {
+                if crc32c::crc32c(entries) != header.crc {
+                    return false;
+                }
+            }
+            Step::Operation(..) => {}
+            Step::Bad => return false,
+            Step::End => return walk.position() == body.len() && walk.crc() == body_crc,
+        }
+    }
+}
+
+/// What to do with the parts of snapshots in a replay.
+pub(super) type OnSnapshot<'a> = dyn FnMut(&[u8]) + 'a;
+
+/// Brings the index up to a record. Transient messages end here.
+pub(super) fn apply(index: &mut Index, record: &Record<'_>, on_snapshot: &mut OnSnapshot<'_>) {
+    let mut walk = Operations::new(record.body, 0);
+    while let Step::Operation(at, operation) = walk.step() {
+        match operation {
+            Operation::Run { header, entries } => {
+                let readable = record.intact || crc32c::crc32c(entries) == header.crc;
+                let offset = record.offset + (HEADER_BYTES + at) as u64;
+                if let Ok(offset) = u32::try_from(offset)
+                    && readable
+                    && !header.transient
+                {
+                    index.insert_chunk(header.log, chunk_of(&header, record.segment, offset));
+                }
+                index.raise_next(header.log, header.end());
+            }
+            Operation::Acknowledge { log, first, count } => index.acknowledge(log, first.0, count),
+            Operation::DeleteLog { log } => index.delete_log(log),
+            Operation::Put { key, value } => index.put_definition(key.into(), value.into()),
+            Operation::Remove { key } => index.remove_definition(key),
+            Operation::Snapshot { part } => on_snapshot(part),
+        }
+    }
+    index.next_log = index.next_log.max(record.header.next_log);
+    if let Some(entry) = index.segments.entries.get_mut(&record.segment) {
+        entry.used = record.offset + record.header.total_bytes();
+    }
+}
+
+/// A path and what the system said about it.
+pub(super) fn unusable(path: &Path) -> impl Fn(std::io::Error) -> OpenError + '_ {
+    move |source| {
+        let path = path.to_path_buf();
+        if crate::files::is_full(&source) {
+            OpenError::Full { path, source }
+        } else {
+            OpenError::Unusable { path, source }
+        }
+    }
+}

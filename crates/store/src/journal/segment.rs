@@ -1,0 +1,234 @@
+//! Segment files: their names, making, recycling and removing. Owns the directory `journal`; does not
+//! know what is in the files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::files::{Files, OpenMode, StoreFile};
+
+const SEGMENT_SUFFIX: &str = ".seg";
+const SPARE_SUFFIX: &str = ".spare";
+/// Room is reserved in steps, so that a small store stays small.
+const ALLOCATE_BYTES: u64 = 8 << 20;
+
+/// One segment file that is open. Held by readers as long as they read, which keeps it from being
+/// written over.
+pub(crate) struct Segment {
+    number: u32,
+    path: PathBuf,
+    pub(crate) file: Arc<dyn StoreFile>,
+    /// Its size when full.
+    pub(crate) capacity: u64,
+}
+
+impl Segment {
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A segment to write to, and how much of it is ready for that.
+pub(crate) struct Writable {
+    pub(crate) segment: Arc<Segment>,
+    /// Room is reserved up to here.
+    pub(crate) allocated: u64,
+    /// Written before up to here: writing there again moves no metadata and is cheaper to sync.
+    pub(crate) filled: u64,
+}
+
+impl Writable {
+    /// Reserves room up to `end`.
+    pub(crate) fn allocate(&mut self, end: u64) -> io::Result<()> {
+        if end > self.allocated {
+            let step = ALLOCATE_BYTES.min(self.segment.capacity.max(1));
+            let target = end
+                .div_ceil(step)
+                .saturating_mul(step)
+                .min(self.segment.capacity)
+                .max(end);
+            self.segment
+                .file
+                .allocate(self.allocated, target - self.allocated)?;
+            self.allocated = target;
+        }
+        Ok(())
+    }
+}
+
+/// The directory of segments.
+pub(crate) struct SegmentFiles {
+    files: Arc<dyn Files>,
+    directory: PathBuf,
+    segment_bytes: u64,
+    spares_max: usize,
+    next_number: AtomicU32,
+    spares: Mutex<Vec<PathBuf>>,
+    /// Made ahead of its use.
+    prepared: Mutex<Option<Writable>>,
+}
+
+impl SegmentFiles {
+    pub(crate) fn new(
+        files: Arc<dyn Files>,
+        directory: PathBuf,
+        segment_bytes: u64,
+        spares_max: usize,
+    ) -> Self {
+        SegmentFiles {
+            files,
+            directory,
+            segment_bytes,
+            spares_max,
+            next_number: AtomicU32::new(1),
+            spares: Mutex::new(Vec::new()),
+            prepared: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        self.files.free_bytes(&self.directory)
+    }
+
+    /// Makes the directory and answers the numbers of the segments in it, ascending. Notes spares.
+    pub(crate) fn scan(&self) -> io::Result<Vec<u32>> {
+        self.files.create_directory(&self.directory)?;
+        let mut numbers = Vec::new();
+        for name in self.files.list(&self.directory)? {
+            if let Some(number) = name
+                .strip_suffix(SEGMENT_SUFFIX)
+                .and_then(|n| n.parse().ok())
+            {
+                numbers.push(number);
+            } else if name.ends_with(SPARE_SUFFIX) {
+                self.spares.lock().push(self.directory.join(&name));
+            }
+        }
+        numbers.sort_unstable();
+        if let Some(last) = numbers.last() {
+            self.next_number.store(last + 1, Ordering::Relaxed);
+        }
+        Ok(numbers)
+    }
+
+    pub(crate) fn path(&self, number: u32) -> PathBuf {
+        self.directory.join(format!("{number:010}{SEGMENT_SUFFIX}"))
+    }
+
+    /// An existing segment.
+    pub(crate) fn open(&self, number: u32, mode: OpenMode) -> io::Result<Arc<Segment>> {
+        let path = self.path(number);
+        let file = self.files.open(&path, mode)?;
+        let capacity = file.length()?.max(self.segment_bytes);
+        Ok(Arc::new(Segment {
+            number,
+            path,
+            file,
+            capacity,
+        }))
+    }
+
+    /// A segment with room for `bytes`: the one made ahead, a recycled or a new one. Its name is
+    /// durable when this returns.
+    pub(crate) fn next(&self, bytes: u64) -> io::Result<Writable> {
+        if bytes <= self.segment_bytes
+            && let Some(prepared) = self.prepared.lock().take()
+        {
+            return Ok(prepared);
+        }
+        self.make(bytes)
+    }
+
+    /// Makes a segment ahead of its use, if there is none.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        if self.prepared.lock().is_some() {
+            return Ok(());
+        }
+        let made = self.make(0)?;
+        let left_over = self.prepared.lock().replace(made);
+        debug_assert!(left_over.is_none(), "only one thread prepares");
+        Ok(())
+    }
+
+    fn make(&self, bytes: u64) -> io::Result<Writable> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let path = self.path(number);
+        let recycled = (bytes <= self.segment_bytes)
+            .then(|| self.spares.lock().pop())
+            .flatten();
+        let file = match &recycled {
+            Some(spare) => {
+                self.files.rename(spare, &path)?;
+                self.files.open(&path, OpenMode::Write)?
+            }
+            None => self.files.open(&path, OpenMode::Create)?,
+        };
+        let capacity = self.segment_bytes.max(bytes);
+        // A file that did not fill up before its segment was freed is ready up to its length only.
+        let ready = file.length()?.min(capacity);
+        let segment = Arc::new(Segment {
+            number,
+            path,
+            file,
+            capacity,
+        });
+        let mut writable = Writable {
+            segment,
+            allocated: ready,
+            filled: ready,
+        };
+        let reserved = writable.allocate(bytes.max(1));
+        if let Err(error) = reserved.and_then(|()| self.files.sync_directory(&self.directory)) {
+            // Leave nothing behind: a full disk would be asked again and again.
+            let _ = self.files.remove(writable.segment.path());
+            return Err(error);
+        }
+        Ok(writable)
+    }
+
+    /// Takes back a segment in which nothing lives. It is kept to be written again if nobody reads it
+    /// and few are kept already, otherwise removed.
+    pub(crate) fn free(&self, segment: Arc<Segment>) -> io::Result<()> {
+        let path = segment.path().to_path_buf();
+        let ordinary = segment.capacity == self.segment_bytes;
+        if let Some(unread) = Arc::into_inner(segment).filter(|_| ordinary) {
+            let mut spares = self.spares.lock();
+            if spares.len() < self.spares_max {
+                let spare = path.with_extension("spare");
+                drop(unread);
+                self.files.rename(&path, &spare)?;
+                spares.push(spare);
+                return Ok(());
+            }
+        }
+        self.files.remove(&path)
+    }
+
+    /// Takes back a file that holds nothing, by its number.
+    pub(crate) fn free_number(&self, number: u32) -> io::Result<()> {
+        let path = self.path(number);
+        let mut spares = self.spares.lock();
+        if spares.len() < self.spares_max {
+            let spare = path.with_extension("spare");
+            self.files.rename(&path, &spare)?;
+            spares.push(spare);
+            return Ok(());
+        }
+        self.files.remove(&path)
+    }
+}
