@@ -1,1 +1,32 @@
 //! The broker without its sockets: sessions, virtual hosts and queues.
+//!
+//! Bytes and the time go in; bytes, deadlines and wakes come out. Nothing here is async, reads a
+//! clock, opens a file or starts a thread. Follow one message: [`session`] (receive, content,
+//! publish), [`vhost`] (route), [`queue`] (publish, dispatch), [`mailbox`], [`session`] (deliver,
+//! settle), [`queue`] (settle).
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod config;
+pub mod credit;
+mod dead_letter;
+pub mod declare;
+mod definitions;
+pub mod error;
+pub mod mailbox;
+pub mod message;
+pub mod output;
+pub mod password;
+pub mod queue;
+mod services;
+pub mod session;
+pub mod time;
+pub mod users;
+pub mod vhost;
+
+pub use broker::{Broker, OpenError};
+pub use config::BrokerConfig;
+pub use output::Output;
+pub use session::{Peer, Session};
+pub use time::Timestamp;

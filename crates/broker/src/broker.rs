@@ -1,0 +1,406 @@
+//! The broker: its virtual hosts, users, sessions and store, and how it comes back after a restart.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use dashmap::DashMap;
+use leveret_codec::ReplyCode;
+use leveret_routing::{Binding, Destination};
+use leveret_store::{Change, CommitPoint, LogId, StoreError, StoreStatus};
+use parking_lot::Mutex;
+
+use crate::config::BrokerConfig;
+use crate::definitions::{
+    BindingDefinition, Definition, ExchangeDefinition, PermissionDefinition, QueueDefinition,
+};
+use crate::mailbox::{Mailbox, Notice};
+use crate::message::Message;
+use crate::password;
+use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
+use crate::queue::options::{self, DeclaredProperties};
+use crate::queue::{Queue, Store};
+use crate::services::Services;
+use crate::time::Timestamp;
+use crate::users::{Permission, User, Users};
+use crate::vhost::VirtualHost;
+
+/// The virtual host that always exists.
+pub const DEFAULT_VHOST: &str = "/";
+
+/// Why a broker cannot be opened on its store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The definitions cannot be read.
+    #[error("cannot read the definitions: {0}")]
+    Store(#[from] StoreError),
+    /// A definition is not understood.
+    #[error("{0}; was this directory written by a newer version?")]
+    Definition(String),
+    /// No randomness for a password's salt.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+/// A running broker without its sockets.
+pub struct Broker {
+    pub(crate) config: BrokerConfig,
+    pub(crate) services: Arc<Services>,
+    pub(crate) users: Users,
+    vhosts: DashMap<String, Arc<VirtualHost>>,
+    sessions: DashMap<u64, Arc<Mailbox>>,
+    next_session: AtomicU64,
+    blocked: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Broker({} virtual hosts, {} sessions)",
+            self.vhosts.len(),
+            self.sessions.len()
+        )
+    }
+}
+
+/// Definitions by kind, in the order in which they can be applied.
+#[derive(Default)]
+struct Recovered {
+    vhosts: Vec<String>,
+    users: Vec<User>,
+    permissions: Vec<PermissionDefinition>,
+    exchanges: Vec<ExchangeDefinition>,
+    queues: Vec<QueueDefinition>,
+    bindings: Vec<BindingDefinition>,
+}
+
+impl Broker {
+    /// Opens a broker on a store: what the store remembers comes back, and what the configuration
+    /// asks for is made.
+    ///
+    /// # Errors
+    /// When the store's definitions cannot be read or understood.
+    pub fn open(
+        config: BrokerConfig,
+        store: Store,
+        now: Timestamp,
+    ) -> Result<Arc<Broker>, OpenError> {
+        let services = Arc::new(Services::new(store, config.queue_memory()));
+        let broker = Broker {
+            config,
+            services,
+            users: Users::default(),
+            vhosts: DashMap::with_shard_amount(4),
+            sessions: DashMap::with_shard_amount(16),
+            next_session: AtomicU64::new(1),
+            blocked: Mutex::new(None),
+        };
+        let recovered = broker.read_definitions()?;
+        broker.recover(recovered, now);
+        broker.make_configured()?;
+        Ok(Arc::new(broker))
+    }
+
+    fn read_definitions(&self) -> Result<Recovered, OpenError> {
+        let mut recovered = Recovered::default();
+        for (key, value) in self.services.store.definitions()? {
+            match Definition::read(&key, &value).map_err(OpenError::Definition)? {
+                Definition::VirtualHost(it) => recovered.vhosts.push(it),
+                Definition::User(it) => recovered.users.push(it),
+                Definition::Permission(it) => recovered.permissions.push(it),
+                Definition::Exchange(it) => recovered.exchanges.push(it),
+                Definition::Queue(it) => recovered.queues.push(it),
+                Definition::Binding(it) => recovered.bindings.push(it),
+            }
+        }
+        Ok(recovered)
+    }
+
+    fn recover(&self, recovered: Recovered, now: Timestamp) {
+        for name in recovered.vhosts {
+            self.insert_vhost(&name);
+        }
+        for user in recovered.users {
+            self.users.put(user);
+        }
+        for it in recovered.permissions {
+            self.users.permit(&it.vhost, &it.user, it.permission);
+        }
+        for definition in recovered.exchanges {
+            if let Some((vhost, exchange)) = definition.into_exchange()
+                && let Some(vhost) = self.vhost(&vhost)
+            {
+                vhost.topology.write().declare_exchange(exchange);
+            }
+        }
+        let mut known = rustc_hash::FxHashSet::default();
+        for definition in recovered.queues {
+            known.extend(definition.log_ids());
+            self.recover_queue(definition, now);
+        }
+        for definition in recovered.bindings {
+            self.recover_binding(definition);
+        }
+        self.delete_unknown_logs(&known);
+    }
+
+    fn recover_queue(&self, definition: QueueDefinition, now: Timestamp) {
+        let Some(vhost) = self.vhost(&definition.vhost) else {
+            return;
+        };
+        let properties = DeclaredProperties {
+            durable: true,
+            exclusive: false,
+            auto_delete: definition.auto_delete,
+        };
+        let options = match options::parse(
+            &definition.arguments,
+            properties,
+            &definition.name,
+            &definition.vhost,
+        ) {
+            Ok(options) => options,
+            Err(error) => {
+                tracing::error!(
+                    queue = definition.name,
+                    error = error.text,
+                    "arguments of a stored queue are not accepted any more; it goes on without them"
+                );
+                options::QueueOptions::default()
+            }
+        };
+        let services = &self.services;
+        let mut queue = Queue::new(
+            options,
+            true,
+            definition.auto_delete,
+            Arc::clone(&services.store),
+            services.memory,
+            now,
+        );
+        for (log, level) in definition.log_ids().zip(0u8..=255) {
+            queue.recover_level(level, log, true);
+        }
+        let identity = QueueIdentity {
+            id: services.next_queue_id(),
+            name: definition.name,
+            vhost: Arc::clone(vhost.name()),
+            durable: true,
+            auto_delete: definition.auto_delete,
+            exclusive: None,
+            arguments: definition.arguments,
+        };
+        let queue = QueueHandle::new(identity, queue);
+        vhost.insert_queue(&mut vhost.topology.write(), &queue);
+        vhost.care(&queue, queue.touch(now), now);
+        // The head is read in the background, so that what has expired meanwhile goes.
+        services.pager.ask(queue);
+    }
+
+    fn recover_binding(&self, definition: BindingDefinition) {
+        let Some(vhost) = self.vhost(&definition.vhost) else {
+            return;
+        };
+        let destination = if definition.to_exchange {
+            Destination::Exchange(definition.destination)
+        } else {
+            match vhost.queue(&definition.destination) {
+                Ok(queue) => Destination::Queue(queue.id()),
+                Err(_) => return,
+            }
+        };
+        let binding = Binding {
+            source: definition.source,
+            destination,
+            routing_key: definition.routing_key,
+            arguments: definition.arguments,
+        };
+        if let Err(error) = vhost.topology.write().bind(binding) {
+            tracing::error!(%error, "a stored binding is not accepted any more");
+        }
+    }
+
+    /// Logs of queues that were deleted, or never meant to survive.
+    fn delete_unknown_logs(&self, known: &rustc_hash::FxHashSet<LogId>) {
+        let unknown = self
+            .services
+            .store
+            .logs()
+            .into_iter()
+            .filter(|log| !known.contains(log));
+        let mut changes: Vec<Change<Message>> =
+            unknown.map(|log| Change::DeleteLog { log }).collect();
+        self.services.stage_definitions(&mut changes);
+    }
+
+    fn make_configured(&self) -> Result<(), OpenError> {
+        let config = &self.config;
+        let name = &config.default_user;
+        if self.users.is_empty() || (config.ensure_default_user && self.users.get(name).is_none()) {
+            let mut salt = [0; 4];
+            getrandom::fill(&mut salt).map_err(|error| OpenError::Random(error.to_string()))?;
+            let password_hash = password::hash(config.default_password.as_bytes(), salt);
+            let tags = vec!["administrator".to_owned()];
+            self.put_user(User {
+                name: name.clone(),
+                password_hash,
+                tags,
+                ..User::default()
+            });
+            for vhost in self.vhosts() {
+                self.permit(vhost.name(), name, Permission::full());
+            }
+        }
+        for vhost in std::iter::once(DEFAULT_VHOST).chain(config.vhosts.iter().map(String::as_str))
+        {
+            if self.vhost(vhost).is_none() {
+                self.create_vhost(vhost);
+                if self.users.get(name).is_some() {
+                    self.permit(vhost, name, Permission::full());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_vhost(&self, name: &str) -> Arc<VirtualHost> {
+        let vhost = Arc::new(VirtualHost::new(name, Arc::clone(&self.services)));
+        self.vhosts.insert(name.to_owned(), Arc::clone(&vhost));
+        vhost
+    }
+
+    /// Makes a virtual host.
+    pub fn create_vhost(&self, name: &str) -> CommitPoint {
+        self.insert_vhost(name);
+        self.services
+            .stage_definitions(&mut vec![Definition::VirtualHost(name.to_owned()).put()])
+    }
+
+    /// Adds or replaces a user.
+    pub fn put_user(&self, user: User) -> CommitPoint {
+        self.users.put(user.clone());
+        self.services
+            .stage_definitions(&mut vec![Definition::User(user).put()])
+    }
+
+    /// Sets a user's permissions in a virtual host; running connections see them with their next publish
+    /// or declaration.
+    pub fn permit(&self, vhost: &str, user: &str, permission: Permission) -> CommitPoint {
+        self.users.permit(vhost, user, permission.clone());
+        if let Some(vhost) = self.vhost(vhost) {
+            vhost.routes_changed();
+        }
+        let definition = PermissionDefinition {
+            vhost: vhost.to_owned(),
+            user: user.to_owned(),
+            permission,
+        };
+        self.services
+            .stage_definitions(&mut vec![Definition::Permission(definition).put()])
+    }
+
+    /// A virtual host by name.
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
+        self.vhosts.get(name).map(|vhost| Arc::clone(&vhost))
+    }
+
+    /// All virtual hosts.
+    #[must_use]
+    pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
+        self.vhosts.iter().map(|vhost| Arc::clone(&vhost)).collect()
+    }
+
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    pub(crate) fn register(&self, mailbox: &Arc<Mailbox>) -> SessionId {
+        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
+        self.sessions.insert(id, Arc::clone(mailbox));
+        SessionId(id)
+    }
+
+    pub(crate) fn unregister(&self, session: SessionId) {
+        self.sessions.remove(&session.0);
+    }
+
+    /// Why publishers are blocked, if they are.
+    pub(crate) fn blocked_reason(&self) -> Option<String> {
+        self.blocked.lock().clone()
+    }
+
+    /// The earliest time at which [`Broker::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.services.deadlines.earliest()
+    }
+
+    /// Woken when [`Broker::poll_timeout`] has become earlier.
+    pub fn set_timer_waker(&self, waker: Waker) {
+        self.services.deadlines.set_waker(waker);
+    }
+
+    /// Expires messages and queues whose time has come. One caller at a time.
+    pub fn handle_timeout(&self, now: Timestamp) {
+        while let Some(queue) = self.services.deadlines.pop_due(now) {
+            let effects = queue.handle_timeout(now);
+            if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                vhost.care(&queue, effects, now);
+            }
+        }
+    }
+
+    /// Woken when [`Broker::run_pager`] has something to do.
+    pub fn set_pager_waker(&self, waker: Waker) {
+        self.services.pager.set_waker(waker);
+    }
+
+    /// Reads paged messages for all queues that asked. Blocks on files; one caller at a time.
+    pub fn run_pager(&self, now: Timestamp) {
+        let mut buffer = Vec::new();
+        loop {
+            let queues = self.services.pager.take();
+            if queues.is_empty() {
+                return;
+            }
+            for queue in queues {
+                let (read, effects) = queue.page_in(&self.services.store, &mut buffer, now);
+                if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                    vhost.care(&queue, effects, now);
+                }
+                if read {
+                    self.services.pager.ask(queue);
+                }
+            }
+        }
+    }
+
+    /// Blocks publishers while the store has no room, and unblocks them when it has again.
+    pub fn handle_store_status(&self) {
+        let reason = match self.services.store.status() {
+            StoreStatus::Full { .. } => Some("low on disk".to_owned()),
+            _ => None,
+        };
+        {
+            let mut blocked = self.blocked.lock();
+            if *blocked == reason {
+                return;
+            }
+            blocked.clone_from(&reason);
+        }
+        for session in &self.sessions {
+            session.notify(Notice::Blocked(reason.clone()));
+        }
+    }
+
+    /// Asks every session to close its connection.
+    pub fn close_all(&self, code: ReplyCode, text: &str) {
+        for session in &self.sessions {
+            session.notify(Notice::CloseConnection(code, text.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Dead-lettering: the one place that composes new headers for an existing message.
+//!
+//! The `x-death` array and its companions follow RabbitMQ's dead-letter guide (4.x). The message
+//! and its acknowledgement in the queue it leaves share one commit with its arrival in the next
+//! queue, so that after a crash it is never in neither.
+
+use std::sync::Arc;
+
+use leveret_codec::protocol::basic::AMQPProperties;
+use leveret_codec::{
+    AMQPValue, FieldArray, FieldTable, decode_header, decode_properties, encode_header,
+    value_as_integer, write_names,
+};
+use leveret_routing::RouteInput;
+use leveret_store::Change;
+
+use crate::message::{Body, Message, MessageScratch};
+use crate::queue::effects::{DeadLetter, DeadLetterReason, Effects};
+use crate::queue::handle::QueueHandle;
+use crate::queue::options::text;
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+impl VirtualHost {
+    /// Publishes one dead letter; answers what its new queues left to be done.
+    pub(crate) fn dead_letter(
+        self: &Arc<Self>,
+        source: &QueueHandle,
+        letter: DeadLetter,
+        now: Timestamp,
+    ) -> Vec<(QueueHandle, Effects)> {
+        let sequence = letter.in_flight.sequence;
+        let mut acknowledgement = letter.log.map(|log| Change::Acknowledge {
+            log,
+            first: sequence,
+            count: 1,
+        });
+        let options = source.options();
+        let Some(exchange) = options.dead_letter_exchange else {
+            self.services
+                .store
+                .stage(&mut acknowledgement.into_iter().collect());
+            return Vec::new();
+        };
+        let composed = compose(
+            source.name(),
+            &exchange,
+            options.dead_letter_routing_key.as_deref(),
+            &letter,
+            now,
+        );
+        let mut targets = Vec::new();
+        if let Some(composed) = &composed {
+            let keys: Vec<&[u8]> = composed.more_keys.iter().map(Vec::as_slice).collect();
+            let decoded = composed.message.decode_header().ok();
+            let input = RouteInput {
+                headers: decoded
+                    .as_ref()
+                    .and_then(|header| header.properties.headers),
+                more_keys: &keys,
+                ..RouteInput::new(&composed.routing_key)
+            };
+            targets.extend(self.route_internally(&exchange, &input));
+            targets.retain(|target| {
+                letter.reason == DeadLetterReason::Rejected || !composed.would_cycle(target.name())
+            });
+        }
+        let Some(composed) = composed.filter(|_| !targets.is_empty()) else {
+            if acknowledgement.is_some() {
+                self.services
+                    .store
+                    .stage(&mut acknowledgement.into_iter().collect());
+            }
+            return Vec::new();
+        };
+        let last = targets.len() - 1;
+        let mut left = Vec::with_capacity(targets.len());
+        for (index, target) in targets.into_iter().enumerate() {
+            let acknowledgement = if index == last {
+                acknowledgement.take()
+            } else {
+                None
+            };
+            let effects = target.publish_moved(composed.message.clone(), acknowledgement, now);
+            left.push((target, effects));
+        }
+        left
+    }
+}
+
+/// A dead letter ready for routing.
+struct Composed {
+    message: Message,
+    routing_key: Vec<u8>,
+    more_keys: Vec<Vec<u8>>,
+    /// Queue and reason of each death, newest first.
+    deaths: Vec<(String, String)>,
+}
+
+impl Composed {
+    /// A message that has come full circle with no rejection in between is dropped.
+    fn would_cycle(&self, queue: &str) -> bool {
+        match self.deaths.iter().position(|(name, _)| name == queue) {
+            Some(last) => self
+                .deaths
+                .iter()
+                .take(last + 1)
+                .all(|(_, reason)| reason != DeadLetterReason::Rejected.name()),
+            None => false,
+        }
+    }
+}
+
+fn long_string(text: impl Into<Vec<u8>>) -> AMQPValue {
+    AMQPValue::LongString(text.into().into())
+}
+
+/// Makes the message as the dead-letter exchange gets it; None if what was stored is not readable.
+fn compose(
+    queue: &str,
+    exchange: &str,
+    new_key: Option<&str>,
+    letter: &DeadLetter,
+    now: Timestamp,
+) -> Option<Composed> {
+    let message = &letter.in_flight.message;
+    let (old_exchange, old_key) = message.exchange_and_key();
+    let properties = decode_properties(message.header()).ok()?;
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    let copies = strings(headers.inner().get("CC"));
+    let mut old_keys = vec![long_string(old_key)];
+    old_keys.extend(copies.iter().map(|key| long_string(key.as_slice())));
+    let old_exchange = String::from_utf8_lossy(old_exchange).into_owned();
+    let reason = letter.reason.name();
+
+    let deaths = add_death(
+        &mut headers,
+        queue,
+        reason,
+        &old_exchange,
+        old_keys,
+        properties.expiration().as_ref().map(|it| it.as_str()),
+        now,
+    );
+    for (key, value) in [
+        ("queue", queue),
+        ("reason", reason),
+        ("exchange", &old_exchange),
+    ] {
+        let first = format!("x-first-death-{key}");
+        if !headers.contains_key(&first) {
+            headers.insert(first.into(), long_string(value));
+        }
+        headers.insert(format!("x-last-death-{key}").into(), long_string(value));
+    }
+    let (routing_key, more_keys) = match new_key {
+        Some(key) => {
+            headers = without(&headers, "CC");
+            (key.as_bytes().to_vec(), Vec::new())
+        }
+        None => (old_key.to_vec(), copies),
+    };
+    let properties = without_expiration(&properties).with_headers(headers);
+    let header = encode_header(message.body_bytes(), &properties);
+    let mut names = Vec::new();
+    write_names(&mut names, exchange.as_bytes(), &routing_key);
+    let body = message.large_body().map_or_else(
+        || Body::Borrowed(message.body()),
+        |body| Body::Owned(body.clone()),
+    );
+    let header = decode_header(&header).ok()?;
+    let message = Message::compose(&mut MessageScratch::default(), &names, &header, body);
+    Some(Composed {
+        message,
+        routing_key,
+        more_keys,
+        deaths,
+    })
+}
+
+/// The strings of an array value.
+fn strings(value: Option<&AMQPValue>) -> Vec<Vec<u8>> {
+    match value {
+        Some(AMQPValue::FieldArray(array)) => array
+            .as_slice()
+            .iter()
+            .filter_map(|value| match value {
+                AMQPValue::LongString(text) => Some(text.as_bytes().to_vec()),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn without(headers: &FieldTable, name: &str) -> FieldTable {
+    let mut kept = FieldTable::default();
+    for (key, value) in headers
+        .inner()
+        .iter()
+        .filter(|(key, _)| key.as_str() != name)
+    {
+        kept.insert(key.clone(), value.clone());
+    }
+    kept
+}
+
+/// Puts this death in front, joined with an earlier one of the same queue and reason.
+fn add_death(
+    headers: &mut FieldTable,
+    queue: &str,
+    reason: &str,
+    exchange: &str,
+    routing_keys: Vec<AMQPValue>,
+    expiration: Option<&str>,
+    now: Timestamp,
+) -> Vec<(String, String)> {
+    let mut entries: Vec<FieldTable> = match headers.inner().get("x-death") {
+        // rabbitmq: a forged x-death that is no array of tables counts as none
+        Some(AMQPValue::FieldArray(array)) => array
+            .as_slice()
+            .iter()
+            .filter_map(|entry| match entry {
+                AMQPValue::FieldTable(table) => Some(table.clone()),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    let field =
+        |entry: &FieldTable, key: &str| entry.inner().get(key).and_then(text).unwrap_or_default();
+    let earlier = entries
+        .iter()
+        .position(|entry| field(entry, "queue") == queue && field(entry, "reason") == reason);
+    let entry = match earlier.map(|at| entries.remove(at)) {
+        Some(mut entry) => {
+            let count = entry
+                .inner()
+                .get("count")
+                .and_then(value_as_integer)
+                .unwrap_or(0);
+            entry.insert(
+                "count".into(),
+                AMQPValue::LongLongInt(count.saturating_add(1)),
+            );
+            entry
+        }
+        None => {
+            let mut entry = FieldTable::default();
+            entry.insert("count".into(), AMQPValue::LongLongInt(1));
+            entry.insert("reason".into(), long_string(reason));
+            entry.insert("queue".into(), long_string(queue));
+            entry.insert("time".into(), AMQPValue::Timestamp(now.seconds()));
+            entry.insert("exchange".into(), long_string(exchange));
+            entry.insert(
+                "routing-keys".into(),
+                AMQPValue::FieldArray(FieldArray::from(routing_keys)),
+            );
+            if let Some(expiration) = expiration {
+                entry.insert("original-expiration".into(), long_string(expiration));
+            }
+            entry
+        }
+    };
+    entries.insert(0, entry);
+    let deaths = entries
+        .iter()
+        .map(|entry| (field(entry, "queue"), field(entry, "reason")))
+        .collect();
+    let array: Vec<AMQPValue> = entries.into_iter().map(AMQPValue::FieldTable).collect();
+    headers.insert(
+        "x-death".into(),
+        AMQPValue::FieldArray(FieldArray::from(array)),
+    );
+    deaths
+}
+
+/// All properties but `expiration`, which would make the dead letter expire again.
+fn without_expiration(from: &AMQPProperties) -> AMQPProperties {
+    let mut to = AMQPProperties::default();
+    macro_rules! keep {
+        ($($get:ident $with:ident),*) => {
+            $(if let Some(value) = from.$get().clone() { to = to.$with(value); })*
+        };
+    }
+    keep!(
+        content_type with_content_type, content_encoding with_content_encoding, delivery_mode with_delivery_mode,
+        priority with_priority, correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
+        timestamp with_timestamp, kind with_type, user_id with_user_id, app_id with_app_id, cluster_id with_cluster_id
+    );
+    to
+}

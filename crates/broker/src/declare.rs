@@ -1,0 +1,532 @@
+//! Declaring, binding and deleting: the control plane of a virtual host.
+//!
+//! Every change holds the topology's write lock, so changes are in one order, in memory and in the
+//! store alike. Permissions are the session's business; what exists and fits is this file's.
+
+use std::sync::Arc;
+
+use leveret_codec::FieldTable;
+use leveret_routing::{BindError, Binding, Destination, Exchange, Removed, Topology};
+use leveret_store::{Change, CommitPoint};
+
+use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
+use crate::error::{ChannelError, Failure};
+use crate::mailbox::Notice;
+use crate::message::Message;
+use crate::queue::Queue;
+use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
+use crate::queue::options::{self, DeclaredProperties};
+use crate::queue::{NOTHING_STAGED, QueueCounts};
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+/// What `queue.declare` asks for, its name already chosen.
+#[derive(Clone, Debug)]
+pub struct QueueDeclaration {
+    /// The name.
+    pub name: String,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to the declaring connection alone.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// `x-` arguments.
+    pub arguments: FieldTable,
+}
+
+/// A queue found or made.
+#[derive(Debug)]
+pub struct DeclaredQueue {
+    /// The queue.
+    pub queue: QueueHandle,
+    /// What is in it.
+    pub counts: QueueCounts,
+    /// It was made by this call.
+    pub created: bool,
+    /// When the declaration is durable.
+    pub point: CommitPoint,
+}
+
+/// Conditions of `queue.delete`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeleteConditions {
+    /// Only without consumers.
+    pub if_unused: bool,
+    /// Only without messages.
+    pub if_empty: bool,
+}
+
+impl VirtualHost {
+    /// Refuses another connection's exclusive queue.
+    ///
+    /// # Errors
+    /// 405.
+    pub fn check_exclusive(
+        &self,
+        queue: &QueueHandle,
+        session: SessionId,
+    ) -> Result<(), ChannelError> {
+        match queue.identity().exclusive {
+            Some(owner) if owner != session => Err(ChannelError::locked(queue.name(), self.name())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds a queue for a passive declaration.
+    ///
+    /// # Errors
+    /// 404, 405.
+    pub fn declare_queue_passively(
+        self: &Arc<Self>,
+        name: &str,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<DeclaredQueue, ChannelError> {
+        let queue = self.queue(name)?;
+        self.check_exclusive(&queue, session)?;
+        self.care(&queue, queue.touch(now), now);
+        Ok(DeclaredQueue {
+            counts: queue.counts(),
+            queue,
+            created: false,
+            point: NOTHING_STAGED,
+        })
+    }
+
+    /// Finds or makes a queue.
+    ///
+    /// # Errors
+    /// 405, 406 for arguments that are wrong or differ from the queue's.
+    pub fn declare_queue(
+        self: &Arc<Self>,
+        declaration: QueueDeclaration,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<DeclaredQueue, ChannelError> {
+        let existing = self
+            .queues
+            .get(&declaration.name)
+            .map(|queue| queue.clone());
+        let queue = match existing {
+            Some(queue) => queue,
+            None => match self.create_queue(&declaration, session, now)? {
+                Ok(declared) => {
+                    self.care(&declared.queue, declared.queue.touch(now), now);
+                    return Ok(declared);
+                }
+                Err(queue) => queue,
+            },
+        };
+        self.check_same_queue(&queue, &declaration, session)?;
+        self.care(&queue, queue.touch(now), now);
+        Ok(DeclaredQueue {
+            counts: queue.counts(),
+            queue,
+            created: false,
+            point: self.services.definitions_point(),
+        })
+    }
+
+    fn check_same_queue(
+        &self,
+        queue: &QueueHandle,
+        declaration: &QueueDeclaration,
+        session: SessionId,
+    ) -> Result<(), ChannelError> {
+        let identity = queue.identity();
+        let name = queue.name();
+        if identity.exclusive.is_some_and(|owner| owner != session)
+            || identity.exclusive.is_some() != declaration.exclusive
+        {
+            return Err(ChannelError::locked(name, self.name()));
+        }
+        let flags = [
+            ("durable", identity.durable, declaration.durable),
+            ("auto_delete", identity.auto_delete, declaration.auto_delete),
+        ];
+        for (flag, current, received) in flags {
+            check_flag(flag, current, received, "queue", name, self.name())?;
+        }
+        options::check_equivalent(
+            &identity.arguments,
+            &declaration.arguments,
+            "queue",
+            name,
+            self.name(),
+        )
+    }
+
+    /// Makes a queue; Ok(Err(queue)) if somebody else was faster.
+    fn create_queue(
+        self: &Arc<Self>,
+        declaration: &QueueDeclaration,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Result<DeclaredQueue, QueueHandle>, ChannelError> {
+        let properties = DeclaredProperties {
+            durable: declaration.durable,
+            exclusive: declaration.exclusive,
+            auto_delete: declaration.auto_delete,
+        };
+        let options = options::parse(
+            &declaration.arguments,
+            properties,
+            &declaration.name,
+            self.name(),
+        )?;
+        let mut topology = self.topology.write();
+        if let Some(existing) = self.queues.get(&declaration.name) {
+            return Ok(Err(existing.clone()));
+        }
+        let durable = declaration.durable;
+        let definition = (durable && !declaration.exclusive)
+            .then(|| self.define_queue(declaration, options.max_priority));
+        let identity = QueueIdentity {
+            id: self.services.next_queue_id(),
+            name: declaration.name.clone(),
+            vhost: Arc::clone(self.name()),
+            durable,
+            auto_delete: declaration.auto_delete,
+            exclusive: declaration.exclusive.then_some(session),
+            arguments: declaration.arguments.clone(),
+        };
+        let services = &self.services;
+        let keeps = durable && !declaration.exclusive;
+        let mut queue = Queue::new(
+            options,
+            keeps,
+            declaration.auto_delete,
+            Arc::clone(&services.store),
+            services.memory,
+            now,
+        );
+        let mut point = NOTHING_STAGED;
+        if let Some(definition) = definition {
+            for (log, level) in definition.log_ids().zip(0u8..=255) {
+                queue.recover_level(level, log, false);
+            }
+            point = services.stage_definitions(&mut vec![Definition::Queue(definition).put()]);
+        }
+        let queue = QueueHandle::new(identity, queue);
+        self.insert_queue(&mut topology, &queue);
+        Ok(Ok(DeclaredQueue {
+            counts: queue.counts(),
+            queue,
+            created: true,
+            point,
+        }))
+    }
+
+    fn define_queue(
+        &self,
+        declaration: &QueueDeclaration,
+        max_priority: Option<u8>,
+    ) -> QueueDefinition {
+        let levels = 1 + usize::from(max_priority.unwrap_or(0));
+        QueueDefinition {
+            vhost: self.name().to_string(),
+            name: declaration.name.clone(),
+            auto_delete: declaration.auto_delete,
+            arguments: declaration.arguments.clone(),
+            logs: (0..levels)
+                .map(|_| self.services.store.allocate_log().0)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn insert_queue(&self, topology: &mut Topology, queue: &QueueHandle) {
+        // Only adds a route that led nowhere before, and those are not cached: the generation stays.
+        topology.add_queue(queue.name(), queue.id());
+        self.queues_by_id.insert(queue.id(), queue.clone());
+        self.queues.insert(queue.name().to_owned(), queue.clone());
+    }
+
+    /// Deletes a queue if the conditions hold; answers how many messages it had, and the commit point.
+    ///
+    /// # Errors
+    /// 406 when it is in use or not empty.
+    pub fn delete_queue_if(
+        self: &Arc<Self>,
+        queue: &QueueHandle,
+        conditions: DeleteConditions,
+        now: Timestamp,
+    ) -> Result<(u64, CommitPoint), ChannelError> {
+        let counts = queue.counts();
+        if conditions.if_unused && counts.consumers > 0 {
+            return Err(ChannelError::precondition(format_args!(
+                "queue '{}' in vhost '{}' in use",
+                queue.name(),
+                self.name()
+            )));
+        }
+        if conditions.if_empty && counts.ready > 0 {
+            return Err(ChannelError::precondition(format_args!(
+                "queue '{}' in vhost '{}' not empty",
+                queue.name(),
+                self.name()
+            )));
+        }
+        Ok(self.delete_queue(queue, now))
+    }
+
+    /// Deletes a queue with its bindings; its consumers are told.
+    pub(crate) fn delete_queue(
+        self: &Arc<Self>,
+        queue: &QueueHandle,
+        _now: Timestamp,
+    ) -> (u64, CommitPoint) {
+        let mut topology = self.topology.write();
+        let removed = self
+            .queues
+            .remove_if(queue.name(), |_, current| current.id() == queue.id());
+        if removed.is_none() {
+            return (0, NOTHING_STAGED);
+        }
+        self.queues_by_id.remove(&queue.id());
+        let gone = topology.remove_queue(queue.name(), queue.id());
+        let (deleted, effects) = queue.delete();
+        let mut changes = deleted.changes;
+        let identity = queue.identity();
+        if identity.durable && identity.exclusive.is_none() {
+            let definition = QueueDefinition {
+                vhost: self.name().to_string(),
+                name: queue.name().to_owned(),
+                auto_delete: false,
+                arguments: FieldTable::default(),
+                logs: Vec::new(),
+            };
+            changes.push(Definition::Queue(definition).remove());
+            self.forget(&topology, &gone, &[queue.clone()], &mut changes);
+        }
+        let point = self.stage(&mut changes);
+        self.routes_changed();
+        drop(topology);
+        drop(effects);
+        for orphan in deleted.orphans {
+            orphan
+                .mailbox
+                .notify(Notice::ConsumerCancelled(orphan.slot));
+        }
+        (deleted.messages, point)
+    }
+
+    pub(crate) fn stage(&self, changes: &mut Vec<Change<Message>>) -> CommitPoint {
+        self.services.stage_definitions(changes)
+    }
+
+    /// Adds the removal of durable definitions to `changes`. `leaving` are queues that are no longer found.
+    fn forget(
+        &self,
+        topology: &Topology,
+        gone: &Removed,
+        leaving: &[QueueHandle],
+        changes: &mut Vec<Change<Message>>,
+    ) {
+        for binding in &gone.bindings {
+            if let Some(definition) =
+                self.define_binding(topology, binding, leaving, &gone.exchanges)
+            {
+                changes.push(Definition::Binding(definition).remove());
+            }
+        }
+        for exchange in gone.exchanges.iter().filter(|exchange| exchange.durable) {
+            changes.push(
+                Definition::Exchange(ExchangeDefinition::new(self.name(), exchange)).remove(),
+            );
+        }
+    }
+
+    /// The stored form of a binding; None when either end is not durable.
+    fn define_binding(
+        &self,
+        topology: &Topology,
+        binding: &Binding,
+        leaving: &[QueueHandle],
+        gone: &[Exchange],
+    ) -> Option<BindingDefinition> {
+        let durable_exchange = |name: &str| {
+            topology
+                .exchange(name)
+                .or_else(|| gone.iter().find(|exchange| exchange.name == name))
+                .is_some_and(|exchange| exchange.durable)
+        };
+        if !durable_exchange(&binding.source) {
+            return None;
+        }
+        let (name, to_exchange) = match &binding.destination {
+            Destination::Exchange(name) => (durable_exchange(name).then(|| name.clone())?, true),
+            Destination::Queue(id) => {
+                let found = self.queues_by_id.get(id).map(|queue| queue.clone());
+                let queue =
+                    found.or_else(|| leaving.iter().find(|queue| queue.id() == *id).cloned())?;
+                let identity = queue.identity();
+                (
+                    (identity.durable && identity.exclusive.is_none())
+                        .then(|| identity.name.clone())?,
+                    false,
+                )
+            }
+        };
+        Some(BindingDefinition::new(
+            self.name(),
+            binding,
+            &name,
+            to_exchange,
+        ))
+    }
+
+    /// Finds or makes an exchange.
+    ///
+    /// # Errors
+    /// 406 when one of the same name differs, or its arguments are wrong.
+    pub fn declare_exchange(&self, exchange: Exchange) -> Result<CommitPoint, ChannelError> {
+        let mut topology = self.topology.write();
+        if let Some(current) = topology.exchange(&exchange.name) {
+            check_same_exchange(current, &exchange, self.name())?;
+            return Ok(self.services.definitions_point());
+        }
+        exchange.check().map_err(ChannelError::precondition)?;
+        let mut changes = Vec::new();
+        if exchange.durable {
+            changes
+                .push(Definition::Exchange(ExchangeDefinition::new(self.name(), &exchange)).put());
+        }
+        topology.declare_exchange(exchange);
+        self.routes_changed();
+        Ok(self.stage(&mut changes))
+    }
+
+    /// Deletes an exchange; a missing one is no error.
+    ///
+    /// # Errors
+    /// 406 when it is in use and must not be; 403 for a predeclared one.
+    pub fn delete_exchange(
+        &self,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<CommitPoint, ChannelError> {
+        if name.starts_with("amq.") {
+            return Err(ChannelError::refused(format_args!(
+                "deletion of system exchange '{name}' in vhost '{}' not allowed",
+                self.name()
+            )));
+        }
+        let mut topology = self.topology.write();
+        if if_unused && topology.exchange_in_use(name) {
+            return Err(ChannelError::precondition(format_args!(
+                "exchange '{name}' in vhost '{}' in use",
+                self.name()
+            )));
+        }
+        let gone = topology.delete_exchange(name);
+        let mut changes = Vec::new();
+        self.forget(&topology, &gone, &[], &mut changes);
+        self.routes_changed();
+        Ok(self.stage(&mut changes))
+    }
+
+    /// Adds a binding; one that exists is no error.
+    ///
+    /// # Errors
+    /// 404, 406.
+    pub fn bind(&self, binding: Binding) -> Result<CommitPoint, Failure> {
+        let mut topology = self.topology.write();
+        self.check_ends(&topology, &binding)?;
+        let definition = self.define_binding(&topology, &binding, &[], &[]);
+        let added = topology
+            .bind(binding)
+            .map_err(|error| self.bind_failure(&error))?;
+        if !added {
+            return Ok(self.services.definitions_point());
+        }
+        let mut changes: Vec<_> = definition
+            .into_iter()
+            .map(|it| Definition::Binding(it).put())
+            .collect();
+        self.routes_changed();
+        Ok(self.stage(&mut changes))
+    }
+
+    fn check_ends(&self, topology: &Topology, binding: &Binding) -> Result<(), ChannelError> {
+        if topology.exchange(&binding.source).is_none() {
+            return Err(ChannelError::no_exchange(&binding.source, self.name()));
+        }
+        match &binding.destination {
+            Destination::Exchange(name) if topology.exchange(name).is_none() => {
+                Err(ChannelError::no_exchange(name, self.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn bind_failure(&self, error: &BindError) -> ChannelError {
+        match error {
+            BindError::NoExchange(name) => ChannelError::no_exchange(name, self.name()),
+            other => ChannelError::precondition(other),
+        }
+    }
+
+    /// Removes a binding; a missing one is no error.
+    ///
+    /// # Errors
+    /// 404 when an end is missing.
+    pub fn unbind(&self, binding: &Binding) -> Result<CommitPoint, Failure> {
+        let mut topology = self.topology.write();
+        self.check_ends(&topology, binding)?;
+        let gone = topology.unbind(binding);
+        let mut changes = Vec::new();
+        self.forget(&topology, &gone, &[], &mut changes);
+        self.routes_changed();
+        Ok(self.stage(&mut changes))
+    }
+}
+
+fn check_flag(
+    flag: &str,
+    current: bool,
+    received: bool,
+    kind: &str,
+    name: &str,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    if current == received {
+        return Ok(());
+    }
+    Err(ChannelError::precondition(format_args!(
+        "inequivalent arg '{flag}' for {kind} '{name}' in vhost '{vhost}': received '{received}' but current is '{current}'"
+    )))
+}
+
+fn check_same_exchange(
+    current: &Exchange,
+    received: &Exchange,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    let name = &current.name;
+    if current.kind != received.kind {
+        return Err(ChannelError::precondition(format_args!(
+            "inequivalent arg 'type' for exchange '{name}' in vhost '{vhost}': received '{}' but current is '{}'",
+            received.kind.name(),
+            current.kind.name()
+        )));
+    }
+    let flags = [
+        ("durable", current.durable, received.durable),
+        ("auto_delete", current.auto_delete, received.auto_delete),
+        ("internal", current.internal, received.internal),
+    ];
+    for (flag, current, received) in flags {
+        check_flag(flag, current, received, "exchange", name, vhost)?;
+    }
+    let argument =
+        |exchange: &Exchange| options::argument(&exchange.arguments, "alternate-exchange").cloned();
+    options::check_equivalent_argument(
+        "alternate-exchange",
+        argument(current).as_ref(),
+        argument(received).as_ref(),
+        "exchange",
+        name,
+        vhost,
+    )
+}

@@ -1,0 +1,228 @@
+//! What goes wrong for a client: the reply code and text it will see, and how much it damages.
+//!
+//! A [`ChannelError`] closes a channel and cannot close a connection by accident; a
+//! [`ConnectionError`] closes the connection. Codes and texts are RabbitMQ's and are fixed in this
+//! file alone (sources: the access-control and channels guides, and replies observed on the wire).
+
+use std::fmt::Display;
+
+use leveret_codec::ReplyCode;
+
+/// An error that closes the channel it happened on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChannelError {
+    /// The reply code of `channel.close`.
+    pub code: ReplyCode,
+    /// The reply text of `channel.close`.
+    pub text: String,
+}
+
+/// An error that closes the whole connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConnectionError {
+    /// The reply code of `connection.close`.
+    pub code: ReplyCode,
+    /// The reply text of `connection.close`.
+    pub text: String,
+}
+
+/// Either scope of damage.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// Closes the channel.
+    Channel(ChannelError),
+    /// Closes the connection.
+    Connection(ConnectionError),
+    /// Closes the socket without a word, as RabbitMQ does for what it cannot even name.
+    Abort,
+}
+
+impl From<ChannelError> for Failure {
+    fn from(error: ChannelError) -> Failure {
+        Failure::Channel(error)
+    }
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Failure {
+        Failure::Connection(error)
+    }
+}
+
+/// Reply texts are short strings: at most 255 bytes on the wire, cut at a character.
+fn short(text: String) -> String {
+    if text.len() <= 255 {
+        return text;
+    }
+    let mut end = 255;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+impl ChannelError {
+    fn new(code: ReplyCode, text: impl Display) -> ChannelError {
+        ChannelError {
+            code,
+            text: short(format!("{} - {text}", code.name())),
+        }
+    }
+
+    /// 404 for a queue.
+    #[must_use]
+    pub fn no_queue(queue: &str, vhost: &str) -> ChannelError {
+        ChannelError::new(
+            ReplyCode::NotFound,
+            format_args!("no queue '{queue}' in vhost '{vhost}'"),
+        )
+    }
+
+    /// 404 for an exchange.
+    #[must_use]
+    pub fn no_exchange(exchange: &str, vhost: &str) -> ChannelError {
+        ChannelError::new(
+            ReplyCode::NotFound,
+            format_args!("no exchange '{exchange}' in vhost '{vhost}'"),
+        )
+    }
+
+    /// 404 when an empty queue name has nothing to stand for.
+    #[must_use]
+    pub fn no_previous_queue() -> ChannelError {
+        ChannelError::new(ReplyCode::NotFound, "no previously declared queue")
+    }
+
+    /// 405 for another connection's exclusive queue.
+    #[must_use]
+    pub fn locked(queue: &str, vhost: &str) -> ChannelError {
+        ChannelError::new(
+            ReplyCode::ResourceLocked,
+            format_args!(
+                "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally \
+                 declared on another connection or the exclusive property value does not match that of the original \
+                 declaration."
+            ),
+        )
+    }
+
+    /// 403 with any text.
+    #[must_use]
+    pub fn refused(text: impl Display) -> ChannelError {
+        ChannelError::new(ReplyCode::AccessRefused, text)
+    }
+
+    /// 403 when the user's permissions do not cover a resource.
+    #[must_use]
+    pub fn no_permission(
+        permission: &str,
+        kind: &str,
+        name: &str,
+        vhost: &str,
+        user: &str,
+    ) -> ChannelError {
+        ChannelError::refused(format_args!(
+            "{permission} access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'"
+        ))
+    }
+
+    /// 403 for everything that may not be done to the default exchange.
+    #[must_use]
+    pub fn default_exchange() -> ChannelError {
+        ChannelError::refused("operation not permitted on the default exchange")
+    }
+
+    /// 403 for a second consumer where one is exclusive.
+    #[must_use]
+    pub fn exclusive_use(queue: &str, vhost: &str) -> ChannelError {
+        ChannelError::refused(format_args!(
+            "queue '{queue}' in vhost '{vhost}' in exclusive use"
+        ))
+    }
+
+    /// 403 for names that only the broker may use.
+    #[must_use]
+    pub fn reserved_name(kind: &str, name: &str) -> ChannelError {
+        ChannelError::refused(format_args!(
+            "{kind} name '{name}' contains reserved prefix 'amq.*'"
+        ))
+    }
+
+    /// 406 with any text.
+    #[must_use]
+    pub fn precondition(text: impl Display) -> ChannelError {
+        ChannelError::new(ReplyCode::PreconditionFailed, text)
+    }
+
+    /// 406 for a delivery tag that is not unacknowledged on the channel.
+    #[must_use]
+    pub fn unknown_delivery_tag(tag: u64) -> ChannelError {
+        ChannelError::precondition(format_args!("unknown delivery tag {tag}"))
+    }
+
+    /// 406 for an `x-` argument whose value is wrong.
+    #[must_use]
+    pub fn invalid_argument(
+        argument: &str,
+        queue: &str,
+        vhost: &str,
+        why: impl Display,
+    ) -> ChannelError {
+        ChannelError::precondition(format_args!(
+            "invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}': {why}"
+        ))
+    }
+
+    /// 406 with a 541-like situation that a client can mend: a thing that is not there yet.
+    #[must_use]
+    pub fn not_implemented(what: impl Display) -> ChannelError {
+        ChannelError::new(ReplyCode::NotImplemented, what)
+    }
+}
+
+impl ConnectionError {
+    /// Any code with any text.
+    #[must_use]
+    pub fn new(code: ReplyCode, text: impl Display) -> ConnectionError {
+        ConnectionError {
+            code,
+            text: short(format!("{} - {text}", code.name())),
+        }
+    }
+
+    /// 530.
+    #[must_use]
+    pub fn not_allowed(text: impl Display) -> ConnectionError {
+        ConnectionError::new(ReplyCode::NotAllowed, text)
+    }
+
+    /// 540.
+    #[must_use]
+    pub fn not_implemented(text: impl Display) -> ConnectionError {
+        ConnectionError::new(ReplyCode::NotImplemented, text)
+    }
+
+    /// 503.
+    #[must_use]
+    pub fn command_invalid(text: impl Display) -> ConnectionError {
+        ConnectionError::new(ReplyCode::CommandInvalid, text)
+    }
+
+    /// 504.
+    #[must_use]
+    pub fn channel_error(text: impl Display) -> ConnectionError {
+        ConnectionError::new(ReplyCode::ChannelError, text)
+    }
+
+    /// 505.
+    #[must_use]
+    pub fn unexpected_frame(text: impl Display) -> ConnectionError {
+        ConnectionError::new(ReplyCode::UnexpectedFrame, text)
+    }
+
+    /// 501.
+    #[must_use]
+    pub fn frame_error(text: impl Display) -> ConnectionError {
+        ConnectionError::new(ReplyCode::FrameError, text)
+    }
+}

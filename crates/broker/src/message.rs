@@ -1,0 +1,244 @@
+//! One message: its names, its content header and its body, exactly as they came off the wire.
+//!
+//! A small message is one allocation. A large body sits in a buffer of its own beside it, so that
+//! it can be chained into vectored writes instead of being copied. Bytes are never rewritten here;
+//! dead-lettering composes a new message instead.
+
+use bytes::Bytes;
+use leveret_codec::{ContentHeader, HeaderError, decode_header, split_names};
+use leveret_store::Payload;
+use triomphe::ThinArc;
+
+use crate::time::Timestamp;
+
+/// Bodies from this size on live in a buffer of their own.
+pub const LARGE_BODY_BYTES: usize = 4096;
+
+/// Length of the prefix that says how long the names and the content header are.
+const PREFIX_BYTES: usize = 6;
+
+/// What queues and routing need to know of a message without parsing it again.
+#[derive(Clone, Debug)]
+struct Head {
+    names_len: u16,
+    header_len: u32,
+    persistent: bool,
+    has_headers: bool,
+    priority: Option<u8>,
+    /// Per-message time to live in milliseconds (the `expiration` property).
+    expiration_ms: Option<u32>,
+    large_body: Option<Bytes>,
+}
+
+/// A message as published; cheap to clone, immutable.
+///
+/// Layout of the slice, which is also the stored form (a large body follows it):
+/// `names length u16 | header length u32 | names | content header payload | small body`.
+#[derive(Clone)]
+pub struct Message(ThinArc<Head, u8>);
+
+/// Scratch space for composing messages; reuse it to avoid allocations.
+#[derive(Debug, Default)]
+pub struct MessageScratch(Vec<u8>);
+
+impl Message {
+    /// Composes a message from the names (exchange and routing key, as short strings on the wire),
+    /// a decoded content header and the whole body.
+    #[must_use]
+    pub fn compose(
+        scratch: &mut MessageScratch,
+        names: &[u8],
+        header: &ContentHeader<'_>,
+        body: Body<'_>,
+    ) -> Message {
+        let bytes = &mut scratch.0;
+        bytes.clear();
+        let names_len = u16::try_from(names.len()).unwrap_or(u16::MAX);
+        let header_len = u32::try_from(header.payload.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&names_len.to_be_bytes());
+        bytes.extend_from_slice(&header_len.to_be_bytes());
+        bytes.extend_from_slice(names);
+        bytes.extend_from_slice(header.payload);
+        let large_body = match body {
+            Body::Borrowed(body) if body.len() < LARGE_BODY_BYTES => {
+                bytes.extend_from_slice(body);
+                None
+            }
+            Body::Borrowed(body) => Some(Bytes::copy_from_slice(body)),
+            Body::Owned(body) if body.len() < LARGE_BODY_BYTES => {
+                bytes.extend_from_slice(&body);
+                None
+            }
+            Body::Owned(body) => Some(body),
+        };
+        let properties = &header.properties;
+        let head = Head {
+            names_len,
+            header_len,
+            persistent: properties.delivery_mode == Some(2),
+            has_headers: properties.headers.is_some(),
+            priority: properties.priority,
+            expiration_ms: properties.expiration.and_then(parse_expiration),
+            large_body,
+        };
+        Message(ThinArc::from_header_and_slice(head, bytes))
+    }
+
+    fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    fn slice(&self) -> &[u8] {
+        &self.0.slice
+    }
+
+    /// Exchange and routing key as two short strings, as `basic.deliver` carries them.
+    #[must_use]
+    pub fn names(&self) -> &[u8] {
+        let end = PREFIX_BYTES + usize::from(self.head().names_len);
+        self.slice().get(PREFIX_BYTES..end).unwrap_or_default()
+    }
+
+    /// Exchange and routing key apart.
+    #[must_use]
+    pub fn exchange_and_key(&self) -> (&[u8], &[u8]) {
+        split_names(self.names()).unwrap_or_default()
+    }
+
+    /// The payload of the content header frame.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        let start = PREFIX_BYTES + usize::from(self.head().names_len);
+        self.slice()
+            .get(start..start + self.head().header_len as usize)
+            .unwrap_or_default()
+    }
+
+    /// The content header, decoded anew.
+    ///
+    /// # Errors
+    /// Only if the message was stored damaged: headers are checked before a message is composed.
+    pub fn decode_header(&self) -> Result<ContentHeader<'_>, HeaderError> {
+        decode_header(self.header())
+    }
+
+    /// The whole body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        let head = self.head();
+        match &head.large_body {
+            Some(body) => body,
+            None => {
+                let start = PREFIX_BYTES + usize::from(head.names_len) + head.header_len as usize;
+                self.slice().get(start..).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The body when it has a buffer of its own.
+    #[must_use]
+    pub fn large_body(&self) -> Option<&Bytes> {
+        self.head().large_body.as_ref()
+    }
+
+    /// Whether the publisher asked for delivery mode 2.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.head().persistent
+    }
+
+    /// Whether the properties carry a headers table.
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        self.head().has_headers
+    }
+
+    /// The `priority` property.
+    #[must_use]
+    pub fn priority(&self) -> Option<u8> {
+        self.head().priority
+    }
+
+    /// The `expiration` property in milliseconds.
+    #[must_use]
+    pub fn expiration_ms(&self) -> Option<u32> {
+        self.head().expiration_ms
+    }
+
+    /// Bytes of body, as `x-max-length-bytes` counts them.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.body().len() as u64
+    }
+
+    /// Memory this message occupies, bookkeeping included.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        const BOOKKEEPING: usize = 96;
+        self.slice().len() + self.head().large_body.as_ref().map_or(0, Bytes::len) + BOOKKEEPING
+    }
+
+    /// When a message published at `published` expires, given the queue's time to live.
+    #[must_use]
+    pub fn expires_at(&self, published: Timestamp, queue_ttl_ms: Option<u64>) -> Option<Timestamp> {
+        let own = self.expiration_ms().map(u64::from);
+        let ttl = match (own, queue_ttl_ms) {
+            (Some(own), Some(queue)) => Some(own.min(queue)),
+            (own, queue) => own.or(queue),
+        };
+        ttl.map(|ttl| published + ttl)
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message({} bytes)", self.body().len())
+    }
+}
+
+/// Where the body of a message comes from.
+#[derive(Debug)]
+pub enum Body<'a> {
+    /// One frame's payload, still in the read buffer.
+    Borrowed(&'a [u8]),
+    /// Assembled from several frames.
+    Owned(Bytes),
+}
+
+/// `expiration` as RabbitMQ reads it: a non-negative decimal number of milliseconds.
+#[must_use]
+pub fn parse_expiration(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+impl Payload for Message {
+    fn parts(&self) -> [&[u8]; 2] {
+        [self.slice(), self.large_body().map_or(&[], |body| body)]
+    }
+
+    fn from_stored(bytes: &[u8]) -> Option<Message> {
+        let names_len = u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?);
+        let header_len = u32::from_be_bytes(bytes.get(2..PREFIX_BYTES)?.try_into().ok()?);
+        let header_start = PREFIX_BYTES + usize::from(names_len);
+        let body_start = header_start.checked_add(header_len as usize)?;
+        let header = decode_header(bytes.get(header_start..body_start)?).ok()?;
+        let body = bytes.get(body_start..)?;
+        let large_body = (body.len() >= LARGE_BODY_BYTES).then(|| Bytes::copy_from_slice(body));
+        let kept = if large_body.is_some() {
+            bytes.get(..body_start)?
+        } else {
+            bytes
+        };
+        let properties = &header.properties;
+        let head = Head {
+            names_len,
+            header_len,
+            persistent: properties.delivery_mode == Some(2),
+            has_headers: properties.headers.is_some(),
+            priority: properties.priority,
+            expiration_ms: properties.expiration.and_then(parse_expiration),
+            large_body,
+        };
+        Some(Message(ThinArc::from_header_and_slice(head, kept)))
+    }
+}

@@ -1,0 +1,340 @@
+//! Who consumes from a queue, and whose turn it is.
+//!
+//! Consumers that can take a message stand in rings, one per priority; a consumer without credit
+//! or with a full mailbox stands aside and costs nothing until it comes back. Round robin within a
+//! ring, higher priorities first (`x-priority`). With a single active consumer only the active one
+//! stands in a ring.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::credit::ChannelCredit;
+use crate::mailbox::{ConsumerSlot, Mailbox};
+
+/// A consumer as its queue knows it; stale references are harmless.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ConsumerRef {
+    index: u32,
+    generation: u32,
+}
+
+/// What a session asks for with `basic.consume`.
+#[derive(Clone, Debug)]
+pub struct ConsumerSpec {
+    /// Where deliveries go.
+    pub mailbox: Arc<Mailbox>,
+    /// The consumer within its session.
+    pub slot: ConsumerSlot,
+    /// Deliveries are settled by being sent.
+    pub no_ack: bool,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// `x-priority`.
+    pub priority: i32,
+    /// Unacknowledged deliveries this consumer may have; 0: no limit.
+    pub prefetch: u16,
+    /// The limit shared over the channel.
+    pub channel_credit: Arc<ChannelCredit>,
+}
+
+/// Why a consumer stands aside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    InRing,
+    /// Its prefetch or its channel's is used up.
+    NoCredit,
+    /// Its mailbox is full.
+    NoRoom,
+    /// Another consumer is the single active one.
+    Waiting,
+}
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) spec: ConsumerSpec,
+    pub(crate) in_flight: u32,
+    standing: Standing,
+}
+
+impl Consumer {
+    /// Takes credit for one delivery.
+    pub(crate) fn take_credit(&mut self) -> bool {
+        if self.spec.no_ack {
+            return true;
+        }
+        if self.spec.prefetch != 0 && self.in_flight >= u32::from(self.spec.prefetch) {
+            return false;
+        }
+        if !self.spec.channel_credit.take() {
+            return false;
+        }
+        self.in_flight += 1;
+        true
+    }
+
+    /// Gives back credit that was not used after all.
+    pub(crate) fn return_credit(&mut self) {
+        if !self.spec.no_ack {
+            self.in_flight -= 1;
+            self.spec.channel_credit.give_back(1);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    consumer: Option<Consumer>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    priority: i32,
+    ready: VecDeque<u32>,
+}
+
+/// All consumers of one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    places: Vec<Place>,
+    /// Highest priority first.
+    rings: Vec<Ring>,
+    /// Order of registration, for single active consumer.
+    order: VecDeque<u32>,
+    count: usize,
+    single_active: bool,
+    active: Option<u32>,
+}
+
+impl Consumers {
+    pub(crate) fn new(single_active: bool) -> Consumers {
+        Consumers {
+            single_active,
+            ..Consumers::default()
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn has_exclusive(&self) -> bool {
+        self.count == 1 && self.iter().any(|consumer| consumer.spec.exclusive)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.places
+            .iter()
+            .filter_map(|place| place.consumer.as_ref())
+    }
+
+    pub(crate) fn add(&mut self, spec: ConsumerSpec) -> ConsumerRef {
+        let consumer = Consumer {
+            spec,
+            in_flight: 0,
+            standing: Standing::Waiting,
+        };
+        let index = match self
+            .places
+            .iter()
+            .position(|place| place.consumer.is_none())
+        {
+            Some(index) => index,
+            None => {
+                self.places.push(Place::default());
+                self.places.len() - 1
+            }
+        };
+        let place = &mut self.places[index];
+        place.generation = place.generation.wrapping_add(1);
+        place.consumer = Some(consumer);
+        let generation = place.generation;
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.count += 1;
+        self.order.push_back(index);
+        if self.single_active {
+            self.elect();
+        } else {
+            self.enter_ring(index);
+        }
+        ConsumerRef { index, generation }
+    }
+
+    /// Removes a consumer; None if it is gone already.
+    pub(crate) fn remove(&mut self, who: ConsumerRef) -> Option<Consumer> {
+        let place = self.places.get_mut(who.index as usize)?;
+        if place.generation != who.generation {
+            return None;
+        }
+        let consumer = place.consumer.take()?;
+        self.count -= 1;
+        self.order.retain(|&index| index != who.index);
+        for ring in &mut self.rings {
+            ring.ready.retain(|&index| index != who.index);
+        }
+        self.rings.retain(|ring| !ring.ready.is_empty());
+        if self.active == Some(who.index) {
+            self.active = None;
+            self.elect();
+        }
+        if self.count == 0 {
+            *self = Consumers::new_keeping_generations(
+                self.single_active,
+                std::mem::take(&mut self.places),
+            );
+        }
+        Some(consumer)
+    }
+
+    fn new_keeping_generations(single_active: bool, places: Vec<Place>) -> Consumers {
+        Consumers {
+            places,
+            single_active,
+            ..Consumers::default()
+        }
+    }
+
+    /// Takes all consumers out (the queue is going).
+    pub(crate) fn take_all(&mut self) -> Vec<Consumer> {
+        let taken = self
+            .places
+            .iter_mut()
+            .filter_map(|place| place.consumer.take())
+            .collect();
+        self.rings.clear();
+        self.order.clear();
+        self.count = 0;
+        self.active = None;
+        taken
+    }
+
+    /// The single active consumer is the first in order of registration (highest priority first).
+    fn elect(&mut self) {
+        if self.active.is_some() {
+            return;
+        }
+        let mut best: Option<(i32, u32)> = None;
+        for &index in &self.order {
+            if let Some(consumer) = self.get(index)
+                && best.is_none_or(|(priority, _)| consumer.spec.priority > priority)
+            {
+                best = Some((consumer.spec.priority, index));
+            }
+        }
+        if let Some((_, index)) = best {
+            self.active = Some(index);
+            self.enter_ring(index);
+        }
+    }
+
+    /// Whether `who` is the one that gets messages (always, without single active consumer).
+    pub(crate) fn is_active(&self, who: ConsumerRef) -> bool {
+        !self.single_active || self.active == Some(who.index)
+    }
+
+    fn get(&self, index: u32) -> Option<&Consumer> {
+        self.places.get(index as usize)?.consumer.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Consumer> {
+        self.places.get_mut(index as usize)?.consumer.as_mut()
+    }
+
+    pub(crate) fn resolve_mut(&mut self, who: ConsumerRef) -> Option<&mut Consumer> {
+        let place = self.places.get_mut(who.index as usize)?;
+        if place.generation != who.generation {
+            None
+        } else {
+            place.consumer.as_mut()
+        }
+    }
+
+    pub(crate) fn reference(&self, index: u32) -> ConsumerRef {
+        let generation = self
+            .places
+            .get(index as usize)
+            .map_or(0, |place| place.generation);
+        ConsumerRef { index, generation }
+    }
+
+    fn enter_ring(&mut self, index: u32) {
+        let Some(consumer) = self
+            .places
+            .get_mut(index as usize)
+            .and_then(|place| place.consumer.as_mut())
+        else {
+            return;
+        };
+        consumer.standing = Standing::InRing;
+        let priority = consumer.spec.priority;
+        let at = self.rings.partition_point(|ring| ring.priority > priority);
+        match self.rings.get_mut(at) {
+            Some(ring) if ring.priority == priority => ring.ready.push_back(index),
+            _ => self.rings.insert(
+                at,
+                Ring {
+                    priority,
+                    ready: VecDeque::from([index]),
+                },
+            ),
+        }
+    }
+
+    /// Whose turn it is, and whether others of the same priority wait behind.
+    pub(crate) fn turn(&self) -> Option<(u32, bool)> {
+        let ring = self.rings.first()?;
+        ring.ready
+            .front()
+            .map(|&index| (index, ring.ready.len() > 1))
+    }
+
+    /// The one whose turn it was goes to the back.
+    pub(crate) fn rotate(&mut self) {
+        if let Some(ring) = self.rings.first_mut() {
+            ring.ready.rotate_left(1);
+        }
+    }
+
+    fn stand_aside(&mut self, standing: Standing) {
+        let Some(ring) = self.rings.first_mut() else {
+            return;
+        };
+        let index = ring.ready.pop_front();
+        if ring.ready.is_empty() {
+            self.rings.remove(0);
+        }
+        if let Some(consumer) = index.and_then(|index| self.get_mut(index)) {
+            consumer.standing = standing;
+        }
+    }
+
+    /// The one whose turn it is has no credit left.
+    pub(crate) fn set_aside_without_credit(&mut self) {
+        self.stand_aside(Standing::NoCredit);
+    }
+
+    /// The one whose turn it is has a full mailbox.
+    pub(crate) fn set_aside_without_room(&mut self) {
+        self.stand_aside(Standing::NoRoom);
+    }
+
+    /// Settled deliveries came back; the consumer may stand in line again.
+    pub(crate) fn credit_returned(&mut self, who: ConsumerRef, count: u32) {
+        let Some(consumer) = self.resolve_mut(who) else {
+            return;
+        };
+        consumer.in_flight = consumer.in_flight.saturating_sub(count);
+        if consumer.standing == Standing::NoCredit {
+            self.enter_ring(who.index);
+        }
+    }
+
+    /// Whatever kept the consumer aside is over; it will stand aside again if it is not.
+    pub(crate) fn resume(&mut self, who: ConsumerRef) {
+        if let Some(consumer) = self.resolve_mut(who)
+            && matches!(consumer.standing, Standing::NoCredit | Standing::NoRoom)
+        {
+            self.enter_ring(who.index);
+        }
+    }
+}

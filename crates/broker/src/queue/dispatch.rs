@@ -1,0 +1,338 @@
+//! Messages going out: which message, to whom, and what is read from the store for it.
+
+use std::sync::Arc;
+
+use super::Queue;
+use super::consumers::{ConsumerRef, ConsumerSpec};
+use super::effects::{DeadLetter, DeadLetterReason, Effects};
+use super::handle::{ConsumeError, GetResult, QueueHandle};
+use super::ready::{Entry, PageIn};
+use crate::mailbox::{Delivery, InFlight, Mailbox};
+use crate::message::Message;
+use crate::time::Timestamp;
+use leveret_store::{Sequence, StoredMessage};
+
+impl Queue {
+    /// Delivers while there are messages in memory and consumers that can take them.
+    pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        while self.ready > 0 {
+            let Some((index, others)) = self.consumers.turn() else {
+                break;
+            };
+            if !self.deliver_to(index, others, this, now, effects) {
+                break;
+            }
+        }
+        self.consider_page_in(effects);
+        self.consider_release(effects);
+        self.stage(effects);
+    }
+
+    /// Delivers to the consumer whose turn it is: one message when others wait behind it, else as
+    /// many as it can take. False when there is nothing to deliver.
+    fn deliver_to(
+        &mut self,
+        index: u32,
+        others: bool,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
+        let who = self.consumers.reference(index);
+        let Some(consumer) = self.consumers.get_mut(index) else {
+            return false;
+        };
+        let mailbox = Arc::clone(&consumer.spec.mailbox);
+        let slot = consumer.spec.slot;
+        let mut letters = mailbox.lock();
+        let mut pushed = false;
+        let mut exhausted = false;
+        loop {
+            if !letters.has_room(mailbox.bytes_max()) {
+                letters.stalled.push((this.clone(), who));
+                self.consumers.set_aside_without_room();
+                break;
+            }
+            let Some(consumer) = self.consumers.get_mut(index) else {
+                break;
+            };
+            if !consumer.take_credit() {
+                self.consumers.set_aside_without_credit();
+                break;
+            }
+            let no_ack = consumer.spec.no_ack;
+            let Some((level, entry)) = self.take_front(now, effects) else {
+                if let Some(consumer) = self.consumers.get_mut(index) {
+                    consumer.return_credit();
+                }
+                exhausted = true;
+                break;
+            };
+            if !no_ack || entry.stored {
+                self.in_flight += 1;
+            }
+            letters.push(Delivery {
+                consumer: slot,
+                in_flight: entry.into_flight(level),
+            });
+            pushed = true;
+            if others {
+                self.consumers.rotate();
+                break;
+            }
+        }
+        if pushed && letters.needs_wake() {
+            effects.wake(&mailbox);
+        }
+        !exhausted
+    }
+
+    /// Takes the message that is next, passing over what has expired. None when there is none, or
+    /// when it must be read from the store first.
+    pub(crate) fn take_front(
+        &mut self,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Option<(u8, Entry)> {
+        loop {
+            let level = self.levels.get_mut(self.top)?;
+            if level.front_is_hidden() {
+                return None;
+            }
+            match level.front().map(|front| front.expires_at) {
+                None if self.top == 0 || !level.is_empty() => return None,
+                None => self.top -= 1,
+                Some(expires_at) if expires_at <= now => self.expire_front(effects),
+                Some(_) => {
+                    let entry = level.pop()?;
+                    level.mark_delivered(entry.sequence);
+                    let number = self.top_level();
+                    self.forget_ready(&entry);
+                    return Some((number, entry));
+                }
+            }
+        }
+    }
+
+    fn top_level(&self) -> u8 {
+        u8::try_from(self.top).unwrap_or(u8::MAX)
+    }
+
+    pub(crate) fn forget_ready(&mut self, entry: &Entry) {
+        self.ready -= 1;
+        self.ready_memory = self
+            .ready_memory
+            .saturating_sub(entry.message.memory_bytes() as u64);
+        self.ready_body_bytes = self
+            .ready_body_bytes
+            .saturating_sub(entry.message.body_bytes());
+    }
+
+    /// Removes the front message of the top level for good, or sends it to the dead letters.
+    pub(crate) fn discard_front(
+        &mut self,
+        reason: DeadLetterReason,
+        effects: &mut Effects,
+    ) -> bool {
+        while self.top > 0 && self.levels[self.top].is_empty() {
+            self.top -= 1;
+        }
+        let number = self.top_level();
+        let Some(entry) = self.levels[self.top].pop() else {
+            return false;
+        };
+        self.forget_ready(&entry);
+        self.bury(number, entry, reason, effects);
+        true
+    }
+
+    fn expire_front(&mut self, effects: &mut Effects) {
+        self.discard_front(DeadLetterReason::Expired, effects);
+    }
+
+    /// A message that left the ready ones without being delivered.
+    fn bury(&mut self, level: u8, entry: Entry, reason: DeadLetterReason, effects: &mut Effects) {
+        self.dead_letter(entry.into_flight(level), reason, effects);
+    }
+
+    /// To the dead-letter exchange if there is one, else gone.
+    pub(crate) fn dead_letter(
+        &mut self,
+        in_flight: InFlight,
+        reason: DeadLetterReason,
+        effects: &mut Effects,
+    ) {
+        if self.options.dead_letter_exchange.is_some() {
+            let level = self.levels.get(usize::from(in_flight.level));
+            let log = level
+                .and_then(|level| level.log)
+                .filter(|_| in_flight.stored);
+            effects.dead_letters.push(DeadLetter {
+                in_flight,
+                reason,
+                log,
+            });
+        } else if in_flight.stored {
+            self.acknowledge_stored(in_flight.level, in_flight.sequence);
+        }
+    }
+
+    pub(crate) fn acknowledge_stored(&mut self, level: u8, sequence: Sequence) {
+        if let Some(log) = self
+            .levels
+            .get(usize::from(level))
+            .and_then(|level| level.log)
+        {
+            super::acknowledge(&mut self.changes, log, sequence, 1);
+        }
+    }
+
+    /// Asks for the next run to be read when somebody may want it soon.
+    pub(crate) fn consider_page_in(&mut self, effects: &mut Effects) {
+        if self.consumers.count() > 0
+            && !self.page_in_asked
+            && self
+                .levels
+                .iter()
+                .any(|level| level.wants_page_in(self.memory.head_bytes))
+        {
+            self.page_in_asked = true;
+            effects.page_in = true;
+        }
+    }
+
+    /// What should be read for this queue now, the highest priority first.
+    pub(crate) fn page_in_request(&mut self) -> Option<PageIn> {
+        let window = self.memory.head_bytes;
+        let request = self
+            .levels
+            .iter_mut()
+            .enumerate()
+            .rev()
+            .filter_map(|(index, level)| Some((u8::try_from(index).ok()?, level)))
+            .find_map(|(number, level)| level.page_in_request(number, window, window));
+        self.page_in_asked = request.is_some();
+        request
+    }
+
+    /// What must be read at once for `basic.get`.
+    pub(crate) fn urgent_page_in(&mut self) -> Option<PageIn> {
+        let window = self.memory.head_bytes;
+        let level = self.levels.get_mut(self.top)?;
+        level.urgent_request(u8::try_from(self.top).unwrap_or(u8::MAX), window)
+    }
+
+    /// Lets held-back publishers go on once the queue has drained.
+    fn consider_release(&mut self, effects: &mut Effects) {
+        if self.ready_memory <= self.memory.ahead_bytes as u64 / 2
+            && (self.lagging || !self.held.is_empty())
+        {
+            self.release_publishers(effects);
+        }
+    }
+}
+
+impl Queue {
+    pub(crate) fn add_consumer(&mut self, spec: ConsumerSpec) -> Result<ConsumerRef, ConsumeError> {
+        if self.deleted {
+            return Err(ConsumeError::Deleted);
+        }
+        if self.consumers.has_exclusive() || (spec.exclusive && self.consumers.count() > 0) {
+            return Err(ConsumeError::ExclusiveUse);
+        }
+        self.had_consumers = true;
+        Ok(self.consumers.add(spec))
+    }
+
+    pub(crate) fn remove_consumer(
+        &mut self,
+        this: &QueueHandle,
+        who: ConsumerRef,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        if self.consumers.remove(who).is_none() {
+            return;
+        }
+        if self.consumers.count() == 0 {
+            self.release_publishers(effects);
+            if self.auto_delete && self.had_consumers {
+                effects.delete_queue = true;
+                return;
+            }
+        }
+        self.touch(now, effects);
+        self.dispatch(this, now, effects);
+    }
+
+    pub(crate) fn resume_consumer(&mut self, who: ConsumerRef) {
+        self.consumers.resume(who);
+    }
+
+    pub(crate) fn is_active(&self, who: ConsumerRef) -> bool {
+        self.consumers.is_active(who)
+    }
+
+    /// One message for `basic.get`.
+    pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
+        self.touch(now, effects);
+        let result = match self.take_front(now, effects) {
+            Some((level, entry)) => {
+                if !no_ack || entry.stored {
+                    self.in_flight += 1;
+                }
+                GetResult::Message(entry.into_flight(level), self.ready)
+            }
+            None if self.ready > 0 => GetResult::NotLoaded,
+            None => GetResult::Empty,
+        };
+        self.stage(effects);
+        self.ask_deadline(now, effects);
+        result
+    }
+
+    /// Takes in what was read for `request`, and delivers it.
+    pub(crate) fn loaded(
+        &mut self,
+        this: &QueueHandle,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        if self.deleted {
+            messages.clear();
+            return;
+        }
+        let Some(level) = self.levels.get_mut(usize::from(request.level)) else {
+            return;
+        };
+        let missing = level.loaded(request, messages, |stored| Timestamp(stored.time_ms));
+        self.ready = self.ready.saturating_sub(missing);
+        self.expiring |= level
+            .front()
+            .is_some_and(|front| front.expires_at != Timestamp::NEVER);
+        if self.is_over() {
+            self.drop_head(effects);
+        }
+        self.dispatch(this, now, effects);
+        self.ask_deadline(now, effects);
+    }
+
+    pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> bool {
+        let needed = self.consumers.count() > 0
+            && !self.lagging
+            && self.ready_memory > self.memory.ahead_bytes as u64 / 2;
+        if needed {
+            self.held.push(Arc::clone(mailbox));
+        }
+        needed
+    }
+
+    pub(crate) fn give_up_hold(&mut self, effects: &mut Effects) {
+        if self.ready_memory > self.memory.ahead_bytes as u64 / 2 {
+            effects.releases.append(&mut self.held);
+            self.lagging = true;
+        }
+    }
+}

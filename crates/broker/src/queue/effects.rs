@@ -1,0 +1,102 @@
+//! What a queue's verb leaves to be done once its lock is gone.
+
+use std::sync::Arc;
+
+use leveret_store::{CommitPoint, LogId};
+use smallvec::SmallVec;
+
+use crate::mailbox::{InFlight, Mailbox};
+use crate::queue::ready::Entry;
+use crate::time::Timestamp;
+
+/// Why a message goes to the dead-letter exchange; the names are RabbitMQ's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeadLetterReason {
+    /// Rejected or nacked without requeue.
+    Rejected,
+    /// Its time to live is over.
+    Expired,
+    /// The queue is over its length limit.
+    MaxLength,
+    /// It was delivered too often.
+    DeliveryLimit,
+}
+
+impl DeadLetterReason {
+    /// As it stands in `x-death`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DeadLetterReason::Rejected => "rejected",
+            DeadLetterReason::Expired => "expired",
+            DeadLetterReason::MaxLength => "maxlen",
+            DeadLetterReason::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A message that leaves its queue for the dead-letter exchange. It is no longer in the queue; its
+/// acknowledgement in the store (if stored) is staged by whoever publishes it, in one commit.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The message and where it stood.
+    pub in_flight: InFlight,
+    /// Why it goes.
+    pub reason: DeadLetterReason,
+    /// The log it is stored in, if it is.
+    pub log: Option<LogId>,
+}
+
+/// Everything a queue's verb wants done after unlocking.
+#[derive(Debug)]
+pub struct Effects {
+    /// Sessions to wake, each once.
+    pub wakes: SmallVec<[Arc<Mailbox>; 2]>,
+    /// Publishers to let go on.
+    pub releases: Vec<Arc<Mailbox>>,
+    /// Messages for the dead-letter exchange.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The front of a paged run is wanted in memory.
+    pub page_in: bool,
+    /// The queue wants [`crate::queue::handle::QueueHandle::handle_timeout`] at this time, earlier than it asked before.
+    pub deadline: Option<Timestamp>,
+    /// The last consumer of an auto-delete queue went, or the queue expired.
+    pub delete_queue: bool,
+    /// The publisher runs too far ahead of a consumer that keeps up.
+    pub hold: bool,
+    /// The latest commit point this verb staged.
+    pub point: CommitPoint,
+    /// Memory to be freed outside the lock.
+    pub(crate) garbage: Vec<std::collections::VecDeque<Entry>>,
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects {
+            wakes: SmallVec::new(),
+            releases: Vec::new(),
+            dead_letters: Vec::new(),
+            page_in: false,
+            deadline: None,
+            delete_queue: false,
+            hold: false,
+            point: CommitPoint::NONE,
+            garbage: Vec::new(),
+        }
+    }
+}
+
+impl Effects {
+    pub(crate) fn wake(&mut self, mailbox: &Arc<Mailbox>) {
+        self.wakes.push(Arc::clone(mailbox));
+    }
+
+    /// Whether the caller has more to do than waking.
+    #[must_use]
+    pub fn needs_care(&self) -> bool {
+        !self.dead_letters.is_empty()
+            || self.page_in
+            || self.deadline.is_some()
+            || self.delete_queue
+    }
+}

@@ -1,0 +1,365 @@
+//! The only way to a queue, and the only place that locks one.
+//!
+//! Lock policy: a verb locks this one queue, never a second; nothing is awaited, logged or called
+//! back meanwhile. Store stage, mailboxes and credit are leaves below it. Sessions are woken and
+//! memory is freed after unlocking.
+
+use std::sync::Arc;
+
+use leveret_codec::FieldTable;
+use leveret_routing::QueueId;
+use leveret_store::{Change, CommitPoint, StoredMessage};
+use parking_lot::Mutex;
+
+use super::consumers::{ConsumerRef, ConsumerSpec};
+use super::effects::Effects;
+use super::options::QueueOptions;
+use super::ready::PageIn;
+use super::settle::Settlement;
+use super::{Queue, QueueCounts, Store};
+use crate::mailbox::{ConsumerSlot, InFlight, Mailbox};
+use crate::message::Message;
+use crate::time::Timestamp;
+
+pub use super::settle::{Outcome, Settlement as QueueSettlement};
+
+/// Identifies a session for exclusive queues.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SessionId(pub u64);
+
+/// What never changes about a queue.
+#[derive(Clone, Debug)]
+pub struct QueueIdentity {
+    /// Its identity in the topology; never reused.
+    pub id: QueueId,
+    /// Its name.
+    pub name: String,
+    /// The virtual host it is in.
+    pub vhost: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// The session it belongs to alone.
+    pub exclusive: Option<SessionId>,
+    /// As declared.
+    pub arguments: FieldTable,
+}
+
+struct Shared {
+    identity: QueueIdentity,
+    queue: Mutex<Queue>,
+}
+
+/// A shared reference to one queue.
+#[derive(Clone)]
+pub struct QueueHandle(Arc<Shared>);
+
+impl std::fmt::Debug for QueueHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "QueueHandle({})", self.name())
+    }
+}
+
+/// The answer to `basic.get`.
+#[derive(Debug)]
+pub enum GetResult {
+    /// A message, and how many are ready behind it.
+    Message(InFlight, u64),
+    /// Nothing is ready.
+    Empty,
+    /// The next message must be read first: call [`QueueHandle::page_in`], then try again.
+    NotLoaded,
+}
+
+/// Why a consumer cannot be added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConsumeError {
+    /// There is an exclusive consumer, or this one wants to be and is not alone.
+    ExclusiveUse,
+    /// The queue was deleted meanwhile.
+    Deleted,
+}
+
+/// A consumer that lost its queue.
+#[derive(Debug)]
+pub struct Orphan {
+    /// Whom to tell.
+    pub mailbox: Arc<Mailbox>,
+    /// Which of its consumers.
+    pub slot: ConsumerSlot,
+}
+
+/// What deleting a queue left behind.
+#[derive(Debug)]
+pub struct Deleted {
+    /// How many messages were ready.
+    pub messages: u64,
+    /// Its consumers, to be told by `basic.cancel`.
+    pub orphans: Vec<Orphan>,
+    /// The removal of its logs, to be staged with the removal of its definition.
+    pub changes: Vec<Change<Message>>,
+}
+
+impl QueueHandle {
+    pub(crate) fn new(identity: QueueIdentity, queue: Queue) -> QueueHandle {
+        QueueHandle(Arc::new(Shared {
+            identity,
+            queue: Mutex::new(queue),
+        }))
+    }
+
+    /// What never changes about the queue.
+    #[must_use]
+    pub fn identity(&self) -> &QueueIdentity {
+        &self.0.identity
+    }
+
+    /// Its identity in the topology.
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.0.identity.id
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.identity.name
+    }
+
+    /// Locks, runs the verb, unlocks, then wakes whom the verb wants woken.
+    fn with<T>(&self, verb: impl FnOnce(&mut Queue, &mut Effects) -> T) -> (T, Effects) {
+        let mut effects = Effects::default();
+        let result = verb(&mut self.0.queue.lock(), &mut effects);
+        for mailbox in effects.wakes.drain(..) {
+            mailbox.wake();
+        }
+        for mailbox in effects.releases.drain(..) {
+            mailbox.release();
+        }
+        effects.garbage.clear();
+        (result, effects)
+    }
+
+    /// Publishes a batch; positions refused by the queue's limit are added to `rejected`.
+    pub fn publish(
+        &self,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        rejected: &mut Vec<usize>,
+    ) -> Effects {
+        self.with(|queue, effects| queue.publish(self, messages, now, rejected, effects))
+            .1
+    }
+
+    /// Publishes a message that leaves another queue; see [`crate::queue`].
+    pub(crate) fn publish_moved(
+        &self,
+        message: Message,
+        acknowledgement: Option<Change<Message>>,
+        now: Timestamp,
+    ) -> Effects {
+        self.with(|queue, effects| {
+            queue.publish_moved(self, message, acknowledgement, now, effects)
+        })
+        .1
+    }
+
+    /// Takes a transaction's messages without showing them; see [`QueueHandle::reveal`].
+    pub fn publish_hidden(
+        &self,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) {
+        self.with(|queue, _| queue.publish_hidden(messages, now, changes));
+    }
+
+    /// The transaction with the messages hidden last is staged at `point`.
+    pub fn hidden_staged_at(&self, point: CommitPoint) {
+        self.with(|queue, _| queue.hidden_staged_at(point));
+    }
+
+    /// Shows the messages of transactions that have become durable.
+    pub fn reveal(&self, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.reveal(self, now, effects))
+            .1
+    }
+
+    /// The change that acknowledges a delivery in the store, if it is stored.
+    #[must_use]
+    pub fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
+        self.0.queue.lock().acknowledgement(in_flight)
+    }
+
+    /// Whether the queue was deleted.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.0.queue.lock().is_deleted()
+    }
+
+    /// Reads what `basic.get` needs, whether or not the pager is at it.
+    pub fn page_in_now(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        self.read_in(store, buffer, now, Queue::urgent_page_in)
+    }
+
+    /// Settles deliveries.
+    pub fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.settle(self, settlements, now, effects))
+            .1
+    }
+
+    /// Adds a consumer; deliveries begin at once.
+    ///
+    /// # Errors
+    /// When exclusive use forbids it, or the queue is gone.
+    pub fn consume(
+        &self,
+        spec: ConsumerSpec,
+        now: Timestamp,
+    ) -> (Result<ConsumerRef, ConsumeError>, Effects) {
+        self.with(|queue, effects| {
+            let who = queue.add_consumer(spec)?;
+            queue.touch(now, effects);
+            Ok(who)
+        })
+    }
+
+    /// Delivers what waits; called once the session has told its client about the consumer.
+    pub fn start(&self, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.dispatch(self, now, effects))
+            .1
+    }
+
+    /// Removes a consumer. Its unsettled deliveries stay in flight.
+    pub fn cancel(&self, who: ConsumerRef, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.remove_consumer(self, who, now, effects))
+            .1
+    }
+
+    /// The consumer has room or credit again.
+    pub fn resume(&self, who: ConsumerRef, now: Timestamp) -> Effects {
+        self.with(|queue, effects| {
+            queue.resume_consumer(who);
+            queue.dispatch(self, now, effects);
+        })
+        .1
+    }
+
+    /// Takes one message for `basic.get`.
+    pub fn get(&self, no_ack: bool, now: Timestamp) -> (GetResult, Effects) {
+        self.with(|queue, effects| queue.get(no_ack, now, effects))
+    }
+
+    /// Removes all ready messages; answers how many.
+    pub fn purge(&self) -> (u64, Effects) {
+        self.with(|queue, effects| queue.purge(effects))
+    }
+
+    /// Empties the queue for good.
+    pub fn delete(&self) -> (Deleted, Effects) {
+        self.with(|queue, effects| {
+            let (messages, consumers) = queue.delete(effects);
+            let orphans = consumers
+                .into_iter()
+                .map(|consumer| Orphan {
+                    mailbox: consumer.spec.mailbox,
+                    slot: consumer.spec.slot,
+                })
+                .collect();
+            Deleted {
+                messages,
+                orphans,
+                changes: queue.take_changes(),
+            }
+        })
+    }
+
+    /// Expires messages, or the queue.
+    pub fn handle_timeout(&self, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.handle_timeout(self, now, effects))
+            .1
+    }
+
+    /// The queue was used: its expiry (`x-expires`) starts anew.
+    pub fn touch(&self, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.touch(now, effects)).1
+    }
+
+    /// Reads the front of the paged run into memory, outside the lock. False: nothing to read.
+    pub fn page_in(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        self.read_in(store, buffer, now, Queue::page_in_request)
+    }
+
+    fn read_in(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+        request: impl FnOnce(&mut Queue) -> Option<PageIn>,
+    ) -> (bool, Effects) {
+        let (request, effects) = self.with(|queue, _| request(queue));
+        let Some(request) = request else {
+            return (false, effects);
+        };
+        buffer.clear();
+        if let Err(error) = store.read(
+            request.log,
+            request.from,
+            usize::MAX,
+            request.bytes_max,
+            buffer,
+        ) {
+            tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
+            buffer.clear();
+        }
+        let ((), effects) =
+            self.with(|queue, effects| queue.loaded(self, &request, buffer, now, effects));
+        (true, effects)
+    }
+
+    /// Holds a publisher back until the queue has drained; false if it need not wait.
+    #[must_use]
+    pub fn hold(&self, mailbox: &Arc<Mailbox>) -> bool {
+        self.0.queue.lock().hold(mailbox)
+    }
+
+    /// A hold lasted too long: the consumers do not keep up, so nobody is held for them.
+    pub fn give_up_hold(&self) {
+        self.with(|queue, effects| queue.give_up_hold(effects));
+    }
+
+    /// Ready, unacknowledged, consumers.
+    #[must_use]
+    pub fn counts(&self) -> QueueCounts {
+        self.0.queue.lock().counts()
+    }
+
+    /// Whether `who` gets messages now (single active consumer).
+    #[must_use]
+    pub fn is_active(&self, who: ConsumerRef) -> bool {
+        self.0.queue.lock().is_active(who)
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> QueueOptions {
+        self.0.queue.lock().options().clone()
+    }
+
+    /// The logs of its levels.
+    #[must_use]
+    pub fn logs(&self) -> Vec<(u8, leveret_store::LogId)> {
+        self.0.queue.lock().logs()
+    }
+}

@@ -1,0 +1,131 @@
+//! Length limits, time to live and the queue's own expiry.
+
+use super::Queue;
+use super::effects::{DeadLetter, DeadLetterReason, Effects};
+use super::handle::QueueHandle;
+use super::options::Overflow;
+use crate::mailbox::InFlight;
+use crate::message::Message;
+use crate::time::Timestamp;
+use leveret_store::Sequence;
+
+impl Queue {
+    /// Whether one more message would go over a limit.
+    pub(crate) fn is_full(&self) -> bool {
+        self.options.max_length.is_some_and(|max| self.ready >= max)
+            || self
+                .options
+                .max_length_bytes
+                .is_some_and(|max| self.ready_body_bytes >= max)
+    }
+
+    /// Whether the queue is over a limit.
+    pub(crate) fn is_over(&self) -> bool {
+        self.options.max_length.is_some_and(|max| self.ready > max)
+            || self
+                .options
+                .max_length_bytes
+                .is_some_and(|max| self.ready_body_bytes > max)
+    }
+
+    /// Drops from the head until the limits hold, or until the rest must be read first.
+    pub(crate) fn drop_head(&mut self, effects: &mut Effects) {
+        while self.is_over() {
+            if !self.discard_front(DeadLetterReason::MaxLength, effects) {
+                effects.page_in = true;
+                break;
+            }
+        }
+        self.stage(effects);
+    }
+
+    /// A message that the limit keeps out (`x-overflow` reject-publish and reject-publish-dlx).
+    pub(crate) fn refuse(&mut self, message: Message, effects: &mut Effects) {
+        if self.options.overflow == Overflow::RejectPublishDeadLetter
+            && self.options.dead_letter_exchange.is_some()
+        {
+            let in_flight = InFlight {
+                message,
+                sequence: Sequence(u64::MAX),
+                expires_at: Timestamp::NEVER,
+                delivery_count: 0,
+                level: 0,
+                redelivered: false,
+                stored: false,
+            };
+            effects.dead_letters.push(DeadLetter {
+                in_flight,
+                reason: DeadLetterReason::MaxLength,
+                log: None,
+            });
+        }
+    }
+
+    /// Drops what has expired, and says whether the queue itself has (`x-expires`).
+    pub(crate) fn handle_timeout(
+        &mut self,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        self.scheduled = None;
+        if self.deleted {
+            return;
+        }
+        if self.unused_until().is_some_and(|deadline| deadline <= now) {
+            effects.delete_queue = true;
+            return;
+        }
+        self.expire_heads(now, effects);
+        self.stage(effects);
+        self.dispatch(this, now, effects);
+        self.ask_deadline(now, effects);
+    }
+
+    /// Each level's head is looked at: a message of low priority expires on time as well.
+    fn expire_heads(&mut self, now: Timestamp, effects: &mut Effects) {
+        for index in 0..self.levels.len() {
+            while self.levels[index]
+                .front()
+                .is_some_and(|front| front.expires_at <= now)
+            {
+                let Some(entry) = self.levels[index].pop() else {
+                    break;
+                };
+                self.forget_ready(&entry);
+                let level = u8::try_from(index).unwrap_or(u8::MAX);
+                self.dead_letter(entry.into_flight(level), DeadLetterReason::Expired, effects);
+            }
+        }
+    }
+
+    fn unused_until(&self) -> Option<Timestamp> {
+        let expires_ms = self.options.expires_ms?;
+        (self.consumers.count() == 0).then(|| self.last_used + expires_ms)
+    }
+
+    /// The queue was declared, consumed from or got from: its expiry starts anew.
+    pub(crate) fn touch(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.last_used = now;
+        self.ask_deadline(now, effects);
+    }
+
+    /// Asks for [`Queue::handle_timeout`] when it is needed earlier than asked before.
+    pub(crate) fn ask_deadline(&mut self, now: Timestamp, effects: &mut Effects) {
+        if !self.expiring && self.options.expires_ms.is_none() {
+            return;
+        }
+        let fronts = self
+            .levels
+            .iter_mut()
+            .filter_map(|level| level.front().map(|front| front.expires_at));
+        let earliest = fronts.min().unwrap_or(Timestamp::NEVER);
+        let deadline = earliest
+            .min(self.unused_until().unwrap_or(Timestamp::NEVER))
+            .max(now);
+        if deadline < self.scheduled.unwrap_or(Timestamp::NEVER) {
+            self.scheduled = Some(deadline);
+            effects.deadline = Some(deadline);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! One queue: ready messages, consumers and limits as a plain `&mut self` machine.
+//!
+//! Nothing here knows sockets, sessions, routing or another queue. Verbs do what they can under the
+//! lock that [`handle::QueueHandle`] holds and leave the rest in [`effects::Effects`].
+//!
+//! ```text
+//!  publish ──> ready ──dispatch──> in flight (the session's ledger) ──ack──> gone
+//!                ^ │                    │ requeue
+//!                │ └─ expired, over the limit, rejected ──> dead letter
+//!                └──────────────────────┘
+//! ```
+
+pub mod consumers;
+mod dispatch;
+pub mod effects;
+pub mod handle;
+mod limits;
+pub mod options;
+mod publish;
+pub(crate) mod ready;
+mod settle;
+
+use std::sync::Arc;
+
+use leveret_store::{Change, CommitPoint, LogId, MessageLog, Sequence};
+
+use crate::mailbox::{InFlight, Mailbox};
+use crate::message::Message;
+use crate::time::Timestamp;
+use consumers::Consumers;
+use effects::Effects;
+use options::QueueOptions;
+use ready::Level;
+
+/// The store as the broker uses it.
+pub trait Storage: MessageLog<Message> + leveret_store::DefinitionStore {}
+impl<T: MessageLog<Message> + leveret_store::DefinitionStore> Storage for T {}
+
+/// A shared store.
+pub type Store = Arc<dyn Storage>;
+
+/// Bounds on the memory of one queue, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueMemory {
+    /// Bytes of messages kept in memory at the head of each level.
+    pub head_bytes: usize,
+    /// Bytes of messages kept in memory behind a paged run.
+    pub tail_bytes: usize,
+    /// How far publishers may run ahead of a consumer that keeps up.
+    pub ahead_bytes: usize,
+}
+
+/// What may be asked about a queue at any time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct QueueCounts {
+    /// Messages ready for delivery.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub unacknowledged: u64,
+    /// Consumers.
+    pub consumers: u32,
+}
+
+/// The state behind a [`handle::QueueHandle`].
+pub(crate) struct Queue {
+    options: QueueOptions,
+    /// Persistent messages are kept over a restart.
+    durable: bool,
+    auto_delete: bool,
+    store: Store,
+    memory: QueueMemory,
+    /// By priority; one level where priorities are not used.
+    levels: Vec<Level>,
+    /// No level above this one has messages.
+    top: usize,
+    consumers: Consumers,
+    ready: u64,
+    ready_memory: u64,
+    ready_body_bytes: u64,
+    in_flight: u64,
+    changes: Vec<Change<Message>>,
+    /// Publishers held back until this queue has drained.
+    held: Vec<Arc<Mailbox>>,
+    /// Its consumers fell behind; publishers are not held for them until it has drained.
+    lagging: bool,
+    last_used: Timestamp,
+    /// The deadline that was asked for last.
+    scheduled: Option<Timestamp>,
+    had_consumers: bool,
+    /// The pager has been asked and has not yet found nothing left to read.
+    page_in_asked: bool,
+    /// A message that can expire was seen.
+    expiring: bool,
+    deleted: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(
+        options: QueueOptions,
+        durable: bool,
+        auto_delete: bool,
+        store: Store,
+        memory: QueueMemory,
+        now: Timestamp,
+    ) -> Queue {
+        let consumers = Consumers::new(options.single_active_consumer);
+        Queue {
+            options,
+            durable,
+            auto_delete,
+            store,
+            memory,
+            levels: vec![Level::default()],
+            top: 0,
+            consumers,
+            ready: 0,
+            ready_memory: 0,
+            ready_body_bytes: 0,
+            in_flight: 0,
+            changes: Vec::new(),
+            held: Vec::new(),
+            lagging: false,
+            last_used: now,
+            scheduled: None,
+            had_consumers: false,
+            page_in_asked: false,
+            expiring: false,
+            deleted: false,
+        }
+    }
+
+    /// Takes over what the store kept of one level.
+    pub(crate) fn recover_level(&mut self, level: u8, log: LogId, redelivered: bool) {
+        let index = usize::from(level);
+        while self.levels.len() <= index {
+            self.levels.push(Level::default());
+        }
+        let Some(state) = self.store.log_state(log) else {
+            self.levels[index].log = Some(log);
+            return;
+        };
+        self.levels[index] = Level::recovered(
+            log,
+            state.first,
+            state.next,
+            state.live,
+            state.bytes,
+            redelivered,
+        );
+        self.ready += state.live;
+        self.ready_memory += state.bytes;
+        self.ready_body_bytes += state.bytes;
+        if state.live > 0 {
+            self.top = self.top.max(index);
+        }
+    }
+
+    /// The log of each level that has one.
+    pub(crate) fn logs(&self) -> Vec<(u8, LogId)> {
+        self.levels
+            .iter()
+            .zip(0u8..)
+            .filter_map(|(level, priority)| level.log.map(|log| (priority, log)))
+            .collect()
+    }
+
+    pub(crate) fn counts(&self) -> QueueCounts {
+        QueueCounts {
+            ready: self.ready,
+            unacknowledged: self.in_flight,
+            consumers: u32::try_from(self.consumers.count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(crate) fn options(&self) -> &QueueOptions {
+        &self.options
+    }
+
+    /// Stages what this verb collected, under the queue's lock, so that an acknowledgement can
+    /// never overtake its message.
+    fn stage(&mut self, effects: &mut Effects) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let point = self.store.stage(&mut self.changes);
+        effects.point = effects.point.max(point);
+        if self.changes.capacity() > 1024 {
+            self.changes = Vec::new();
+        }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// The change that acknowledges a delivery in the store.
+    pub(crate) fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
+        let log = self
+            .levels
+            .get(usize::from(in_flight.level))?
+            .log
+            .filter(|_| in_flight.stored && !self.deleted)?;
+        Some(Change::Acknowledge {
+            log,
+            first: in_flight.sequence,
+            count: 1,
+        })
+    }
+
+    fn can_spill(&self) -> bool {
+        !self.store.is_volatile()
+    }
+
+    /// Removes all ready messages and says how many there were.
+    pub(crate) fn purge(&mut self, effects: &mut Effects) -> u64 {
+        let purged = std::mem::take(&mut self.ready);
+        self.ready_memory = 0;
+        self.ready_body_bytes = 0;
+        self.top = 0;
+        let changes = &mut self.changes;
+        for level in &mut self.levels {
+            let log = level.log;
+            let garbage = level.clear(|first, count| {
+                if let Some(log) = log {
+                    acknowledge(changes, log, first, count);
+                }
+            });
+            effects.garbage.extend(garbage);
+        }
+        self.stage(effects);
+        self.release_publishers(effects);
+        purged
+    }
+
+    /// Empties the queue for good; returns how many ready messages it had and its consumers.
+    pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Vec<consumers::Consumer>) {
+        self.deleted = true;
+        let purged = std::mem::take(&mut self.ready);
+        self.ready_memory = 0;
+        for level in &mut self.levels {
+            effects.garbage.extend(level.clear(|_, _| ()));
+            if let Some(log) = level.log.take() {
+                self.changes.push(Change::DeleteLog { log });
+            }
+        }
+        self.release_publishers(effects);
+        let consumers = self.consumers.take_all();
+        (purged, consumers)
+    }
+
+    /// The changes that remove the queue's logs; staged together with its definition's removal.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change<Message>> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn release_publishers(&mut self, effects: &mut Effects) {
+        effects.releases.append(&mut self.held);
+        self.lagging = false;
+    }
+}
+
+/// Adds an acknowledgement, joining it to the run before it where that is possible.
+fn acknowledge(changes: &mut Vec<Change<Message>>, log: LogId, first: Sequence, count: u64) {
+    if let Some(Change::Acknowledge {
+        log: last_log,
+        first: last_first,
+        count: last_count,
+    }) = changes.last_mut()
+        && *last_log == log
+    {
+        if last_first.0 + *last_count == first.0 {
+            *last_count += count;
+            return;
+        }
+        if first.0 + count == last_first.0 {
+            *last_first = first;
+            *last_count += count;
+            return;
+        }
+    }
+    changes.push(Change::Acknowledge { log, first, count });
+}
+
+/// The commit point of something that needs no commit.
+pub(crate) const NOTHING_STAGED: CommitPoint = CommitPoint::NONE;

@@ -1,0 +1,467 @@
+//! `x-` arguments of a queue, parsed once into typed options; the engine never sees a field table.
+//!
+//! Which arguments exist, which queue type takes which, and the wording of every refusal are
+//! RabbitMQ's (queues guide; replies observed on the wire). Unknown arguments are ignored.
+
+use leveret_codec::{
+    AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
+};
+
+use crate::error::ChannelError;
+
+/// `x-queue-type`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum QueueKind {
+    /// The ordinary queue.
+    #[default]
+    Classic,
+    /// Always durable, counts deliveries; on one node with the same safety as a classic queue here.
+    Quorum,
+    /// An append-only log.
+    Stream,
+}
+
+impl QueueKind {
+    /// As it stands in `x-queue-type`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            QueueKind::Classic => "classic",
+            QueueKind::Quorum => "quorum",
+            QueueKind::Stream => "stream",
+        }
+    }
+
+    /// RabbitMQ's module name, which its error texts show.
+    fn module(self) -> &'static str {
+        match self {
+            QueueKind::Classic => "rabbit_classic_queue",
+            QueueKind::Quorum => "rabbit_quorum_queue",
+            QueueKind::Stream => "rabbit_stream_queue",
+        }
+    }
+}
+
+/// `x-overflow`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Overflow {
+    /// The oldest messages go.
+    #[default]
+    DropHead,
+    /// New messages are refused; a confirming publisher gets `basic.nack`.
+    RejectPublish,
+    /// As before, and the refused message is dead-lettered.
+    RejectPublishDeadLetter,
+}
+
+/// Everything a queue can be told by arguments and policies.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct QueueOptions {
+    /// `x-queue-type`.
+    pub kind: QueueKind,
+    /// `x-message-ttl`, milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, milliseconds.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`, messages.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`, bytes of body.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange`.
+    pub dead_letter_exchange: Option<String>,
+    /// `x-dead-letter-routing-key`.
+    pub dead_letter_routing_key: Option<String>,
+    /// `x-max-priority`; None: no priorities.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`: how often a message may come back.
+    pub delivery_limit: Option<u32>,
+}
+
+impl QueueOptions {
+    /// Whether any length limit is set.
+    #[must_use]
+    pub fn has_length_limit(&self) -> bool {
+        self.max_length.is_some() || self.max_length_bytes.is_some()
+    }
+}
+
+/// How an argument's value is checked.
+#[derive(Clone, Copy)]
+enum Check {
+    NonNegative,
+    Milliseconds { zero: bool },
+    Priority,
+    Text,
+    OneOf(&'static [&'static str], &'static str),
+    Flag,
+    Mode,
+    Type,
+    Age,
+}
+
+/// The largest time RabbitMQ's timers take: 2^32 - 1 ms.
+const MILLISECONDS_MAX: i64 = 0xFFFF_FFFF;
+/// RabbitMQ's default delivery limit of quorum queues (4.0 and later).
+const QUORUM_DELIVERY_LIMIT: u32 = 20;
+
+const CLASSIC: u8 = 1;
+const QUORUM: u8 = 2;
+const STREAM: u8 = 4;
+const QUEUES: u8 = CLASSIC | QUORUM;
+const ALL: u8 = CLASSIC | QUORUM | STREAM;
+
+/// Every argument RabbitMQ knows, how it is checked, and which queue types take it.
+const ARGUMENTS: &[(&str, Check, u8)] = &[
+    ("x-queue-type", Check::Type, ALL),
+    ("x-expires", Check::Milliseconds { zero: false }, QUEUES),
+    ("x-message-ttl", Check::Milliseconds { zero: true }, QUEUES),
+    ("x-dead-letter-exchange", Check::Text, QUEUES),
+    ("x-dead-letter-routing-key", Check::Text, QUEUES),
+    (
+        "x-dead-letter-strategy",
+        Check::OneOf(&["at-most-once", "at-least-once"], "invalid_dlx_strategy"),
+        QUORUM,
+    ),
+    ("x-max-length", Check::NonNegative, QUEUES),
+    ("x-max-length-bytes", Check::NonNegative, ALL),
+    ("x-max-in-memory-length", Check::NonNegative, QUORUM),
+    ("x-max-in-memory-bytes", Check::NonNegative, QUORUM),
+    ("x-max-priority", Check::Priority, CLASSIC),
+    (
+        "x-overflow",
+        Check::OneOf(
+            &["drop-head", "reject-publish", "reject-publish-dlx"],
+            "invalid_overflow",
+        ),
+        QUEUES,
+    ),
+    ("x-queue-mode", Check::Mode, CLASSIC),
+    ("x-queue-version", Check::NonNegative, CLASSIC),
+    ("x-single-active-consumer", Check::Flag, ALL),
+    ("x-delivery-limit", Check::NonNegative, QUORUM),
+    ("x-quorum-initial-group-size", Check::NonNegative, QUORUM),
+    ("x-quorum-target-group-size", Check::NonNegative, QUORUM),
+    (
+        "x-queue-leader-locator",
+        Check::OneOf(
+            &["client-local", "balanced", "random", "least-leaders"],
+            "invalid_queue_locator_arg",
+        ),
+        ALL,
+    ),
+    ("x-queue-master-locator", Check::Text, CLASSIC),
+    ("x-initial-cluster-size", Check::NonNegative, STREAM),
+    ("x-max-age", Check::Age, STREAM),
+    (
+        "x-stream-max-segment-size-bytes",
+        Check::NonNegative,
+        STREAM,
+    ),
+    ("x-stream-filter-size-bytes", Check::NonNegative, STREAM),
+];
+
+/// A string of either length; anything that is not UTF-8 is shown with replacement characters.
+#[must_use]
+pub fn text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+/// An argument's value by name.
+#[must_use]
+pub fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
+    arguments.inner().get(name)
+}
+
+/// A whole number, or RabbitMQ's complaint.
+///
+/// # Errors
+/// The text that follows the argument's name in the 406.
+pub fn expect_integer(value: &AMQPValue) -> Result<i64, String> {
+    integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
+}
+
+fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
+    match check {
+        Check::NonNegative => match expect_integer(value)? {
+            n if n < 0 => Err(format!("{{value_negative,{n}}}")),
+            _ => Ok(()),
+        },
+        Check::Milliseconds { zero } => match expect_integer(value)? {
+            n if n < 0 => Err(format!("{{value_negative,{n}}}")),
+            0 if !zero => Err("{value_zero,0}".to_owned()),
+            n if n > MILLISECONDS_MAX => Err(format!("{{value_too_large,{n}}}")),
+            _ => Ok(()),
+        },
+        Check::Priority => match expect_integer(value)? {
+            n if n < 0 => Err(format!("{{value_negative,{n}}}")),
+            n if n > 255 => Err(format!("{{max_value_exceeded,{n}}}")),
+            _ => Ok(()),
+        },
+        Check::Text | Check::Age => text(value)
+            .map(|_| ())
+            .ok_or_else(|| format!("{{unacceptable_type,{}}}", type_name(value))),
+        Check::OneOf(allowed, complaint) => match text(value) {
+            Some(text) if allowed.contains(&text.as_str()) => Ok(()),
+            Some(_) => Err(complaint.to_owned()),
+            None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
+        },
+        Check::Flag => match value {
+            AMQPValue::Boolean(_) => Ok(()),
+            other => Err(format!("{{unacceptable_type,{}}}", type_name(other))),
+        },
+        Check::Mode => match text(value) {
+            Some(mode) if mode == "default" || mode == "lazy" => Ok(()),
+            Some(mode) => Err(format!("\"unsupported queue mode '{mode}'\"")),
+            None => Err(format!("\"expected string, got {}\"", type_name(value))),
+        },
+        Check::Type => match text(value) {
+            Some(kind) if parse_kind(&kind).is_some() => Ok(()),
+            Some(kind) => Err(format!("\"unsupported queue type '{kind}'\"")),
+            None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
+        },
+    }
+}
+
+fn parse_kind(name: &str) -> Option<QueueKind> {
+    match name {
+        "classic" => Some(QueueKind::Classic),
+        "quorum" => Some(QueueKind::Quorum),
+        "stream" => Some(QueueKind::Stream),
+        _ => None,
+    }
+}
+
+/// The properties of a declaration that some queue types refuse.
+#[derive(Clone, Copy, Debug)]
+pub struct DeclaredProperties {
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to one connection.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+}
+
+/// Parses and checks the arguments of `queue.declare`.
+///
+/// # Errors
+/// 406 with RabbitMQ's text.
+pub fn parse(
+    arguments: &FieldTable,
+    properties: DeclaredProperties,
+    queue: &str,
+    vhost: &str,
+) -> Result<QueueOptions, ChannelError> {
+    let kind = match argument(arguments, "x-queue-type") {
+        Some(value) => {
+            check(Check::Type, value)
+                .map_err(|why| ChannelError::invalid_argument("x-queue-type", queue, vhost, why))?;
+            text(value)
+                .and_then(|name| parse_kind(&name))
+                .unwrap_or_default()
+        }
+        None => QueueKind::Classic,
+    };
+    check_supported(arguments, kind, queue, vhost)?;
+    check_values(arguments, queue, vhost)?;
+    check_properties(kind, properties, queue, vhost)?;
+    if argument(arguments, "x-dead-letter-routing-key").is_some()
+        && argument(arguments, "x-dead-letter-exchange").is_none()
+    {
+        return Err(ChannelError::invalid_argument(
+            "x-dead-letter-routing-key",
+            queue,
+            vhost,
+            "routing_key_but_no_dlx_defined",
+        ));
+    }
+    Ok(options(arguments, kind))
+}
+
+fn check_supported(
+    arguments: &FieldTable,
+    kind: QueueKind,
+    queue: &str,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    let bit = match kind {
+        QueueKind::Classic => CLASSIC,
+        QueueKind::Quorum => QUORUM,
+        QueueKind::Stream => STREAM,
+    };
+    for (name, _, kinds) in ARGUMENTS {
+        if kinds & bit == 0 && argument(arguments, name).is_some() {
+            return Err(ChannelError::precondition(format_args!(
+                "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type {}",
+                kind.module()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_values(arguments: &FieldTable, queue: &str, vhost: &str) -> Result<(), ChannelError> {
+    for (name, how, _) in ARGUMENTS {
+        let Some(value) = argument(arguments, name) else {
+            continue;
+        };
+        if *name == "x-dead-letter-exchange" && text(value).is_none() {
+            return Err(ChannelError::precondition(format_args!(
+                "invalid type '{}' for arg '{name}' in queue '{queue}' in vhost '{vhost}'",
+                type_name(value)
+            )));
+        }
+        check(*how, value)
+            .map_err(|why| ChannelError::invalid_argument(name, queue, vhost, why))?;
+    }
+    Ok(())
+}
+
+fn check_properties(
+    kind: QueueKind,
+    properties: DeclaredProperties,
+    queue: &str,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    if kind == QueueKind::Classic {
+        return Ok(());
+    }
+    let refused = [
+        (!properties.durable, "non-durable"),
+        (properties.auto_delete, "auto-delete"),
+        (properties.exclusive, "exclusive-owner"),
+    ];
+    match refused.iter().find(|(refused, _)| *refused) {
+        Some((_, property)) => Err(ChannelError::precondition(format_args!(
+            "invalid property '{property}' for queue '{queue}' in vhost '{vhost}'"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
+    let number = |name: &str| {
+        argument(arguments, name)
+            .and_then(integer)
+            .and_then(|n| u64::try_from(n).ok())
+    };
+    let string = |name: &str| argument(arguments, name).and_then(text);
+    QueueOptions {
+        kind,
+        message_ttl_ms: number("x-message-ttl"),
+        expires_ms: number("x-expires"),
+        max_length: number("x-max-length"),
+        max_length_bytes: number("x-max-length-bytes"),
+        overflow: match string("x-overflow").as_deref() {
+            Some("reject-publish") => Overflow::RejectPublish,
+            Some("reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
+            _ => Overflow::DropHead,
+        },
+        dead_letter_exchange: string("x-dead-letter-exchange"),
+        dead_letter_routing_key: string("x-dead-letter-routing-key"),
+        max_priority: number("x-max-priority").and_then(|n| u8::try_from(n).ok()),
+        single_active_consumer: matches!(
+            argument(arguments, "x-single-active-consumer"),
+            Some(AMQPValue::Boolean(true))
+        ),
+        delivery_limit: match (number("x-delivery-limit"), kind) {
+            (Some(limit), _) => Some(u32::try_from(limit).unwrap_or(u32::MAX)),
+            (None, QueueKind::Quorum) => Some(QUORUM_DELIVERY_LIMIT),
+            (None, _) => None,
+        },
+    }
+}
+
+/// Checks that a second declaration means the same arguments as the first.
+///
+/// # Errors
+/// 406 `inequivalent arg`, with RabbitMQ's wording.
+pub fn check_equivalent(
+    current: &FieldTable,
+    received: &FieldTable,
+    kind: &str,
+    name: &str,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    for (key, ..) in ARGUMENTS {
+        check_equivalent_argument(
+            key,
+            argument(current, key),
+            argument(received, key),
+            kind,
+            name,
+            vhost,
+        )?;
+    }
+    Ok(())
+}
+
+/// Checks one argument of a second declaration.
+///
+/// # Errors
+/// 406 `inequivalent arg`, with RabbitMQ's wording.
+pub fn check_equivalent_argument(
+    key: &str,
+    current: Option<&AMQPValue>,
+    received: Option<&AMQPValue>,
+    kind: &str,
+    name: &str,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    let complaint = match (current, received) {
+        (None, None) => return Ok(()),
+        // rabbitmq: the default queue type may be left out or named
+        (None, Some(value)) | (Some(value), None)
+            if key == "x-queue-type" && text(value).as_deref() == Some("classic") =>
+        {
+            return Ok(());
+        }
+        (Some(current), Some(received)) if same_value(current, received) => return Ok(()),
+        (Some(current), Some(received)) => format!(
+            "received '{}' but current is '{}'",
+            show(received),
+            show(current)
+        ),
+        (None, Some(received)) => format!(
+            "received the value '{}' of type '{}' but current is none",
+            show(received),
+            type_name(received)
+        ),
+        (Some(current), None) => format!(
+            "received none but current is the value '{}' of type '{}'",
+            show(current),
+            type_name(current)
+        ),
+    };
+    Err(ChannelError::precondition(format_args!(
+        "inequivalent arg '{key}' for {kind} '{name}' in vhost '{vhost}': {complaint}"
+    )))
+}
+
+fn same_value(left: &AMQPValue, right: &AMQPValue) -> bool {
+    match (integer(left), integer(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => match (text(left), text(right)) {
+            (Some(left), Some(right)) => left == right,
+            _ => left == right,
+        },
+    }
+}
+
+fn show(value: &AMQPValue) -> String {
+    if let Some(number) = integer(value) {
+        return number.to_string();
+    }
+    match value {
+        AMQPValue::Boolean(flag) => flag.to_string(),
+        other => text(other).unwrap_or_else(|| format!("{other:?}")),
+    }
+}

@@ -1,0 +1,209 @@
+//! Messages coming in: limits, sequence numbers, staging, and out again if a consumer waits.
+
+use leveret_store::{Change, CommitPoint, Enqueue};
+
+use super::Queue;
+use super::effects::Effects;
+use super::handle::QueueHandle;
+use super::options::Overflow;
+use super::ready::Entry;
+use crate::message::Message;
+use crate::time::Timestamp;
+
+impl Queue {
+    /// Takes a batch of messages. The positions of those refused by the queue's limit
+    /// (`x-overflow` reject-publish) are added to `rejected`.
+    pub(crate) fn publish(
+        &mut self,
+        this: &QueueHandle,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        rejected: &mut Vec<usize>,
+        effects: &mut Effects,
+    ) {
+        if self.deleted {
+            self.stage(effects);
+            return;
+        }
+        let limited = self.options.has_length_limit();
+        for (position, message) in messages.enumerate() {
+            if limited && self.options.overflow != Overflow::DropHead && self.is_full() {
+                self.refuse(message, effects);
+                rejected.push(position);
+                continue;
+            }
+            self.enqueue(message, now);
+            if limited && self.options.overflow == Overflow::DropHead && self.is_over() {
+                // A consumer with room takes the message before the limit does.
+                self.commit_enqueued(effects);
+                self.dispatch(this, now, effects);
+                self.drop_head(effects);
+            }
+        }
+        self.commit_enqueued(effects);
+        self.dispatch(this, now, effects);
+        self.page_out(effects);
+        self.ask_deadline(now, effects);
+        self.consider_hold(effects);
+    }
+
+    /// Takes a message that leaves another queue; `acknowledgement` of it there becomes durable in
+    /// the same commit as its arrival here.
+    pub(crate) fn publish_moved(
+        &mut self,
+        this: &QueueHandle,
+        message: Message,
+        acknowledgement: Option<Change<Message>>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        self.changes.extend(acknowledgement);
+        self.publish(
+            this,
+            std::iter::once(message),
+            now,
+            &mut Vec::new(),
+            effects,
+        );
+    }
+
+    /// Takes a transaction's messages without showing them; what makes them durable is added to
+    /// `changes`, to be staged with the rest of the transaction.
+    pub(crate) fn publish_hidden(
+        &mut self,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) {
+        if self.deleted {
+            return;
+        }
+        let before: Vec<u64> = self.levels.iter().map(super::Level::peek_next).collect();
+        for message in messages {
+            self.enqueue(message, now);
+        }
+        for (index, level) in self.levels.iter_mut().enumerate() {
+            let first = before.get(index).copied().unwrap_or(0);
+            level.hide_latest(level.peek_next() - first);
+        }
+        changes.append(&mut self.changes);
+    }
+
+    /// The transaction whose messages were hidden last is staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
+        for level in &mut self.levels {
+            level.hidden_staged_at(point);
+        }
+    }
+
+    /// Shows what has become durable.
+    pub(crate) fn reveal(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        let durable = self.store.durable_point();
+        for level in &mut self.levels {
+            level.reveal(durable);
+        }
+        if self.is_over() && self.options.overflow == Overflow::DropHead {
+            self.drop_head(effects);
+        }
+        self.dispatch(this, now, effects);
+        self.page_out(effects);
+        self.ask_deadline(now, effects);
+    }
+
+    fn enqueue(&mut self, message: Message, now: Timestamp) {
+        let index = self.level_of(&message);
+        let stored = self.durable && message.is_persistent() && !self.store.is_volatile();
+        let store = &self.store;
+        let level = &mut self.levels[index];
+        let sequence = level.next_sequence();
+        let expires_at = message
+            .expires_at(now, self.options.message_ttl_ms)
+            .unwrap_or(Timestamp::NEVER);
+        self.expiring |= expires_at != Timestamp::NEVER;
+        if stored {
+            let log = *level.log.get_or_insert_with(|| store.allocate_log());
+            self.changes.push(Change::Enqueue(Enqueue {
+                log,
+                sequence,
+                flags: 0,
+                time_ms: expires_at.0,
+                transient: false,
+                payload: message.clone(),
+            }));
+        }
+        self.ready += 1;
+        self.ready_memory += message.memory_bytes() as u64;
+        self.ready_body_bytes += message.body_bytes();
+        self.top = self.top.max(index);
+        let entry = Entry {
+            sequence,
+            message,
+            expires_at,
+            delivery_count: 0,
+            redelivered: false,
+            stored,
+        };
+        level.push(entry, self.memory.head_bytes);
+    }
+
+    fn commit_enqueued(&mut self, effects: &mut Effects) {
+        if self.changes.is_empty() {
+            return;
+        }
+        self.stage(effects);
+        for level in &mut self.levels {
+            if level.log.is_some() {
+                level.staged_at(effects.point);
+            }
+        }
+    }
+
+    /// The level a message belongs to: its priority, at most the queue's maximum.
+    fn level_of(&mut self, message: &Message) -> usize {
+        let Some(max) = self.options.max_priority else {
+            return 0;
+        };
+        let index = usize::from(message.priority().unwrap_or(0).min(max));
+        while self.levels.len() <= index {
+            self.levels.push(super::Level::default());
+        }
+        index
+    }
+
+    fn page_out(&mut self, effects: &mut Effects) {
+        if !self.can_spill() {
+            return;
+        }
+        let durable = self.store.durable_point();
+        let mut spilled = false;
+        for level in &mut self.levels {
+            let store = &self.store;
+            let before = self.changes.len();
+            level.page_out(
+                self.memory.tail_bytes,
+                durable,
+                || store.allocate_log(),
+                &mut self.changes,
+            );
+            spilled |= self.changes.len() > before;
+        }
+        if spilled {
+            let mut spilling = Effects::default();
+            self.stage(&mut spilling);
+            for level in &mut self.levels {
+                if level.log.is_some() {
+                    level.staged_at(spilling.point);
+                }
+            }
+        }
+        self.consider_page_in(effects);
+    }
+
+    /// Publishers are held back while a consumer that keeps up has a full mailbox before it.
+    fn consider_hold(&mut self, effects: &mut Effects) {
+        let ahead = self.memory.ahead_bytes as u64;
+        if self.consumers.count() > 0 && !self.lagging && self.ready_memory > ahead {
+            effects.hold = true;
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The messages of one priority level that wait to be delivered.
+//!
+//! ```text
+//!   next to deliver                                              just published
+//!   [ head: in memory ][ paged: only in the store ][ tail: in memory ]
+//! ```
+//! Sequences rise from left to right. The head is bounded, the tail is bounded by moving its oldest
+//! durable messages into the paged run, and the paged run costs the same whatever its length. What
+//! comes back (requeue) is put into the head by its sequence. This file knows no consumers, no
+//! sockets and does no I/O: what must be read is asked for, and handed in by [`Level::loaded`].
+
+use std::collections::VecDeque;
+
+use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
+
+use crate::mailbox::InFlight;
+use crate::message::Message;
+use crate::time::Timestamp;
+
+/// One ready message in memory.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) sequence: Sequence,
+    pub(crate) message: Message,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) delivery_count: u16,
+    pub(crate) redelivered: bool,
+    pub(crate) stored: bool,
+}
+
+impl Entry {
+    pub(crate) fn into_flight(self, level: u8) -> InFlight {
+        InFlight {
+            message: self.message,
+            sequence: self.sequence,
+            expires_at: self.expires_at,
+            delivery_count: self.delivery_count,
+            level,
+            redelivered: self.redelivered,
+            stored: self.stored,
+        }
+    }
+}
+
+/// A run of messages of which only the store has the bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paged {
+    pub(crate) from: Sequence,
+    /// First sequence behind the run.
+    pub(crate) until: Sequence,
+    pub(crate) count: u64,
+    pub(crate) memory: u64,
+    pub(crate) body_bytes: u64,
+}
+
+/// A wish to have the front of the paged run read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageIn {
+    pub(crate) level: u8,
+    pub(crate) log: LogId,
+    pub(crate) from: Sequence,
+    pub(crate) bytes_max: usize,
+    pub(crate) epoch: u64,
+}
+
+/// Messages of a transaction on their way to being durable.
+#[derive(Clone, Copy, Debug)]
+struct Hidden {
+    first: u64,
+    last: u64,
+    /// None until the transaction is staged.
+    point: Option<CommitPoint>,
+}
+
+/// The ready messages of one priority level.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    pub(crate) log: Option<LogId>,
+    next: u64,
+    head: VecDeque<Entry>,
+    paged: Option<Paged>,
+    tail: VecDeque<Entry>,
+    head_memory: usize,
+    tail_memory: usize,
+    /// Every stored entry of the tail below this sequence has reached the disk.
+    durable_below: u64,
+    /// Staged but not known to be durable: up to which sequence, at which commit point.
+    staged: VecDeque<(u64, CommitPoint)>,
+    /// Everything below was delivered once.
+    delivered_below: u64,
+    loading: bool,
+    /// Entries of transactions that are not durable yet: first and last sequence, and when they show.
+    hidden: VecDeque<Hidden>,
+    /// Grows whenever the paged run is thrown away, so that a read under way is ignored.
+    epoch: u64,
+}
+
+impl Level {
+    /// A level as the store remembers it: all its messages are in the paged run.
+    pub(crate) fn recovered(
+        log: LogId,
+        from: Sequence,
+        next: Sequence,
+        count: u64,
+        bytes: u64,
+        delivered: bool,
+    ) -> Level {
+        let paged = (count > 0).then_some(Paged {
+            from,
+            until: next,
+            count,
+            memory: bytes,
+            body_bytes: bytes,
+        });
+        Level {
+            log: Some(log),
+            next: next.0,
+            paged,
+            delivered_below: if delivered { next.0 } else { 0 },
+            ..Level::default()
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.tail.is_empty() && self.paged.is_none()
+    }
+
+    pub(crate) fn next_sequence(&mut self) -> Sequence {
+        let sequence = Sequence(self.next);
+        self.next += 1;
+        sequence
+    }
+
+    /// Adds a message behind all others.
+    pub(crate) fn push(&mut self, entry: Entry, head_window: usize) {
+        let memory = entry.message.memory_bytes();
+        if self.paged.is_none() && self.tail.is_empty() && self.head_memory < head_window {
+            self.head_memory += memory;
+            self.head.push_back(entry);
+        } else {
+            self.tail_memory += memory;
+            self.tail.push_back(entry);
+        }
+    }
+
+    /// Puts a message back to where its sequence says.
+    pub(crate) fn put_back(&mut self, entry: Entry) {
+        self.head_memory += entry.message.memory_bytes();
+        match self.head.front() {
+            Some(front) if front.sequence > entry.sequence => self.head.push_front(entry),
+            None => self.head.push_front(entry),
+            Some(_) => {
+                let at = self
+                    .head
+                    .partition_point(|other| other.sequence < entry.sequence);
+                self.head.insert(at, entry);
+            }
+        }
+    }
+
+    /// Remembers that everything pushed so far is staged at `point`.
+    pub(crate) fn staged_at(&mut self, point: CommitPoint) {
+        match self.staged.back_mut() {
+            Some(last) if last.1 == point => last.0 = self.next,
+            _ => self.staged.push_back((self.next, point)),
+        }
+    }
+
+    /// The next message, if it is in memory.
+    pub(crate) fn front(&mut self) -> Option<&Entry> {
+        self.advance_tail();
+        self.head.front()
+    }
+
+    /// Takes the next message, if it is in memory.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        self.advance_tail();
+        let entry = self.head.pop_front()?;
+        self.head_memory -= entry.message.memory_bytes();
+        Some(entry)
+    }
+
+    pub(crate) fn mark_delivered(&mut self, sequence: Sequence) {
+        self.delivered_below = self.delivered_below.max(sequence.0 + 1);
+    }
+
+    /// With nothing paged between them, the tail becomes the head.
+    fn advance_tail(&mut self) {
+        if self.head.is_empty() && self.paged.is_none() && !self.tail.is_empty() {
+            std::mem::swap(&mut self.head, &mut self.tail);
+            self.head_memory = std::mem::take(&mut self.tail_memory);
+            self.staged.clear();
+        }
+    }
+
+    /// The latest `count` messages are a transaction's and stay hidden.
+    pub(crate) fn hide_latest(&mut self, count: u64) {
+        if count > 0 {
+            self.hidden.push_back(Hidden {
+                first: self.next - count,
+                last: self.next - 1,
+                point: None,
+            });
+        }
+    }
+
+    /// The transactions hidden here were staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
+        for hidden in self
+            .hidden
+            .iter_mut()
+            .filter(|hidden| hidden.point.is_none())
+        {
+            hidden.point = Some(point);
+        }
+        self.staged_at(point);
+    }
+
+    /// Shows every transaction that is durable.
+    pub(crate) fn reveal(&mut self, durable: CommitPoint) {
+        self.hidden
+            .retain(|hidden| hidden.point.is_none_or(|point| point > durable));
+    }
+
+    /// Whether a message must not be seen yet.
+    fn is_hidden(&self, sequence: Sequence) -> bool {
+        self.hidden
+            .iter()
+            .any(|hidden| (hidden.first..=hidden.last).contains(&sequence.0))
+    }
+
+    /// Whether the next message must not be seen yet.
+    pub(crate) fn front_is_hidden(&mut self) -> bool {
+        if self.hidden.is_empty() {
+            return false;
+        }
+        let sequence = self.front().map(|front| front.sequence);
+        sequence.is_some_and(|sequence| self.is_hidden(sequence))
+    }
+
+    /// The sequence the next message will have.
+    pub(crate) fn peek_next(&self) -> u64 {
+        self.next
+    }
+
+    /// Moves the tail's oldest messages into the paged run until the tail fits its window. Messages
+    /// the store does not have yet are spilled to it first, and leave memory at a later call.
+    pub(crate) fn page_out(
+        &mut self,
+        tail_window: usize,
+        durable: CommitPoint,
+        allocate: impl FnOnce() -> LogId,
+        spill: &mut Vec<Change<Message>>,
+    ) {
+        if self.tail_memory <= tail_window {
+            return;
+        }
+        while let Some(&(below, point)) = self.staged.front() {
+            if point > durable {
+                break;
+            }
+            self.durable_below = below;
+            self.staged.pop_front();
+        }
+        while self.tail_memory > tail_window {
+            let Some(front) = self.tail.front() else {
+                break;
+            };
+            if !front.stored {
+                self.spill_tail(allocate, spill);
+                return;
+            }
+            if front.sequence.0 >= self.durable_below || self.is_hidden(front.sequence) {
+                return;
+            }
+            let Some(entry) = self.tail.pop_front() else {
+                break;
+            };
+            let memory = entry.message.memory_bytes();
+            self.tail_memory -= memory;
+            let until = Sequence(entry.sequence.0 + 1);
+            let paged = self.paged.get_or_insert(Paged {
+                from: entry.sequence,
+                until,
+                count: 0,
+                memory: 0,
+                body_bytes: 0,
+            });
+            paged.until = until;
+            paged.count += 1;
+            paged.memory += memory as u64;
+            paged.body_bytes += entry.message.body_bytes();
+        }
+    }
+
+    fn spill_tail(&mut self, allocate: impl FnOnce() -> LogId, spill: &mut Vec<Change<Message>>) {
+        let log = *self.log.get_or_insert_with(allocate);
+        for entry in self.tail.iter_mut().filter(|entry| !entry.stored) {
+            entry.stored = true;
+            self.durable_below = self.durable_below.min(entry.sequence.0);
+            spill.push(Change::Enqueue(Enqueue {
+                log,
+                sequence: entry.sequence,
+                flags: 0,
+                time_ms: entry.expires_at.0,
+                transient: true,
+                payload: entry.message.clone(),
+            }));
+        }
+        self.staged.clear();
+    }
+
+    /// Whether the head runs low while messages wait in the paged run.
+    pub(crate) fn wants_page_in(&self, head_window: usize) -> bool {
+        !self.loading
+            && self.paged.is_some()
+            && self.log.is_some()
+            && self.head_memory <= head_window / 2
+    }
+
+    /// What should be read now, if anything; answers once until [`Level::loaded`] is called.
+    pub(crate) fn page_in_request(
+        &mut self,
+        level: u8,
+        head_window: usize,
+        bytes_max: usize,
+    ) -> Option<PageIn> {
+        if !self.wants_page_in(head_window) {
+            return None;
+        }
+        self.request(level, bytes_max)
+    }
+
+    /// What must be read to have a message at the head, whether or not a read is under way.
+    pub(crate) fn urgent_request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
+        if self.head.is_empty() {
+            self.request(level, bytes_max)
+        } else {
+            None
+        }
+    }
+
+    fn request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
+        let (paged, log) = (self.paged?, self.log?);
+        self.loading = true;
+        Some(PageIn {
+            level,
+            log,
+            from: paged.from,
+            bytes_max,
+            epoch: self.epoch,
+        })
+    }
+
+    /// Takes in what was read, and returns how many messages the paged run turned out not to have.
+    pub(crate) fn loaded(
+        &mut self,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+        expires: impl Fn(&StoredMessage<Message>) -> Timestamp,
+    ) -> u64 {
+        if request.epoch != self.epoch {
+            messages.clear();
+            return 0;
+        }
+        self.loading = false;
+        let Some(mut paged) = self.paged.take() else {
+            messages.clear();
+            return 0;
+        };
+        let found = !messages.is_empty();
+        messages.retain(|stored| stored.sequence >= paged.from && stored.sequence < paged.until);
+        if messages.is_empty() && found {
+            // Another read was faster.
+            self.paged = Some(paged);
+            return 0;
+        }
+        if messages.is_empty() {
+            // The store has none of the rest; the run ends here.
+            return paged.count;
+        }
+        for stored in messages.drain(..) {
+            let memory = stored.payload.memory_bytes();
+            paged.from = Sequence(stored.sequence.0 + 1);
+            paged.count = paged.count.saturating_sub(1);
+            paged.memory = paged.memory.saturating_sub(memory as u64);
+            paged.body_bytes = paged.body_bytes.saturating_sub(stored.payload.body_bytes());
+            self.head_memory += memory;
+            let expires_at = expires(&stored);
+            self.head.push_back(Entry {
+                sequence: stored.sequence,
+                redelivered: stored.sequence.0 < self.delivered_below,
+                message: stored.payload,
+                expires_at,
+                delivery_count: 0,
+                stored: true,
+            });
+        }
+        if paged.count > 0 && paged.from < paged.until {
+            self.paged = Some(paged);
+            return 0;
+        }
+        paged.count
+    }
+
+    /// Takes everything out. What the store has is acknowledged through `acknowledge(first, count)`.
+    pub(crate) fn clear(
+        &mut self,
+        mut acknowledge: impl FnMut(Sequence, u64),
+    ) -> [VecDeque<Entry>; 2] {
+        for entry in self.head.iter().filter(|entry| entry.stored) {
+            acknowledge(entry.sequence, 1);
+        }
+        if let Some(paged) = self.paged.take() {
+            acknowledge(paged.from, paged.until.0 - paged.from.0);
+        }
+        for entry in self.tail.iter().filter(|entry| entry.stored) {
+            acknowledge(entry.sequence, 1);
+        }
+        self.epoch += 1;
+        self.loading = false;
+        self.head_memory = 0;
+        self.tail_memory = 0;
+        self.staged.clear();
+        [
+            std::mem::take(&mut self.head),
+            std::mem::take(&mut self.tail),
+        ]
+    }
+
+    /// Gives memory back after a burst.
+    pub(crate) fn shrink(&mut self) {
+        const KEPT: usize = 64;
+        for deque in [&mut self.head, &mut self.tail] {
+            if deque.is_empty() && deque.capacity() > KEPT {
+                *deque = VecDeque::new();
+            }
+        }
+        if self.staged.is_empty() && self.staged.capacity() > KEPT {
+            self.staged = VecDeque::new();
+        }
+    }
+}

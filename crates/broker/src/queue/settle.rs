@@ -1,0 +1,126 @@
+//! What became of deliveries: acknowledged, put back, or rejected.
+
+use super::Queue;
+use super::consumers::ConsumerRef;
+use super::effects::{DeadLetterReason, Effects};
+use super::handle::QueueHandle;
+use super::ready::Entry;
+use crate::mailbox::InFlight;
+use crate::time::Timestamp;
+
+/// The fate of one delivery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Done.
+    Acknowledged,
+    /// Back to its place in the queue, marked redelivered.
+    Requeued,
+    /// Back to its place in the queue; the client never saw it.
+    Undelivered,
+    /// As [`Outcome::Undelivered`], of a delivery that was never counted as in flight.
+    Uncounted,
+    /// To the dead letters, or gone.
+    Rejected,
+}
+
+/// One delivery settled.
+#[derive(Debug)]
+pub struct Settlement {
+    /// The message and where it stood.
+    pub in_flight: InFlight,
+    /// The consumer it was delivered to; None where no credit comes back.
+    pub consumer: Option<ConsumerRef>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Queue {
+    /// Settles deliveries, gives their credit back and goes on delivering. The settlements are
+    /// only read, so that the caller frees their messages outside the lock.
+    pub(crate) fn settle(
+        &mut self,
+        this: &QueueHandle,
+        settlements: &[Settlement],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let mut returning: Option<(ConsumerRef, u32)> = None;
+        for settlement in settlements {
+            let counted = settlement.outcome != Outcome::Uncounted;
+            self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
+            if let Some(consumer) = settlement.consumer {
+                match &mut returning {
+                    Some((who, count)) if *who == consumer => *count += 1,
+                    _ => {
+                        if let Some((who, count)) = returning.replace((consumer, 1)) {
+                            self.consumers.credit_returned(who, count);
+                        }
+                    }
+                }
+            }
+            if !self.deleted {
+                self.settle_one(settlement, effects);
+            }
+        }
+        if let Some((who, count)) = returning {
+            self.consumers.credit_returned(who, count);
+        }
+        if !self.deleted {
+            self.stage(effects);
+            self.dispatch(this, now, effects);
+            self.ask_deadline(now, effects);
+        }
+    }
+
+    fn settle_one(&mut self, settlement: &Settlement, effects: &mut Effects) {
+        let in_flight = &settlement.in_flight;
+        match settlement.outcome {
+            Outcome::Acknowledged if in_flight.stored => {
+                self.acknowledge_stored(in_flight.level, in_flight.sequence)
+            }
+            Outcome::Acknowledged => {}
+            Outcome::Requeued => {
+                let delivery_count = in_flight.delivery_count.saturating_add(1);
+                self.put_back(
+                    InFlight {
+                        delivery_count,
+                        redelivered: true,
+                        ..in_flight.clone()
+                    },
+                    effects,
+                );
+            }
+            Outcome::Undelivered | Outcome::Uncounted => self.put_back(in_flight.clone(), effects),
+            Outcome::Rejected => {
+                self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects)
+            }
+        }
+    }
+
+    fn put_back(&mut self, in_flight: InFlight, effects: &mut Effects) {
+        if self
+            .options
+            .delivery_limit
+            .is_some_and(|limit| u32::from(in_flight.delivery_count) > limit)
+        {
+            self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
+            return;
+        }
+        let index = usize::from(in_flight.level);
+        let Some(level) = self.levels.get_mut(index) else {
+            return;
+        };
+        self.ready += 1;
+        self.ready_memory += in_flight.message.memory_bytes() as u64;
+        self.ready_body_bytes += in_flight.message.body_bytes();
+        self.top = self.top.max(index);
+        level.put_back(Entry {
+            sequence: in_flight.sequence,
+            message: in_flight.message,
+            expires_at: in_flight.expires_at,
+            delivery_count: in_flight.delivery_count,
+            redelivered: in_flight.redelivered,
+            stored: in_flight.stored,
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! One channel: its mode of publishing, its ledger, and the content it is in the middle of.
+
+use std::sync::Arc;
+
+use super::confirms::Confirms;
+use super::content::Assembly;
+use super::transaction::Transaction;
+use super::unacked::Ledger;
+use crate::credit::ChannelCredit;
+
+/// How publishes on a channel are answered for.
+#[derive(Default)]
+pub(super) enum PublishMode {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// `confirm.select`
+    Confirm(Confirms),
+    /// `tx.select`
+    Transaction(Box<Transaction>),
+}
+
+pub(super) struct Channel {
+    pub(super) number: u16,
+    pub(super) mode: PublishMode,
+    pub(super) ledger: Ledger,
+    pub(super) last_delivery_tag: u64,
+    /// For consumers made from now on; 0: no limit.
+    pub(super) prefetch: u16,
+    pub(super) credit: Arc<ChannelCredit>,
+    /// What an empty queue name stands for.
+    pub(super) last_queue: Option<String>,
+    pub(super) assembly: Option<Box<Assembly>>,
+    /// `channel.close` is sent; only its answer counts.
+    pub(super) closing: bool,
+}
+
+impl Channel {
+    pub(super) fn new(number: u16) -> Channel {
+        Channel {
+            number,
+            mode: PublishMode::Plain,
+            ledger: Ledger::default(),
+            last_delivery_tag: 0,
+            prefetch: 0,
+            credit: Arc::default(),
+            last_queue: None,
+            assembly: None,
+            closing: false,
+        }
+    }
+
+    /// A publish waits for its content.
+    pub(super) fn is_assembling(&self) -> bool {
+        self.assembly.is_some()
+    }
+
+    /// Nothing is left but to wait for `channel.close-ok`.
+    pub(super) fn reset_closing(&mut self) {
+        *self = Channel {
+            closing: true,
+            ..Channel::new(self.number)
+        };
+    }
+
+    pub(super) fn next_delivery_tag(&mut self) -> u64 {
+        self.last_delivery_tag += 1;
+        self.last_delivery_tag
+    }
+}

@@ -1,0 +1,458 @@
+//! Consumers of a connection: consume, cancel, get, recover and qos.
+
+use leveret_codec::protocol::{AMQPClass, basic as wire};
+use leveret_codec::{ShortString, write_get_ok};
+use rustc_hash::FxHashMap;
+
+use super::Link;
+use super::connection::Connection;
+use super::publish::REPLY_TO;
+use super::queue_table::QueueNumber;
+use super::topology::generated_name;
+use super::unacked::Unacked;
+use crate::declare::QueueDeclaration;
+use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::mailbox::ConsumerSlot;
+use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
+use crate::queue::handle::{ConsumeError, GetResult, Outcome, QueueHandle, QueueSettlement};
+use crate::queue::options::{self, QueueKind};
+use crate::time::Timestamp;
+use crate::users::{Access, Resource};
+
+/// A consumer as its session knows it.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) channel: u16,
+    pub(super) tag: Box<[u8]>,
+    pub(super) no_ack: bool,
+    pub(super) queue: QueueNumber,
+    pub(super) reference: ConsumerRef,
+    /// The address of direct reply-to, if it consumes from that.
+    reply_address: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    consumer: Option<Consumer>,
+}
+
+/// All consumers of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    places: Vec<Place>,
+    tags: FxHashMap<(u16, Box<[u8]>), ConsumerSlot>,
+}
+
+impl Consumers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tags.is_empty()
+    }
+
+    pub(super) fn get(&self, slot: ConsumerSlot) -> Option<&Consumer> {
+        let place = self.places.get(slot.index as usize)?;
+        if place.generation == slot.generation {
+            place.consumer.as_ref()
+        } else {
+            None
+        }
+    }
+
+    /// The slot the next consumer will have.
+    fn next_slot(&mut self) -> ConsumerSlot {
+        let index = self
+            .places
+            .iter()
+            .position(|place| place.consumer.is_none())
+            .unwrap_or_else(|| {
+                self.places.push(Place::default());
+                self.places.len() - 1
+            });
+        let place = &mut self.places[index];
+        place.generation = place.generation.wrapping_add(1);
+        ConsumerSlot {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            generation: place.generation,
+        }
+    }
+
+    fn insert(&mut self, slot: ConsumerSlot, consumer: Consumer) {
+        self.tags
+            .insert((consumer.channel, consumer.tag.clone()), slot);
+        if let Some(place) = self.places.get_mut(slot.index as usize) {
+            place.consumer = Some(consumer);
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: ConsumerSlot) -> Option<Consumer> {
+        let place = self.places.get_mut(slot.index as usize)?;
+        if place.generation != slot.generation {
+            return None;
+        }
+        let consumer = place.consumer.take()?;
+        self.tags.remove(&(consumer.channel, consumer.tag.clone()));
+        Some(consumer)
+    }
+
+    fn find(&self, channel: u16, tag: &[u8]) -> Option<ConsumerSlot> {
+        self.tags.get(&(channel, tag.into())).copied()
+    }
+
+    pub(super) fn slots_of_channel(&self, channel: u16) -> impl Iterator<Item = ConsumerSlot> + '_ {
+        self.tags
+            .iter()
+            .filter(move |((number, _), _)| *number == channel)
+            .map(|(_, &slot)| slot)
+    }
+
+    pub(super) fn of_channel(&self, channel: u16) -> impl Iterator<Item = &Consumer> {
+        self.slots_of_channel(channel)
+            .filter_map(|slot| self.get(slot))
+    }
+
+    /// Where replies to this channel go, if it consumes them.
+    pub(super) fn reply_address(&self, channel: u16) -> Option<&str> {
+        self.of_channel(channel)
+            .find_map(|consumer| consumer.reply_address.as_deref())
+    }
+}
+
+impl Connection {
+    pub(super) fn basic_method(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        method: wire::AMQPMethod,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        match method {
+            wire::AMQPMethod::Consume(consume) => self.consume(link, number, &consume, now),
+            wire::AMQPMethod::Cancel(cancel) => self.cancel(link, number, &cancel, now),
+            wire::AMQPMethod::Get(get) => self.get(link, number, &get, now),
+            wire::AMQPMethod::Recover(wire::Recover { requeue: true }) => {
+                self.recover(number, now);
+                link.send(
+                    number,
+                    &AMQPClass::Basic(wire::AMQPMethod::RecoverOk(wire::RecoverOk {})),
+                );
+                Ok(())
+            }
+            wire::AMQPMethod::RecoverAsync(wire::RecoverAsync { requeue: true }) => {
+                self.recover(number, now);
+                Ok(())
+            }
+            wire::AMQPMethod::Recover(_) | wire::AMQPMethod::RecoverAsync(_) => {
+                Err(ConnectionError::not_implemented("requeue=false").into())
+            }
+            // rabbitmq: the answer to basic.cancel from the server, which needs none
+            wire::AMQPMethod::CancelOk(_) => Ok(()),
+            _ => Err(ConnectionError::command_invalid("method is for clients to receive").into()),
+        }
+    }
+
+    pub(super) fn qos(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        size: u32,
+        count: u16,
+        global: bool,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        if size != 0 {
+            return Err(ConnectionError::not_implemented(format_args!(
+                "prefetch_size!=0 ({size})"
+            ))
+            .into());
+        }
+        let channel = self.channel(number)?;
+        if global {
+            channel.credit.set_limit(u32::from(count));
+            self.resume_channel(number, now);
+        } else {
+            channel.prefetch = count;
+        }
+        link.send(
+            number,
+            &AMQPClass::Basic(wire::AMQPMethod::QosOk(wire::QosOk {})),
+        );
+        Ok(())
+    }
+
+    /// The queue a method names; an empty name stands for the channel's latest.
+    pub(super) fn queue_name(&mut self, number: u16, name: &str) -> Result<String, Failure> {
+        if !name.is_empty() {
+            return Ok(name.to_owned());
+        }
+        self.channel(number)?
+            .last_queue
+            .clone()
+            .ok_or_else(|| ChannelError::no_previous_queue().into())
+    }
+
+    /// The queue by that name, to read from.
+    fn readable_queue(
+        &mut self,
+        link: &Link,
+        number: u16,
+        name: &str,
+    ) -> Result<QueueHandle, Failure> {
+        let name = self.queue_name(number, name)?;
+        self.grant.check(Access::Read, Resource::Queue(&name))?;
+        let queue = self.vhost.queue(&name)?;
+        self.vhost.check_exclusive(&queue, link.id)?;
+        Ok(queue)
+    }
+
+    fn consume(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        consume: &wire::Consume,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let tag = match consume.consumer_tag.as_str() {
+            "" => generated_name("amq.ctag-")?,
+            tag => tag.to_owned(),
+        };
+        let replies = consume.queue.as_str() == REPLY_TO;
+        let queue = if replies {
+            self.reply_queue(link, number, consume.no_ack, now)?
+        } else {
+            self.readable_queue(link, number, consume.queue.as_str())?
+        };
+        if self.consumers.find(number, tag.as_bytes()).is_some() {
+            return Err(ConnectionError::not_allowed(format_args!(
+                "attempt to reuse consumer tag '{tag}'"
+            ))
+            .into());
+        }
+        let priority = match options::argument(&consume.arguments, "x-priority") {
+            Some(value) => options::expect_integer(value).map_err(|why| {
+                ChannelError::invalid_argument("x-priority", queue.name(), self.vhost.name(), why)
+            })?,
+            None => 0,
+        };
+        let slot = self.consumers.next_slot();
+        let channel = self.channel(number)?;
+        if channel.credit.limit() != 0
+            && !consume.no_ack
+            && queue.options().kind == QueueKind::Quorum
+        {
+            let text = format!(
+                "queue '{}' in vhost '{}' does not support global qos",
+                queue.name(),
+                self.vhost.name()
+            );
+            return Err(ConnectionError::not_implemented(text).into());
+        }
+        let spec = ConsumerSpec {
+            mailbox: std::sync::Arc::clone(&link.mailbox),
+            slot,
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority: i32::try_from(priority).unwrap_or(if priority < 0 {
+                i32::MIN
+            } else {
+                i32::MAX
+            }),
+            prefetch: channel.prefetch,
+            channel_credit: std::sync::Arc::clone(&channel.credit),
+        };
+        let (added, effects) = queue.consume(spec, now);
+        self.vhost.care(&queue, effects, now);
+        let reference = added.map_err(|error| match error {
+            ConsumeError::ExclusiveUse => {
+                ChannelError::exclusive_use(queue.name(), self.vhost.name())
+            }
+            ConsumeError::Deleted => ChannelError::no_queue(queue.name(), self.vhost.name()),
+        })?;
+        let consumer = Consumer {
+            channel: number,
+            tag: tag.as_bytes().into(),
+            no_ack: consume.no_ack,
+            queue: self.queues.acquire(&queue),
+            reference,
+            reply_address: replies.then(|| queue.name().to_owned()),
+        };
+        self.consumers.insert(slot, consumer);
+        if !consume.nowait {
+            let ok = wire::ConsumeOk {
+                consumer_tag: ShortString::from(tag),
+            };
+            link.send(number, &AMQPClass::Basic(wire::AMQPMethod::ConsumeOk(ok)));
+        }
+        let effects = queue.start(now);
+        self.vhost.care(&queue, effects, now);
+        Ok(())
+    }
+
+    /// Direct reply-to: a queue of this channel's own behind the pseudo-queue's name. Its name is the
+    /// reply address, so a reply needs no more than the default exchange.
+    fn reply_queue(
+        &mut self,
+        link: &Link,
+        number: u16,
+        no_ack: bool,
+        now: Timestamp,
+    ) -> Result<QueueHandle, Failure> {
+        if !no_ack {
+            return Err(ChannelError::precondition("reply consumer cannot acknowledge").into());
+        }
+        if self.consumers.reply_address(number).is_some() {
+            return Err(ChannelError::precondition("reply consumer already set").into());
+        }
+        let declaration = QueueDeclaration {
+            name: format!(
+                "{}.{}",
+                generated_name(&format!("{REPLY_TO}."))?,
+                generated_name("")?
+            ),
+            durable: false,
+            exclusive: true,
+            auto_delete: true,
+            arguments: leveret_codec::FieldTable::default(),
+        };
+        Ok(self.vhost.declare_queue(declaration, link.id, now)?.queue)
+    }
+
+    fn cancel(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        cancel: &wire::Cancel,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        if let Some(slot) = self
+            .consumers
+            .find(number, cancel.consumer_tag.as_str().as_bytes())
+        {
+            self.cancel_in_queue(slot, now);
+            // What was on its way is sent before the answer; nothing comes after it.
+            self.take_letters(link, now);
+            if let Some(consumer) = self.consumers.remove(slot) {
+                self.queues.release(consumer.queue);
+            }
+        }
+        if !cancel.nowait {
+            let ok = wire::CancelOk {
+                consumer_tag: cancel.consumer_tag.clone(),
+            };
+            link.send(number, &AMQPClass::Basic(wire::AMQPMethod::CancelOk(ok)));
+        }
+        Ok(())
+    }
+
+    /// The queue forgets the consumer; nothing more will come for it.
+    pub(super) fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) {
+        let Some(consumer) = self.consumers.get(slot) else {
+            return;
+        };
+        let Some(queue) = self.queues.queue(consumer.queue).cloned() else {
+            return;
+        };
+        let effects = queue.cancel(consumer.reference, now);
+        self.vhost.care(&queue, effects, now);
+    }
+
+    /// The consumer's queue is gone: `basic.cancel` to clients that understand it.
+    pub(super) fn consumer_cancelled(&mut self, link: &mut Link, slot: ConsumerSlot) {
+        let Some(consumer) = self.consumers.remove(slot) else {
+            return;
+        };
+        self.queues.release(consumer.queue);
+        if link.understands_cancel {
+            let consumer_tag =
+                ShortString::from(String::from_utf8_lossy(&consumer.tag).into_owned());
+            link.send(
+                consumer.channel,
+                &AMQPClass::Basic(wire::AMQPMethod::Cancel(wire::Cancel {
+                    consumer_tag,
+                    nowait: true,
+                })),
+            );
+        }
+    }
+
+    fn get(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        get: &wire::Get,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let queue = self.readable_queue(link, number, get.queue.as_str())?;
+        let (in_flight, ready) = match self.get_from(&queue, get.no_ack, now) {
+            Some(got) => got,
+            None => {
+                link.send(
+                    number,
+                    &AMQPClass::Basic(wire::AMQPMethod::GetEmpty(wire::GetEmpty {})),
+                );
+                return Ok(());
+            }
+        };
+        let tag = self.channel(number)?.next_delivery_tag();
+        let count = u32::try_from(ready).unwrap_or(u32::MAX);
+        write_get_ok(
+            link.output.buffer(),
+            number,
+            tag,
+            in_flight.redelivered,
+            in_flight.message.names(),
+            count,
+        );
+        link.output
+            .write_content(number, link.frame_max, &in_flight.message);
+        let row = self.queues.acquire(&queue);
+        if !get.no_ack {
+            self.channel(number)?.ledger.push(Unacked {
+                tag,
+                in_flight,
+                queue: row,
+                consumer: None,
+            });
+        } else {
+            if in_flight.stored {
+                self.queues.settle(
+                    row,
+                    QueueSettlement {
+                        in_flight,
+                        consumer: None,
+                        outcome: Outcome::Acknowledged,
+                    },
+                    false,
+                );
+                self.flush_settlements(now);
+            }
+            self.queues.release(row);
+        }
+        Ok(())
+    }
+
+    /// One message, read back from the store first if need be.
+    fn get_from(
+        &mut self,
+        queue: &QueueHandle,
+        no_ack: bool,
+        now: Timestamp,
+    ) -> Option<(crate::mailbox::InFlight, u64)> {
+        /// Messages may expire between reading and taking; then it is read again.
+        const ATTEMPTS: usize = 100;
+        let mut buffer = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let (result, effects) = queue.get(no_ack, now);
+            self.vhost.care(queue, effects, now);
+            match result {
+                GetResult::Message(in_flight, ready) => return Some((in_flight, ready)),
+                GetResult::Empty => return None,
+                GetResult::NotLoaded => {
+                    let (_, effects) =
+                        queue.page_in_now(&self.vhost.services.store, &mut buffer, now);
+                    self.vhost.care(queue, effects, now);
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,415 @@
+//! One client connection as a sans-io machine: bytes and the time in, bytes and deadlines out.
+//!
+//! A session is owned by one task and has no locks of its own; it calls the broker as plain
+//! functions. Delivery tags, the ledger of unacknowledged deliveries and confirms live here; ready
+//! messages, credit and what is in flight live in the queues.
+//!
+//! ```text
+//!  AwaitHeader ─> AwaitStartOk ─> AwaitTuneOk ─> AwaitOpen ─> Open ─> Closing ─> Finished
+//!       └───────────────┴── errors, timeouts ──────┴───────────┴────────────────────^
+//! ```
+
+mod auth;
+mod channel;
+mod confirms;
+mod connection;
+mod consume;
+mod content;
+mod deliver;
+mod handshake;
+mod publish;
+mod queue_table;
+mod route_cache;
+mod settle;
+mod topology;
+mod transaction;
+mod unacked;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{Buf, BytesMut};
+use leveret_codec::protocol::{AMQPClass, connection as wire};
+use leveret_codec::{
+    FRAME_MIN_SIZE, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat, write_method,
+};
+
+use crate::broker::Broker;
+use crate::error::{ConnectionError, Failure};
+use crate::mailbox::Mailbox;
+use crate::output::Output;
+use crate::queue::handle::SessionId;
+use crate::time::Timestamp;
+use connection::Connection;
+
+/// Output beyond which no more deliveries are taken until some of it is written.
+const OUTPUT_HIGH_WATER: usize = 256 << 10;
+/// How long a client may take to answer `connection.close`.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+    /// The name a client certificate gives, for EXTERNAL.
+    pub tls_identity: Option<String>,
+}
+
+/// Where a connection is in its life.
+enum Phase {
+    AwaitHeader,
+    AwaitStartOk,
+    AwaitTuneOk(auth::Login),
+    AwaitOpen(auth::Login),
+    Open(Box<Connection>),
+    /// `connection.close` is sent; only its answer counts.
+    Closing,
+    /// Nothing more is read; what is in the output is still written.
+    Finished,
+}
+
+/// What every phase needs.
+pub(crate) struct Link {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) id: SessionId,
+    pub(crate) peer: Peer,
+    pub(crate) output: Output,
+    pub(crate) frame_max: u32,
+    pub(crate) channel_max: u16,
+    heartbeat_ms: u64,
+    last_received: Timestamp,
+    last_sent: Timestamp,
+    /// Handshake or close must be done by then.
+    deadline: Option<Timestamp>,
+    /// The client takes `connection.close` for failed logins.
+    pub(crate) tells_authentication_failure: bool,
+    /// The client understands `connection.blocked`.
+    pub(crate) understands_blocked: bool,
+    /// The client understands `basic.cancel` from the server.
+    pub(crate) understands_cancel: bool,
+    /// The store is full, and this connection publishes.
+    pub(crate) blocked: bool,
+    /// The time of the latest call.
+    pub(crate) now: Timestamp,
+}
+
+impl Link {
+    /// Appends a method frame to the output.
+    pub(crate) fn send(&mut self, channel: u16, method: &AMQPClass) {
+        write_method(self.output.buffer(), channel, method);
+    }
+}
+
+/// One connection. Dropping it releases all it holds.
+pub struct Session {
+    link: Link,
+    phase: Phase,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:?}, {})", self.link.id, self.link.peer.remote)
+    }
+}
+
+impl Session {
+    /// A session for a connection just accepted. `waker` is woken whenever
+    /// [`Session::handle_wake`] has something to do.
+    #[must_use]
+    pub fn new(broker: &Arc<Broker>, peer: Peer, waker: Waker, now: Timestamp) -> Session {
+        let mailbox = Mailbox::new(waker, broker.config.mailbox_bytes);
+        let id = broker.register(&mailbox);
+        let deadline = Some(now + broker.config.handshake_timeout_ms);
+        let link = Link {
+            broker: Arc::clone(broker),
+            mailbox,
+            id,
+            peer,
+            output: Output::default(),
+            frame_max: FRAME_MIN_SIZE,
+            channel_max: broker.config.channel_max,
+            heartbeat_ms: 0,
+            last_received: now,
+            last_sent: now,
+            deadline,
+            tells_authentication_failure: false,
+            understands_blocked: false,
+            understands_cancel: false,
+            blocked: false,
+            now,
+        };
+        Session {
+            link,
+            phase: Phase::AwaitHeader,
+        }
+    }
+
+    /// Takes whole frames out of `input` and acts on them. A partial frame stays, and so does
+    /// everything behind the point where the session does not want input any more.
+    pub fn receive(&mut self, input: &mut BytesMut, now: Timestamp) {
+        if input.is_empty() {
+            return;
+        }
+        self.link.now = now;
+        self.link.last_received = now;
+        self.link.mailbox.stay_awake();
+        let mut consumed = 0;
+        while self.wants_input() {
+            let rest = input.get(consumed..).unwrap_or_default();
+            let step = match self.phase {
+                Phase::AwaitHeader => self.receive_header(rest),
+                _ => self.receive_frame(rest, now),
+            };
+            match step {
+                Some(length) => consumed += length,
+                None => break,
+            }
+        }
+        if let Phase::Open(connection) = &mut self.phase {
+            let result = connection.flush(&mut self.link, now);
+            self.settle_failure(result, (0, 0), 0, now);
+        }
+        if matches!(self.phase, Phase::Closing | Phase::Finished) && !self.wants_input() {
+            consumed = input.len();
+        }
+        input.advance(consumed);
+    }
+
+    /// Acts on the first frame of `rest`; answers how many bytes were used, None for "more needed".
+    fn receive_frame(&mut self, rest: &[u8], now: Timestamp) -> Option<usize> {
+        let frame = match read_frame(rest, self.link.frame_max) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return None,
+            Err(error) => {
+                let failure = Failure::Connection(ConnectionError::frame_error(error));
+                self.settle_failure(Err(failure), (0, 0), 0, now);
+                return Some(rest.len());
+            }
+        };
+        let mut used = frame.wire_length();
+        let channel = frame.channel;
+        let ids = leveret_codec::method_ids(frame.payload)
+            .filter(|_| frame.kind == FrameKind::Method)
+            .unwrap_or((0, 0));
+        let result = match &mut self.phase {
+            Phase::Open(connection) => {
+                let behind = rest.get(used..).unwrap_or_default();
+                connection
+                    .handle_frame(&mut self.link, frame, behind, now)
+                    .map(|more| used += more)
+            }
+            Phase::Closing => {
+                self.await_close_ok(&frame);
+                Ok(())
+            }
+            Phase::Finished => Ok(()),
+            _ => self.handle_handshake(&frame, now),
+        };
+        self.settle_failure(result, ids, channel, now);
+        if let Phase::Open(connection) = &mut self.phase
+            && connection.take_close_request()
+        {
+            self.answer_close();
+        }
+        Some(used)
+    }
+
+    fn await_close_ok(&mut self, frame: &Frame<'_>) {
+        match leveret_codec::method_ids(frame.payload) {
+            Some((10, 51)) if frame.kind == FrameKind::Method => self.phase = Phase::Finished,
+            Some((10, 50)) if frame.kind == FrameKind::Method => self.answer_close(),
+            _ => {}
+        }
+    }
+
+    fn answer_close(&mut self) {
+        self.release(Phase::Finished);
+        self.link.send(
+            0,
+            &AMQPClass::Connection(wire::AMQPMethod::CloseOk(wire::CloseOk {})),
+        );
+    }
+
+    /// Turns a failure into what the client sees of it.
+    fn settle_failure(
+        &mut self,
+        result: Result<(), Failure>,
+        ids: (u16, u16),
+        channel: u16,
+        now: Timestamp,
+    ) {
+        match result {
+            Ok(()) => {}
+            Err(Failure::Channel(error)) => {
+                if let Phase::Open(connection) = &mut self.phase {
+                    connection.fail_channel(&mut self.link, channel, &error, ids, now);
+                }
+            }
+            Err(Failure::Connection(error)) => self.close_with(error.code, &error.text, ids, now),
+            Err(Failure::Abort) => {
+                self.link.output.clear();
+                self.release(Phase::Finished);
+            }
+        }
+    }
+
+    fn close_with(&mut self, code: ReplyCode, text: &str, ids: (u16, u16), now: Timestamp) {
+        if matches!(self.phase, Phase::Closing | Phase::Finished) {
+            return;
+        }
+        tracing::warn!(peer = %self.link.peer.remote, code = code.number(), text, "closing connection");
+        self.release(Phase::Closing);
+        self.link.deadline = Some(now + CLOSE_TIMEOUT_MS);
+        let close = wire::Close {
+            reply_code: code.number(),
+            reply_text: shorten(text),
+            class_id: ids.0,
+            method_id: ids.1,
+        };
+        self.link
+            .send(0, &AMQPClass::Connection(wire::AMQPMethod::Close(close)));
+    }
+
+    /// Leaves the present phase, giving back whatever it holds.
+    fn release(&mut self, next: Phase) {
+        if let Phase::Open(mut connection) = std::mem::replace(&mut self.phase, next) {
+            connection.release(&mut self.link);
+        }
+        self.link.broker.unregister(self.link.id);
+        self.link.mailbox.close();
+    }
+
+    /// Server-initiated `connection.close`.
+    pub fn close(&mut self, code: ReplyCode, text: &str, now: Timestamp) {
+        match self.phase {
+            Phase::Open(_) => {
+                self.close_with(code, &format!("{} - {text}", code.name()), (0, 0), now)
+            }
+            Phase::Closing | Phase::Finished => {}
+            _ => self.release(Phase::Finished),
+        }
+    }
+
+    /// Whether the socket should be read now: not while the session waits for a commit, is held
+    /// back, or is finished.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        match &self.phase {
+            Phase::Finished => false,
+            Phase::Open(connection) => connection.wants_input(&self.link),
+            _ => true,
+        }
+    }
+
+    /// Looks after whatever the waker was woken for. Call [`Session::receive`] with what is left
+    /// of the input afterwards, then [`Session::transmit`].
+    pub fn handle_wake(&mut self, now: Timestamp) {
+        self.link.now = now;
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.handle_wake(&mut self.link);
+            if let Some((code, text)) = connection.forced_close() {
+                self.close(code, &text, now);
+            }
+        } else {
+            let mut letters = crate::mailbox::Letters::default();
+            self.link.mailbox.take(&mut letters);
+            if letters
+                .notices
+                .iter()
+                .any(|notice| matches!(notice, crate::mailbox::Notice::CloseConnection(..)))
+            {
+                self.close(ReplyCode::ConnectionForced, "", now);
+            }
+        }
+    }
+
+    /// Moves deliveries and confirms into the output while it has room.
+    pub fn transmit(&mut self, now: Timestamp) {
+        self.link.now = now;
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.transmit(&mut self.link, now);
+            if let Some((code, text)) = connection.forced_close() {
+                self.close(code, &text, now);
+            }
+        }
+        if !self.link.output.is_empty() {
+            self.link.last_sent = now;
+        }
+    }
+
+    /// What is to be written to the socket.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.link.output
+    }
+
+    /// The socket is closed, or to be closed once the output is written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// When [`Session::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let mut earliest = self.link.deadline;
+        let mut consider = |at: Timestamp| earliest = Some(earliest.map_or(at, |e| e.min(at)));
+        if let Phase::Open(connection) = &self.phase {
+            if self.link.heartbeat_ms > 0 {
+                consider(self.link.last_sent + self.link.heartbeat_ms / 2);
+                consider(self.link.last_received + self.link.heartbeat_ms * 2);
+            }
+            if let Some(at) = connection.poll_timeout() {
+                consider(at);
+            }
+        }
+        earliest
+    }
+
+    /// Heartbeats, holds, and deadlines of handshake and close.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.link.now = now;
+        if self.link.deadline.is_some_and(|deadline| deadline <= now) {
+            tracing::warn!(peer = %self.link.peer.remote, "closing connection: no answer in time");
+            self.link.deadline = None;
+            self.link.output.clear();
+            self.release(Phase::Finished);
+            return;
+        }
+        let heartbeat_ms = self.link.heartbeat_ms;
+        let Phase::Open(connection) = &mut self.phase else {
+            return;
+        };
+        connection.handle_timeout(now);
+        if heartbeat_ms == 0 {
+            return;
+        }
+        let reading = connection.wants_input(&self.link);
+        if self.link.last_received + heartbeat_ms * 2 <= now {
+            if reading {
+                tracing::warn!(peer = %self.link.peer.remote, "closing connection: missed heartbeats from client");
+                self.link.output.clear();
+                self.release(Phase::Finished);
+                return;
+            }
+            // Whatever the client sent meanwhile was not read; its silence proves nothing.
+            self.link.last_received = now;
+        }
+        if self.link.last_sent + heartbeat_ms / 2 <= now {
+            self.link.last_sent = now;
+            if self.link.output.is_empty() {
+                write_heartbeat(self.link.output.buffer());
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.release(Phase::Finished);
+    }
+}

@@ -1,0 +1,208 @@
+//! Acknowledgements: out of the ledger, gathered per queue, settled under one lock each.
+
+use super::Link;
+use super::channel::PublishMode;
+use super::connection::Connection;
+use super::unacked::Unacked;
+use crate::error::{ChannelError, Failure};
+use crate::queue::handle::{Outcome, QueueSettlement};
+use crate::time::Timestamp;
+
+impl Connection {
+    pub(super) fn ack(&mut self, number: u16, tag: u64, multiple: bool) -> Result<(), Failure> {
+        self.settle(number, tag, multiple, Outcome::Acknowledged)
+    }
+
+    pub(super) fn nack(
+        &mut self,
+        number: u16,
+        tag: u64,
+        multiple: bool,
+        requeue: bool,
+    ) -> Result<(), Failure> {
+        let outcome = if requeue {
+            Outcome::Requeued
+        } else {
+            Outcome::Rejected
+        };
+        self.settle(number, tag, multiple, outcome)
+    }
+
+    fn settle(
+        &mut self,
+        number: u16,
+        tag: u64,
+        multiple: bool,
+        outcome: Outcome,
+    ) -> Result<(), Failure> {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Ok(());
+        };
+        // spec: basic.ack delivery-tag: 0 with multiple means all so far
+        let all = tag == 0 && multiple;
+        if !all && !channel.ledger.contains(tag) {
+            return Err(ChannelError::unknown_delivery_tag(tag).into());
+        }
+        if let PublishMode::Transaction(transaction) = &mut channel.mode {
+            let ledger = &mut channel.ledger;
+            if multiple {
+                ledger.take_up_to(if all { u64::MAX } else { tag }, |unacked| {
+                    transaction.settle(unacked, outcome)
+                });
+            } else if let Some(unacked) = ledger.take(tag) {
+                transaction.settle(unacked, outcome);
+            }
+            return Ok(());
+        }
+        let mut credit = 0;
+        let queues = &mut self.queues;
+        let mut each = |unacked: Unacked| {
+            credit += u32::from(unacked.consumer.is_some());
+            let settlement = QueueSettlement {
+                in_flight: unacked.in_flight,
+                consumer: unacked.consumer,
+                outcome,
+            };
+            queues.settle(unacked.queue, settlement, true);
+        };
+        if multiple {
+            channel
+                .ledger
+                .take_up_to(if all { u64::MAX } else { tag }, each);
+        } else if let Some(unacked) = channel.ledger.take(tag) {
+            each(unacked);
+        }
+        if channel.credit.give_back(credit) {
+            self.freed.push(number);
+        }
+        Ok(())
+    }
+
+    /// Settles everything gathered, then lets consumers go on that waited for their channel's credit.
+    pub(super) fn flush_settlements(&mut self, now: Timestamp) {
+        if self.queues.has_settlements() {
+            let vhost = &self.vhost;
+            self.queues.drain_settlements(|queue, settlements| {
+                let effects = queue.settle(settlements, now);
+                vhost.care(queue, effects, now);
+            });
+        }
+        for number in std::mem::take(&mut self.freed) {
+            self.resume_channel(number, now);
+        }
+    }
+
+    /// The consumers of a channel may have credit again.
+    pub(super) fn resume_channel(&mut self, number: u16, now: Timestamp) {
+        let waiting: Vec<_> = self
+            .consumers
+            .of_channel(number)
+            .filter_map(|consumer| {
+                Some((
+                    self.queues.queue(consumer.queue)?.clone(),
+                    consumer.reference,
+                ))
+            })
+            .collect();
+        for (queue, reference) in waiting {
+            let effects = queue.resume(reference, now);
+            self.vhost.care(&queue, effects, now);
+        }
+    }
+
+    /// `basic.recover`: everything unacknowledged goes back to its queue.
+    pub(super) fn recover(&mut self, number: u16, now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let queues = &mut self.queues;
+        let mut credit = 0;
+        channel.ledger.take_all(|unacked| {
+            credit += u32::from(unacked.consumer.is_some());
+            let settlement = QueueSettlement {
+                in_flight: unacked.in_flight,
+                consumer: unacked.consumer,
+                outcome: Outcome::Requeued,
+            };
+            queues.settle(unacked.queue, settlement, true);
+        });
+        if channel.credit.give_back(credit) {
+            self.freed.push(number);
+        }
+        self.flush_settlements(now);
+    }
+
+    /// Gives back what a channel holds: consumers, deliveries not sent, deliveries not settled.
+    pub(super) fn release_channel(&mut self, link: &mut Link, number: u16, now: Timestamp) {
+        let slots: Vec<_> = self.consumers.slots_of_channel(number).collect();
+        for &slot in &slots {
+            self.cancel_in_queue(slot, now);
+        }
+        self.take_undelivered(link, number, now);
+        if let Some(channel) = self.channels.get_mut(&number) {
+            let queues = &mut self.queues;
+            if let PublishMode::Transaction(transaction) = &mut channel.mode {
+                for unacked in transaction.roll_back() {
+                    channel.ledger.put_back(unacked);
+                }
+            }
+            channel.ledger.take_all(|unacked| {
+                let settlement = QueueSettlement {
+                    in_flight: unacked.in_flight,
+                    consumer: unacked.consumer,
+                    outcome: Outcome::Requeued,
+                };
+                queues.settle(unacked.queue, settlement, true);
+            });
+            channel.assembly = None;
+        }
+        self.flush_settlements(now);
+        for slot in slots {
+            if let Some(consumer) = self.consumers.remove(slot) {
+                self.queues.release(consumer.queue);
+            }
+        }
+    }
+
+    /// Empties the mailbox; what was meant for a channel that is closing goes back to its queues.
+    fn take_undelivered(&mut self, link: &mut Link, number: u16, now: Timestamp) {
+        let closing: Vec<_> = self.consumers.slots_of_channel(number).collect();
+        if closing.is_empty() {
+            return;
+        }
+        link.mailbox.take(&mut self.letters);
+        link.mailbox.stay_awake();
+        let deliveries = std::mem::take(&mut self.letters.deliveries);
+        let (undelivered, others) = deliveries
+            .into_iter()
+            .partition::<Vec<_>, _>(|delivery| closing.contains(&delivery.consumer));
+        self.letters.deliveries = others;
+        for delivery in undelivered {
+            let Some(consumer) = self.consumers.get(delivery.consumer) else {
+                continue;
+            };
+            // A delivery without acknowledgement that is not stored was never counted as in flight.
+            let counted = !consumer.no_ack || delivery.in_flight.stored;
+            let outcome = if counted {
+                Outcome::Undelivered
+            } else {
+                Outcome::Uncounted
+            };
+            let (queue, reference) = (
+                consumer.queue,
+                (!consumer.no_ack).then_some(consumer.reference),
+            );
+            self.queues.settle(
+                queue,
+                QueueSettlement {
+                    in_flight: delivery.in_flight,
+                    consumer: reference,
+                    outcome,
+                },
+                false,
+            );
+        }
+        // Whatever else was in the mailbox is dealt with as usual.
+        self.finish_letters(link, now);
+    }
+}

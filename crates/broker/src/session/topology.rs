@@ -1,0 +1,445 @@
+//! Exchange and queue methods: names, permissions, and replies once the change is durable.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
+use leveret_codec::{ReplyCode, ShortString, shorten, value_type_name};
+use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
+use leveret_store::CommitPoint;
+
+use super::Link;
+use super::connection::Connection;
+use super::publish::REPLY_TO;
+use crate::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
+use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::queue::options;
+use crate::time::Timestamp;
+use crate::users::{Access, Grant, Resource};
+
+/// A name nobody else has: 16 random bytes in base64url behind a prefix.
+pub(super) fn generated_name(prefix: &str) -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| ConnectionError::new(ReplyCode::InternalError, error))?;
+    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// rabbitmq: carriage returns and line feeds are not part of a name.
+fn clean(name: &str) -> String {
+    name.replace(['\r', '\n'], "")
+}
+
+impl Connection {
+    /// Permissions may have changed with the topology's generation.
+    pub(super) fn renew_grant(&mut self, link: &Link) {
+        let broker = &link.broker;
+        let permission = broker.users.permission(self.vhost.name(), &self.login.user);
+        if let Some(grant) = permission.and_then(|permission| {
+            Grant::new(&self.login.user, self.vhost.name(), &permission).ok()
+        }) {
+            self.grant = grant;
+        }
+    }
+
+    fn allow(
+        &mut self,
+        link: &Link,
+        access: Access,
+        resource: Resource<'_>,
+    ) -> Result<(), ChannelError> {
+        if self.routes.renew(self.vhost.generation()) {
+            self.batch.routes_changed();
+            self.renew_grant(link);
+        }
+        self.grant.check(access, resource)
+    }
+
+    pub(super) fn exchange_method(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        method: exchange_wire::AMQPMethod,
+    ) -> Result<(), Failure> {
+        use exchange_wire::AMQPMethod as Exchange;
+        match method {
+            Exchange::Declare(declare) => {
+                let nowait = declare.nowait;
+                let point = self.declare_exchange(link, &declare)?;
+                self.answer(
+                    link,
+                    number,
+                    nowait,
+                    AMQPClass::Exchange(Exchange::DeclareOk(exchange_wire::DeclareOk {})),
+                    point,
+                );
+            }
+            Exchange::Delete(delete) => {
+                let point = self.delete_exchange(link, &delete)?;
+                self.answer(
+                    link,
+                    number,
+                    delete.nowait,
+                    AMQPClass::Exchange(Exchange::DeleteOk(exchange_wire::DeleteOk {})),
+                    point,
+                );
+            }
+            Exchange::Bind(bind) => {
+                let binding = self.exchange_binding(
+                    link,
+                    &bind.source,
+                    &bind.destination,
+                    &bind.routing_key,
+                    bind.arguments,
+                )?;
+                let point = self.vhost.bind(binding)?;
+                self.answer(
+                    link,
+                    number,
+                    bind.nowait,
+                    AMQPClass::Exchange(Exchange::BindOk(exchange_wire::BindOk {})),
+                    point,
+                );
+            }
+            Exchange::Unbind(unbind) => {
+                let binding = self.exchange_binding(
+                    link,
+                    &unbind.source,
+                    &unbind.destination,
+                    &unbind.routing_key,
+                    unbind.arguments,
+                )?;
+                let point = self.vhost.unbind(&binding)?;
+                self.answer(
+                    link,
+                    number,
+                    unbind.nowait,
+                    AMQPClass::Exchange(Exchange::UnbindOk(exchange_wire::UnbindOk {})),
+                    point,
+                );
+            }
+            _ => {
+                return Err(
+                    ConnectionError::command_invalid("method is for clients to receive").into(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Replies once `point` is durable; without a reply, the next method need not wait for it.
+    fn answer(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        nowait: bool,
+        reply: AMQPClass,
+        point: CommitPoint,
+    ) {
+        if !nowait {
+            self.reply_when_durable(link, number, &reply, point);
+        }
+    }
+
+    fn declare_exchange(
+        &mut self,
+        link: &Link,
+        declare: &exchange_wire::Declare,
+    ) -> Result<CommitPoint, Failure> {
+        let name = clean(declare.exchange.as_str());
+        if declare.passive {
+            if name.is_empty() {
+                return Err(ChannelError::default_exchange().into());
+            }
+            let known = self.vhost.topology.read().exchange(&name).is_some();
+            return if known {
+                Ok(CommitPoint::NONE)
+            } else {
+                Err(ChannelError::no_exchange(&name, self.vhost.name()).into())
+            };
+        }
+        let Some(kind) = ExchangeKind::parse(declare.kind.as_str()) else {
+            return Err(ConnectionError::command_invalid(format_args!(
+                "unknown exchange type '{}'",
+                declare.kind
+            ))
+            .into());
+        };
+        if name.is_empty() {
+            return Err(ChannelError::default_exchange().into());
+        }
+        self.allow(link, Access::Configure, Resource::Exchange(&name))?;
+        let alternate = match options::argument(&declare.arguments, "alternate-exchange") {
+            None => None,
+            Some(value) => {
+                let alternate = options::text(value).ok_or_else(|| {
+                    ChannelError::precondition(format_args!("invalid type '{}' for arg 'alternate-exchange' in exchange '{name}' in vhost '{}'", value_type_name(value), self.vhost.name()))
+                })?;
+                self.allow(link, Access::Read, Resource::Exchange(&name))?;
+                self.allow(link, Access::Write, Resource::Exchange(&alternate))?;
+                Some(alternate)
+            }
+        };
+        let known = self.vhost.topology.read().exchange(&name).is_some();
+        if !known && name.starts_with("amq.") {
+            return Err(ChannelError::reserved_name("exchange", &name).into());
+        }
+        let exchange = Exchange {
+            name,
+            kind,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: declare.arguments.clone(),
+            alternate,
+        };
+        Ok(self.vhost.declare_exchange(exchange)?)
+    }
+
+    fn delete_exchange(
+        &mut self,
+        link: &Link,
+        delete: &exchange_wire::Delete,
+    ) -> Result<CommitPoint, Failure> {
+        let name = clean(delete.exchange.as_str());
+        if name.is_empty() {
+            return Err(ChannelError::default_exchange().into());
+        }
+        self.allow(link, Access::Configure, Resource::Exchange(&name))?;
+        Ok(self.vhost.delete_exchange(&name, delete.if_unused)?)
+    }
+
+    fn exchange_binding(
+        &mut self,
+        link: &Link,
+        source: &ShortString,
+        destination: &ShortString,
+        routing_key: &ShortString,
+        arguments: leveret_codec::FieldTable,
+    ) -> Result<Binding, Failure> {
+        let (source, destination) = (clean(source.as_str()), clean(destination.as_str()));
+        if source.is_empty() || destination.is_empty() {
+            return Err(ChannelError::default_exchange().into());
+        }
+        self.allow(link, Access::Write, Resource::Exchange(&destination))?;
+        self.allow(link, Access::Read, Resource::Exchange(&source))?;
+        Ok(Binding {
+            source,
+            destination: Destination::Exchange(destination),
+            routing_key: routing_key.as_str().as_bytes().to_vec(),
+            arguments,
+        })
+    }
+
+    pub(super) fn queue_method(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        method: wire::AMQPMethod,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        use wire::AMQPMethod as Queue;
+        match method {
+            Queue::Declare(declare) => self.declare_queue(link, number, &declare, now)?,
+            Queue::Bind(bind) => {
+                let binding = self.queue_binding(
+                    link,
+                    number,
+                    &bind.exchange,
+                    &bind.queue,
+                    &bind.routing_key,
+                    bind.arguments,
+                )?;
+                let point = self.vhost.bind(binding)?;
+                self.answer(
+                    link,
+                    number,
+                    bind.nowait,
+                    AMQPClass::Queue(Queue::BindOk(wire::BindOk {})),
+                    point,
+                );
+            }
+            Queue::Unbind(unbind) => {
+                let binding = self.queue_binding(
+                    link,
+                    number,
+                    &unbind.exchange,
+                    &unbind.queue,
+                    &unbind.routing_key,
+                    unbind.arguments,
+                )?;
+                let point = self.vhost.unbind(&binding)?;
+                self.answer(
+                    link,
+                    number,
+                    false,
+                    AMQPClass::Queue(Queue::UnbindOk(wire::UnbindOk {})),
+                    point,
+                );
+            }
+            Queue::Purge(purge) => {
+                let name = self.queue_name(number, purge.queue.as_str())?;
+                self.allow(link, Access::Read, Resource::Queue(&name))?;
+                let queue = self.vhost.queue(&name)?;
+                self.vhost.check_exclusive(&queue, link.id)?;
+                let (purged, effects) = queue.purge();
+                let point = effects.point;
+                self.vhost.care(&queue, effects, now);
+                let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
+                self.answer(
+                    link,
+                    number,
+                    purge.nowait,
+                    AMQPClass::Queue(Queue::PurgeOk(wire::PurgeOk { message_count })),
+                    point,
+                );
+            }
+            Queue::Delete(delete) => {
+                let (messages, point) = self.delete_queue(link, number, &delete, now)?;
+                let message_count = u32::try_from(messages).unwrap_or(u32::MAX);
+                self.answer(
+                    link,
+                    number,
+                    delete.nowait,
+                    AMQPClass::Queue(Queue::DeleteOk(wire::DeleteOk { message_count })),
+                    point,
+                );
+            }
+            _ => {
+                return Err(
+                    ConnectionError::command_invalid("method is for clients to receive").into(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn declare_queue(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        declare: &wire::Declare,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let declared = if declare.passive {
+            let name = self.queue_name(number, &clean(declare.queue.as_str()))?;
+            self.vhost.declare_queue_passively(&name, link.id, now)?
+        } else {
+            self.declare_queue_actively(link, declare, now)?
+        };
+        let DeclaredQueue {
+            queue,
+            counts,
+            point,
+            ..
+        } = declared;
+        self.channel(number)?.last_queue = Some(queue.name().to_owned());
+        if declare.nowait {
+            return Ok(());
+        }
+        let ok = wire::DeclareOk {
+            queue: shorten(queue.name()),
+            message_count: u32::try_from(counts.ready).unwrap_or(u32::MAX),
+            consumer_count: counts.consumers,
+        };
+        self.reply_when_durable(
+            link,
+            number,
+            &AMQPClass::Queue(wire::AMQPMethod::DeclareOk(ok)),
+            point,
+        );
+        Ok(())
+    }
+
+    fn declare_queue_actively(
+        &mut self,
+        link: &Link,
+        declare: &wire::Declare,
+        now: Timestamp,
+    ) -> Result<DeclaredQueue, Failure> {
+        let name = match clean(declare.queue.as_str()) {
+            name if name.is_empty() => generated_name("amq.gen-")?,
+            name => {
+                let reserved = name.starts_with("amq.") && self.vhost.queue(&name).is_err();
+                // rabbitmq: declaring the reply pseudo-queue answers whether it can be used
+                if reserved && name != REPLY_TO {
+                    self.allow(link, Access::Configure, Resource::Queue(&name))?;
+                    return Err(ChannelError::reserved_name("queue", &name).into());
+                }
+                name
+            }
+        };
+        self.allow(link, Access::Configure, Resource::Queue(&name))?;
+        if let Some(exchange) =
+            options::argument(&declare.arguments, "x-dead-letter-exchange").and_then(options::text)
+        {
+            self.allow(link, Access::Read, Resource::Queue(&name))?;
+            self.allow(link, Access::Write, Resource::Exchange(&exchange))?;
+        }
+        let declaration = QueueDeclaration {
+            name,
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+            arguments: declare.arguments.clone(),
+        };
+        let declared = self.vhost.declare_queue(declaration, link.id, now)?;
+        if declared.created && declare.exclusive {
+            self.exclusive_queues.retain(|queue| !queue.is_deleted());
+            self.exclusive_queues.push(declared.queue.clone());
+        }
+        Ok(declared)
+    }
+
+    fn queue_binding(
+        &mut self,
+        link: &Link,
+        number: u16,
+        exchange: &ShortString,
+        queue: &ShortString,
+        routing_key: &ShortString,
+        arguments: leveret_codec::FieldTable,
+    ) -> Result<Binding, Failure> {
+        let name = self.queue_name(number, queue.as_str())?;
+        // spec: queue.bind: with neither queue nor key named, the key is the latest queue's name
+        let key = if queue.as_str().is_empty() && routing_key.as_str().is_empty() {
+            name.clone()
+        } else {
+            routing_key.as_str().to_owned()
+        };
+        let source = clean(exchange.as_str());
+        if source.is_empty() {
+            return Err(ChannelError::default_exchange().into());
+        }
+        self.allow(link, Access::Write, Resource::Queue(&name))?;
+        self.allow(link, Access::Read, Resource::Exchange(&source))?;
+        let queue = self.vhost.queue(&name)?;
+        self.vhost.check_exclusive(&queue, link.id)?;
+        Ok(Binding {
+            source,
+            destination: Destination::Queue(queue.id()),
+            routing_key: key.into_bytes(),
+            arguments,
+        })
+    }
+
+    fn delete_queue(
+        &mut self,
+        link: &Link,
+        number: u16,
+        delete: &wire::Delete,
+        now: Timestamp,
+    ) -> Result<(u64, CommitPoint), Failure> {
+        let name = self.queue_name(number, delete.queue.as_str())?;
+        self.allow(link, Access::Configure, Resource::Queue(&name))?;
+        // rabbitmq: deleting what is not there is no error
+        let Ok(queue) = self.vhost.queue(&name) else {
+            return Ok((0, CommitPoint::NONE));
+        };
+        self.vhost.check_exclusive(&queue, link.id)?;
+        let conditions = DeleteConditions {
+            if_unused: delete.if_unused,
+            if_empty: delete.if_empty,
+        };
+        Ok(self.vhost.delete_queue_if(&queue, conditions, now)?)
+    }
+}

@@ -1,0 +1,203 @@
+//! `tx`: publishes and settlements kept back until commit, then made durable as one unit.
+//!
+//! Messages enter their queues hidden, everything is staged as one change of the store, and they
+//! show once that is durable: nobody sees half a transaction, before a crash or after.
+
+use leveret_codec::protocol::{AMQPClass, tx as wire};
+use leveret_store::Change;
+
+use super::Link;
+use super::channel::PublishMode;
+use super::connection::{Connection, Parked};
+use super::publish::return_message;
+use super::unacked::Unacked;
+use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::message::Message;
+use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::time::Timestamp;
+use crate::vhost::Targets;
+
+struct Kept {
+    message: Message,
+    targets: Targets,
+    mandatory: bool,
+}
+
+/// What a channel has done since `tx.select` or the last commit.
+#[derive(Default)]
+pub(super) struct Transaction {
+    publishes: Vec<Kept>,
+    settlements: Vec<(Unacked, Outcome)>,
+    bytes: usize,
+}
+
+impl Transaction {
+    /// Keeps a publish back.
+    pub(super) fn publish(
+        &mut self,
+        message: Message,
+        targets: Targets,
+        mandatory: bool,
+        bytes_max: usize,
+    ) -> Result<(), Failure> {
+        self.bytes += message.memory_bytes();
+        if self.bytes > bytes_max {
+            return Err(ChannelError::precondition(format_args!(
+                "transaction is larger than the {bytes_max} bytes allowed"
+            ))
+            .into());
+        }
+        self.publishes.push(Kept {
+            message,
+            targets,
+            mandatory,
+        });
+        Ok(())
+    }
+
+    /// Keeps a settlement back.
+    pub(super) fn settle(&mut self, unacked: Unacked, outcome: Outcome) {
+        self.settlements.push((unacked, outcome));
+    }
+
+    /// Forgets everything; the deliveries that were to be settled come back, oldest first.
+    pub(super) fn roll_back(&mut self) -> Vec<Unacked> {
+        let mut unacked: Vec<Unacked> = std::mem::take(self)
+            .settlements
+            .into_iter()
+            .map(|(unacked, _)| unacked)
+            .collect();
+        unacked.sort_by_key(|unacked| unacked.tag);
+        unacked
+    }
+}
+
+impl Connection {
+    pub(super) fn tx_method(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        method: &wire::AMQPMethod,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        match method {
+            wire::AMQPMethod::Select(_) => {
+                let channel = self.channel(number)?;
+                match channel.mode {
+                    PublishMode::Confirm(_) => {
+                        return Err(ChannelError::precondition(
+                            "cannot switch from confirm to tx mode",
+                        )
+                        .into());
+                    }
+                    PublishMode::Plain => channel.mode = PublishMode::Transaction(Box::default()),
+                    PublishMode::Transaction(_) => {}
+                }
+                link.send(
+                    number,
+                    &AMQPClass::Tx(wire::AMQPMethod::SelectOk(wire::SelectOk {})),
+                );
+                Ok(())
+            }
+            wire::AMQPMethod::Commit(_) => {
+                let transaction = std::mem::take(self.transaction(number)?);
+                self.commit(link, number, transaction, now);
+                Ok(())
+            }
+            wire::AMQPMethod::Rollback(_) => {
+                let unacked = self.transaction(number)?.roll_back();
+                let ledger = &mut self.channel(number)?.ledger;
+                for unacked in unacked {
+                    ledger.put_back(unacked);
+                }
+                link.send(
+                    number,
+                    &AMQPClass::Tx(wire::AMQPMethod::RollbackOk(wire::RollbackOk {})),
+                );
+                Ok(())
+            }
+            _ => Err(ConnectionError::command_invalid("method is for clients to receive").into()),
+        }
+    }
+
+    fn transaction(&mut self, number: u16) -> Result<&mut Transaction, Failure> {
+        match &mut self.channel(number)?.mode {
+            PublishMode::Transaction(transaction) => Ok(transaction),
+            _ => Err(ChannelError::precondition("channel is not transactional").into()),
+        }
+    }
+
+    fn commit(&mut self, link: &mut Link, number: u16, transaction: Transaction, now: Timestamp) {
+        let Transaction {
+            publishes,
+            settlements,
+            ..
+        } = transaction;
+        let mut changes: Vec<Change<Message>> = Vec::new();
+        let mut queues: Vec<(QueueHandle, Vec<Message>)> = Vec::new();
+        for kept in publishes {
+            if kept.targets.is_empty() && kept.mandatory {
+                return_message(link, number, &kept.message);
+            }
+            for target in kept.targets {
+                match queues
+                    .iter_mut()
+                    .find(|(queue, _)| queue.id() == target.id())
+                {
+                    Some((_, messages)) => messages.push(kept.message.clone()),
+                    None => queues.push((target, vec![kept.message.clone()])),
+                }
+            }
+        }
+        for (queue, messages) in &mut queues {
+            queue.publish_hidden(messages.drain(..), now, &mut changes);
+        }
+        let mut credit = 0;
+        for (unacked, outcome) in settlements {
+            credit += u32::from(unacked.consumer.is_some());
+            let mut in_flight = unacked.in_flight;
+            if outcome == Outcome::Acknowledged
+                && let Some(queue) = self.queues.queue(unacked.queue)
+                && let Some(change) = queue.acknowledgement(&in_flight)
+            {
+                changes.push(change);
+                // The store learns of it with the transaction; the queue only gives credit back.
+                in_flight.stored = false;
+            }
+            self.queues.settle(
+                unacked.queue,
+                QueueSettlement {
+                    in_flight,
+                    consumer: unacked.consumer,
+                    outcome,
+                },
+                true,
+            );
+        }
+        let point = self.vhost.services.stage_definitions(&mut changes);
+        let reveal: Vec<QueueHandle> = queues.into_iter().map(|(queue, _)| queue).collect();
+        for queue in &reveal {
+            queue.hidden_staged_at(point);
+        }
+        if let Some(channel) = self.channels.get_mut(&number)
+            && channel.credit.give_back(credit)
+        {
+            self.freed.push(number);
+        }
+        self.flush_settlements(now);
+        let mut reply = Vec::new();
+        leveret_codec::write_method(
+            &mut reply,
+            number,
+            &AMQPClass::Tx(wire::AMQPMethod::CommitOk(wire::CommitOk {})),
+        );
+        self.park(
+            link,
+            Parked {
+                point,
+                reply,
+                reveal,
+            },
+        );
+    }
+}

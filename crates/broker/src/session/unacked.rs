@@ -1,0 +1,112 @@
+//! The ledger of a channel: deliveries that were sent and are not settled.
+//!
+//! Tags rise by one per delivery; those of deliveries that need no acknowledgement are missing.
+
+use std::collections::VecDeque;
+
+use super::queue_table::QueueNumber;
+use crate::mailbox::InFlight;
+use crate::queue::consumers::ConsumerRef;
+
+/// One delivery that waits for its acknowledgement.
+#[derive(Debug)]
+pub(super) struct Unacked {
+    pub(super) tag: u64,
+    pub(super) in_flight: InFlight,
+    pub(super) queue: QueueNumber,
+    /// None after `basic.get`.
+    pub(super) consumer: Option<ConsumerRef>,
+}
+
+/// Rising by tag; settled ones leave a gap until everything before them is settled too.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: VecDeque<Option<Unacked>>,
+    /// The tag of each place: places are contiguous, so the first one's tag says all.
+    first_tag: u64,
+    count: usize,
+}
+
+impl Ledger {
+    pub(super) fn push(&mut self, unacked: Unacked) {
+        if self.entries.is_empty() {
+            self.first_tag = unacked.tag;
+        }
+        // Tags in between belong to deliveries without acknowledgement.
+        while self.first_tag + (self.entries.len() as u64) < unacked.tag {
+            self.entries.push_back(None);
+        }
+        self.entries.push_back(Some(unacked));
+        self.count += 1;
+    }
+
+    /// Takes out one delivery.
+    pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
+        let place = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;
+        let unacked = self.entries.get_mut(place)?.take()?;
+        self.count -= 1;
+        self.trim();
+        Some(unacked)
+    }
+
+    /// Whether `tag` is in the ledger.
+    pub(super) fn contains(&self, tag: u64) -> bool {
+        let place = tag
+            .checked_sub(self.first_tag)
+            .and_then(|place| usize::try_from(place).ok());
+        place
+            .and_then(|place| self.entries.get(place))
+            .is_some_and(Option::is_some)
+    }
+
+    /// Takes out everything up to and including `tag`, oldest first.
+    pub(super) fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(Unacked)) {
+        while self.first_tag <= tag {
+            let Some(entry) = self.entries.pop_front() else {
+                break;
+            };
+            self.first_tag += 1;
+            if let Some(unacked) = entry {
+                self.count -= 1;
+                each(unacked);
+            }
+        }
+        self.trim();
+    }
+
+    /// Takes out everything, oldest first.
+    pub(super) fn take_all(&mut self, each: impl FnMut(Unacked)) {
+        self.take_up_to(u64::MAX, each);
+    }
+
+    /// Puts back what a transaction took out and did not settle. Called in the order of tags.
+    pub(super) fn put_back(&mut self, unacked: Unacked) {
+        if self.entries.is_empty() {
+            self.push(unacked);
+            return;
+        }
+        while unacked.tag < self.first_tag {
+            self.entries.push_front(None);
+            self.first_tag -= 1;
+        }
+        let place = usize::try_from(unacked.tag - self.first_tag).unwrap_or(usize::MAX);
+        while self.entries.len() <= place {
+            self.entries.push_back(None);
+        }
+        if let Some(entry) = self.entries.get_mut(place) {
+            *entry = Some(unacked);
+            self.count += 1;
+        }
+    }
+
+    fn trim(&mut self) {
+        const KEPT: usize = 1024;
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first_tag += 1;
+        }
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+            self.entries = VecDeque::new();
+        }
+    }
+}

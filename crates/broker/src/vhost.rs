@@ -1,0 +1,196 @@
+//! One virtual host: its topology, its queues by name and by identity, and routes to them.
+//!
+//! Lock order: topology, then a queue; the data path takes the topology lock only to fill a route
+//! cache and lets it go before any queue is locked. Declarations are in `declare`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use leveret_codec::{ContentHeader, RawTable, RawValue};
+use leveret_routing::{QueueId, Route, RouteInput, Topology};
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+
+use crate::error::ChannelError;
+use crate::queue::effects::Effects;
+use crate::queue::handle::QueueHandle;
+use crate::services::Services;
+use crate::time::Timestamp;
+
+/// The queues a message goes to.
+pub type Targets = SmallVec<[QueueHandle; 1]>;
+
+/// A virtual host.
+pub struct VirtualHost {
+    name: Arc<str>,
+    pub(crate) topology: RwLock<Topology>,
+    /// Grows with every change that can alter a route; read without the lock.
+    generation: AtomicU64,
+    pub(crate) queues: DashMap<String, QueueHandle>,
+    pub(crate) queues_by_id: DashMap<QueueId, QueueHandle>,
+    pub(crate) services: Arc<Services>,
+}
+
+/// Where a publish goes.
+#[derive(Debug)]
+pub struct Routed {
+    /// The queues, each once.
+    pub targets: Targets,
+    /// Exchange and routing key alone decided it.
+    pub cacheable: bool,
+}
+
+impl VirtualHost {
+    pub(crate) fn new(name: &str, services: Arc<Services>) -> VirtualHost {
+        VirtualHost {
+            name: Arc::from(name),
+            topology: RwLock::new(Topology::new()),
+            generation: AtomicU64::new(1),
+            queues: DashMap::with_shard_amount(4),
+            queues_by_id: DashMap::with_shard_amount(4),
+            services,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Cached routes of an earlier generation are void.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn routes_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A queue by name.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn queue(&self, name: &str) -> Result<QueueHandle, ChannelError> {
+        self.queues
+            .get(name)
+            .map(|queue| queue.clone())
+            .ok_or_else(|| ChannelError::no_queue(name, &self.name))
+    }
+
+    /// Routes a message.
+    ///
+    /// # Errors
+    /// 404 for an unknown exchange, 403 for an internal one, 406 for a CC or BCC header that is no array.
+    pub fn route(
+        &self,
+        exchange: &[u8],
+        routing_key: &[u8],
+        header: &ContentHeader<'_>,
+        random: u64,
+        scratch: &mut Route,
+    ) -> Result<Routed, ChannelError> {
+        let exchange = String::from_utf8_lossy(exchange);
+        let headers = header.properties.headers;
+        let more_keys = carbon_copies(headers)?;
+        let input = RouteInput {
+            routing_key,
+            headers,
+            more_keys: &more_keys,
+            message_id: header.properties.message_id,
+            correlation_id: header.properties.correlation_id,
+            timestamp: header.properties.timestamp,
+            random,
+        };
+        {
+            let topology = self.topology.read();
+            match topology.exchange(&exchange) {
+                None => return Err(ChannelError::no_exchange(&exchange, &self.name)),
+                Some(found) if found.internal => {
+                    return Err(ChannelError::refused(format_args!(
+                        "cannot publish to internal exchange '{exchange}' in vhost '{}'",
+                        self.name
+                    )));
+                }
+                Some(_) => {
+                    topology.route(&exchange, &input, scratch);
+                }
+            }
+        }
+        Ok(Routed {
+            targets: self.handles(scratch),
+            cacheable: scratch.cacheable,
+        })
+    }
+
+    fn handles(&self, route: &Route) -> Targets {
+        route
+            .queues
+            .iter()
+            .filter_map(|id| self.queues_by_id.get(id).map(|queue| queue.clone()))
+            .collect()
+    }
+
+    /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere.
+    pub(crate) fn route_internally(&self, exchange: &str, input: &RouteInput<'_>) -> Targets {
+        let mut route = Route::new();
+        self.topology.read().route(exchange, input, &mut route);
+        self.handles(&route)
+    }
+
+    /// Does what a queue's verb left to be done, and what that leaves in turn.
+    pub(crate) fn care(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
+        if !effects.needs_care() {
+            return;
+        }
+        let mut work = vec![(queue.clone(), effects)];
+        while let Some((queue, effects)) = work.pop() {
+            if let Some(deadline) = effects.deadline {
+                self.services.deadlines.add(deadline, queue.clone());
+            }
+            if effects.page_in {
+                self.services.pager.ask(queue.clone());
+            }
+            for letter in effects.dead_letters {
+                work.extend(self.dead_letter(&queue, letter, now));
+            }
+            if effects.delete_queue {
+                self.delete_queue(&queue, now);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for VirtualHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VirtualHost({})", self.name)
+    }
+}
+
+/// The routing keys in the CC and BCC headers.
+fn carbon_copies<'a>(
+    headers: Option<RawTable<'a>>,
+) -> Result<SmallVec<[&'a [u8]; 2]>, ChannelError> {
+    let mut keys = SmallVec::new();
+    let Some(headers) = headers else {
+        return Ok(keys);
+    };
+    for name in ["CC", "BCC"] {
+        match headers.get(name.as_bytes()) {
+            None => {}
+            Some(RawValue::Array(array)) => {
+                keys.extend(array.iter().filter_map(|value| value.ok()?.as_bytes()));
+            }
+            Some(other) => {
+                return Err(ChannelError::precondition(format_args!(
+                    "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
+                    other.type_name()
+                )));
+            }
+        }
+    }
+    Ok(keys)
+}
