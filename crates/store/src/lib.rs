@@ -18,6 +18,7 @@ pub mod files;
 mod index;
 mod journal;
 mod memory;
+pub mod simulation;
 mod stepped;
 mod waiters;
 

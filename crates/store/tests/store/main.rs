@@ -1,0 +1,6 @@
+//! The store from outside: one conformance suite for all stores, and what only the journal promises.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod basics;
+mod support;
