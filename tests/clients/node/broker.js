@@ -21,6 +21,12 @@ async function eventually(condition, what = 'the condition', deadlineMs = 10000)
   }
 }
 
+// Brokers outlive neither their test nor this process.
+const running = new Set();
+process.on('exit', () => {
+  for (const child of running) process.kill(-child.pid, 'SIGKILL');
+});
+
 class Broker {
   constructor() {
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'leveret-node-'));
@@ -35,7 +41,9 @@ class Broker {
       path.join(this.directory, 'data'), '--ready-file', ready],
     {stdio: ['ignore', log, log], detached: true, env: Object.fromEntries(environment), cwd: this.directory});
     fs.closeSync(log);
-    this.ended = once(this.process, 'exit');
+    const child = this.process;
+    running.add(child);
+    this.ended = once(child, 'exit').finally(() => running.delete(child));
     await eventually(() => {
       if (this.process.exitCode !== null) throw new Error(`the broker ended: ${this.log()}`);
       return fs.existsSync(ready);
