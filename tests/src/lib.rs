@@ -1,1 +1,269 @@
 //! Starts and stops the real binary for black-box tests.
+//!
+//! ```no_run
+//! let broker = leveret_tests::Leveret::start(&[]);
+//! let socket = std::net::TcpStream::connect(broker.addr()).unwrap();
+//! ```
+//!
+//! Which binary: the one named by `LEVERET_BIN`; without it, the `leveret` of the workspace, built (or found fresh) in
+//! the profile and target directory of the running test.
+//!
+//! Everything here panics on failure, with what the broker said: it is for tests alone.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's way to fail"
+)]
+
+mod binary;
+mod wait;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+pub use binary::binary;
+pub use wait::{Stopwatch, eventually};
+
+/// Longest wait for the broker to start or stop.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running broker on a free loopback port, with a directory of its own; ended by its process id when dropped.
+#[derive(Debug)]
+pub struct Leveret {
+    directory: Directory,
+    options: Vec<OsString>,
+    variables: Vec<(String, String)>,
+    child: Option<Child>,
+    address: SocketAddr,
+}
+
+/// The directory that holds the data and the broker's files; the test's own, or one to be removed.
+#[derive(Debug)]
+enum Directory {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Kept(path) => path,
+        }
+    }
+}
+
+impl Leveret {
+    /// Starts a broker with further `options` of the command line and waits until clients can connect. Its data is in
+    /// a temporary directory unless the options say otherwise.
+    #[must_use]
+    pub fn start(options: &[&str]) -> Leveret {
+        Self::start_with(options, &[])
+    }
+
+    /// The same, with environment variables.
+    #[must_use]
+    pub fn start_with(options: &[&str], variables: &[(&str, &str)]) -> Leveret {
+        let directory = tempfile::Builder::new()
+            .prefix("leveret-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        Self::start_at(Directory::Temporary(directory), options, variables)
+    }
+
+    /// The same, in `directory`, which is left behind.
+    #[must_use]
+    pub fn start_in(directory: &Path, options: &[&str]) -> Leveret {
+        Self::start_at(Directory::Kept(directory.to_owned()), options, &[])
+    }
+
+    fn start_at(directory: Directory, options: &[&str], variables: &[(&str, &str)]) -> Leveret {
+        let mut broker = Leveret {
+            directory,
+            options: options.iter().map(OsString::from).collect(),
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            child: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        broker.launch();
+        broker
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL for the default user.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@{}/%2f", self.address)
+    }
+
+    /// The process id of the broker.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the broker runs").id()
+    }
+
+    /// The directory that holds `data`, `ready.json`, `stdout` and `stderr`.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory().join("data")
+    }
+
+    /// What the broker has written to standard error, its log, since it was first started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory().join("stderr")).unwrap_or_default()
+    }
+
+    /// Ends the broker as a crash would.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+        }
+    }
+
+    /// Asks the broker to stop and waits for it.
+    ///
+    /// # Panics
+    /// When it does not stop in time.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Sends a signal by name.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "kill -{name} {}",
+            self.pid()
+        );
+    }
+
+    /// Waits for the broker to end by itself.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the broker runs");
+        let ended = eventually(PATIENCE, || child.try_wait().expect("wait"));
+        ended.unwrap_or_else(|| {
+            drop(child.kill());
+            panic!("the broker did not stop\n{}", self.log());
+        })
+    }
+
+    /// Starts it again with the same options, in the same directory, on the same port.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "the broker still runs");
+        self.launch();
+    }
+
+    /// Stops it in order and starts it again.
+    pub fn restart(&mut self) {
+        let status = self.terminate();
+        assert!(status.success(), "{status}\n{}", self.log());
+        self.start_again();
+    }
+
+    fn launch(&mut self) {
+        let directory = self.directory();
+        let ready_file = directory.join("ready.json");
+        drop(fs::remove_file(&ready_file));
+        let log = |name: &str| {
+            let file = File::options()
+                .create(true)
+                .append(true)
+                .open(directory.join(name));
+            file.expect("a file in the test's directory")
+        };
+        let mut command = Command::new(binary());
+        command
+            .args(["--listen", &self.address.to_string()])
+            .args([OsString::from("--ready-file"), ready_file.clone().into()])
+            .args([OsString::from("--data-dir"), self.data_dir().into()])
+            .args(&self.options)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(log("stdout"))
+            .stderr(log("stderr"));
+        let mut child = command.spawn().expect("the broker's binary runs");
+        let ready = eventually(PATIENCE, || {
+            if let Some(status) = child.try_wait().expect("wait") {
+                panic!("the broker ended with {status}\n{}", self.log());
+            }
+            fs::read_to_string(&ready_file).ok()
+        });
+        self.child = Some(child);
+        let ready = ready.unwrap_or_else(|| panic!("the broker is not ready\n{}", self.log()));
+        self.address = first_listener(&ready);
+    }
+}
+
+impl Drop for Leveret {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log
+                .lines()
+                .rev()
+                .take(40)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect::<Vec<_>>()
+                .join("\n");
+            // To the test's captured output, beside the panic.
+            #[allow(clippy::print_stderr, reason = "read by whoever reads the failure")]
+            {
+                eprintln!("--- the broker's log ---\n{tail}");
+            }
+        }
+    }
+}
+
+/// The first listener's address in a ready file.
+fn first_listener(ready: &str) -> SocketAddr {
+    let ready: serde_json::Value = serde_json::from_str(ready).expect("the ready file is JSON");
+    let listener = &ready["listeners"][0];
+    let address = format!(
+        "{}:{}",
+        listener["address"].as_str().expect("address"),
+        listener["port"]
+    );
+    address.parse().expect("an address and a port")
+}

@@ -1,1 +1,86 @@
 //! The leveret binary: sockets, signals, configuration and the clock.
+//!
+//! The only async crate, and the only one that reads a clock or knows the operating system. What the bytes on a socket
+//! mean is `leveret-broker`'s business; what a file holds is `leveret-store`'s.
+
+mod alarm;
+pub mod args;
+mod clock;
+pub mod config;
+mod connection;
+mod connections;
+mod deadlines;
+mod error;
+mod limits;
+mod listener;
+mod pager;
+mod readiness;
+mod serve;
+mod shutdown;
+mod store;
+mod store_commands;
+mod telemetry;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+pub use error::{ServeError, StartError};
+
+use args::{Cli, Command, ServeOptions};
+use config::Config;
+
+/// The broker did not start; nothing was changed.
+const EXIT_NOT_STARTED: u8 = 1;
+/// The broker ran and had to stop, or a check found damage.
+const EXIT_FAILED: u8 = 2;
+
+/// Runs the command line `arguments`, the program's name first, and returns the process's exit code: 0 after help or
+/// an orderly stop, 1 if the command could not be started, 2 if the broker failed while it ran or a check found damage.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match args::parse(arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            return report(&ServeError::Start(StartError::Arguments(args::one_line(
+                &error,
+            ))));
+        }
+        Err(help) => {
+            drop(help.print());
+            return ExitCode::SUCCESS;
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), ServeError> {
+    let Cli {
+        serve: outer,
+        command,
+    } = cli;
+    let options = match command {
+        Some(Command::Store { command }) => return store_commands::run(&command),
+        None => outer,
+        Some(Command::Serve(inner)) => ServeOptions {
+            config: inner.config.or(outer.config),
+            settings: inner.settings.or(outer.settings),
+        },
+    };
+    let config =
+        Config::load(options, &|name| std::env::var(name).ok()).map_err(StartError::from)?;
+    serve::serve(config)
+}
+
+/// One line on standard error, and the exit code.
+fn report(error: &ServeError) -> ExitCode {
+    drop(writeln!(io::stderr().lock(), "leveret: {error}"));
+    match error {
+        ServeError::Start(_) => ExitCode::from(EXIT_NOT_STARTED),
+        ServeError::StoreFailed(_) | ServeError::Internal(_) | ServeError::Damaged { .. } => {
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The command line and the `LEVERET_…` environment, as clap reads them. Owns the names of the options and their help;
+//! knows no defaults (see `config`) and does nothing.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+use crate::config::values::{
+    ByteSize, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span,
+};
+
+/// Leveret, an AMQP 0-9-1 broker. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "leveret", version, about, args_override_self = true)]
+pub struct Cli {
+    /// Options of `serve`, which may also stand before the command or without one.
+    #[command(flatten)]
+    pub serve: ServeOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the broker (the default)
+    Serve(Box<ServeOptions>),
+    /// Look after a data directory while no broker runs on it
+    Store {
+        /// Which task.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+}
+
+/// Tasks on a data directory.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read everything in the data directory, check it, and say what is there; changes nothing
+    Verify {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Make the index anew from the journal alone; nothing confirmed is lost, some messages may come twice
+    Rebuild {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// Where the rest of the options comes from, then the options that a file may hold too.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Read further options from this TOML file; flags and environment go before it
+    #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The options themselves.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+macro_rules! settings {
+    ($($(#[$attribute:meta])* $field:ident: $type:ty,)*) => {
+        /// One layer of options: what the flags and environment say, or what the file says. Absent means "ask the
+        /// next layer".
+        #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Settings {
+            $($(#[$attribute])* pub $field: Option<$type>,)*
+        }
+
+        impl Settings {
+            /// These options, and for those that are absent the ones of `lower`.
+            #[must_use]
+            pub fn or(self, lower: Settings) -> Settings {
+                Settings { $($field: self.$field.or(lower.$field),)* }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Listen for AMQP clients here; repeatable; port 0 picks a free one [default: 0.0.0.0:5672]
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_LISTEN")]
+    listen: Vec<ListenAddress>,
+    /// Keep everything durable in this directory [default: ./leveret-data]
+    #[arg(long, value_name = "DIR", env = "LEVERET_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Keep nothing: use no disk at all, whatever --data-dir says
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), env = "LEVERET_IN_MEMORY")]
+    in_memory: bool,
+    /// Create this virtual host at start; repeatable
+    #[arg(long = "vhost", value_name = "NAME", value_delimiter = ',', env = "LEVERET_VHOST")]
+    vhosts: Vec<Name>,
+    /// Which log lines to keep: error, warn, info, debug, trace, or PART=LEVEL,… [default: info]
+    #[arg(long, value_name = "FILTER", env = "LEVERET_LOG")]
+    log: LogFilter,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "LEVERET_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// Once clients can connect, write the listeners to this file as JSON
+    #[arg(long, value_name = "FILE", env = "LEVERET_READY_FILE")]
+    ready_file: PathBuf,
+    /// Open a damaged data directory, giving up only what cannot be read, and say what that was
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), env = "LEVERET_RECOVER")]
+    recover: bool,
+
+    /// The user created in a new data directory [default: guest]
+    #[arg(long, value_name = "NAME", env = "LEVERET_DEFAULT_USER", help_heading = "Users")]
+    default_user: Name,
+    /// Its password [default: guest]
+    #[arg(long, value_name = "PASSWORD", env = "LEVERET_DEFAULT_PASSWORD", hide_env_values = true, help_heading = "Users")]
+    default_password: String,
+    /// A file holding its password
+    #[arg(long, value_name = "FILE", env = "LEVERET_DEFAULT_PASSWORD_FILE", help_heading = "Users")]
+    default_password_file: PathBuf,
+    /// The virtual host the default user starts with [default: /]
+    #[arg(long, value_name = "NAME", env = "LEVERET_DEFAULT_VHOST", help_heading = "Users")]
+    default_vhost: Name,
+    /// Users who may only connect from this machine, separated by commas, or none [default: guest]
+    #[arg(long, value_name = "NAMES", env = "LEVERET_LOOPBACK_USERS", help_heading = "Users")]
+    loopback_users: Names,
+    /// Let clients log in without a password (ANONYMOUS), as this user
+    #[arg(long, value_name = "NAME", env = "LEVERET_ANONYMOUS_USER", help_heading = "Users")]
+    anonymous_user: Name,
+
+    /// Longest frame in bytes, offered to clients [default: 131072]
+    #[arg(long, value_name = "BYTES", env = "LEVERET_FRAME_MAX", help_heading = "Limits", hide_short_help = true)]
+    frame_max: Number<4096, 0x7fff_ffff>,
+    /// Most channels on one connection, offered to clients [default: 2047]
+    #[arg(long, value_name = "NUMBER", env = "LEVERET_CHANNEL_MAX", help_heading = "Limits", hide_short_help = true)]
+    channel_max: Number<1, 65535>,
+    /// Heartbeat interval in seconds, offered to clients; 0 is none [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "LEVERET_HEARTBEAT", help_heading = "Limits", hide_short_help = true)]
+    heartbeat: Number<0, 65535>,
+    /// Time a client has to log in [default: 10s]
+    #[arg(long, value_name = "TIME", env = "LEVERET_HANDSHAKE_TIMEOUT", help_heading = "Limits", hide_short_help = true)]
+    handshake_timeout: Span,
+    /// Longest message body [default: 128MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_MESSAGE_SIZE_MAX", help_heading = "Limits", hide_short_help = true)]
+    message_size_max: ByteSize,
+    /// Memory for one queue's messages at its head, and again at its tail; the rest is on disk [default: 1MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_QUEUE_MEMORY", help_heading = "Limits", hide_short_help = true)]
+    queue_memory: ByteSize,
+    /// Deliveries kept ready for one connection that reads slowly [default: 512KiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_MAILBOX_SIZE", help_heading = "Limits", hide_short_help = true)]
+    mailbox_size: ByteSize,
+    /// How far a publisher may run ahead of a queue's consumers before it is held back [default: 1MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_PUBLISHER_AHEAD", help_heading = "Limits", hide_short_help = true)]
+    publisher_ahead: ByteSize,
+    /// Bytes waiting to be written to disk before publishers are held back [default: 32MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_STORE_BEHIND", help_heading = "Limits", hide_short_help = true)]
+    store_behind: ByteSize,
+    /// Largest transaction (tx) held in memory [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTION_SIZE_MAX", help_heading = "Limits", hide_short_help = true)]
+    transaction_size_max: ByteSize,
+    /// Threads that serve connections [default: one a core]
+    #[arg(long, value_name = "NUMBER", env = "LEVERET_WORKER_THREADS", help_heading = "Limits", hide_short_help = true)]
+    worker_threads: Number<1, 1024>,
+
+    /// Product name told to clients; some choose their behaviour by it [default: RabbitMQ]
+    #[arg(long, value_name = "NAME", env = "LEVERET_PRODUCT", help_heading = "Identity", hide_short_help = true)]
+    product: Name,
+    /// Product version told to clients [default: 3.13.7]
+    #[arg(long, value_name = "VERSION", env = "LEVERET_PRODUCT_VERSION", help_heading = "Identity", hide_short_help = true)]
+    product_version: Name,
+    /// Cluster name told to clients [default: leveret@localhost]
+    #[arg(long, value_name = "NAME", env = "LEVERET_CLUSTER_NAME", help_heading = "Identity", hide_short_help = true)]
+    cluster_name: Name,
+}
+
+/// Reads the command line. The error is one line of text; help and version are errors of clap's own kind, to be
+/// printed as they are.
+pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments)
+}
+
+/// Clap's error in one line: what is wrong, then how to find out more.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim);
+    let said = lines.collect::<Vec<_>>().join(" ");
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    format!("{said}; `leveret --help` lists all options and their environment variables")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn cli(arguments: &[&str]) -> Result<Cli, String> {
+        let arguments = std::iter::once("leveret").chain(arguments.iter().copied());
+        parse(arguments.map(Into::into)).map_err(|error| one_line(&error))
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_its_environment_variable_and_its_line_in_the_documentation() {
+        let documentation = include_str!("../../../docs/CONFIGURATION.md");
+        for argument in Cli::command().get_arguments() {
+            let Some(long) = argument
+                .get_long()
+                .filter(|long| !["help", "version"].contains(long))
+            else {
+                continue;
+            };
+            let variable = format!("LEVERET_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                argument.get_env().and_then(|name| name.to_str()),
+                Some(variable.as_str())
+            );
+            for name in [format!("`--{long}"), format!("`{variable}`")] {
+                assert!(
+                    documentation.contains(&name),
+                    "docs/CONFIGURATION.md does not mention {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn options_may_stand_with_or_without_serve() {
+        for arguments in [
+            &["--listen", ":1", "--in-memory"][..],
+            &["serve", "--listen", ":1", "--in-memory"],
+        ] {
+            let cli = cli(arguments).unwrap();
+            let settings = match cli.command {
+                Some(Command::Serve(options)) => options.settings.or(cli.serve.settings),
+                _ => cli.serve.settings,
+            };
+            assert_eq!(settings.listen, Some(vec![":1".parse().unwrap()]));
+            assert_eq!(settings.in_memory, Some(true));
+        }
+    }
+
+    #[test]
+    fn store_commands_take_a_directory() {
+        let command = cli(&["store", "verify", "/somewhere"]).unwrap().command;
+        assert!(matches!(
+            command,
+            Some(Command::Store {
+                command: StoreCommand::Verify { .. }
+            })
+        ));
+        assert!(cli(&["store", "rebuild"]).unwrap_err().contains("<DIR>"));
+    }
+
+    #[test]
+    fn a_bad_value_gives_one_line_with_the_option_and_the_mend() {
+        let error = cli(&["--frame-max", "12"]).unwrap_err();
+        assert!(!error.contains('\n'), "{error}");
+        assert!(error.contains("--frame-max"), "{error}");
+        assert!(
+            error.contains("a whole number from 4096 to 2147483647"),
+            "{error}"
+        );
+        assert!(cli(&["--lisen", ":1"]).unwrap_err().contains("--lisen"));
+    }
+}

@@ -1,0 +1,216 @@
+//! From flags, environment and file (low level) to one [`Config`] (high level) whose values are all legal.
+//!
+//! Layers, first wins: flags, `LEVERET_…` environment, `RABBITMQ_DEFAULT_…` environment, file, defaults.
+//! Reads files, opens nothing else.
+
+mod file;
+mod image;
+pub mod values;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use leveret_broker::BrokerConfig;
+
+use crate::args::{ServeOptions, Settings};
+use values::{LogFilter, LogFormat, Number};
+
+/// AMQP's registered port.
+const AMQP_PORT: u16 = 5672;
+/// Where durable things go unless said otherwise.
+const DATA_DIRECTORY: &str = "./leveret-data";
+
+/// How the broker is to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen for AMQP clients; never empty.
+    pub listeners: Vec<SocketAddr>,
+    /// Where durable things go.
+    pub storage: Storage,
+    /// The broker's own part.
+    pub broker: BrokerConfig,
+    /// Which log lines are kept.
+    pub log_filter: LogFilter,
+    /// The form of the log lines.
+    pub log_format: LogFormat,
+    /// Where to write the listeners once clients can connect.
+    pub ready_file: Option<PathBuf>,
+    /// Threads that serve connections.
+    pub worker_threads: usize,
+}
+
+/// Where durable things go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Storage {
+    /// Nowhere: no disk is used.
+    InMemory,
+    /// Into a data directory.
+    Directory {
+        /// The directory, created if it is not there.
+        path: PathBuf,
+        /// Whether damage may be skipped instead of refusing to start.
+        recover: bool,
+    },
+}
+
+/// Why there is no legal configuration. Each is one line naming the thing and the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file named by an option cannot be read.
+    #[error("cannot read {what} {path}: {reason}; correct the path or its permissions")]
+    Unreadable {
+        /// What the file was to hold.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+    /// The configuration file holds something illegal.
+    #[error("config file {path}, line {line}: {message}")]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// An environment variable holds something illegal.
+    #[error("environment variable {variable}: {message}")]
+    Environment {
+        /// Its name.
+        variable: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Puts the layers together. `environment` looks up a variable that clap does not read.
+    pub fn load(
+        options: ServeOptions,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Config, ConfigError> {
+        let mut settings = options.settings.or(image::settings(environment)?);
+        if let Some(path) = &options.config {
+            settings = settings.or(file::read(path)?);
+        }
+        Self::from_settings(settings)
+    }
+
+    fn from_settings(mut settings: Settings) -> Result<Config, ConfigError> {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, AMQP_PORT));
+        let listen = settings.listen.take().unwrap_or_default();
+        let listeners: Vec<_> = listen.into_iter().map(|address| address.0).collect();
+        let storage = if settings.in_memory.unwrap_or(false) {
+            Storage::InMemory
+        } else {
+            let path = settings
+                .data_dir
+                .take()
+                .unwrap_or_else(|| DATA_DIRECTORY.into());
+            Storage::Directory {
+                path,
+                recover: settings.recover.unwrap_or(false),
+            }
+        };
+        Ok(Config {
+            listeners: if listeners.is_empty() {
+                vec![any]
+            } else {
+                listeners
+            },
+            storage,
+            log_filter: settings.log.take().unwrap_or_default(),
+            log_format: settings.log_format.unwrap_or_default(),
+            ready_file: settings.ready_file.take(),
+            worker_threads: worker_threads(settings.worker_threads),
+            broker: broker(settings)?,
+        })
+    }
+}
+
+/// The broker's part of the settings over the broker's own defaults.
+fn broker(settings: Settings) -> Result<BrokerConfig, ConfigError> {
+    let mut config = BrokerConfig::default();
+    let set_name = |field: &mut String, name: Option<values::Name>| {
+        if let Some(name) = name {
+            *field = name.0;
+        }
+    };
+    let set_memory = |field: &mut usize, size: Option<values::ByteSize>| {
+        if let Some(size) = size {
+            *field = usize::try_from(size.0).unwrap_or(usize::MAX);
+        }
+    };
+
+    let vhosts = settings
+        .default_vhost
+        .into_iter()
+        .chain(settings.vhosts.unwrap_or_default());
+    config.vhosts = vhosts.map(|name| name.0).collect();
+    set_name(&mut config.default_user, settings.default_user);
+    if let Some(password) = settings.default_password {
+        config.default_password = password;
+    } else if let Some(path) = settings.default_password_file {
+        config.default_password = secret(&path)?;
+    }
+    if let Some(names) = settings.loopback_users {
+        config.loopback_users = names.0;
+    }
+    config.anonymous = settings.anonymous_user.map(|name| name.0);
+
+    config.frame_max = settings
+        .frame_max
+        .map_or(config.frame_max, |number| number.0);
+    config.channel_max = settings
+        .channel_max
+        .map_or(config.channel_max, Number::to_u16);
+    config.heartbeat_s = settings
+        .heartbeat
+        .map_or(config.heartbeat_s, Number::to_u16);
+    if let Some(span) = settings.handshake_timeout {
+        config.handshake_timeout_ms = span.milliseconds;
+    }
+    config.message_bytes_max = settings
+        .message_size_max
+        .map_or(config.message_bytes_max, |size| size.0);
+    config.store_behind_bytes = settings
+        .store_behind
+        .map_or(config.store_behind_bytes, |size| size.0);
+    set_memory(&mut config.queue_memory_bytes, settings.queue_memory);
+    set_memory(&mut config.mailbox_bytes, settings.mailbox_size);
+    set_memory(&mut config.publisher_ahead_bytes, settings.publisher_ahead);
+    set_memory(
+        &mut config.transaction_bytes_max,
+        settings.transaction_size_max,
+    );
+
+    set_name(&mut config.product, settings.product);
+    set_name(&mut config.version, settings.product_version);
+    set_name(&mut config.cluster_name, settings.cluster_name);
+    Ok(config)
+}
+
+/// A password kept in a file: its content without the line end.
+fn secret(path: &Path) -> Result<String, ConfigError> {
+    let what = "password file";
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|reason| ConfigError::Unreadable {
+        what,
+        path: path.to_owned(),
+        reason,
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn worker_threads(wanted: Option<Number<1, 1024>>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    wanted
+        .and_then(|number| usize::try_from(number.0).ok())
+        .unwrap_or_else(cores)
+}
+
+#[cfg(test)]
+mod tests;

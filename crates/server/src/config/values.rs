@@ -1,0 +1,345 @@
+//! The legal values of single options: each type can only be made from a text or number that is in range, and its
+//! error says what would have been. Owns no option names and no defaults.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// Why a text is not a legal value: what would have been one.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct ValueError {
+    /// What a legal value looks like, with an example.
+    expected: String,
+}
+
+impl ValueError {
+    fn new(expected: impl Into<String>) -> Self {
+        Self {
+            expected: expected.into(),
+        }
+    }
+}
+
+/// An address and port to listen on: `ADDR:PORT`, `[ADDR6]:PORT`, `localhost:PORT`, or a port alone for every IPv4
+/// interface. Port 0 lets the system choose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListenAddress(pub SocketAddr);
+
+impl FromStr for ListenAddress {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        if let Ok(address) = text.parse() {
+            return Ok(Self(address));
+        }
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        let host = match host {
+            "" | "*" => Ipv4Addr::UNSPECIFIED,
+            "localhost" => Ipv4Addr::LOCALHOST,
+            _ => return Err(Self::expected()),
+        };
+        let port = port.parse::<u16>().map_err(|_| Self::expected())?;
+        Ok(Self(SocketAddr::from((host, port))))
+    }
+}
+
+impl ListenAddress {
+    fn expected() -> ValueError {
+        ValueError::new("ADDRESS:PORT, such as 0.0.0.0:5672 or [::1]:5672")
+    }
+}
+
+/// A number of bytes: `131072`, `64KiB`, `16MiB`, `1GiB`, or in powers of ten `64KB`, `16MB`, `1GB`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let expected =
+            || ValueError::new("a number of bytes above 0, such as 131072, 64KiB or 16MB");
+        let (number, unit) = split_unit(text);
+        let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            "k" | "kib" => 1 << 10,
+            "m" | "mib" => 1 << 20,
+            "g" | "gib" => 1 << 30,
+            _ => return Err(expected()),
+        };
+        let bytes = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor));
+        bytes
+            .filter(|bytes| *bytes > 0)
+            .map(Self)
+            .ok_or_else(expected)
+    }
+}
+
+/// A span of time in milliseconds, written with its unit: `500ms`, `10s`, `2m`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Span {
+    /// Milliseconds, above 0.
+    pub milliseconds: u64,
+}
+
+impl FromStr for Span {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let expected = || ValueError::new("a time above 0 with its unit, such as 500ms, 10s or 2m");
+        let (number, unit) = split_unit(text);
+        let factor: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            _ => return Err(expected()),
+        };
+        let milliseconds = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor));
+        milliseconds
+            .filter(|span| *span > 0)
+            .map(|milliseconds| Self { milliseconds })
+            .ok_or_else(expected)
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Number<const MIN: u32, const MAX: u32>(pub u32);
+
+impl<const MIN: u32, const MAX: u32> Number<MIN, MAX> {
+    /// The number, or the nearest one a `u16` can say; exact for every `MAX` up to 65535.
+    #[must_use]
+    pub fn to_u16(self) -> u16 {
+        u16::try_from(self.0).unwrap_or(u16::MAX)
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> FromStr for Number<MIN, MAX> {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text
+            .trim()
+            .parse::<u32>()
+            .ok()
+            .filter(|number| (MIN..=MAX).contains(number));
+        number
+            .map(Self)
+            .ok_or_else(|| ValueError::new(format!("a whole number from {MIN} to {MAX}")))
+    }
+}
+
+/// The name of a user, virtual host or the like: 1 to 255 bytes, as AMQP's short strings can carry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Name(pub String);
+
+impl FromStr for Name {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() || text.len() > 255 {
+            return Err(ValueError::new("a name of 1 to 255 bytes"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Names separated by commas, or `none`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Names(pub Vec<String>);
+
+impl FromStr for Names {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() || text == "none" {
+            return Ok(Self::default());
+        }
+        let names: Result<Vec<Name>, _> = text.split(',').map(|name| name.trim().parse()).collect();
+        let names = names.map_err(|_| ValueError::new("names separated by commas, or none"))?;
+        Ok(Self(names.into_iter().map(|name| name.0).collect()))
+    }
+}
+
+/// Which log lines are kept, in the notation of `tracing`: `info`, `debug`, `info,leveret_broker=trace`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogFilter(pub String);
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match tracing_subscriber::EnvFilter::builder().parse(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(ValueError::new(
+                "a log filter, such as info, debug or info,leveret_broker=trace",
+            )),
+        }
+    }
+}
+
+/// The form of the log lines.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people: one line of text an event.
+    #[default]
+    Text,
+    /// For machines: one JSON object an event.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(ValueError::new("text or json")),
+        }
+    }
+}
+
+/// Cuts `10s` into `10` and `s`.
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    (number, unit.trim())
+}
+
+/// Reads a value from a file's string or whole number, through the same `FromStr` as flags and environment.
+struct FromText<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = ValueError>> Visitor<'_> for FromText<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string or a whole number")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse()
+            .map_err(|error| E::custom(format!("bad value `{text}`: {error}")))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
+macro_rules! deserialize_from_text {
+    ($($name:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(FromText(PhantomData))
+            }
+        }
+    )*};
+}
+
+deserialize_from_text!(
+    ListenAddress,
+    ByteSize,
+    Span,
+    Name,
+    Names,
+    LogFilter,
+    LogFormat
+);
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Number<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FromText(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed<T: FromStr>(text: &str) -> Option<T> {
+        text.parse().ok()
+    }
+
+    #[test]
+    fn listen_addresses() {
+        let check = |text, expected: Option<&str>| {
+            let address = parsed::<ListenAddress>(text).map(|address| address.0.to_string());
+            assert_eq!(address.as_deref(), expected, "{text}");
+        };
+        check("127.0.0.1:5672", Some("127.0.0.1:5672"));
+        check("[::1]:0", Some("[::1]:0"));
+        check("localhost:5673", Some("127.0.0.1:5673"));
+        check("5673", Some("0.0.0.0:5673"));
+        check(":5673", Some("0.0.0.0:5673"));
+        check("*:5673", Some("0.0.0.0:5673"));
+        check("127.0.0.1", None);
+        check("127.0.0.1:70000", None);
+        check("example.org:5672", None);
+        check("", None);
+    }
+
+    #[test]
+    fn sizes_and_spans() {
+        let size = |text| parsed::<ByteSize>(text).map(|size| size.0);
+        assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("64KiB"), Some(65536));
+        assert_eq!(size("2 GiB"), Some(2 << 30));
+        assert_eq!(size("1MB"), Some(1_000_000));
+        assert_eq!(size("0"), None);
+        assert_eq!(size("-1"), None);
+        assert_eq!(size("99999999999GiB"), None);
+        assert_eq!(size("12 parsecs"), None);
+        let span = |text| parsed::<Span>(text).map(|span| span.milliseconds);
+        assert_eq!(span("500ms"), Some(500));
+        assert_eq!(span("10s"), Some(10_000));
+        assert_eq!(span("2m"), Some(120_000));
+        assert_eq!(span("10"), None);
+        assert_eq!(span("0s"), None);
+    }
+
+    #[test]
+    fn numbers_names_and_filters() {
+        assert_eq!(parsed::<Number<4096, 8192>>("4096"), Some(Number(4096)));
+        assert_eq!(parsed::<Number<4096, 8192>>("4095"), None);
+        assert_eq!(
+            "x".parse::<Number<1, 9>>().unwrap_err().to_string(),
+            "expected a whole number from 1 to 9"
+        );
+        assert_eq!(parsed::<Name>(""), None);
+        assert_eq!(parsed::<Name>(&"x".repeat(256)), None);
+        assert_eq!(parsed::<Names>("none"), Some(Names(vec![])));
+        assert_eq!(
+            parsed::<Names>("a, b"),
+            Some(Names(vec!["a".into(), "b".into()]))
+        );
+        assert!(parsed::<LogFilter>("info,leveret_broker=trace").is_some());
+        assert!(parsed::<LogFilter>("info,=,,x=").is_none());
+        assert_eq!(parsed::<LogFormat>("yaml"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! One task per connection: socket bytes into the session, the session's output into the socket, timers, wakes.
+//!
+//! Reading and writing are one hand-written future, so that a message needs no channel and no second task. Knows
+//! nothing of frames: what the bytes mean is the session's.
+
+mod closing;
+mod scratch;
+mod wake;
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use leveret_broker::{Peer, Session, Timestamp};
+use leveret_codec::ReplyCode;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::alarm::Alarm;
+use crate::connections::Member;
+use crate::serve::Shared;
+use closing::Closing;
+use wake::SessionWake;
+
+/// Bytes read and written in one turn before the other connections of the worker get theirs.
+const TURN_BYTES_MAX: usize = 1 << 20;
+/// Slices handed to one vectored write.
+const SLICES_MAX: usize = 64;
+/// What clients read when the broker stops; RabbitMQ's words, which some of them parse.
+const SHUTDOWN_TEXT: &str = "broker forced connection closure with reason 'shutdown'";
+
+/// Serves one accepted socket until it is closed.
+///
+/// ```text
+///   New ──first poll──> Open ──session finished──> Closing ──peer closed or time is up──> end
+///                         └──peer gone──────────────────────────────────────────────────> end
+/// ```
+///
+/// To be spawned, and not moved into another future: it relies on being polled with one waker only.
+pub(crate) struct Connection {
+    socket: TcpStream,
+    state: State,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all its life it is Open, in the task's own memory"
+)]
+enum State {
+    New(Arc<Shared>, Peer),
+    Open(Open),
+    Closing(Closing),
+    Ended,
+}
+
+/// A connection with a living session.
+struct Open {
+    session: Session,
+    wake: Arc<SessionWake>,
+    /// What the session left of the bytes read: a partial frame, or all of them while it is held back. Otherwise it
+    /// holds no memory.
+    input: BytesMut,
+    alarm: Alarm,
+    shutdown_sent: bool,
+    member: Member,
+    shared: Arc<Shared>,
+}
+
+/// Why the session is over.
+enum Ending {
+    /// It said so: what it still has to say is to be written, then the socket closed.
+    Finished,
+    /// The peer is not there any more.
+    Gone,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        socket: TcpStream,
+        remote: SocketAddr,
+    ) -> io::Result<Self> {
+        let peer = Peer {
+            remote,
+            local: socket.local_addr()?,
+            tls_identity: None,
+        };
+        Ok(Self {
+            socket,
+            state: State::New(shared, peer),
+        })
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let Connection { socket, state } = self.get_mut();
+        loop {
+            match state {
+                State::New(..) => {
+                    if let State::New(shared, peer) = std::mem::replace(state, State::Ended) {
+                        *state = State::Open(Open::new(shared, peer, task));
+                    }
+                }
+                State::Open(open) => {
+                    let ending = ready!(open.turn(socket, task));
+                    // The session goes here: what it held is free before the peer hears that it is closed.
+                    *state = match (ending, std::mem::replace(state, State::Ended)) {
+                        (Ending::Finished, State::Open(open)) => State::Closing(Closing::new(open)),
+                        _ => State::Ended,
+                    };
+                }
+                State::Closing(closing) => {
+                    ready!(closing.poll(socket, task));
+                    *state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Open {
+    fn new(shared: Arc<Shared>, peer: Peer, task: &Context<'_>) -> Self {
+        let member = shared.connections.join(task.waker());
+        let wake = SessionWake::new(task.waker().clone());
+        let session = Session::new(
+            &shared.broker,
+            peer,
+            Arc::clone(&wake).into(),
+            shared.clock.now(),
+        );
+        Self {
+            session,
+            wake,
+            input: BytesMut::new(),
+            alarm: Alarm::default(),
+            shutdown_sent: false,
+            member,
+            shared,
+        }
+    }
+
+    /// Does all that can be done now, up to a budget, and says if the session is over.
+    fn turn(&mut self, socket: &mut TcpStream, task: &mut Context<'_>) -> Poll<Ending> {
+        let now = self.shared.clock.now();
+        if self.wake.take() {
+            self.session.handle_wake(now);
+        }
+        if self
+            .session
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.session.handle_timeout(now);
+        }
+        if self.member.is_shutting_down() && !self.shutdown_sent {
+            self.shutdown_sent = true;
+            self.session
+                .close(ReplyCode::ConnectionForced, SHUTDOWN_TEXT, now);
+        }
+        match self.exchange(socket, task, now) {
+            Ok(Poll::Ready(ending)) => Poll::Ready(ending),
+            Ok(Poll::Pending) => {
+                self.alarm.arm(self.session.poll_timeout(), now, task);
+                Poll::Pending
+            }
+            Err(error) => {
+                tracing::debug!(%error, "connection lost");
+                Poll::Ready(Ending::Gone)
+            }
+        }
+    }
+
+    /// Writes and reads in turn until neither gets further or the budget is spent.
+    fn exchange(
+        &mut self,
+        socket: &mut TcpStream,
+        task: &mut Context<'_>,
+        now: Timestamp,
+    ) -> io::Result<Poll<Ending>> {
+        let mut budget = TURN_BYTES_MAX;
+        // Input that is here already goes first once it may: whatever held it back has just been released.
+        let mut held = !self.input.is_empty();
+        loop {
+            self.write(socket, task, now, &mut budget)?;
+            if self.session.is_finished() {
+                return Ok(Poll::Ready(Ending::Finished));
+            }
+            if budget == 0 {
+                task.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            if !self.session.wants_input() {
+                return Ok(Poll::Pending);
+            }
+            if std::mem::take(&mut held) {
+                self.session.receive(&mut self.input, now);
+                continue;
+            }
+            match self.read(socket, task, now)? {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(0) => return Ok(Poll::Ready(Ending::Gone)),
+                Poll::Ready(count) => budget = budget.saturating_sub(count),
+            }
+            held = !self.input.is_empty() && !self.session.wants_input();
+        }
+    }
+
+    /// Reads once, into the worker's buffer, and hands the bytes to the session. Ready(0): the peer will send no more.
+    fn read(
+        &mut self,
+        socket: &mut TcpStream,
+        task: &mut Context<'_>,
+        now: Timestamp,
+    ) -> io::Result<Poll<usize>> {
+        if socket.poll_read_ready(task)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let mut buffer = scratch::take();
+        buffer.extend_from_slice(&self.input);
+        let read = pin!(socket.read_buf(&mut buffer)).poll(task);
+        if let Poll::Ready(Ok(1..)) = read {
+            self.input = BytesMut::new();
+            self.session.receive(&mut buffer, now);
+            if !buffer.is_empty() {
+                self.input = BytesMut::from(&buffer[..]);
+            }
+        }
+        scratch::put_back(buffer);
+        Ok(match read {
+            Poll::Ready(read) => Poll::Ready(read?),
+            Poll::Pending => Poll::Pending,
+        })
+    }
+
+    /// Has the session transmit and writes that, until it has nothing more, the socket is full or the budget is spent.
+    fn write(
+        &mut self,
+        socket: &mut TcpStream,
+        task: &mut Context<'_>,
+        now: Timestamp,
+        budget: &mut usize,
+    ) -> io::Result<()> {
+        loop {
+            self.session.transmit(now);
+            let output = self.session.output();
+            if output.is_empty() {
+                return Ok(());
+            }
+            while !output.is_empty() {
+                if *budget == 0 {
+                    return Ok(());
+                }
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let filled = output.fill_slices(&mut slices);
+                match Pin::new(&mut *socket).poll_write_vectored(task, &slices[..filled])? {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(count) => {
+                        output.advance(count);
+                        *budget = budget.saturating_sub(count);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What can end the process early. Errors become text here, at the edge, one line each.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+
+/// Why the broker did not start. Nothing was damaged; the line names the thing and the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The command line is not understood.
+    #[error("{0}")]
+    Arguments(String),
+    /// The configuration is not legal.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {}", listen_mend(.reason))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        reason: io::Error,
+    },
+    /// The data directory cannot be opened.
+    #[error("{0}")]
+    Store(String),
+    /// What the data directory holds cannot be taken up by the broker.
+    #[error("{0}")]
+    Broker(String),
+    /// The ready file cannot be written.
+    #[error(
+        "cannot write ready file {path}: {reason}; correct --ready-file or its directory's permissions"
+    )]
+    ReadyFile {
+        /// Its path.
+        path: PathBuf,
+        /// The system's reason.
+        reason: io::Error,
+    },
+    /// The system refuses threads, descriptors or the like.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Why the broker stopped otherwise than on request, or another command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It never started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The store lost its footing: nothing more can be promised, so nothing more is done.
+    #[error(
+        "the store failed: {0}; stopped so that no unsaved message is confirmed; mend the disk and start again"
+    )]
+    StoreFailed(String),
+    /// `store verify` or `store rebuild` met something unreadable.
+    #[error(
+        "{path} is damaged in {problems} places; restore it from a backup, or start once with --recover"
+    )]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// How many.
+        problems: usize,
+    },
+    /// A part of the broker panicked.
+    #[error("internal error in {0}; stopped; what was confirmed is kept")]
+    Internal(String),
+}
+
+fn listen_mend(reason: &io::Error) -> String {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; stop what uses it or choose another with --listen".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address; correct --listen".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "not permitted; choose a port above 1023 with --listen or grant CAP_NET_BIND_SERVICE"
+                .to_owned()
+        }
+        _ => format!("{reason}; correct --listen"),
+    }
+}

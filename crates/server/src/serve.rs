@@ -1,0 +1,154 @@
+//! The life of the serving process: open, listen, serve, stop. Each step is one line here and a module elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leveret_broker::Broker;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::deadlines::Deadlines;
+use crate::error::{ServeError, StartError};
+use crate::listener::{Bound, Listener};
+use crate::pager::Pager;
+use crate::readiness::{self, ReadyFile};
+use crate::shutdown::{EarlySignals, Signals};
+use crate::store::{OpenStore, StoreWatch};
+use crate::{limits, telemetry};
+
+/// How long a stopping broker waits for its clients to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long the runtime may take to drop its tasks.
+const RUNTIME_STOP: Duration = Duration::from_secs(1);
+
+/// What all tasks of the server share.
+pub(crate) struct Shared {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) clock: Clock,
+    pub(crate) connections: Arc<Connections>,
+}
+
+/// Runs the broker until a signal ends it or it fails. After a failure the process is to exit at once.
+pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
+    telemetry::start(&config.log_filter, config.log_format);
+    let signals = EarlySignals::install().map_err(StartError::System)?;
+    limits::raise_open_files();
+    let clock = Clock::start();
+
+    let bound = config
+        .listeners
+        .iter()
+        .copied()
+        .map(Bound::bind)
+        .collect::<Result<Vec<_>, _>>()?;
+    let store = OpenStore::open(&config.storage)?;
+    let broker = Broker::open(config.broker, store.handle(), clock.now());
+    let broker = broker.map_err(|error| StartError::Broker(error.to_string()))?;
+    let shared = Arc::new(Shared {
+        broker,
+        clock,
+        connections: Arc::default(),
+    });
+
+    let runtime = runtime(config.worker_threads).map_err(StartError::System)?;
+    let (pager, pager_panic) = Pager::start(&shared.broker, clock).map_err(StartError::System)?;
+    let served = runtime.block_on(async {
+        let listeners = bound
+            .into_iter()
+            .map(Bound::listen)
+            .collect::<Result<Vec<_>, _>>()?;
+        let signals = signals.serve().map_err(StartError::System)?;
+        let ready_file = config
+            .ready_file
+            .as_deref()
+            .map(|path| ReadyFile::write(path, &listeners))
+            .transpose()?;
+        let served = until_stopped(&shared, listeners, signals, store.handle(), pager_panic).await;
+        drop(ready_file);
+        served
+    });
+
+    match &served {
+        Ok(()) => {
+            stop(runtime, pager, shared, store);
+            tracing::info!("stopped");
+        }
+        Err(ServeError::Start(_)) => stop(runtime, pager, shared, store),
+        Err(_) => abandon(runtime, shared, store),
+    }
+    served
+}
+
+fn runtime(worker_threads: usize) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads)
+        .thread_name("leveret-worker")
+        .enable_all()
+        .build()
+}
+
+/// Accepts and serves; returns when a signal came and the clients have been sent away, or when something failed.
+async fn until_stopped(
+    shared: &Arc<Shared>,
+    listeners: Vec<Listener>,
+    mut signals: Signals,
+    store: leveret_broker::queue::Store,
+    pager_panic: oneshot::Receiver<()>,
+) -> Result<(), ServeError> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(tokio::task::unconstrained(Deadlines::new(Arc::clone(
+        shared,
+    ))));
+    let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
+    readiness::announce(&listeners);
+    for listener in listeners {
+        tracing::info!(url = listener.url(), "listening");
+        tasks.spawn(listener.accept(Arc::clone(shared)));
+    }
+    let stopped = async {
+        let signal = signals.requested().await;
+        tracing::info!(signal, connections = shared.connections.count(), "stopping");
+    };
+    tokio::select! {
+        () = stopped => {}
+        failed = &mut store => return Err(store_failed(failed)),
+        Some(_) = tasks.join_next() => return Err(ServeError::Internal("a task of the server".to_owned())),
+        Ok(()) = pager_panic => return Err(ServeError::Internal("the pager".to_owned())),
+    }
+    tasks.shutdown().await;
+    shared.connections.shut_down();
+    tokio::select! {
+        () = shared.connections.emptied() => {}
+        () = tokio::time::sleep(GOODBYE) => {
+            tracing::warn!(connections = shared.connections.count(), "clients did not answer connection.close");
+        }
+        failed = &mut store => return Err(store_failed(failed)),
+    }
+    store.abort();
+    Ok(())
+}
+
+fn store_failed(watched: Result<String, tokio::task::JoinError>) -> ServeError {
+    match watched {
+        Ok(reason) => ServeError::StoreFailed(reason),
+        Err(_) => ServeError::Internal("the watch over the store".to_owned()),
+    }
+}
+
+/// Ends what runs, in the order in which it depends on each other, and closes the store.
+fn stop(runtime: Runtime, pager: Pager, shared: Arc<Shared>, store: OpenStore) {
+    runtime.shutdown_timeout(RUNTIME_STOP);
+    pager.stop();
+    drop(shared);
+    store.close();
+}
+
+/// After a failure: what is on disk is what was promised, so nothing more is committed, and nobody is waited for.
+fn abandon(runtime: Runtime, shared: Arc<Shared>, store: OpenStore) {
+    std::mem::forget((shared, store));
+    runtime.shutdown_background();
+}

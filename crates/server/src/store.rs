@@ -1,0 +1,106 @@
+//! Opens the store the configuration asks for, watches its status, and closes it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use leveret_broker::message::Message;
+use leveret_broker::queue::Store;
+use leveret_store::{Journal, JournalOptions, MemoryStore, StoreStatus};
+
+use crate::config::Storage;
+use crate::error::StartError;
+use crate::serve::Shared;
+
+/// The open store, shared with the broker.
+pub(crate) enum OpenStore {
+    /// Keeps nothing.
+    Memory(Arc<MemoryStore<Message>>),
+    /// Keeps everything durable in a directory.
+    Journal(Arc<Journal<Message>>),
+}
+
+impl OpenStore {
+    /// Opens it; may take as long as a recovery takes.
+    pub(crate) fn open(storage: &Storage) -> Result<Self, StartError> {
+        match storage {
+            Storage::InMemory => Ok(Self::Memory(Arc::new(MemoryStore::new()))),
+            Storage::Directory { path, recover } => {
+                let options = JournalOptions {
+                    recover: *recover,
+                    ..JournalOptions::default()
+                };
+                let journal = Journal::open(path, options)
+                    .map_err(|error| StartError::Store(error.to_string()))?;
+                if !journal.opened_clean() {
+                    tracing::info!(directory = %path.display(), "recovered after a stop that was not a clean one");
+                }
+                Ok(Self::Journal(Arc::new(journal)))
+            }
+        }
+    }
+
+    /// The handle for the broker.
+    pub(crate) fn handle(&self) -> Store {
+        match self {
+            Self::Memory(store) => Arc::clone(store) as Store,
+            Self::Journal(journal) => Arc::clone(journal) as Store,
+        }
+    }
+
+    /// Commits what is staged and closes the files. To be called when nothing else uses the store any more.
+    pub(crate) fn close(self) {
+        if let Self::Journal(journal) = self {
+            match Arc::into_inner(journal) {
+                Some(journal) => journal.close(),
+                None => tracing::error!("the store is still in use; it is left as after a crash"),
+            }
+        }
+    }
+}
+
+/// Hands changes of the store's status to the broker. Ready, with the reason, when the store has failed.
+/// To be spawned: it relies on being polled with one waker only.
+pub(crate) struct StoreWatch {
+    store: Store,
+    shared: Arc<Shared>,
+    last: Option<StoreStatus>,
+}
+
+impl StoreWatch {
+    pub(crate) fn new(store: Store, shared: Arc<Shared>) -> Self {
+        Self {
+            store,
+            shared,
+            last: None,
+        }
+    }
+}
+
+impl Future for StoreWatch {
+    type Output = String;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<String> {
+        if self.last.is_none() {
+            self.store.on_status(task.waker().clone());
+        }
+        let status = self.store.status();
+        if self.last.as_ref() == Some(&status) {
+            return Poll::Pending;
+        }
+        match &status {
+            StoreStatus::Failed(reason) => return Poll::Ready(reason.clone()),
+            StoreStatus::Full { path, free_bytes } => {
+                tracing::error!(path = %path.display(), free_bytes, "disk full: publishers wait until there is room");
+            }
+            StoreStatus::Running if self.last.is_some() => {
+                tracing::info!("the store has room again")
+            }
+            StoreStatus::Running => {}
+        }
+        self.shared.broker.handle_store_status();
+        self.last = Some(status);
+        Poll::Pending
+    }
+}

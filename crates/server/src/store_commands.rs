@@ -1,0 +1,63 @@
+//! `leveret store …`: looks after a data directory while no broker runs on it.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use leveret_store::OpenError;
+
+use crate::args::StoreCommand;
+use crate::error::{ServeError, StartError};
+
+/// Runs one of the tasks and says on standard output what it found.
+pub(crate) fn run(command: &StoreCommand) -> Result<(), ServeError> {
+    match command {
+        StoreCommand::Verify { directory } => verify(directory),
+        StoreCommand::Rebuild { directory } => rebuild(directory),
+    }
+}
+
+fn verify(directory: &Path) -> Result<(), ServeError> {
+    let found = leveret_store::verify(directory).map_err(not_open)?;
+    let summary = format!(
+        "{}: {} segments, {} definitions, {} logs, {} messages, {} bytes",
+        directory.display(),
+        found.segments,
+        found.definitions,
+        found.logs,
+        found.messages,
+        found.bytes,
+    );
+    conclude(directory, &summary, &found.problems)
+}
+
+fn rebuild(directory: &Path) -> Result<(), ServeError> {
+    let made = leveret_store::rebuild(directory).map_err(not_open)?;
+    let summary = format!(
+        "{}: rebuilt from {} records: {} definitions, {} logs, {} messages",
+        directory.display(),
+        made.records,
+        made.definitions,
+        made.logs,
+        made.messages,
+    );
+    conclude(directory, &summary, &made.problems)
+}
+
+fn not_open(error: OpenError) -> ServeError {
+    StartError::Store(error.to_string()).into()
+}
+
+/// Prints the summary and each problem on a line of its own.
+fn conclude(directory: &Path, summary: &str, problems: &[String]) -> Result<(), ServeError> {
+    let mut output = io::stdout().lock();
+    for line in std::iter::once(summary).chain(problems.iter().map(String::as_str)) {
+        drop(writeln!(output, "{line}"));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(ServeError::Damaged {
+        path: directory.to_owned(),
+        problems: problems.len(),
+    })
+}

@@ -1,0 +1,11 @@
+//! The process around the broker: how it starts, refuses to, listens and stops. What it says in AMQP beyond the first
+//! bytes is tested elsewhere.
+
+#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+
+mod process;
+mod refusals;
+mod sockets;
+mod startup;
+mod stopping;
+mod store_commands;
