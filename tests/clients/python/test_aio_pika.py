@@ -134,7 +134,10 @@ def test_remote_calls_by_direct_reply_to(broker, scratch):
             caller = await connection.channel()
             answered = asyncio.get_running_loop().create_future()
             pseudo = aio_pika.Queue(caller, "amq.rabbitmq.reply-to", False, False, False, None)
-            await pseudo.consume(lambda message: answered.set_result(message.body), no_ack=True)
+
+            async def take(message):
+                answered.set_result(message.body)
+            await pseudo.consume(take, no_ack=True)
             await caller.default_exchange.publish(
                 aio_pika.Message(b"shout", reply_to="amq.rabbitmq.reply-to", correlation_id="1"), service.name)
             return await answered

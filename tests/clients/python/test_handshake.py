@@ -51,6 +51,14 @@ def test_server_properties(wire):
         assert isinstance(value, (str, dict)), key
 
 
+@pytest.mark.leveret_only("its own name")
+def test_leveret_says_who_it_is_beside_the_name_that_clients_look_for(wire):
+    properties = wire(handshake=False).start().server_properties
+    assert properties["version"] == "3.13.7"
+    assert "Leveret" in properties["platform"] and "Leveret" in properties["information"]
+    assert "Leveret" in str(properties["broker"])
+
+
 def test_capabilities_are_all_announced(wire):
     capabilities = wire(handshake=False).start().server_properties["capabilities"]
     assert {name for name, value in capabilities.items() if value is True} >= CAPABILITIES
