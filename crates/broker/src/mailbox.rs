@@ -91,6 +91,14 @@ impl Letters {
         self.deliveries.push(delivery);
     }
 
+    /// Gives buffers back that have grown in a burst.
+    pub fn shrink(&mut self) {
+        const KEPT: usize = 64;
+        if self.deliveries.is_empty() && self.deliveries.capacity() > KEPT {
+            self.deliveries = Vec::new();
+        }
+    }
+
     /// True once per sleep of the session: whoever gets it must call [`Mailbox::wake`].
     pub fn needs_wake(&mut self) -> bool {
         !std::mem::replace(&mut self.awake, true)

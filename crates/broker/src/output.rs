@@ -52,9 +52,20 @@ impl Output {
         &mut self.buffer
     }
 
-    /// Appends content header and body frames of a message.
+    /// Appends content header and body frames of a message as it was published.
     pub fn write_content(&mut self, channel: u16, frame_max: u32, message: &Message) {
-        write_header(&mut self.buffer, channel, message.header());
+        self.write_content_with(message.header(), channel, frame_max, message);
+    }
+
+    /// Appends content header and body frames of a message, with another header than its own.
+    pub fn write_content_with(
+        &mut self,
+        header: &[u8],
+        channel: u16,
+        frame_max: u32,
+        message: &Message,
+    ) {
+        write_header(&mut self.buffer, channel, header);
         match message.large_body() {
             None => write_body(&mut self.buffer, channel, frame_max, message.body()),
             Some(body) => self.chain_body(channel, frame_max, body),
@@ -122,8 +133,8 @@ impl Output {
     }
 
     /// Gives the buffers back while there is nothing to write.
-    pub fn shrink(&mut self) {
-        if self.is_empty() {
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() && (self.buffer.capacity() > 0 || self.chunks.capacity() > 0) {
             self.buffer = Vec::new();
             self.chunks = VecDeque::new();
         }

@@ -6,7 +6,7 @@ use super::Queue;
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
-use super::ready::{Entry, PageIn};
+use super::ready::{Entry, Level, PageIn};
 use crate::mailbox::{Delivery, InFlight, Mailbox};
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -102,7 +102,8 @@ impl Queue {
             match level.front().map(|front| front.expires_at) {
                 None if self.top == 0 || !level.is_empty() => return None,
                 None => self.top -= 1,
-                Some(expires_at) if expires_at <= now => self.expire_front(effects),
+                // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
+                Some(expires_at) if expires_at < now => self.expire_front(effects),
                 Some(_) => {
                     let entry = level.pop()?;
                     level.mark_delivered(entry.sequence);
@@ -228,6 +229,9 @@ impl Queue {
             && (self.lagging || !self.held.is_empty())
         {
             self.release_publishers(effects);
+        }
+        if self.ready == 0 {
+            self.levels.iter_mut().for_each(Level::shrink);
         }
     }
 }

@@ -430,7 +430,7 @@ impl Level {
 
     /// Gives memory back after a burst.
     pub(crate) fn shrink(&mut self) {
-        const KEPT: usize = 64;
+        const KEPT: usize = 1024;
         for deque in [&mut self.head, &mut self.tail] {
             if deque.is_empty() && deque.capacity() > KEPT {
                 *deque = VecDeque::new();

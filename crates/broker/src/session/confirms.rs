@@ -118,9 +118,7 @@ impl Connection {
         method: &wire::AMQPMethod,
     ) -> Result<(), Failure> {
         let wire::AMQPMethod::Select(select) = method else {
-            return Err(
-                ConnectionError::command_invalid("method is for clients to receive").into(),
-            );
+            return Err(ConnectionError::command_invalid("unimplemented method").into());
         };
         let channel = self.channel(number)?;
         match channel.mode {

@@ -14,13 +14,13 @@ use leveret_codec::{
 use leveret_store::CommitPoint;
 use rustc_hash::FxHashMap;
 
-use super::Link;
 use super::auth::Login;
 use super::channel::{Channel, PublishMode};
 use super::consume::Consumers;
 use super::publish::Batch;
 use super::queue_table::QueueTable;
 use super::route_cache::RouteCache;
+use super::{Link, OUTPUT_MAX};
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::{Letters, Notice};
 use crate::queue::handle::QueueHandle;
@@ -100,7 +100,10 @@ impl Connection {
     }
 
     pub(super) fn wants_input(&self, link: &Link) -> bool {
-        self.parked.is_none() && self.hold.is_none() && !link.blocked
+        self.parked.is_none()
+            && self.hold.is_none()
+            && !link.blocked
+            && link.output.len() < OUTPUT_MAX
     }
 
     pub(super) fn take_close_request(&mut self) -> bool {
@@ -118,7 +121,10 @@ impl Connection {
     ) -> Result<usize, Failure> {
         match frame.kind {
             FrameKind::Method => {}
-            FrameKind::Heartbeat => return Ok(0),
+            FrameKind::Heartbeat if frame.channel == 0 => return Ok(0),
+            FrameKind::Heartbeat => {
+                return Err(ConnectionError::unexpected_frame("type 8, all octets = <<>>").into());
+            }
             FrameKind::Header => {
                 return self
                     .content_header(link, frame.channel, frame.payload, now)
@@ -142,7 +148,9 @@ impl Connection {
         }
         match self.channels.get(&frame.channel) {
             Some(channel) if channel.closing => {
-                return self.closing_method(frame.channel, &method).map(|()| 0);
+                return self
+                    .closing_method(link, frame.channel, &method)
+                    .map(|()| 0);
             }
             Some(channel) if channel.is_assembling() => {
                 return Err(ConnectionError::unexpected_frame(
@@ -241,7 +249,16 @@ impl Connection {
             return Err(ConnectionError::channel_error("expected 'channel.open'").into());
         };
         match method {
-            wire::AMQPMethod::Open(_) if number <= link.channel_max || link.channel_max == 0 => {
+            // rabbitmq: channels are counted, whatever their numbers
+            wire::AMQPMethod::Open(_) if self.channels.len() >= usize::from(link.channel_max) => {
+                Err(ConnectionError::not_allowed(format_args!(
+                    "number of channels opened ({}) has reached the negotiated channel_max ({})",
+                    self.channels.len(),
+                    link.channel_max
+                ))
+                .into())
+            }
+            wire::AMQPMethod::Open(_) => {
                 self.channels.insert(number, Channel::new(number));
                 link.send(
                     number,
@@ -249,11 +266,6 @@ impl Connection {
                 );
                 Ok(())
             }
-            wire::AMQPMethod::Open(_) => Err(ConnectionError::not_allowed(format_args!(
-                "number of channels opened ({number}) has reached the negotiated channel_max ({})",
-                link.channel_max
-            ))
-            .into()),
             // rabbitmq: a close that crossed ours on the wire
             wire::AMQPMethod::CloseOk(_) => Ok(()),
             wire::AMQPMethod::Close(_) => {
@@ -268,12 +280,24 @@ impl Connection {
     }
 
     /// On a channel that was closed by us only the answer counts.
-    fn closing_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Failure> {
-        if let Method::Control(AMQPClass::Channel(
-            wire::AMQPMethod::CloseOk(_) | wire::AMQPMethod::Close(_),
-        )) = method
-        {
-            self.channels.remove(&number);
+    fn closing_method(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        method: &Method<'_>,
+    ) -> Result<(), Failure> {
+        match method {
+            Method::Control(AMQPClass::Channel(wire::AMQPMethod::CloseOk(_))) => {
+                self.channels.remove(&number);
+            }
+            // rabbitmq: a close that crossed ours is answered; ours still waits for its answer
+            Method::Control(AMQPClass::Channel(wire::AMQPMethod::Close(_))) => {
+                link.send(
+                    number,
+                    &AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {})),
+                );
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -294,10 +318,9 @@ impl Connection {
             AMQPClass::Confirm(method) => self.confirm_method(link, number, &method),
             // rabbitmq: the realm access class is not known at all
             AMQPClass::Access(_) => Err(Failure::Abort),
-            AMQPClass::Connection(_) => Err(ConnectionError::command_invalid(
-                "connection method on a channel other than 0",
-            )
-            .into()),
+            AMQPClass::Connection(_) => {
+                Err(ConnectionError::command_invalid("unimplemented method").into())
+            }
         }
     }
 
@@ -322,7 +345,7 @@ impl Connection {
             wire::AMQPMethod::Flow(_) => {
                 Err(ConnectionError::not_implemented("active=false").into())
             }
-            wire::AMQPMethod::FlowOk(_) | wire::AMQPMethod::CloseOk(_) => Ok(()),
+            wire::AMQPMethod::FlowOk(_) => Ok(()),
             wire::AMQPMethod::Close(_) => {
                 self.release_channel(link, number, now);
                 self.channels.remove(&number);
@@ -332,8 +355,8 @@ impl Connection {
                 );
                 Ok(())
             }
-            wire::AMQPMethod::OpenOk(_) => {
-                Err(ConnectionError::command_invalid("method is for clients to receive").into())
+            wire::AMQPMethod::OpenOk(_) | wire::AMQPMethod::CloseOk(_) => {
+                Err(ConnectionError::command_invalid("unimplemented method").into())
             }
         }
     }
@@ -547,6 +570,12 @@ impl Connection {
         if self.store_full {
             link.blocked = true;
         }
+    }
+
+    /// Gives buffers back that have grown in a burst.
+    pub(super) fn shrink(&mut self) {
+        self.letters.shrink();
+        self.batch.shrink();
     }
 
     /// Gives back everything: consumers, unacknowledged deliveries, exclusive queues.

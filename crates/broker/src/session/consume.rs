@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::Link;
 use super::connection::Connection;
+use super::deliver::write_content;
 use super::publish::REPLY_TO;
 use super::queue_table::QueueNumber;
 use super::topology::generated_name;
@@ -146,7 +147,7 @@ impl Connection {
             }
             // rabbitmq: the answer to basic.cancel from the server, which needs none
             wire::AMQPMethod::CancelOk(_) => Ok(()),
-            _ => Err(ConnectionError::command_invalid("method is for clients to receive").into()),
+            _ => Err(ConnectionError::command_invalid("unimplemented method").into()),
         }
     }
 
@@ -402,8 +403,7 @@ impl Connection {
             in_flight.message.names(),
             count,
         );
-        link.output
-            .write_content(number, link.frame_max, &in_flight.message);
+        write_content(link, number, &in_flight);
         let row = self.queues.acquire(&queue);
         if !get.no_ack {
             self.channel(number)?.ledger.push(Unacked {

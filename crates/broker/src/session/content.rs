@@ -79,6 +79,7 @@ impl Connection {
             return Ok(None);
         }
         let header = decode_content_header(frame.payload)?;
+        check_size(&header, link.broker.config.message_bytes_max)?;
         let mut used = frame.wire_length();
         let mut body: &[u8] = &[];
         if header.body_size > 0 {
@@ -112,7 +113,6 @@ impl Connection {
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let message_bytes_max = link.broker.config.message_bytes_max;
         let Some(channel) = self.channels.get_mut(&number) else {
             return Err(not_a_method());
         };
@@ -129,13 +129,9 @@ impl Connection {
             .into());
         }
         let header = decode_content_header(payload)?;
-        if header.body_size > message_bytes_max {
+        if let Err(error) = check_size(&header, link.broker.config.message_bytes_max) {
             channel.assembly = None;
-            return Err(ChannelError::precondition(format_args!(
-                "message size {} is larger than configured max size {message_bytes_max}",
-                header.body_size
-            ))
-            .into());
+            return Err(error);
         }
         assembly.header = Some(payload.into());
         assembly.body_size = usize::try_from(header.body_size).unwrap_or(usize::MAX);
@@ -219,4 +215,15 @@ fn not_a_method() -> Failure {
 
 fn decode_content_header(payload: &[u8]) -> Result<ContentHeader<'_>, Failure> {
     decode_header(payload).map_err(|error| ConnectionError::new(error.reply_code(), error).into())
+}
+
+fn check_size(header: &ContentHeader<'_>, bytes_max: u64) -> Result<(), Failure> {
+    if header.body_size <= bytes_max {
+        return Ok(());
+    }
+    Err(ChannelError::precondition(format_args!(
+        "message size {} is larger than configured max size {bytes_max}",
+        header.body_size
+    ))
+    .into())
 }

@@ -3,12 +3,12 @@
 //! Tags are assigned here, by the task that owns the channel: the ledger needs no lock, and a client
 //! cannot acknowledge what was not written.
 
-use leveret_codec::write_deliver;
+use leveret_codec::{AMQPValue, write_deliver};
 
 use super::connection::Connection;
 use super::unacked::Unacked;
-use super::{Link, OUTPUT_HIGH_WATER};
-use crate::mailbox::{Delivery, Letters};
+use super::{Link, OUTPUT_HIGH_WATER, stamp};
+use crate::mailbox::{Delivery, InFlight, Letters};
 use crate::queue::handle::{Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
@@ -72,8 +72,7 @@ impl Connection {
                     in_flight.redelivered,
                     message.names(),
                 );
-                link.output
-                    .write_content(channel.number, link.frame_max, message);
+                write_content(link, channel.number, &in_flight);
                 if !consumer.no_ack {
                     queues.add_use(consumer.queue);
                     channel.ledger.push(Unacked {
@@ -96,4 +95,17 @@ impl Connection {
             }
         }
     }
+}
+
+/// Content header and body of a delivery; one that came back says how often.
+pub(super) fn write_content(link: &mut Link, channel: u16, in_flight: &InFlight) {
+    let message = &in_flight.message;
+    if in_flight.delivery_count == 0 {
+        link.output.write_content(channel, link.frame_max, message);
+        return;
+    }
+    let count = AMQPValue::LongLongInt(i64::from(in_flight.delivery_count));
+    let header = stamp::with_entry(message, stamp::DELIVERY_COUNT, count);
+    link.output
+        .write_content_with(&header, channel, link.frame_max, message);
 }

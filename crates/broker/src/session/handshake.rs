@@ -143,22 +143,21 @@ impl Session {
         self.link.understands_cancel = has("consumer_cancel_notify");
     }
 
-    /// rabbitmq: a client may lower what was offered (0 means no limit of its own), never raise it.
+    /// rabbitmq: a client may lower what was offered, never raise it; 0, which would mean no limit, is
+    /// more than what was offered.
     fn tune_ok(&mut self, tune_ok: &wire::TuneOk, login: Login) -> Result<(), Failure> {
         let config = &self.link.broker.config;
         let refused = |what: &str, value: u64, limit: &str| {
             ConnectionError::not_allowed(format_args!("negotiated {what} = {value} is {limit}"))
         };
         let (frame_max, channel_max) = (tune_ok.frame_max, tune_ok.channel_max);
-        let frame_max_ok = frame_max == 0
-            || (frame_max >= FRAME_MIN_SIZE
-                && (config.frame_max == 0 || frame_max <= config.frame_max));
-        if !frame_max_ok || (channel_max > config.channel_max && config.channel_max != 0) {
+        let frame_max_ok = (FRAME_MIN_SIZE..=config.frame_max).contains(&frame_max);
+        if !frame_max_ok || !(1..=config.channel_max).contains(&channel_max) {
             let error = if frame_max_ok {
                 refused(
                     "channel_max",
                     channel_max.into(),
-                    "higher than the maximum allowed value",
+                    "outside the range allowed",
                 )
             } else {
                 refused("frame_max", frame_max.into(), "outside the range allowed")
@@ -166,16 +165,8 @@ impl Session {
             tracing::warn!(peer = %self.link.peer.remote, error.text, "tuning refused");
             return Err(Failure::Abort);
         }
-        self.link.frame_max = if frame_max == 0 {
-            config.frame_max
-        } else {
-            frame_max
-        };
-        self.link.channel_max = if channel_max == 0 {
-            config.channel_max
-        } else {
-            channel_max
-        };
+        self.link.frame_max = frame_max;
+        self.link.channel_max = channel_max;
         self.link.heartbeat_ms = u64::from(tune_ok.heartbeat) * 1000;
         self.phase = Phase::AwaitOpen(login);
         Ok(())

@@ -21,6 +21,7 @@ mod publish;
 mod queue_table;
 mod route_cache;
 mod settle;
+mod stamp;
 mod topology;
 mod transaction;
 mod unacked;
@@ -45,6 +46,8 @@ use connection::Connection;
 
 /// Output beyond which no more deliveries are taken until some of it is written.
 const OUTPUT_HIGH_WATER: usize = 256 << 10;
+/// Output beyond which nothing more is read from a client that does not take its answers.
+const OUTPUT_MAX: usize = 4 << 20;
 /// How long a client may take to answer `connection.close`.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
@@ -339,6 +342,14 @@ impl Session {
         }
         if !self.link.output.is_empty() {
             self.link.last_sent = now;
+        }
+    }
+
+    /// There is nothing to do for now: memory that only a busy connection needs is given back.
+    pub fn rest(&mut self) {
+        self.link.output.shrink();
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.shrink();
         }
     }
 

@@ -85,6 +85,17 @@ impl Batch {
         self.latest_names.clear();
     }
 
+    /// Gives buffers back that have grown in a burst.
+    pub(super) fn shrink(&mut self) {
+        const KEPT: usize = 64;
+        if self.messages.is_empty() && self.messages.capacity() > KEPT {
+            self.messages = Vec::new();
+            self.targets = Vec::new();
+            self.by_queue = FxHashMap::default();
+            self.scratch = MessageScratch::default();
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.confirming.is_empty()
     }

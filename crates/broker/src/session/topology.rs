@@ -108,7 +108,7 @@ impl Connection {
                     &unbind.routing_key,
                     unbind.arguments,
                 )?;
-                let point = self.vhost.unbind(&binding)?;
+                let point = self.vhost.unbind(&binding);
                 self.answer(
                     link,
                     number,
@@ -118,9 +118,7 @@ impl Connection {
                 );
             }
             _ => {
-                return Err(
-                    ConnectionError::command_invalid("method is for clients to receive").into(),
-                );
+                return Err(ConnectionError::command_invalid("unimplemented method").into());
             }
         }
         Ok(())
@@ -267,7 +265,7 @@ impl Connection {
                     &unbind.routing_key,
                     unbind.arguments,
                 )?;
-                let point = self.vhost.unbind(&binding)?;
+                let point = self.vhost.unbind(&binding);
                 self.answer(
                     link,
                     number,
@@ -305,9 +303,7 @@ impl Connection {
                 );
             }
             _ => {
-                return Err(
-                    ConnectionError::command_invalid("method is for clients to receive").into(),
-                );
+                return Err(ConnectionError::command_invalid("unimplemented method").into());
             }
         }
         Ok(())
@@ -320,8 +316,20 @@ impl Connection {
         declare: &wire::Declare,
         now: Timestamp,
     ) -> Result<(), Failure> {
+        if declare.queue.as_str() == REPLY_TO {
+            // rabbitmq: declaring the reply pseudo-queue answers that it can be used
+            let ok = wire::DeclareOk {
+                queue: shorten(REPLY_TO),
+                message_count: 0,
+                consumer_count: 1,
+            };
+            if !declare.nowait {
+                link.send(number, &AMQPClass::Queue(wire::AMQPMethod::DeclareOk(ok)));
+            }
+            return Ok(());
+        }
         let declared = if declare.passive {
-            let name = self.queue_name(number, &clean(declare.queue.as_str()))?;
+            let name = clean(declare.queue.as_str());
             self.vhost.declare_queue_passively(&name, link.id, now)?
         } else {
             self.declare_queue_actively(link, declare, now)?
@@ -360,8 +368,7 @@ impl Connection {
             name if name.is_empty() => generated_name("amq.gen-")?,
             name => {
                 let reserved = name.starts_with("amq.") && self.vhost.queue(&name).is_err();
-                // rabbitmq: declaring the reply pseudo-queue answers whether it can be used
-                if reserved && name != REPLY_TO {
+                if reserved {
                     self.allow(link, Access::Configure, Resource::Queue(&name))?;
                     return Err(ChannelError::reserved_name("queue", &name).into());
                 }

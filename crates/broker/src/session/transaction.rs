@@ -116,7 +116,7 @@ impl Connection {
                 );
                 Ok(())
             }
-            _ => Err(ConnectionError::command_invalid("method is for clients to receive").into()),
+            _ => Err(ConnectionError::command_invalid("unimplemented method").into()),
         }
     }
 
