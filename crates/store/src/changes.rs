@@ -38,7 +38,8 @@ pub trait Payload: Clone + Send + Sync + 'static {
 pub struct Enqueue<P> {
     /// The log it goes to.
     pub log: LogId,
-    /// Its place there. A message already there under the same sequence is replaced.
+    /// Its place there. A message already there under the same sequence is replaced; one that must
+    /// survive a restart may only be replaced by another such.
     pub sequence: Sequence,
     /// Opaque to the store, returned by reads.
     pub flags: u8,
@@ -71,7 +72,7 @@ pub enum Change<P> {
     },
     /// Sets the definition `key` to `value`.
     PutDefinition {
-        /// Its name: opaque, at most 64 KiB.
+        /// Its name: opaque.
         key: Vec<u8>,
         /// Its value: opaque.
         value: Vec<u8>,

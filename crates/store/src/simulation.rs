@@ -99,6 +99,12 @@ impl SimulatedDisk {
         self.inner.lock().is_off = true;
     }
 
+    /// The power has gone off.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.inner.lock().is_off
+    }
+
     /// Every write and sync fails with this error number of the system from now on; `None`: no more.
     pub fn fail_writes(&self, errno: Option<i32>) {
         self.inner.lock().failing = errno;

@@ -445,24 +445,23 @@ impl Encoder {
     ) -> Option<OpenRun> {
         let run = run.filter(|run| run.count > 0)?;
         let copied = self.buffer.get(run.start + RUN_BYTES..).unwrap_or_default();
-        let mut crc = crc32c::crc32c(copied);
-        let mut entries_bytes = copied.len();
-        let body_offset = run.start as u64 + self.chained_bytes;
-        if let Some((number, body)) = chained {
-            crc = crc32c::crc32c_append(crc, body);
-            entries_bytes += body.len();
-            self.chained.push((self.buffer.len(), number));
-            self.chained_bytes += body.len() as u64;
-        }
-        let header = RunHeader {
+        let chained_body = chained.map_or(&[][..], |(_, body)| body);
+        let mut header = RunHeader {
             log,
             first: Sequence(run.first),
             count: run.count,
             transient: run.transient,
-            entries_bytes: u32::try_from(entries_bytes).unwrap_or(u32::MAX),
+            entries_bytes: u32::try_from(copied.len() + chained_body.len()).unwrap_or(u32::MAX),
             payload_bytes: u32::try_from(run.payload_bytes).unwrap_or(u32::MAX),
-            crc,
+            crc: 0,
         };
+        header.crc = crc32c::crc32c_append(header.crc_of_header(), copied);
+        header.crc = crc32c::crc32c_append(header.crc, chained_body);
+        let body_offset = run.start as u64 + self.chained_bytes;
+        if let Some((number, body)) = chained {
+            self.chained.push((self.buffer.len(), number));
+            self.chained_bytes += body.len() as u64;
+        }
         let encoded = header.encode();
         if let Some(place) = self.buffer.get_mut(run.start..run.start + RUN_BYTES) {
             place.copy_from_slice(&encoded);

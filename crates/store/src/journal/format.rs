@@ -120,9 +120,12 @@ pub(crate) struct RunHeader {
     pub(crate) entries_bytes: u32,
     /// Bytes of the payloads among them.
     pub(crate) payload_bytes: u32,
-    /// Checksum of its entries.
+    /// Checksum of what is above and of its entries.
     pub(crate) crc: u32,
 }
+
+/// Bytes of a run's header that come before its checksum.
+const RUN_CHECKED_BYTES: usize = 32;
 
 impl RunHeader {
     pub(crate) fn encode(&self) -> [u8; RUN_BYTES] {
@@ -140,6 +143,16 @@ impl RunHeader {
         out.extend_from_slice(&[0; 4]);
         bytes.copy_from_slice(&out);
         bytes
+    }
+
+    /// The checksum of this header, which goes on over the entries.
+    pub(crate) fn crc_of_header(&self) -> u32 {
+        crc32c::crc32c(self.encode().get(..RUN_CHECKED_BYTES).unwrap_or_default())
+    }
+
+    /// These are its entries as they were written.
+    pub(crate) fn matches(&self, entries: &[u8]) -> bool {
+        crc32c::crc32c_append(self.crc_of_header(), entries) == self.crc
     }
 
     /// One more than its last sequence.
@@ -178,7 +191,7 @@ impl EntryHeader {
 /// One operation of a record, as read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation<'a> {
-    /// Messages appended; `entries` is `None` if their checksum is wrong.
+    /// Messages appended.
     Run {
         header: RunHeader,
         entries: &'a [u8],

@@ -217,7 +217,7 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
 fn replay_all<'a>(heads: &'a Heads, segments: &'a SegmentFiles) -> Replay<'a> {
     let start = heads
         .first_from(0)
-        .map_or(Position::default(), |(lsn, segment)| Position {
+        .map_or(Position::default(), |(lsn, segment, _)| Position {
             lsn: lsn.saturating_sub(1),
             segment,
             offset: 0,

@@ -151,36 +151,33 @@ pub(super) fn fill(
     for segment in heads.segments.values() {
         index.segments.insert(Arc::clone(segment));
     }
-    let mut problems = Vec::new();
-    let mut bad = None;
+    let mut missing = Vec::new();
     loaded.chunks.retain(|(log, chunk)| {
         let end = u64::from(chunk.offset) + u64::from(chunk.span);
-        let length = heads
-            .segments
-            .get(&chunk.segment)
-            .and_then(|segment| segment.file.length().ok());
-        let is_there = length.is_some_and(|length| end <= length);
-        if !is_there {
-            let path = files.path(chunk.segment);
-            problems.push(format!(
-                "{}, offset {}: {} messages of log {} are missing",
-                path.display(),
-                chunk.offset,
-                chunk.count(),
-                log.0
-            ));
-            bad.get_or_insert((path, u64::from(chunk.offset)));
+        let segment = heads.segments.get(&chunk.segment);
+        let length = segment.and_then(|segment| segment.file.length().ok());
+        if length.is_some_and(|length| end <= length) {
+            return true;
         }
-        is_there
+        let (count, log, offset) = (chunk.count(), log.0, u64::from(chunk.offset));
+        let has = length.map_or("is missing".to_owned(), |length| {
+            format!("ends at {length}")
+        });
+        let reason = format!("{count} messages of log {log} should be here, but the file {has}");
+        missing.push((files.path(chunk.segment), offset, reason));
+        false
     });
-    if let Some((path, offset)) = bad.filter(|_| !recover) {
-        let reason = "messages that belong here are missing".to_owned();
+    if !recover && let Some((path, offset, reason)) = missing.pop() {
         return Err(OpenError::Damaged {
             path,
             offset,
             reason,
         });
     }
+    let problems = missing
+        .into_iter()
+        .map(|(path, offset, reason)| format!("{}, offset {offset}: {reason}", path.display()))
+        .collect();
     let checkpoint = loaded.checkpoint;
     loaded
         .fill(&mut index)
@@ -188,7 +185,7 @@ pub(super) fn fill(
             path: directory.join("index"),
             reason: reason.to_owned(),
         })?;
-    if checkpoint.is_none() && heads.first_from(0).is_some_and(|(lsn, _)| lsn > 1) {
+    if checkpoint.is_none() && heads.first_from(0).is_some_and(|(lsn, ..)| lsn > 1) {
         let reason = "it is missing, or it was never finished".to_owned();
         return Err(OpenError::IndexDamaged {
             path: directory.join("index"),
@@ -269,6 +266,12 @@ pub(super) fn open<P: Payload>(
     changed.map_err(unusable(directory))?;
     let clean =
         !entered.was_running && !replayed && checkpoint.is_none_or(|checkpoint| checkpoint.clean);
+    if !clean {
+        eprintln!(
+            "UNCLEAN was_running {} replayed {} checkpoint {:?} position {:?}",
+            entered.was_running, replayed, checkpoint, index.position
+        );
+    }
     let saved = (clean && index.dirty_logs.is_empty()).then_some(index.position.lsn);
     let shared = Arc::new(share(
         options,

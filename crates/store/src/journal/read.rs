@@ -145,7 +145,7 @@ pub(super) fn messages<'a>(
             Step::Operation(_, Operation::Run { header, entries })
                 if header.log == log && header.first.0 < chunk.end() && header.end() > low =>
             {
-                if crc32c::crc32c(entries) != header.crc {
+                if !header.matches(entries) {
                     return Err(format!("wrong checksum at message {}", header.first.0));
                 }
                 for (sequence, (entry, payload)) in

@@ -20,8 +20,8 @@ const LOOK_BYTES: usize = 1 << 20;
 /// The segments of a journal and what they begin with.
 pub(super) struct Heads {
     pub(super) segments: BTreeMap<u32, Arc<Segment>>,
-    /// The first record's number → segment, of those that begin with a record of their own.
-    by_lsn: BTreeMap<u64, u32>,
+    /// The first record's number → segment and epoch, of those that begin with a record of their own.
+    by_lsn: BTreeMap<u64, (u32, u32)>,
     store: u32,
 }
 
@@ -49,7 +49,11 @@ impl Heads {
             if let Some(header) =
                 RecordHeader::decode(&bytes).filter(|header| heads.is_own(header, *number))
             {
-                heads.by_lsn.insert(header.lsn, *number);
+                // What a crash left over may begin with the number of a newer one.
+                let known = heads.by_lsn.get(&header.lsn).map_or(0, |(_, epoch)| *epoch);
+                if header.epoch >= known {
+                    heads.by_lsn.insert(header.lsn, (*number, header.epoch));
+                }
             }
             heads.segments.insert(*number, segment);
         }
@@ -62,20 +66,22 @@ impl Heads {
     }
 
     pub(super) fn begins_with_record(&self, number: u32) -> bool {
-        self.by_lsn.values().any(|own| *own == number)
+        self.by_lsn.values().any(|(own, _)| *own == number)
     }
 
     /// Its first record is newer than record `lsn`.
     pub(super) fn begins_after(&self, number: u32, lsn: u64) -> bool {
-        self.by_lsn.range(lsn + 1..).any(|(_, own)| *own == number)
+        self.by_lsn
+            .range(lsn + 1..)
+            .any(|(_, (own, _))| *own == number)
     }
 
     /// The lowest first record of a segment from `lsn` on.
-    pub(super) fn first_from(&self, lsn: u64) -> Option<(u64, u32)> {
+    pub(super) fn first_from(&self, lsn: u64) -> Option<(u64, u32, u32)> {
         self.by_lsn
             .range(lsn..)
             .next()
-            .map(|(lsn, number)| (*lsn, *number))
+            .map(|(lsn, (number, epoch))| (*lsn, *number, *epoch))
     }
 }
 
@@ -169,24 +175,8 @@ impl<'a> Replay<'a> {
             }
             _ => {}
         }
-        let head = self.heads.first_from(expected);
-        match head {
-            // The segment was full: the next record is the first of another.
-            Some((lsn, segment)) if lsn == expected || self.gaps => {
-                if lsn == expected
-                    || self
-                        .proof_in(self.position.segment, self.position.offset, expected)?
-                        .is_none()
-                {
-                    self.position = Position {
-                        lsn: lsn - 1,
-                        segment,
-                        offset: 0,
-                    };
-                    return Ok(true);
-                }
-            }
-            _ => {}
+        if self.turn_page(expected)? {
+            return Ok(true);
         }
         match self.proof(expected)? {
             None => Ok(false),
@@ -196,6 +186,30 @@ impl<'a> Replay<'a> {
                 Ok(true)
             }
         }
+    }
+
+    /// Goes on in the segment that begins with the next record: the one before it was full. Over gaps,
+    /// in the segment that begins with the lowest later one.
+    fn turn_page(&mut self, expected: u64) -> Result<bool, OpenError> {
+        let Some((lsn, segment, epoch)) = self.heads.first_from(expected) else {
+            return Ok(false);
+        };
+        let Position {
+            segment: here,
+            offset,
+            ..
+        } = self.position;
+        let is_next = lsn == expected && epoch >= self.epoch;
+        let is_later = self.gaps && self.proof_in(here, offset, expected)?.is_none();
+        if (segment, 0) == (here, offset) || !(is_next || is_later) {
+            return Ok(false);
+        }
+        self.position = Position {
+            lsn: lsn.saturating_sub(1),
+            segment,
+            offset: 0,
+        };
+        Ok(true)
     }
 
     fn take(&mut self, header: &RecordHeader, intact: bool, each: &mut dyn FnMut(&Record<'_>)) {
@@ -305,7 +319,7 @@ impl<'a> Replay<'a> {
                 .heads
                 .by_lsn
                 .range(lsn..)
-                .any(|(_, later)| later == number);
+                .any(|(_, (later, _))| later == number);
             // One that begins with nothing of its own was made for what comes next, or has lost its
             // first record.
             let is_blank = !self.heads.begins_with_record(*number);
@@ -369,7 +383,7 @@ fn is_intact(body: &[u8], body_crc: u32) -> bool {
     loop {
         match walk.step() {
             Step::Operation(_, Operation::Run { header, entries }) => {
-                if crc32c::crc32c(entries) != header.crc {
+                if !header.matches(entries) {
                     return false;
                 }
             }
@@ -380,25 +394,41 @@ fn is_intact(body: &[u8], body_crc: u32) -> bool {
     }
 }
 
+/// All operations of a damaged record but its runs are as they were written.
+fn others_are_intact(record: &Record<'_>) -> bool {
+    let mut walk = Operations::new(record.body, 0);
+    loop {
+        match walk.step() {
+            Step::Operation(..) => {}
+            Step::Bad => return false,
+            Step::End => return walk.crc() == record.header.body_crc,
+        }
+    }
+}
+
 /// What to do with the parts of snapshots in a replay.
 pub(super) type OnSnapshot<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// Brings the index up to a record. Transient messages end here.
 pub(super) fn apply(index: &mut Index, record: &Record<'_>, on_snapshot: &mut OnSnapshot<'_>) {
+    let others_intact = record.intact || others_are_intact(record);
     let mut walk = Operations::new(record.body, 0);
     while let Step::Operation(at, operation) = walk.step() {
         match operation {
             Operation::Run { header, entries } => {
-                let readable = record.intact || crc32c::crc32c(entries) == header.crc;
+                if !record.intact && !header.matches(entries) {
+                    continue;
+                }
                 let offset = record.offset + (HEADER_BYTES + at) as u64;
                 if let Ok(offset) = u32::try_from(offset)
-                    && readable
                     && !header.transient
                 {
                     index.insert_chunk(header.log, chunk_of(&header, record.segment, offset));
                 }
                 index.raise_next(header.log, header.end());
             }
+            // Without their checksum, these might say anything.
+            _ if !others_intact => {}
             Operation::Acknowledge { log, first, count } => index.acknowledge(log, first.0, count),
             Operation::DeleteLog { log } => index.delete_log(log),
             Operation::Put { key, value } => index.put_definition(key.into(), value.into()),

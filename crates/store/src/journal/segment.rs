@@ -144,24 +144,26 @@ impl SegmentFiles {
     }
 
     /// A segment with room for `bytes`: the one made ahead, a recycled or a new one. Its name is
-    /// durable when this returns.
+    /// durable when this returns. Segments are used in the order of their numbers: whoever makes one
+    /// holds the lock, and one made ahead is used or given back before the next is made.
     pub(crate) fn next(&self, bytes: u64) -> io::Result<Writable> {
-        if bytes <= self.segment_bytes
-            && let Some(prepared) = self.prepared.lock().take()
-        {
-            return Ok(prepared);
+        let mut prepared = self.prepared.lock();
+        match prepared.take() {
+            Some(made) if bytes <= self.segment_bytes => Ok(made),
+            Some(made) => {
+                self.free(made.segment)?;
+                self.make(bytes)
+            }
+            None => self.make(bytes),
         }
-        self.make(bytes)
     }
 
     /// Makes a segment ahead of its use, if there is none.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        if self.prepared.lock().is_some() {
-            return Ok(());
+        let mut prepared = self.prepared.lock();
+        if prepared.is_none() {
+            *prepared = Some(self.make(0)?);
         }
-        let made = self.make(0)?;
-        let left_over = self.prepared.lock().replace(made);
-        debug_assert!(left_over.is_none(), "only one thread prepares");
         Ok(())
     }
 

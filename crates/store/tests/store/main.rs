@@ -3,4 +3,6 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod basics;
+mod crashes;
+mod faults;
 mod support;

@@ -131,7 +131,10 @@ pub(crate) fn small() -> JournalOptions {
     }
 }
 
-pub(crate) fn open(disk: &SimulatedDisk, options: JournalOptions) -> Result<Journal<Blob>, OpenError> {
+pub(crate) fn open(
+    disk: &SimulatedDisk,
+    options: JournalOptions,
+) -> Result<Journal<Blob>, OpenError> {
     Journal::open_on(
         Arc::new(disk.clone()),
         disk.index(),

@@ -1,0 +1,414 @@
+//! The journal against a plain model under random work, kills, power cuts and clean restarts: what is
+//! there afterwards is what the first so-many units made, and every unit that was durable is among them.
+
+use std::collections::BTreeMap;
+
+use leveret_store::simulation::SimulatedDisk;
+use leveret_store::{
+    Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog, Sequence,
+};
+use proptest::prelude::*;
+
+use crate::support::{Blob, acknowledge, all, blob, enqueue_of, open, small, wait};
+
+/// One message as the model keeps it.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    bytes: usize,
+    transient: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    logs: BTreeMap<u64, BTreeMap<u64, Kept>>,
+    definitions: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Model {
+    fn apply(&mut self, change: &Change<Blob>) {
+        match change {
+            Change::Enqueue(enqueue) => {
+                let kept = Kept {
+                    bytes: enqueue.payload.0.len(),
+                    transient: enqueue.transient,
+                };
+                self.logs
+                    .entry(enqueue.log.0)
+                    .or_default()
+                    .insert(enqueue.sequence.0, kept);
+            }
+            Change::Acknowledge { log, first, count } => {
+                if let Some(log) = self.logs.get_mut(&log.0) {
+                    log.retain(|sequence, _| *sequence < first.0 || *sequence >= first.0 + count);
+                }
+            }
+            Change::DeleteLog { log } => {
+                self.logs.remove(&log.0);
+            }
+            Change::PutDefinition { key, value } => {
+                self.definitions.insert(key.clone(), value.clone());
+            }
+            Change::RemoveDefinition { key } => {
+                self.definitions.remove(key);
+            }
+        }
+    }
+
+    /// Without what ends with the process, and without empty logs.
+    fn persistent(&self) -> Model {
+        let mut model = self.clone();
+        for log in model.logs.values_mut() {
+            log.retain(|_, kept| !kept.transient);
+        }
+        model.logs.retain(|_, log| !log.is_empty());
+        model
+    }
+
+    /// What a store holds; the bytes of every message are checked on the way.
+    fn of(store: &Journal<Blob>) -> Model {
+        let mut model = Model::default();
+        for log in store.logs() {
+            let messages = all(store, log.0);
+            let state = store
+                .log_state(log)
+                .expect("a log that is listed has a state");
+            assert_eq!(state.live, messages.len() as u64);
+            let mut kept = BTreeMap::new();
+            for message in messages {
+                assert_eq!(
+                    message.payload,
+                    blob(log.0, message.sequence.0, message.payload.0.len())
+                );
+                let value = Kept {
+                    bytes: message.payload.0.len(),
+                    transient: message.transient,
+                };
+                assert!(
+                    kept.insert(message.sequence.0, value).is_none(),
+                    "a message came twice"
+                );
+            }
+            if !kept.is_empty() {
+                assert_eq!(state.first, Sequence(*kept.keys().next().expect("one")));
+                model.logs.insert(log.0, kept);
+            }
+        }
+        model.definitions = store
+            .definitions()
+            .expect("definitions")
+            .into_iter()
+            .collect();
+        model
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// One unit: messages to a log, acknowledgements, sometimes a definition, together.
+    Unit {
+        slot: usize,
+        count: u64,
+        bytes: usize,
+        transient: bool,
+        acknowledge: Option<(u64, u64)>,
+        define: Option<u8>,
+    },
+    /// A message that is or was there is written again.
+    Again {
+        slot: usize,
+        back: u64,
+        transient: bool,
+    },
+    Delete {
+        slot: usize,
+    },
+    Undefine(u8),
+    Settle,
+    Checkpoint,
+    CleanRestart,
+    Kill,
+    PowerCut {
+        seed: u64,
+    },
+    /// The power goes off in the middle of what follows.
+    PowerCutSoon {
+        operations: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let unit = (
+        0..3usize,
+        0..30u64,
+        prop_oneof![8 => 0..400usize, 2 => 400..3000usize, 1 => 15_000..60_000usize],
+        prop::bool::weighted(0.2),
+        prop::option::weighted(0.6, (0..40u64, 1..25u64)),
+        prop::option::weighted(0.2, 0..8u8),
+    )
+        .prop_map(|(slot, count, bytes, transient, acknowledge, define)| {
+            let count = if bytes > 3000 { count.min(2) } else { count };
+            Step::Unit {
+                slot,
+                count,
+                bytes,
+                transient,
+                acknowledge,
+                define,
+            }
+        });
+    prop_oneof![
+        30 => unit,
+        3 => (0..3usize, 0..20u64, any::<bool>())
+            .prop_map(|(slot, back, transient)| Step::Again { slot, back, transient }),
+        1 => (0..3usize).prop_map(|slot| Step::Delete { slot }),
+        2 => (0..8u8).prop_map(Step::Undefine),
+        4 => Just(Step::Settle),
+        4 => Just(Step::Checkpoint),
+        1 => Just(Step::CleanRestart),
+        2 => Just(Step::Kill),
+        2 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
+        3 => (0..60u64).prop_map(|operations| Step::PowerCutSoon { operations }),
+    ]
+}
+
+/// A store under test with the model of every moment since it was opened.
+struct Bench {
+    disk: SimulatedDisk,
+    store: Option<Journal<Blob>>,
+    options: JournalOptions,
+    /// `history[n]`: after n units.
+    history: Vec<Model>,
+    points: Vec<leveret_store::CommitPoint>,
+    /// Log id and next sequence of each slot.
+    slots: Vec<(u64, u64)>,
+    seed: u64,
+}
+
+impl Bench {
+    fn new(options: JournalOptions) -> Self {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk, options.clone()).expect("open");
+        let slots = (0..3).map(|_| (store.allocate_log().0, 0)).collect();
+        Bench {
+            disk,
+            store: Some(store),
+            options,
+            history: vec![Model::default()],
+            points: Vec::new(),
+            slots,
+            seed: 1,
+        }
+    }
+
+    fn store(&self) -> &Journal<Blob> {
+        self.store.as_ref().expect("open")
+    }
+
+    fn stage(&mut self, unit: Vec<Change<Blob>>) {
+        if unit.is_empty() {
+            return;
+        }
+        let mut model = self.history.last().cloned().expect("never empty");
+        unit.iter().for_each(|change| model.apply(change));
+        self.history.push(model);
+        let mut unit = unit;
+        let point = self.store().stage(&mut unit);
+        self.points.push(point);
+    }
+
+    /// Reopens from `disk`: the store must hold the state after some unit, none earlier than those
+    /// that were durable.
+    fn reopen(&mut self, disk: SimulatedDisk, durable: usize) {
+        self.store = None;
+        self.disk = disk;
+        let store = open(&self.disk, self.options.clone()).expect("a crash is no damage");
+        let found = Model::of(&store);
+        let states: Vec<Model> = self.history.iter().map(Model::persistent).collect();
+        let reached = states.iter().skip(durable).any(|state| *state == found);
+        if !reached {
+            let earlier = states.iter().position(|state| *state == found);
+            panic!(
+                "{} units of {} were durable; found the state after {earlier:?}: {found:?}\nexpected {:?}",
+                durable,
+                self.points.len(),
+                states[durable]
+            );
+        }
+        for slot in &mut self.slots {
+            if !found.logs.contains_key(&slot.0) {
+                *slot = (store.allocate_log().0, 0);
+            } else {
+                slot.1 += 1000;
+            }
+        }
+        self.history = vec![found];
+        self.points.clear();
+        self.store = Some(store);
+    }
+
+    fn durable(&self) -> usize {
+        let durable = self.store().durable_point();
+        self.points
+            .iter()
+            .take_while(|point| **point <= durable)
+            .count()
+    }
+
+    fn is_off(&self) -> bool {
+        matches!(self.store().status(), leveret_store::StoreStatus::Failed(_))
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Unit {
+                slot,
+                count,
+                bytes,
+                transient,
+                acknowledge: range,
+                define,
+            } => {
+                let (log, next) = self.slots[*slot];
+                let mut unit: Vec<_> = (next..next + count)
+                    .map(|n| enqueue_of(log, n, *bytes, *transient))
+                    .collect();
+                self.slots[*slot].1 += count;
+                if let Some((back, count)) = range {
+                    unit.push(acknowledge(log, (next + 5).saturating_sub(*back), *count));
+                }
+                if let Some(key) = define {
+                    unit.push(Change::PutDefinition {
+                        key: vec![*key],
+                        value: vec![*key; 10 + *bytes % 7000],
+                    });
+                }
+                self.stage(unit);
+            }
+            Step::Again {
+                slot,
+                back,
+                transient,
+            } => {
+                let (log, next) = self.slots[*slot];
+                let sequence = next.saturating_sub(*back);
+                // A message that must be kept is never replaced by one that need not be.
+                let kept = self
+                    .history
+                    .last()
+                    .and_then(|model| model.logs.get(&log)?.get(&sequence));
+                let transient = *transient && kept.is_none_or(|kept| kept.transient);
+                self.stage(vec![enqueue_of(log, sequence, 100, transient)]);
+                self.slots[*slot].1 += 1;
+            }
+            Step::Delete { slot } => {
+                let (log, _) = self.slots[*slot];
+                self.stage(vec![Change::DeleteLog { log: LogId(log) }]);
+                self.slots[*slot] = (self.store().allocate_log().0, 0);
+            }
+            Step::Undefine(key) => self.stage(vec![Change::RemoveDefinition { key: vec![*key] }]),
+            Step::Settle => self.settle(),
+            Step::Checkpoint => self.store().checkpoint(),
+            Step::CleanRestart => {
+                let (durable, units) = (self.durable(), self.points.len());
+                self.store = None;
+                if self.disk.is_off() {
+                    let disk = self.disk.after_power_cut(self.seed);
+                    self.reopen(disk, durable);
+                } else {
+                    let disk = self.disk.after_kill();
+                    self.reopen(disk, units);
+                    assert!(self.store().opened_clean());
+                }
+            }
+            Step::Kill => {
+                let durable = self.durable();
+                let disk = self.disk.after_kill();
+                self.reopen(disk, durable);
+            }
+            Step::PowerCut { seed } => {
+                let durable = self.durable();
+                let disk = self.disk.after_power_cut(*seed);
+                self.reopen(disk, durable);
+            }
+            Step::PowerCutSoon { operations } => {
+                self.disk.power_off_after(*operations);
+                self.seed = self.seed.wrapping_mul(31).wrapping_add(*operations);
+            }
+        }
+        if self.store.is_some() && self.is_off() {
+            let durable = self.durable();
+            let disk = self.disk.after_power_cut(self.seed);
+            self.reopen(disk, durable);
+        }
+    }
+
+    /// Everything staged is durable, and reads agree with the model; or the power is off.
+    fn settle(&mut self) {
+        let Some(point) = self.points.last().copied() else {
+            return;
+        };
+        let waker = crate::support::waker();
+        self.store().on_status(waker);
+        while self.store().durable_point() < point && !self.is_off() {
+            if self.store().wake_at(point, &crate::support::waker()) && !self.is_off() {
+                std::thread::park();
+            }
+        }
+        if !self.is_off() {
+            let mut expected = self.history.last().cloned().expect("never empty");
+            expected.logs.retain(|_, log| !log.is_empty());
+            assert_eq!(Model::of(self.store()), expected);
+        }
+    }
+}
+
+fn torture(options: JournalOptions, steps: &[Step]) {
+    let mut bench = Bench::new(options);
+    for step in steps {
+        bench.run(step);
+    }
+    bench.settle();
+    if bench.is_off() {
+        let durable = bench.durable();
+        let disk = bench.disk.after_power_cut(99);
+        bench.reopen(disk, durable);
+    }
+    bench.run(&Step::CleanRestart);
+}
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(60);
+    ProptestConfig {
+        cases,
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn nothing_durable_is_lost(steps in prop::collection::vec(step(), 1..80)) {
+        torture(small(), &steps);
+    }
+
+    #[test]
+    fn nothing_durable_is_lost_with_checkpoints_and_compaction(steps in prop::collection::vec(step(), 1..80)) {
+        torture(JournalOptions { checkpoint_bytes: 20_000, spare_segments: 1, ..small() }, &steps);
+    }
+}
+
+#[test]
+fn waiting_is_never_forgotten() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, small()).expect("open");
+    for n in 0..300 {
+        let point = store.stage(&mut vec![enqueue_of(1, n, 10, false)]);
+        wait(&store, point);
+    }
+}
