@@ -12,6 +12,13 @@ use crate::message::Message;
 use crate::time::Timestamp;
 use leveret_store::{Sequence, StoredMessage};
 
+/// A consumer keeps up if it takes this share of what publishers may be ahead within a hold's time.
+const PROGRESS_SHARE: u64 = 16;
+
+/// How far delivering had come when a publisher was held back.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldMark(u64);
+
 impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
     pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
@@ -121,9 +128,9 @@ impl Queue {
 
     pub(crate) fn forget_ready(&mut self, entry: &Entry) {
         self.ready -= 1;
-        self.ready_memory = self
-            .ready_memory
-            .saturating_sub(entry.message.memory_bytes() as u64);
+        let memory = entry.message.memory_bytes() as u64;
+        self.ready_memory = self.ready_memory.saturating_sub(memory);
+        self.taken_memory += memory;
         self.ready_body_bytes = self
             .ready_body_bytes
             .saturating_sub(entry.message.body_bytes());
@@ -323,20 +330,36 @@ impl Queue {
         self.ask_deadline(now, effects);
     }
 
-    pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> bool {
+    pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
         let needed = self.consumers.count() > 0
             && !self.lagging
             && self.ready_memory > self.memory.ahead_bytes as u64 / 2;
         if needed {
             self.held.push(Arc::clone(mailbox));
         }
-        needed
+        needed.then_some(HoldMark(self.taken_memory))
     }
 
-    pub(crate) fn give_up_hold(&mut self, effects: &mut Effects) {
-        if self.ready_memory > self.memory.ahead_bytes as u64 / 2 {
-            effects.releases.append(&mut self.held);
-            self.lagging = true;
+    /// A hold has lasted a while: None if it is over, else the mark to go on waiting with.
+    pub(crate) fn go_on_holding(
+        &mut self,
+        mark: HoldMark,
+        effects: &mut Effects,
+    ) -> Option<HoldMark> {
+        let ahead = self.memory.ahead_bytes as u64;
+        if self.ready_memory <= ahead / 2 {
+            return None;
         }
+        if self.taken_memory - mark.0 >= ahead / PROGRESS_SHARE {
+            return Some(HoldMark(self.taken_memory));
+        }
+        effects.releases.append(&mut self.held);
+        self.lagging = true;
+        None
+    }
+
+    /// A held publisher goes away.
+    pub(crate) fn release_hold(&mut self, mailbox: &Arc<Mailbox>) {
+        self.held.retain(|held| !Arc::ptr_eq(held, mailbox));
     }
 }

@@ -12,6 +12,7 @@ use leveret_store::{Change, CommitPoint, StoredMessage};
 use parking_lot::Mutex;
 
 use super::consumers::{ConsumerRef, ConsumerSpec};
+use super::dispatch::HoldMark;
 use super::effects::Effects;
 use super::options::QueueOptions;
 use super::ready::PageIn;
@@ -328,15 +329,22 @@ impl QueueHandle {
         (true, effects)
     }
 
-    /// Holds a publisher back until the queue has drained; false if it need not wait.
+    /// Holds a publisher back until the queue has drained; None if it need not wait.
     #[must_use]
-    pub fn hold(&self, mailbox: &Arc<Mailbox>) -> bool {
+    pub fn hold(&self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
         self.0.queue.lock().hold(mailbox)
     }
 
-    /// A hold lasted too long: the consumers do not keep up, so nobody is held for them.
-    pub fn give_up_hold(&self) {
-        self.with(|queue, effects| queue.give_up_hold(effects));
+    /// A hold has lasted a while. None: it is over, because the queue has drained, or because its
+    /// consumers do not keep up and nobody is held for them.
+    pub fn go_on_holding(&self, mark: HoldMark) -> Option<HoldMark> {
+        self.with(|queue, effects| queue.go_on_holding(mark, effects))
+            .0
+    }
+
+    /// A held publisher goes away.
+    pub fn release_hold(&self, mailbox: &Arc<Mailbox>) {
+        self.with(|queue, _| queue.release_hold(mailbox));
     }
 
     /// Ready, unacknowledged, consumers.

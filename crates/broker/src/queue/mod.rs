@@ -11,7 +11,7 @@
 //! ```
 
 pub mod consumers;
-mod dispatch;
+pub mod dispatch;
 pub mod effects;
 pub mod handle;
 mod limits;
@@ -77,6 +77,8 @@ pub(crate) struct Queue {
     ready: u64,
     ready_memory: u64,
     ready_body_bytes: u64,
+    /// Bytes of messages that ever left the ready ones.
+    taken_memory: u64,
     in_flight: u64,
     changes: Vec<Change<Message>>,
     /// Publishers held back until this queue has drained.
@@ -116,6 +118,7 @@ impl Queue {
             ready: 0,
             ready_memory: 0,
             ready_body_bytes: 0,
+            taken_memory: 0,
             in_flight: 0,
             changes: Vec::new(),
             held: Vec::new(),

@@ -23,12 +23,13 @@ use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::{Letters, Notice};
+use crate::queue::dispatch::HoldMark;
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 use crate::users::Grant;
 use crate::vhost::VirtualHost;
 
-/// How long a publisher is held back before the consumers count as too slow to wait for.
+/// How often it is asked whether consumers still keep up with a publisher that is held back for them.
 const HOLD_TIMEOUT_MS: u64 = 50;
 
 /// A reply that waits for stable storage; no further input is taken meanwhile.
@@ -42,7 +43,7 @@ pub(super) struct Parked {
 /// A publisher held back.
 enum Hold {
     /// Until this queue has drained, or the time is up.
-    Queue(QueueHandle, Timestamp),
+    Queue(QueueHandle, HoldMark, Timestamp),
     /// Until the store has caught up to this point.
     Store(CommitPoint),
 }
@@ -461,25 +462,27 @@ impl Connection {
             self.hold = Some(Hold::Store(point));
         } else if let Some(queue) = queue
             && self.consumers.is_empty()
-            && queue.hold(&link.mailbox)
+            && let Some(mark) = queue.hold(&link.mailbox)
         {
-            self.hold = Some(Hold::Queue(queue, now + HOLD_TIMEOUT_MS));
+            self.hold = Some(Hold::Queue(queue, mark, now + HOLD_TIMEOUT_MS));
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         match &self.hold {
-            Some(Hold::Queue(_, deadline)) => Some(*deadline),
+            Some(Hold::Queue(.., deadline)) => Some(*deadline),
             _ => None,
         }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        if let Some(Hold::Queue(queue, deadline)) = &self.hold
+        if let Some(Hold::Queue(queue, mark, deadline)) = &mut self.hold
             && *deadline <= now
         {
-            queue.give_up_hold();
-            self.hold = None;
+            match queue.go_on_holding(*mark) {
+                Some(later) => (*mark, *deadline) = (later, now + HOLD_TIMEOUT_MS),
+                None => self.hold = None,
+            }
         }
     }
 
@@ -589,8 +592,8 @@ impl Connection {
             self.release_channel(link, number, now);
         }
         self.channels.clear();
-        if let Some(Hold::Queue(queue, _)) = self.hold.take() {
-            queue.give_up_hold();
+        if let Some(Hold::Queue(queue, ..)) = self.hold.take() {
+            queue.release_hold(&link.mailbox);
         }
         for queue in std::mem::take(&mut self.exclusive_queues) {
             self.vhost.delete_queue(&queue, now);

@@ -168,6 +168,7 @@ impl Open {
         match self.exchange(socket, task, now) {
             Ok(Poll::Ready(ending)) => Poll::Ready(ending),
             Ok(Poll::Pending) => {
+                self.session.rest();
                 self.alarm.arm(self.session.poll_timeout(), now, task);
                 Poll::Pending
             }
