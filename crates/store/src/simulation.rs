@@ -442,17 +442,6 @@ impl StoreFile for SimulatedFile {
         Ok(())
     }
 
-    fn truncate(&self, length: u64) -> io::Result<()> {
-        let mut disk = self.disk.inner.lock();
-        disk.check_write()?;
-        if let Some(inode) = disk.inodes.get_mut(&self.inode) {
-            inode
-                .current
-                .truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        }
-        Ok(())
-    }
-
     fn lock(&self) -> io::Result<bool> {
         let mut disk = self.disk.inner.lock();
         let taken = disk.locked.insert(self.inode);

@@ -20,6 +20,9 @@ pub(crate) enum Holds {
     Persistent,
 }
 
+/// The rows of a log: by segment, the first sequences of their parts.
+pub(crate) type StoredParts = BTreeMap<u32, BTreeSet<u64>>;
+
 /// One log.
 #[derive(Default)]
 pub(crate) struct Log {
@@ -32,8 +35,8 @@ pub(crate) struct Log {
     pub(crate) dirty_segments: BTreeSet<u32>,
     /// Listed among the index's dirty logs.
     pub(crate) is_dirty: bool,
-    /// Rows this log has in the index on disk: segment → number of parts.
-    pub(crate) stored_parts: BTreeMap<u32, u16>,
+    /// The rows this log has in the index on disk.
+    pub(crate) stored_parts: StoredParts,
 }
 
 impl Log {

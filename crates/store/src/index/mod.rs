@@ -59,7 +59,7 @@ pub(crate) struct Index {
     /// Logs with changes since the last checkpoint; those that are not there any more were deleted.
     pub(crate) dirty_logs: Vec<LogId>,
     /// Deleted since the last checkpoint, with the rows they have on disk.
-    pub(crate) deleted_logs: Vec<(LogId, BTreeMap<u32, u16>)>,
+    pub(crate) deleted_logs: Vec<(LogId, log::StoredParts)>,
     /// Definitions whose rows are to be written, and rows to remove with their number of parts.
     pub(crate) dirty_definitions: BTreeSet<Arc<[u8]>>,
     pub(crate) removed_rows: Vec<(u64, u16)>,
@@ -140,22 +140,22 @@ impl Index {
     }
 
     pub(crate) fn put_definition(&mut self, key: Arc<[u8]>, value: Arc<[u8]>) {
-        let (row, stored_parts) = match self.definitions.get(&key) {
-            Some(old) => (old.row, old.stored_parts),
-            None => {
-                self.next_row += 1;
-                (self.next_row, 0)
-            }
+        // Never over rows that are on disk: half of a new value must not mix with half of an old one.
+        if let Some(old) = self
+            .definitions
+            .get(&key)
+            .filter(|old| old.stored_parts > 0)
+        {
+            self.removed_rows.push((old.row, old.stored_parts));
+        }
+        self.next_row += 1;
+        let definition = Definition {
+            value,
+            row: self.next_row,
+            stored_parts: 0,
         };
         self.dirty_definitions.insert(Arc::clone(&key));
-        self.definitions.insert(
-            key,
-            Definition {
-                value,
-                row,
-                stored_parts,
-            },
-        );
+        self.definitions.insert(key, definition);
     }
 
     pub(crate) fn remove_definition(&mut self, key: &[u8]) {

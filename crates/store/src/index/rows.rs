@@ -1,10 +1,10 @@
 //! The index as rows of keys and values, small enough for sled, and back. Owns the layout of the index
 //! on disk that docs/STORE.md describes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunk::{Chunk, Place};
+use super::log::StoredParts;
 use super::{Definition, Index, Log, Position};
 use crate::LogId;
 use crate::journal::format::{Cursor, push_bytes};
@@ -67,32 +67,45 @@ pub(crate) fn log_rows(id: LogId, log: &mut Log, out: &mut Vec<Row>) {
         }
     }
     for (segment, value) in values {
-        let mut parts = 0;
-        for (number, part) in (0u16..).zip(value.chunks(PART_BYTES / CHUNK_BYTES * CHUNK_BYTES)) {
-            out.push((chunks_key(id, segment, number), Some(part.to_vec())));
-            parts = number + 1;
+        let parts: Vec<(u64, &[u8])> = value
+            .chunks(PART_BYTES / CHUNK_BYTES * CHUNK_BYTES)
+            .map(|part| (Cursor::new(part).u64().unwrap_or(0), part))
+            .collect();
+        // From the last to the first, and removing comes after: whatever of this a crash lets through,
+        // every message that has not changed is still in one row or another.
+        for (first, part) in parts.iter().rev() {
+            out.push((chunks_key(id, segment, *first), Some(part.to_vec())));
         }
-        let before = log.stored_parts.get(&segment).copied().unwrap_or(0);
-        out.extend((parts..before).map(|number| (chunks_key(id, segment, number), None)));
-        if parts == 0 {
-            log.stored_parts.remove(&segment);
-        } else {
-            log.stored_parts.insert(segment, parts);
+        let now: BTreeSet<u64> = parts.iter().map(|(first, _)| *first).collect();
+        if let Some(before) = log.stored_parts.remove(&segment) {
+            out.extend(
+                before
+                    .difference(&now)
+                    .map(|first| (chunks_key(id, segment, *first), None)),
+            );
+        }
+        if !now.is_empty() {
+            log.stored_parts.insert(segment, now);
         }
     }
 }
 
 /// Removes all rows of a log.
-pub(crate) fn deleted_log_rows(id: LogId, parts: &BTreeMap<u32, u16>, out: &mut Vec<Row>) {
+pub(crate) fn deleted_log_rows(id: LogId, parts: &StoredParts, out: &mut Vec<Row>) {
     let mut key = vec![PREFIX_LOG];
     key.extend_from_slice(&id.0.to_be_bytes());
     out.push((key, None));
-    for (segment, parts) in parts {
-        out.extend((0..*parts).map(|number| (chunks_key(id, *segment, number), None)));
+    for (segment, firsts) in parts {
+        out.extend(
+            firsts
+                .iter()
+                .map(|first| (chunks_key(id, *segment, *first), None)),
+        );
     }
 }
 
-/// The rows of one definition; notes them as written.
+/// The rows of one definition; notes them as written. A definition that changes gets new rows, so that
+/// they never hold a mixture of two.
 pub(crate) fn definition_rows(key: &[u8], definition: &mut Definition, out: &mut Vec<Row>) {
     let mut value = Vec::with_capacity(key.len() + definition.value.len() + 8);
     push_bytes(&mut value, key);
@@ -102,8 +115,6 @@ pub(crate) fn definition_rows(key: &[u8], definition: &mut Definition, out: &mut
         out.push((definition_key(definition.row, number), Some(part.to_vec())));
         parts = number + 1;
     }
-    let before = definition.stored_parts;
-    out.extend((parts..before).map(|number| (definition_key(definition.row, number), None)));
     definition.stored_parts = parts;
 }
 
@@ -111,11 +122,11 @@ pub(crate) fn removed_definition_rows(row: u64, parts: u16, out: &mut Vec<Row>) 
     out.extend((0..parts).map(|number| (definition_key(row, number), None)));
 }
 
-fn chunks_key(log: LogId, segment: u32, part: u16) -> Vec<u8> {
+fn chunks_key(log: LogId, segment: u32, first: u64) -> Vec<u8> {
     let mut key = vec![PREFIX_CHUNKS];
     key.extend_from_slice(&log.0.to_be_bytes());
     key.extend_from_slice(&segment.to_be_bytes());
-    key.extend_from_slice(&part.to_be_bytes());
+    key.extend_from_slice(&first.to_be_bytes());
     key
 }
 
@@ -141,7 +152,7 @@ pub(crate) struct Loaded {
     pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) chunks: Vec<(LogId, Chunk)>,
     pub(crate) logs: Vec<(LogId, u64)>,
-    pub(crate) parts: Vec<(LogId, u32, u16)>,
+    pub(crate) parts: Vec<(LogId, u32, u64)>,
     definitions: BTreeMap<u64, Vec<Vec<u8>>>,
 }
 
@@ -175,8 +186,7 @@ impl Loaded {
     fn chunks_row(&mut self, key: &mut Cursor<'_>, value: &[u8]) -> Option<()> {
         let log = LogId(be_u64(key)?);
         let segment = key.u32()?.swap_bytes();
-        let part = key.u16()?.swap_bytes();
-        self.parts.push((log, segment, part));
+        self.parts.push((log, segment, be_u64(key)?));
         let mut cursor = Cursor::new(value);
         while !cursor.is_empty() {
             let (first, count) = (cursor.u64()?, cursor.u32()?);
@@ -201,32 +211,29 @@ impl Loaded {
     pub(crate) fn fill(&mut self, index: &mut Index) -> Result<(), BadRow> {
         for (row, parts) in std::mem::take(&mut self.definitions) {
             let stored_parts = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+            index.next_row = index.next_row.max(row);
             let whole = parts.concat();
             let mut cursor = Cursor::new(&whole);
-            let key = cursor.bytes().ok_or(BadRow("bad row of a definition"))?;
-            let value = cursor.bytes().ok_or(BadRow("bad row of a definition"))?;
-            index.next_row = index.next_row.max(row);
-            index.definitions.insert(
-                key.into(),
-                Definition {
-                    value: value.into(),
-                    row,
-                    stored_parts,
-                },
-            );
+            let (Some(key), Some(value)) = (cursor.bytes(), cursor.bytes()) else {
+                // A crash cut it short: the journal still has it.
+                index.removed_rows.push((row, stored_parts));
+                continue;
+            };
+            let definition = Definition {
+                value: value.into(),
+                row,
+                stored_parts,
+            };
+            if let Some(older) = index.definitions.insert(key.into(), definition) {
+                index.removed_rows.push((older.row, older.stored_parts));
+            }
         }
         for (id, next) in self.logs.drain(..) {
             index.raise_next(id, next);
         }
-        for (id, segment, part) in self.parts.drain(..) {
-            let parts = index
-                .logs
-                .entry(id)
-                .or_default()
-                .stored_parts
-                .entry(segment)
-                .or_default();
-            *parts = (*parts).max(part.saturating_add(1));
+        for (id, segment, first) in self.parts.drain(..) {
+            let log = index.logs.entry(id).or_default();
+            log.stored_parts.entry(segment).or_default().insert(first);
         }
         for (id, chunk) in self.chunks.drain(..) {
             index.insert_chunk(id, chunk);

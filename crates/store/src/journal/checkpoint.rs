@@ -84,8 +84,7 @@ fn wait<P: Payload>(shared: &Shared<P>, due: &mut Option<Instant>) -> Work {
 
 /// What to do about a checkpoint that failed: nothing is lost, the journal still has everything.
 fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> {
-    shared.index_unknown.store(true, Ordering::Release);
-    shared.index.lock().mark_all();
+    abandon(shared);
     if is_full(error) {
         tracing::warn!("the index cannot be written: {error}");
         shared.duties.lock().dirty = true;
@@ -97,6 +96,12 @@ fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> 
     None
 }
 
+/// Gives up a checkpoint: the next one writes everything.
+fn abandon<P: Payload>(shared: &Shared<P>) {
+    shared.index_unknown.store(true, Ordering::Release);
+    shared.index.lock().mark_all();
+}
+
 /// One checkpoint: look, write, free.
 fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
     let mut plan = {
@@ -105,7 +110,10 @@ fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
     };
     for part in plan.snapshot.encode() {
         if !shared.write_internal(Internal::Snapshot(part)) {
-            return Err(io::Error::other("the journal is not written any more"));
+            // The journal is being closed or has failed: what was taken for this checkpoint is
+            // left to the last one.
+            abandon(shared);
+            return Ok(());
         }
     }
     plan.log_rows(&mut |id, rows| {
@@ -145,13 +153,13 @@ impl Plan {
         for (id, parts) in std::mem::take(&mut index.deleted_logs) {
             rows::deleted_log_rows(id, &parts, &mut rows);
         }
-        for (row, parts) in std::mem::take(&mut index.removed_rows) {
-            rows::removed_definition_rows(row, parts, &mut rows);
-        }
         for key in std::mem::take(&mut index.dirty_definitions) {
             if let Some(definition) = index.definitions.get_mut(&key) {
                 rows::definition_rows(&key, definition, &mut rows);
             }
+        }
+        for (row, parts) in std::mem::take(&mut index.removed_rows) {
+            rows::removed_definition_rows(row, parts, &mut rows);
         }
         index.segments.emptied = 0;
         let current = index.position.segment;

@@ -23,13 +23,16 @@ use crate::index::{Index, Position};
 use crate::waiters::Waiters;
 
 const FORMAT_VERSION: u64 = 1;
-const RUNNING: &[u8] = b"running\n";
+const RUNNING: &str = "running";
+const LEFT: &str = "left";
 
 /// A directory that is locked and has a format this code reads.
 pub(super) struct Directory {
     pub(super) lock: Arc<dyn StoreFile>,
     /// The last one who had it did not leave in order.
     pub(super) was_running: bool,
+    /// How often it was opened before.
+    pub(super) epoch: u32,
     /// The store's random number.
     pub(super) store: u32,
     is_new: bool,
@@ -47,16 +50,35 @@ pub(super) fn enter(files: &dyn Files, directory: &Path) -> Result<Directory, Op
     if !lock.lock().map_err(unusable(&path))? {
         return Err(OpenError::InUse { path });
     }
-    let was_running = lock.length().map_err(unusable(&path))? > 0;
+    let (was_running, epoch) = read_lock(&*lock).map_err(unusable(&path))?;
     let format = read_format(files, directory)?;
     let is_new = format.is_none();
     let store = format.unwrap_or_else(random);
     Ok(Directory {
         lock,
         was_running,
+        epoch,
         store,
         is_new,
     })
+}
+
+/// What the lock file says: whether the last one left in order, and the number of that opening.
+fn read_lock(lock: &dyn StoreFile) -> std::io::Result<(bool, u32)> {
+    let mut bytes = [0; 64];
+    let read = lock.read_at(&mut bytes, 0)?;
+    let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned();
+    let mut words = text.split_whitespace();
+    let state = words.next();
+    let epoch = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    Ok((state.is_some_and(|state| state != LEFT), epoch))
+}
+
+/// Marks the directory. The number of the opening has to be on stable storage before the first record
+/// bears it: by it what one opening wrote in vain is told from what a later one wrote.
+fn write_lock(lock: &dyn StoreFile, state: &str, epoch: u32) -> std::io::Result<()> {
+    let text = format!("{state:<8}{epoch:>12}\n");
+    lock.write_at(&mut [IoSlice::new(text.as_bytes())], 0, true)
 }
 
 /// The store's number from the file `format`; `None` if there is no such file yet.
@@ -256,22 +278,22 @@ pub(super) fn open<P: Payload>(
     index.next_log = index.next_log.max(replay.next_log).max(1);
     let resume = Resume {
         current: resume(&heads, index.position),
-        epoch: replay.epoch.max(epoch) + 1,
+        epoch: replay.epoch.max(epoch).max(entered.epoch) + 1,
     };
 
     // From here on the directory is changed.
     let changed = settle(
-        &*files, directory, &entered, &heads, &segments, &mut index, replayed,
+        &*files,
+        directory,
+        &entered,
+        &heads,
+        &segments,
+        &mut index,
+        resume.epoch,
     );
     changed.map_err(unusable(directory))?;
     let clean =
         !entered.was_running && !replayed && checkpoint.is_none_or(|checkpoint| checkpoint.clean);
-    if !clean {
-        eprintln!(
-            "UNCLEAN was_running {} replayed {} checkpoint {:?} position {:?}",
-            entered.was_running, replayed, checkpoint, index.position
-        );
-    }
     let saved = (clean && index.dirty_logs.is_empty()).then_some(index.position.lsn);
     let shared = Arc::new(share(
         options,
@@ -310,12 +332,12 @@ fn settle(
     heads: &Heads,
     segments: &SegmentFiles,
     index: &mut Index,
-    replayed: bool,
+    epoch: u32,
 ) -> std::io::Result<()> {
     if entered.is_new {
         write_format(files, directory, entered.store)?;
     }
-    if replayed {
+    if entered.was_running {
         // A record may have been read that was written but not yet on stable storage.
         let current = heads.segments.get(&index.position.segment);
         for segment in heads
@@ -346,9 +368,7 @@ fn settle(
         index.segments.entries.remove(&number);
         segments.free_number(number)?;
     }
-    entered
-        .lock
-        .write_at(&mut [IoSlice::new(RUNNING)], 0, false)
+    write_lock(&*entered.lock, RUNNING, epoch)
 }
 
 #[allow(
@@ -434,5 +454,5 @@ pub(super) fn leave<P: Payload>(shared: &Shared<P>, lock: &Arc<dyn StoreFile>) {
         tracing::warn!("the index cannot be written: {error}");
         return;
     }
-    let _ = lock.truncate(0);
+    let _ = write_lock(&**lock, LEFT, shared.epoch);
 }
