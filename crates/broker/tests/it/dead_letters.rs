@@ -1,0 +1,224 @@
+//! Dead letters: why, where to, and what is written on them.
+
+use std::rc::Rc;
+
+use leveret_codec::{AMQPValue, FieldTable};
+
+use crate::harness::client::{Client, number, string};
+use crate::harness::{Properties, World};
+
+fn with_letters(arguments: &[(&str, AMQPValue)]) -> (Rc<World>, Client) {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("dead", &[], &[]);
+    client.bind("dead", "amq.fanout", "");
+    client.expect(&["bind-ok"]);
+    let exchange = [("x-dead-letter-exchange", string("amq.fanout"))];
+    let arguments: Vec<_> = exchange.iter().chain(arguments).cloned().collect();
+    client.declare_ok("q", &[], &arguments);
+    (world, client)
+}
+
+fn text(table: &FieldTable, key: &str) -> String {
+    match table.inner().get(key) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The deaths of the next dead letter: queue, reason and count.
+fn deaths(client: &Client, queue: &str) -> String {
+    client.seen();
+    client.get(queue, true);
+    let seen = client.seen().remove(0);
+    assert!(seen.text.starts_with("get-ok"), "{}", seen.text);
+    let headers = seen.headers();
+    let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else {
+        return format!("{} without deaths", seen.body_text());
+    };
+    let deaths: Vec<String> = deaths
+        .as_slice()
+        .iter()
+        .map(|death| match death {
+            AMQPValue::FieldTable(it) => format!(
+                "{} {} {:?}",
+                text(it, "queue"),
+                text(it, "reason"),
+                it.inner()
+                    .get("count")
+                    .and_then(leveret_codec::value_as_integer)
+            ),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    format!("{}: {}", seen.body_text(), deaths.join(", "))
+}
+
+#[test]
+fn rejected() {
+    let (_, client) = with_letters(&[]);
+    client.publish_all("q", "a b", &Properties::default());
+    client.get("q", false);
+    client.get("q", false);
+    client.nack(2, true, false);
+    assert_eq!(deaths(&client, "dead"), "a: q rejected Some(1)");
+    assert_eq!(deaths(&client, "dead"), "b: q rejected Some(1)");
+}
+
+#[test]
+fn expired() {
+    let (world, client) = with_letters(&[]);
+    client.publish_with("q", "a", &Properties::expiring("10"));
+    world.pass(10);
+    assert_eq!(client.counts("dead"), (1, 0));
+    // It does not expire a second time.
+    world.pass(1_000);
+    client.get("dead", true);
+    let letter = client.seen().remove(0);
+    assert_eq!(letter.properties().expiration(), &None);
+    let headers = letter.headers();
+    assert_eq!(text(&headers, "x-first-death-reason"), "expired");
+    assert_eq!(text(&headers, "x-first-death-queue"), "q");
+    assert_eq!(text(&headers, "x-first-death-exchange"), "");
+    let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else {
+        panic!("no x-death");
+    };
+    let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else {
+        panic!("no death");
+    };
+    assert_eq!(text(death, "original-expiration"), "10");
+    assert_eq!(
+        death.inner().get("time"),
+        Some(&AMQPValue::Timestamp(world.now().seconds() - 1))
+    );
+}
+
+#[test]
+fn over_the_limit() {
+    let (_, client) = with_letters(&[("x-max-length", number(1))]);
+    client.publish_all("q", "a b", &Properties::default());
+    assert_eq!(deaths(&client, "dead"), "a: q maxlen Some(1)");
+}
+
+#[test]
+fn refused() {
+    let (_, client) = with_letters(&[
+        ("x-max-length", number(1)),
+        ("x-overflow", string("reject-publish-dlx")),
+    ]);
+    client.publish_all("q", "a b", &Properties::default());
+    assert_eq!(deaths(&client, "dead"), "b: q maxlen Some(1)");
+}
+
+#[test]
+fn delivered_too_often() {
+    let world = World::durable();
+    let client = world.client();
+    use crate::harness::client::Flag;
+    client.declare_ok("dead", &[], &[]);
+    client.declare_ok(
+        "q",
+        &[Flag::Durable],
+        &[
+            ("x-queue-type", string("quorum")),
+            ("x-delivery-limit", number(2)),
+            ("x-dead-letter-exchange", string("")),
+            ("x-dead-letter-routing-key", string("dead")),
+        ],
+    );
+    client.publish("q", "a");
+    client.consume_ok("q", "c");
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    client.expect_bodies("a!");
+    client.nack(2, false, true);
+    client.expect_bodies("a!");
+    client.nack(3, false, true);
+    client.expect_nothing();
+    assert_eq!(deaths(&client, "dead"), "a: q delivery_limit Some(1)");
+}
+
+#[test]
+fn the_key_stays_unless_another_is_set() {
+    let (_, client) = with_letters(&[]);
+    client.declare_ok("keyed", &[], &[]);
+    client.bind("keyed", "amq.direct", "other");
+    client.seen();
+    client.declare_ok(
+        "r",
+        &[],
+        &[
+            ("x-dead-letter-exchange", string("amq.direct")),
+            ("x-dead-letter-routing-key", string("other")),
+        ],
+    );
+    client.publish("r", "a");
+    client.get("r", false);
+    client.reject(1, false);
+    assert_eq!(deaths(&client, "keyed"), "a: r rejected Some(1)");
+}
+
+#[test]
+fn a_second_round_counts_on() {
+    let world = World::volatile();
+    let client = world.client();
+    let to = |queue| {
+        [
+            ("x-dead-letter-exchange", string("")),
+            ("x-dead-letter-routing-key", string(queue)),
+        ]
+    };
+    client.declare_ok("work", &[], &to("wait"));
+    let waiting: Vec<_> = to("work")
+        .into_iter()
+        .chain([("x-message-ttl", number(50))])
+        .collect();
+    client.declare_ok("wait", &[], &waiting);
+    client.publish("work", "job");
+    for tag in 1..=3 {
+        client.get("work", false);
+        client.reject(tag, false);
+        world.pass(50);
+    }
+    assert_eq!(
+        deaths(&client, "work"),
+        "job: wait expired Some(3), work rejected Some(3)"
+    );
+}
+
+#[test]
+fn a_circle_without_a_rejection_ends() {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok(
+        "q",
+        &[],
+        &[
+            ("x-message-ttl", number(10)),
+            ("x-dead-letter-exchange", string("")),
+        ],
+    );
+    client.publish("q", "a");
+    world.pass(10_000);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
+fn order_is_kept() {
+    let (_, client) = with_letters(&[("x-max-length", number(1))]);
+    client.publish_all("q", "a b c d e", &Properties::default());
+    client.consume_ok("dead", "c");
+    client.expect_bodies("a b c d");
+}
+
+#[test]
+fn a_missing_exchange_just_loses_them() {
+    let client = World::volatile().client();
+    client.declare_ok("q", &[], &[("x-dead-letter-exchange", string("nowhere"))]);
+    client.publish("q", "a");
+    client.get("q", false);
+    client.seen();
+    client.reject(1, false);
+    client.expect_nothing();
+    assert_eq!(client.counts("q"), (0, 0));
+}

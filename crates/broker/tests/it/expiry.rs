@@ -1,0 +1,119 @@
+//! Time to live of messages and queues.
+
+use crate::harness::client::{Flag, number, string};
+use crate::harness::{Client, Properties, World};
+
+fn with_queue(arguments: &[(&str, leveret_codec::AMQPValue)]) -> (std::rc::Rc<World>, Client) {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("q", &[], arguments);
+    (world, client)
+}
+
+#[test]
+fn messages_expire_on_time_without_anybody_looking() {
+    let (world, client) = with_queue(&[("x-message-ttl", number(100))]);
+    client.publish("q", "a");
+    world.pass(50);
+    client.publish("q", "b");
+    world.pass(49);
+    assert_eq!(client.counts("q"), (2, 0));
+    world.pass(1);
+    assert_eq!(client.counts("q"), (1, 0));
+    world.pass(50);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
+fn the_shorter_of_both_times_counts() {
+    let (world, client) = with_queue(&[("x-message-ttl", number(100))]);
+    client.publish_with("q", "a", &Properties::expiring("30"));
+    client.publish_with("q", "b", &Properties::expiring("3000"));
+    world.pass(30);
+    assert_eq!(client.counts("q"), (1, 0));
+    world.pass(70);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
+fn an_expired_message_is_never_delivered_even_behind_others() {
+    let (world, client) = with_queue(&[]);
+    client.publish("q", "a");
+    client.publish_with("q", "b", &Properties::expiring("10"));
+    client.publish("q", "c");
+    world.pass(11);
+    client.consume_ok("q", "c");
+    client.expect_bodies("a c");
+}
+
+#[test]
+fn a_requeued_message_keeps_its_time() {
+    let (world, client) = with_queue(&[("x-message-ttl", number(100))]);
+    client.publish("q", "a");
+    client.get("q", false);
+    client.seen();
+    world.pass(200);
+    client.nack(1, false, true);
+    world.pass(0);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
+fn low_priorities_expire_on_time_too() {
+    let (world, client) = with_queue(&[("x-max-priority", number(2))]);
+    client.publish_with("q", "high", &Properties::priority(2));
+    client.publish_with("q", "low", &Properties::expiring("10"));
+    world.pass(10);
+    assert_eq!(client.counts("q"), (1, 0));
+}
+
+#[test]
+fn queues_expire_when_nobody_uses_them() {
+    let (world, client) = with_queue(&[("x-expires", number(100))]);
+    world.pass(99);
+    client.get("q", true);
+    client.expect(&["get-empty"]);
+    world.pass(99);
+    client.consume_ok("q", "c");
+    world.pass(1_000);
+    client.cancel("c");
+    client.expect(&["cancel-ok c"]);
+    world.pass(99);
+    client.declare_ok("q", &[Flag::Passive], &[]);
+    world.pass(99);
+    client.publish("q", "is no use");
+    world.pass(1);
+    client.declare("q", &[Flag::Passive], &[]);
+    client.expect_channel_error(404, "NOT_FOUND - no queue 'q' in vhost '/'");
+}
+
+#[test]
+fn times_survive_a_restart() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[("x-message-ttl", number(100))]);
+    client.declare_ok("r", &[Flag::Durable], &[("x-expires", number(100))]);
+    client.publish_with("q", "a", &Properties::persistent());
+    world.pass(60);
+    let after = world.restarted();
+    let client = after.client();
+    assert_eq!(client.counts("q"), (1, 0));
+    after.pass(40);
+    assert_eq!(client.counts("q"), (0, 0));
+    after.pass(60);
+    client.declare("r", &[Flag::Passive], &[]);
+    client.expect_channel_error(404, "NOT_FOUND - no queue 'r' in vhost '/'");
+}
+
+#[test]
+fn expired_messages_of_a_queue_that_goes_are_nobodys_business() {
+    let (world, client) = with_queue(&[
+        ("x-message-ttl", number(10)),
+        ("x-dead-letter-exchange", string("amq.fanout")),
+    ]);
+    client.publish("q", "a");
+    client.delete("q", false, false);
+    client.expect(&["delete-ok 1"]);
+    world.pass(100);
+    client.expect_nothing();
+}

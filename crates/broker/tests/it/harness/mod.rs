@@ -1,0 +1,213 @@
+//! A whole broker and its clients in memory: frames in, frames out, a clock that is moved by hand,
+//! and a store that commits when the test says so.
+//!
+//! Everything that a driver does (wakes, timers, paging) is done here after every step, until
+//! nothing moves any more; what a test sees does not depend on the machine.
+
+pub mod client;
+pub mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use leveret_broker::message::Message;
+use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_store::{MemoryStore, SteppedStore};
+
+use client::Wired;
+pub use client::{Client, Dial, Properties};
+
+/// A time like any other, so that nothing passes by being near zero.
+const START: Timestamp = Timestamp(1_700_000_000_000);
+
+/// Remembers that it was woken.
+#[derive(Debug, Default)]
+pub struct Woken(AtomicBool);
+
+impl Woken {
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A broker, its clock, and everybody connected.
+pub struct World {
+    pub broker: Arc<Broker>,
+    store: Option<Arc<SteppedStore<Message>>>,
+    /// Whatever is staged is committed at once.
+    commits: Cell<bool>,
+    /// Paged messages are read back as soon as that is wanted.
+    pages: Cell<bool>,
+    now: Cell<Timestamp>,
+    pager: Arc<Woken>,
+    clients: RefCell<Vec<Rc<RefCell<Wired>>>>,
+}
+
+impl World {
+    /// A broker that keeps nothing.
+    pub fn volatile() -> Rc<World> {
+        World::volatile_with(BrokerConfig::default())
+    }
+
+    pub fn volatile_with(config: BrokerConfig) -> Rc<World> {
+        let store = Arc::new(MemoryStore::<Message>::new());
+        let broker = Broker::open(config, store, START).expect("a new store opens");
+        World::around(broker, None, START)
+    }
+
+    /// A broker with a store that commits at once, until [`World::hold_commits`].
+    pub fn durable() -> Rc<World> {
+        World::durable_with(BrokerConfig::default())
+    }
+
+    pub fn durable_with(config: BrokerConfig) -> Rc<World> {
+        World::on(Arc::new(SteppedStore::new()), config, START)
+    }
+
+    /// Windows so small that nearly every message is paged out.
+    pub fn paging(bytes: usize) -> Rc<World> {
+        World::durable_with(BrokerConfig {
+            queue_memory_bytes: bytes,
+            ..BrokerConfig::default()
+        })
+    }
+
+    fn on(store: Arc<SteppedStore<Message>>, config: BrokerConfig, now: Timestamp) -> Rc<World> {
+        let shared: Arc<SteppedStore<Message>> = Arc::clone(&store);
+        let broker = Broker::open(config, shared, now).expect("the store opens");
+        World::around(broker, Some(store), now)
+    }
+
+    fn around(
+        broker: Arc<Broker>,
+        store: Option<Arc<SteppedStore<Message>>>,
+        now: Timestamp,
+    ) -> Rc<World> {
+        let pager = Arc::new(Woken::default());
+        broker.set_pager_waker(Arc::clone(&pager).into());
+        let world = Rc::new(World {
+            broker,
+            store,
+            commits: Cell::new(true),
+            pages: Cell::new(true),
+            now: Cell::new(now),
+            pager,
+            clients: RefCell::default(),
+        });
+        world.broker.run_pager(now);
+        world.run();
+        world
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    pub fn store(&self) -> &SteppedStore<Message> {
+        self.store.as_ref().expect("a world with a store")
+    }
+
+    /// The broker as it is after a crash: what was not committed is gone, and so is everybody.
+    pub fn restarted(&self) -> Rc<World> {
+        let config = self.broker.config().clone();
+        World::on(Arc::new(self.store().restarted()), config, self.now())
+    }
+
+    /// From now on nothing is durable before [`World::commit`].
+    pub fn hold_commits(&self) {
+        self.commits.set(false);
+    }
+
+    /// Makes what is staged durable.
+    pub fn commit(&self) {
+        self.store().commit();
+        self.run();
+    }
+
+    /// From now on paged messages are read back only by [`World::page`].
+    pub fn hold_paging(&self) {
+        self.pages.set(false);
+    }
+
+    /// A client with an open connection and channel 1.
+    pub fn client(self: &Rc<Self>) -> Client {
+        Client::connect(self, Dial::default()).with_channel(1)
+    }
+
+    /// Lets time pass; every deadline on the way is kept.
+    pub fn pass(&self, milliseconds: u64) {
+        let target = self.now() + milliseconds;
+        while let Some(next) = self.next_deadline().filter(|next| *next <= target) {
+            self.now.set(next.max(self.now()));
+            self.handle_timeouts();
+            self.run();
+        }
+        self.now.set(target);
+        self.run();
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let clients = self.clients.borrow();
+        let sessions = clients
+            .iter()
+            .filter_map(|client| client.borrow().session.as_ref()?.poll_timeout());
+        sessions.chain(self.broker.poll_timeout()).min()
+    }
+
+    fn handle_timeouts(&self) {
+        let now = self.now();
+        self.broker.handle_timeout(now);
+        for client in self.everybody() {
+            if let Some(session) = &mut client.borrow_mut().session
+                && session.poll_timeout().is_some_and(|at| at <= now)
+            {
+                session.handle_timeout(now);
+            }
+        }
+    }
+
+    fn everybody(&self) -> Vec<Rc<RefCell<Wired>>> {
+        self.clients.borrow().clone()
+    }
+
+    fn join(&self, client: &Rc<RefCell<Wired>>) {
+        self.clients.borrow_mut().push(Rc::clone(client));
+    }
+
+    /// Does what drivers do until nothing moves.
+    pub fn run(&self) {
+        const TURNS_MAX: usize = 100_000;
+        for _ in 0..TURNS_MAX {
+            if let Some(store) = self.store.as_ref().filter(|_| self.commits.get()) {
+                store.commit();
+            }
+            let mut moved = false;
+            if self.pages.get() && self.pager.take() {
+                self.broker.run_pager(self.now());
+                moved = true;
+            }
+            for client in self.everybody() {
+                moved |= client.borrow_mut().turn(self.now());
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the broker never comes to rest");
+    }
+
+    fn waker(&self) -> (Arc<Woken>, Waker) {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        (woken, waker)
+    }
+}

@@ -1,0 +1,92 @@
+//! Length limits.
+
+use crate::harness::client::{number, string};
+use crate::harness::{Client, Properties, World};
+
+fn limited(arguments: &[(&str, leveret_codec::AMQPValue)]) -> Client {
+    let client = World::volatile().client();
+    client.declare_ok("q", &[], arguments);
+    client
+}
+
+fn all(client: &Client) -> String {
+    client.seen();
+    let other = client.with_channel(9);
+    other.consume("q", "all", &[], &[]);
+    let seen = client.seen();
+    let bodies: Vec<String> = seen[1..].iter().map(|seen| seen.body_text()).collect();
+    other.close_channel();
+    client.seen();
+    bodies.join(" ")
+}
+
+#[test]
+fn the_oldest_go_first() {
+    let client = limited(&[("x-max-length", number(3))]);
+    client.publish_all("q", "a b c d e", &Properties::default());
+    assert_eq!(all(&client), "c d e");
+}
+
+#[test]
+fn bodies_are_counted_in_bytes() {
+    let client = limited(&[("x-max-length-bytes", number(5))]);
+    client.publish_all("q", "aa bb cc", &Properties::default());
+    assert_eq!(all(&client), "bb cc");
+    let client = limited(&[("x-max-length-bytes", number(5))]);
+    client.publish_all("q", "a 666666 b", &Properties::default());
+    assert_eq!(all(&client), "b");
+}
+
+#[test]
+fn what_is_not_acknowledged_does_not_count() {
+    let client = limited(&[("x-max-length", number(1))]);
+    client.qos_ok(2, false);
+    client.consume_ok("q", "c");
+    client.publish_all("q", "a b c d", &Properties::default());
+    client.expect_bodies("a b");
+    client.ack(2, true);
+    client.expect_bodies("d");
+}
+
+#[test]
+fn a_limit_of_nothing_still_lets_through() {
+    let client = limited(&[("x-max-length", number(0))]);
+    client.publish("q", "lost");
+    client.consume_ok("q", "c");
+    client.publish_all("q", "a b", &Properties::default());
+    client.expect_bodies("a b");
+}
+
+#[test]
+fn requeued_messages_may_go_over_the_limit_until_the_next_publish() {
+    let client = limited(&[("x-max-length", number(2))]);
+    client.publish_all("q", "a b", &Properties::default());
+    client.get("q", false);
+    client.publish("q", "c");
+    client.seen();
+    client.nack(1, false, true);
+    client.publish("q", "d");
+    assert_eq!(all(&client), "c d");
+}
+
+#[test]
+fn newcomers_are_refused_when_asked_for() {
+    let client = limited(&[
+        ("x-max-length", number(2)),
+        ("x-overflow", string("reject-publish")),
+    ]);
+    client.publish_all("q", "a b c", &Properties::default());
+    assert_eq!(all(&client), "a b");
+    client.get("q", true);
+    client.publish_all("q", "d e", &Properties::default());
+    assert_eq!(all(&client), "b d");
+}
+
+#[test]
+fn the_lowest_priority_goes_first_only_by_being_last() {
+    let client = limited(&[("x-max-length", number(2)), ("x-max-priority", number(3))]);
+    for (body, priority) in [("a", 1), ("b", 3), ("c", 2)] {
+        client.publish_with("q", body, &Properties::priority(priority));
+    }
+    assert_eq!(client.counts("q"), (2, 0));
+}

@@ -1,0 +1,26 @@
+//! Leveret's broker as its clients see it, without sockets and with a clock moved by hand.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "tests stop where they fail, and their helpers are for one another"
+)]
+
+mod consuming;
+mod dead_letters;
+mod durability;
+mod expiry;
+mod flow;
+mod handshake;
+mod harness;
+mod hostile;
+mod limits;
+mod paging;
+mod publishing;
+mod settling;
+mod topology;
+mod transactions;

@@ -1,0 +1,188 @@
+//! `tx`: all or nothing, and nothing before it is durable.
+
+use crate::harness::client::Flag;
+use crate::harness::{Client, Properties, World};
+
+fn durable() -> (std::rc::Rc<World>, Client, Client) {
+    let world = World::durable();
+    let (client, other) = (world.client(), world.client());
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    client.declare_ok("r", &[Flag::Durable], &[]);
+    (world, client, other)
+}
+
+fn select(client: &Client) {
+    client.tx(10);
+    client.expect(&["tx.select-ok"]);
+}
+
+#[test]
+fn nothing_is_seen_before_the_commit() {
+    let (_, client, other) = durable();
+    select(&client);
+    client.publish("q", "a");
+    other.get("q", true);
+    other.expect(&["get-empty"]);
+    client.tx(20);
+    client.expect(&["commit-ok"]);
+    other.get("q", true);
+    other.expect(&["get-ok 1 left=0 'a'"]);
+}
+
+#[test]
+fn nothing_is_seen_or_answered_before_it_is_durable() {
+    let (world, client, other) = durable();
+    select(&client);
+    world.hold_commits();
+    client.publish_with("q", "a", &Properties::persistent());
+    client.publish_with("r", "b", &Properties::persistent());
+    client.tx(20);
+    client.expect_nothing();
+    assert!(!client.wants_input());
+    other.consume_ok("q", "c");
+    other.get("r", true);
+    other.expect(&["get-empty"]);
+    world.commit();
+    client.expect(&["commit-ok"]);
+    other.expect(&["deliver c 1 'a'"]);
+    other.get("r", true);
+    other.expect(&["get-ok 2 left=0 'b'"]);
+}
+
+#[test]
+fn a_crash_before_the_commit_loses_all_of_it_and_after_it_nothing() {
+    for committed in [false, true] {
+        let (world, client, _) = durable();
+        client.publish_with("q", "old", &Properties::persistent());
+        client.get("q", false);
+        client.seen();
+        select(&client);
+        world.hold_commits();
+        client.publish_with("q", "a", &Properties::persistent());
+        client.publish_with("r", "b", &Properties::persistent());
+        client.ack(1, false);
+        client.tx(20);
+        if committed {
+            world.commit();
+        }
+        let after = world.restarted();
+        let client = after.client();
+        let expected = if committed {
+            [(1, 0), (1, 0)]
+        } else {
+            [(1, 0), (0, 0)]
+        };
+        assert_eq!([client.counts("q"), client.counts("r")], expected);
+        client.get("q", true);
+        let line = client.lines().remove(0);
+        assert!(
+            line.ends_with(if committed { "'a'" } else { "'old'" }),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn rollback_forgets_publishes_and_settlements() {
+    let (_, client, other) = durable();
+    other.publish_all("q", "a b c", &Properties::default());
+    select(&client);
+    client.consume_ok("q", "c");
+    client.expect_bodies("a b c");
+    client.publish("r", "lost");
+    client.ack(1, false);
+    client.nack(3, false, true);
+    client.tx(30);
+    client.expect(&["rollback-ok"]);
+    assert_eq!(other.counts("r"), (0, 0));
+    // The tags can be settled again.
+    client.ack(3, true);
+    client.tx(20);
+    client.expect(&["commit-ok"]);
+    client.ack(3, false);
+    client.expect_channel_error(406, "PRECONDITION_FAILED - unknown delivery tag 3");
+    assert_eq!(other.counts("q"), (0, 0));
+}
+
+#[test]
+fn settlements_count_at_the_commit() {
+    let (_, client, other) = durable();
+    other.publish_all("q", "a b c", &Properties::default());
+    client.qos_ok(1, false);
+    select(&client);
+    client.consume_ok("q", "c");
+    client.expect_bodies("a");
+    client.ack(1, false);
+    client.expect_nothing();
+    client.tx(20);
+    client.expect(&["commit-ok", "deliver c 2 'b'"]);
+    client.reject(2, true);
+    client.tx(20);
+    client.expect(&["commit-ok", "deliver c 3 redelivered 'b'"]);
+    client.reject(3, false);
+    client.tx(20);
+    client.expect(&["commit-ok", "deliver c 4 'c'"]);
+}
+
+#[test]
+fn returns_come_with_the_commit() {
+    let (_, client, _) = durable();
+    select(&client);
+    client.publish_with("nobody", "x", &Properties::default().mandatory());
+    client.expect_nothing();
+    client.tx(20);
+    client.expect(&["return 312 NO_ROUTE 'x'", "commit-ok"]);
+}
+
+#[test]
+fn a_closed_channel_rolls_back() {
+    let (_, client, other) = durable();
+    other.publish("q", "a");
+    select(&client);
+    client.get("q", false);
+    client.ack(1, false);
+    client.publish("r", "lost");
+    client.close_channel();
+    client.seen();
+    assert_eq!(other.counts("q"), (1, 0));
+    assert_eq!(other.counts("r"), (0, 0));
+}
+
+#[test]
+fn commit_without_select_and_mixing_with_confirms_are_406() {
+    let (_, client, _) = durable();
+    client.tx(20);
+    client.expect_channel_error(406, "PRECONDITION_FAILED - channel is not transactional");
+    client.tx(30);
+    client.expect_channel_error(406, "PRECONDITION_FAILED - channel is not transactional");
+    client.confirms();
+    client.tx(10);
+    client.expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - cannot switch from confirm to tx mode",
+    );
+    select(&client);
+    client.call(
+        (85, 10),
+        crate::harness::wire::Arguments::new().bits(&[false]),
+    );
+    client.expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - cannot switch from tx to confirm mode",
+    );
+}
+
+#[test]
+fn order_with_other_publishers_is_the_order_of_commits() {
+    let (world, client, other) = durable();
+    select(&client);
+    client.publish_with("q", "t", &Properties::persistent());
+    other.publish("q", "before");
+    world.hold_commits();
+    client.tx(20);
+    other.publish("q", "after");
+    other.consume_ok("q", "c");
+    other.expect_bodies("before");
+    world.commit();
+    other.expect_bodies("t after");
+}
