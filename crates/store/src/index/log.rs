@@ -167,6 +167,14 @@ impl Log {
         })
     }
 
+    /// The segments of what lives in a range.
+    pub(crate) fn segments_in(&self, first: u64, end: u64) -> Vec<u32> {
+        let chunks = self
+            .chunks_from(first)
+            .take_while(|chunk| chunk.first() < end);
+        chunks.map(|chunk| chunk.segment).collect()
+    }
+
     /// The live ranges `[first, end)` within a range that lie in `segment`.
     pub(crate) fn ranges_in(&self, segment: u32, first: u64, end: u64) -> Vec<(u64, u64)> {
         self.chunks_from(first)

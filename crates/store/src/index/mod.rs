@@ -182,8 +182,17 @@ impl Index {
         self.dirty_definitions.clear();
     }
 
+    /// Makes the next checkpoint write what the log has in a segment.
+    pub(crate) fn mark_dirty(&mut self, log: LogId, segment: u32) {
+        if let Some(entry) = self.logs.get_mut(&log) {
+            entry.dirty_segments.insert(segment);
+            mark(&mut self.dirty_logs, log, entry);
+        }
+    }
+
     /// Makes the next checkpoint write everything.
     pub(crate) fn mark_all(&mut self) {
+        self.dirty_logs.clear();
         for (id, log) in &mut self.logs {
             let segments: BTreeSet<u32> = log
                 .chunks()
@@ -191,7 +200,9 @@ impl Index {
                 .map(|chunk| chunk.segment)
                 .collect();
             log.dirty_segments = segments;
-            mark(&mut self.dirty_logs, *id, log);
+            // Whoever took the list of dirty logs has not come to all of them.
+            log.is_dirty = true;
+            self.dirty_logs.push(*id);
         }
         self.dirty_definitions = self.definitions.keys().cloned().collect();
     }

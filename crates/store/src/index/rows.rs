@@ -235,7 +235,19 @@ impl Loaded {
             let log = index.logs.entry(id).or_default();
             log.stored_parts.entry(segment).or_default().insert(first);
         }
+        let mut stale = Vec::new();
         for (id, chunk) in self.chunks.drain(..) {
+            // A crash amid a checkpoint left an older row beside a newer one: both are written again.
+            let overlapped = index
+                .logs
+                .get(&id)
+                .map(|log| log.segments_in(chunk.first(), chunk.end()));
+            stale.extend(
+                overlapped
+                    .into_iter()
+                    .flatten()
+                    .map(|segment| (id, segment)),
+            );
             index.insert_chunk(id, chunk);
         }
         if let Some(checkpoint) = &self.checkpoint {
@@ -243,6 +255,9 @@ impl Loaded {
             index.next_log = index.next_log.max(checkpoint.next_log);
         }
         index.set_clean();
+        for (id, segment) in stale {
+            index.mark_dirty(id, segment);
+        }
         Ok(())
     }
 }

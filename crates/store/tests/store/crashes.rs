@@ -64,6 +64,23 @@ impl Model {
         model
     }
 
+    /// What is here and not there, and the other way round.
+    fn differences(&self, other: &Model) -> String {
+        let flat = |model: &Model| -> std::collections::BTreeSet<(u64, u64, usize)> {
+            let logs = model.logs.iter();
+            logs.flat_map(|(log, all)| all.iter().map(|(n, kept)| (*log, *n, kept.bytes)))
+                .collect()
+        };
+        let (here, there) = (flat(self), flat(other));
+        format!(
+            "too much: {:?}, too little: {:?}, definitions {:?} for {:?}",
+            here.difference(&there).collect::<Vec<_>>(),
+            there.difference(&here).collect::<Vec<_>>(),
+            self.definitions.keys().collect::<Vec<_>>(),
+            other.definitions.keys().collect::<Vec<_>>()
+        )
+    }
+
     /// What a store holds; the bytes of every message are checked on the way.
     fn of(store: &Journal<Blob>) -> Model {
         let mut model = Model::default();
@@ -218,20 +235,19 @@ impl Bench {
 
     /// Reopens from `disk`: the store must hold the state after some unit, none earlier than those
     /// that were durable.
-    fn reopen(&mut self, disk: SimulatedDisk, durable: usize) {
+    fn reopen(&mut self, disk: SimulatedDisk, durable: usize, why: &str) {
         self.store = None;
         self.disk = disk;
-        let store = open(&self.disk, self.options.clone()).expect("a crash is no damage");
+        let store = open(&self.disk, self.options.clone())
+            .unwrap_or_else(|error| panic!("after {why}, a crash is no damage: {error}"));
         let found = Model::of(&store);
         let states: Vec<Model> = self.history.iter().map(Model::persistent).collect();
         let reached = states.iter().skip(durable).any(|state| *state == found);
         if !reached {
-            let earlier = states.iter().position(|state| *state == found);
             panic!(
-                "{} units of {} were durable; found the state after {earlier:?}: {found:?}\nexpected {:?}",
-                durable,
+                "after {why}: {durable} units of {} were durable; {}",
                 self.points.len(),
-                states[durable]
+                found.differences(&states[durable])
             );
         }
         for slot in &mut self.slots {
@@ -313,22 +329,22 @@ impl Bench {
                 self.store = None;
                 if self.disk.is_off() {
                     let disk = self.disk.after_power_cut(self.seed);
-                    self.reopen(disk, durable);
+                    self.reopen(disk, durable, &format!("{step:?}"));
                 } else {
                     let disk = self.disk.after_kill();
-                    self.reopen(disk, units);
+                    self.reopen(disk, units, "clean");
                     assert!(self.store().opened_clean());
                 }
             }
             Step::Kill => {
                 let durable = self.durable();
                 let disk = self.disk.after_kill();
-                self.reopen(disk, durable);
+                self.reopen(disk, durable, &format!("{step:?}"));
             }
             Step::PowerCut { seed } => {
                 let durable = self.durable();
                 let disk = self.disk.after_power_cut(*seed);
-                self.reopen(disk, durable);
+                self.reopen(disk, durable, &format!("{step:?}"));
             }
             Step::PowerCutSoon { operations } => {
                 self.disk.power_off_after(*operations);
@@ -338,7 +354,7 @@ impl Bench {
         if self.store.is_some() && self.is_off() {
             let durable = self.durable();
             let disk = self.disk.after_power_cut(self.seed);
-            self.reopen(disk, durable);
+            self.reopen(disk, durable, &format!("{step:?}"));
         }
     }
 
@@ -371,7 +387,7 @@ fn torture(options: JournalOptions, steps: &[Step]) {
     if bench.is_off() {
         let durable = bench.durable();
         let disk = bench.disk.after_power_cut(99);
-        bench.reopen(disk, durable);
+        bench.reopen(disk, durable, "end");
     }
     bench.run(&Step::CleanRestart);
 }
