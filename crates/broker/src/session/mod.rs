@@ -255,8 +255,7 @@ impl Session {
             }
             Err(Failure::Connection(error)) => self.close_with(error.code, &error.text, ids, now),
             Err(Failure::Abort) => {
-                self.link.output.clear();
-                self.release(Phase::Finished);
+                self.abort();
             }
         }
     }
@@ -285,6 +284,12 @@ impl Session {
         }
         self.link.broker.unregister(self.link.id);
         self.link.mailbox.close();
+    }
+
+    /// Ends without a word: what giving back writes for other channels goes nowhere, too.
+    fn abort(&mut self) {
+        self.release(Phase::Finished);
+        self.link.output.clear();
     }
 
     /// Server-initiated `connection.close`.
@@ -387,8 +392,7 @@ impl Session {
         if self.link.deadline.is_some_and(|deadline| deadline <= now) {
             tracing::warn!(peer = %self.link.peer.remote, "closing connection: no answer in time");
             self.link.deadline = None;
-            self.link.output.clear();
-            self.release(Phase::Finished);
+            self.abort();
             return;
         }
         let heartbeat_ms = self.link.heartbeat_ms;
@@ -403,8 +407,7 @@ impl Session {
         if self.link.last_received + heartbeat_ms * 2 <= now {
             if reading {
                 tracing::warn!(peer = %self.link.peer.remote, "closing connection: missed heartbeats from client");
-                self.link.output.clear();
-                self.release(Phase::Finished);
+                self.abort();
                 return;
             }
             // Whatever the client sent meanwhile was not read; its silence proves nothing.

@@ -292,3 +292,17 @@ fn deliveries_never_seen_come_back_unmarked() {
     client.get("q", true);
     client.expect(&["get-empty"]);
 }
+
+#[test]
+fn a_socket_closed_without_a_word_gets_no_deliveries_either() {
+    let (_, client) = with_queue(&[]);
+    let channels: Vec<Client> = (2..6).map(|number| client.with_channel(number)).collect();
+    for channel in &channels {
+        channel.consume_ok("q", "c");
+    }
+    client.write(&client.publishing("q", b"a", &Properties::default()));
+    client.write(&client.publishing("q", b"b", &Properties::default()));
+    client.send(&crate::harness::wire::method(1, (99, 1), Arguments::new()));
+    client.expect_nothing();
+    assert!(client.is_closed());
+}

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use leveret_broker::BrokerConfig;
+
 use crate::harness::client::{Client, number};
 use crate::harness::{Properties, World};
 
