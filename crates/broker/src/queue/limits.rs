@@ -68,10 +68,11 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        self.scheduled = None;
-        if self.deleted {
+        if self.deleted || self.scheduled.is_some_and(|at| at > now) {
+            // A deadline that an earlier one has replaced; the one to come is asked for already.
             return;
         }
+        self.scheduled = None;
         if self.unused_until().is_some_and(|deadline| deadline <= now) {
             effects.delete_queue = true;
             return;

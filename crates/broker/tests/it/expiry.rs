@@ -106,6 +106,17 @@ fn times_survive_a_restart() {
 }
 
 #[test]
+fn a_stale_deadline_asks_for_no_other() {
+    let (world, client) = with_queue(&[]);
+    client.publish_with("q", "a", &Properties::expiring("1000"));
+    let queue = world.broker.vhost("/").unwrap().queue("q").unwrap();
+    let early = world.now() + 10;
+    assert_eq!(queue.handle_timeout(early).deadline, None);
+    world.pass(1_000);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
 fn expired_messages_of_a_queue_that_goes_are_nobodys_business() {
     let (world, client) = with_queue(&[
         ("x-message-ttl", number(10)),
