@@ -68,6 +68,7 @@ impl Queue {
                 break;
             }
             let no_ack = consumer.spec.no_ack;
+            // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
             let Some((level, entry)) = self.take_front(now, effects) else {
                 if let Some(consumer) = self.consumers.get_mut(index) {
                     consumer.return_credit();
@@ -94,11 +95,11 @@ impl Queue {
         !exhausted
     }
 
-    /// Takes the message that is next, passing over what has expired. None when there is none, or
+    /// Takes the message that is next, passing over those expired before the given time. None when there is none, or
     /// when it must be read from the store first.
     pub(crate) fn take_front(
         &mut self,
-        now: Timestamp,
+        expired_before: Timestamp,
         effects: &mut Effects,
     ) -> Option<(u8, Entry)> {
         loop {
@@ -109,8 +110,7 @@ impl Queue {
             match level.front().map(|front| front.expires_at) {
                 None if self.top == 0 || !level.is_empty() => return None,
                 None => self.top -= 1,
-                // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
-                Some(expires_at) if expires_at < now => self.expire_front(effects),
+                Some(expires_at) if expires_at < expired_before => self.expire_front(effects),
                 Some(_) => {
                     let entry = level.pop()?;
                     level.mark_delivered(entry.sequence);
@@ -287,7 +287,7 @@ impl Queue {
     /// One message for `basic.get`.
     pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
         self.touch(now, effects);
-        let result = match self.take_front(now, effects) {
+        let result = match self.take_front(now + 1, effects) {
             Some((level, entry)) => {
                 if !no_ack || entry.stored {
                     self.in_flight += 1;

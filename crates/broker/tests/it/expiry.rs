@@ -59,6 +59,21 @@ fn a_requeued_message_keeps_its_time() {
 }
 
 #[test]
+fn no_time_to_live_means_now_or_never() {
+    let (world, client) = with_queue(&[("x-message-ttl", number(0))]);
+    client.publish("q", "never");
+    client.get("q", true);
+    client.expect(&["get-empty"]);
+    client.publish("q", "never");
+    world.pass(0);
+    assert_eq!(client.counts("q"), (0, 0));
+    client.consume_ok("q", "c");
+    client.publish_with("q", "now", &Properties::default());
+    client.publish_with("q", "now too", &Properties::expiring("0"));
+    client.expect_bodies("now now too");
+}
+
+#[test]
 fn low_priorities_expire_on_time_too() {
     let (world, client) = with_queue(&[("x-max-priority", number(2))]);
     client.publish_with("q", "high", &Properties::priority(2));
