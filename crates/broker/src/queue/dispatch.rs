@@ -197,7 +197,8 @@ impl Queue {
 
     /// Asks for the next run to be read when somebody may want it soon.
     pub(crate) fn consider_page_in(&mut self, effects: &mut Effects) {
-        if self.consumers.count() > 0
+        // Without consumers as well where messages expire: only what is in memory can.
+        if (self.consumers.count() > 0 || self.expiring)
             && !self.page_in_asked
             && self
                 .levels

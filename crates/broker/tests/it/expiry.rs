@@ -121,6 +121,18 @@ fn times_survive_a_restart() {
 }
 
 #[test]
+fn paged_messages_expire_without_a_consumer() {
+    let world = World::paging(300);
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[("x-message-ttl", number(100))]);
+    for _ in 0..50 {
+        client.publish_with("q", "x", &Properties::persistent());
+    }
+    world.pass(100);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
 fn a_stale_deadline_asks_for_no_other() {
     let (world, client) = with_queue(&[]);
     client.publish_with("q", "a", &Properties::expiring("1000"));
