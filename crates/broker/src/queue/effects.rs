@@ -66,6 +66,8 @@ pub struct Effects {
     pub hold: bool,
     /// The latest commit point this verb staged.
     pub point: CommitPoint,
+    /// The commit point of messages spilled to the store: nobody waits for it, unless the store is behind.
+    pub spilled: CommitPoint,
     /// Memory to be freed outside the lock.
     pub(crate) garbage: Vec<std::collections::VecDeque<Entry>>,
 }
@@ -81,6 +83,7 @@ impl Default for Effects {
             delete_queue: false,
             hold: false,
             point: CommitPoint::NONE,
+            spilled: CommitPoint::NONE,
             garbage: Vec::new(),
         }
     }

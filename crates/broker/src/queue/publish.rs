@@ -195,6 +195,7 @@ impl Queue {
                     level.staged_at(spilling.point);
                 }
             }
+            effects.spilled = effects.spilled.max(spilling.point);
         }
         self.consider_page_in(effects);
     }

@@ -390,13 +390,16 @@ impl Connection {
             return Ok(());
         }
         let vhost = &self.vhost;
-        let (point, refused, hold) = self
-            .batch
-            .carry_out(now, |queue, effects| vhost.care(queue, effects, now));
+        let mut spilled = CommitPoint::NONE;
+        let (point, refused, hold) = self.batch.carry_out(now, |queue, effects| {
+            spilled = spilled.max(effects.spilled);
+            vhost.care(queue, effects, now);
+        });
         self.owe_confirms(point, &refused);
         self.batch.clear();
-        if hold.is_some() || point > CommitPoint::NONE {
-            self.consider_hold(link, hold, point, now);
+        let staged = point.max(spilled);
+        if hold.is_some() || staged > CommitPoint::NONE {
+            self.consider_hold(link, hold, staged, now);
         }
         Ok(())
     }

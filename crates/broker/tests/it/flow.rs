@@ -154,6 +154,12 @@ fn publishers_wait_for_a_store_that_is_behind() {
 }
 
 #[test]
+fn publishers_wait_for_a_store_that_is_behind_with_spilled_messages() {
+    behind(&Properties::default(), &[]);
+    behind(&Properties::default(), &[Flag::Durable]);
+}
+
+#[test]
 fn a_full_store_blocks_publishers_and_tells_who_understands() {
     let world = World::durable();
     let (publisher, reader) = (world.client(), world.client());
