@@ -181,9 +181,9 @@ impl QueueHandle {
         self.with(|queue, _| queue.hidden_staged_at(point));
     }
 
-    /// Shows the messages of transactions that have become durable.
-    pub fn reveal(&self, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.reveal(self, now, effects))
+    /// Shows the messages of transactions that have become durable, and of those staged at `point`.
+    pub fn reveal(&self, point: CommitPoint, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.reveal(self, point, now, effects))
             .1
     }
 

@@ -96,9 +96,15 @@ impl Queue {
         }
     }
 
-    /// Shows what has become durable.
-    pub(crate) fn reveal(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
-        let durable = self.store.durable_point();
+    /// Shows what has become durable, and what was staged at `point` whether it has or not.
+    pub(crate) fn reveal(
+        &mut self,
+        this: &QueueHandle,
+        point: CommitPoint,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let durable = self.store.durable_point().max(point);
         for level in &mut self.levels {
             level.reveal(durable);
         }

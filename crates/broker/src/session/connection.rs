@@ -431,9 +431,13 @@ impl Connection {
 
     fn unpark(&mut self, link: &mut Link, parked: Parked) {
         link.output.buffer().extend_from_slice(&parked.reply);
-        for queue in parked.reveal {
-            let effects = queue.reveal(link.now);
-            self.vhost.care(&queue, effects, link.now);
+        self.reveal(parked.point, parked.reveal, link.now);
+    }
+
+    fn reveal(&self, point: CommitPoint, queues: Vec<QueueHandle>, now: Timestamp) {
+        for queue in queues {
+            let effects = queue.reveal(point, now);
+            self.vhost.care(&queue, effects, now);
         }
     }
 
@@ -586,6 +590,11 @@ impl Connection {
         let now = link.now;
         if self.flush(link, now).is_err() {
             self.batch.clear();
+        }
+        // A commit under way is not undone. Nobody is left to wait for it, so it shows at once, as
+        // any publish does before it is durable.
+        if let Some(parked) = self.parked.take() {
+            self.reveal(parked.point, parked.reveal, now);
         }
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {

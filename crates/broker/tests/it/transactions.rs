@@ -173,6 +173,21 @@ fn commit_without_select_and_mixing_with_confirms_are_406() {
 }
 
 #[test]
+fn a_committed_transaction_shows_although_its_client_has_gone() {
+    let (world, client, other) = durable();
+    select(&client);
+    other.consume_ok("q", "c");
+    world.hold_commits();
+    client.publish_with("q", "a", &Properties::persistent());
+    client.tx(20);
+    client.vanish();
+    other.publish("q", "b");
+    world.commit();
+    world.pass(1_000);
+    other.expect_bodies("a b");
+}
+
+#[test]
 fn order_with_other_publishers_is_the_order_of_commits() {
     let (world, client, other) = durable();
     select(&client);
