@@ -79,7 +79,13 @@ impl Queue {
             return;
         }
         let before: Vec<u64> = self.levels.iter().map(super::Level::peek_next).collect();
+        let refuses =
+            self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
         for message in messages {
+            // rabbitmq: nobody is told; transactions know no basic.nack
+            if refuses && self.is_full() {
+                continue;
+            }
             self.enqueue(message, now);
         }
         for (index, level) in self.levels.iter_mut().enumerate() {

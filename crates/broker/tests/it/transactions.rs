@@ -188,6 +188,33 @@ fn a_committed_transaction_shows_although_its_client_has_gone() {
 }
 
 #[test]
+fn limits_hold_for_transactions() {
+    let (_, client, other) = durable();
+    let limited = |overflow| {
+        [
+            ("x-max-length", number(2)),
+            ("x-overflow", string(overflow)),
+        ]
+    };
+    client.declare_ok("refusing", &[Flag::Durable], &limited("reject-publish"));
+    client.declare_ok("dropping", &[Flag::Durable], &limited("drop-head"));
+    select(&client);
+    for queue in ["refusing", "dropping"] {
+        client.publish_all(queue, "a b c", &Properties::persistent());
+    }
+    client.tx(20);
+    client.expect(&["commit-ok"]);
+    for (queue, first) in [("refusing", 'a'), ("dropping", 'b')] {
+        assert_eq!(other.counts(queue), (2, 0), "{queue}");
+        other.get(queue, true);
+        other.expect(&[format!(
+            "get-ok {} left=1 '{first}'",
+            if first == 'a' { 1 } else { 2 }
+        )]);
+    }
+}
+
+#[test]
 fn order_with_other_publishers_is_the_order_of_commits() {
     let (world, client, other) = durable();
     select(&client);
