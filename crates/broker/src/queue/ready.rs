@@ -82,6 +82,8 @@ pub(crate) struct Level {
     tail: VecDeque<Entry>,
     head_memory: usize,
     tail_memory: usize,
+    /// The part of `tail_memory` that the store does not have.
+    tail_unstored: usize,
     /// Every stored entry of the tail below this sequence has reached the disk.
     durable_below: u64,
     /// Staged but not known to be durable: up to which sequence, at which commit point.
@@ -139,6 +141,9 @@ impl Level {
             self.head.push_back(entry);
         } else {
             self.tail_memory += memory;
+            if !entry.stored {
+                self.tail_unstored += memory;
+            }
             self.tail.push_back(entry);
         }
     }
@@ -189,6 +194,7 @@ impl Level {
         if self.head.is_empty() && self.paged.is_none() && !self.tail.is_empty() {
             std::mem::swap(&mut self.head, &mut self.tail);
             self.head_memory = std::mem::take(&mut self.tail_memory);
+            self.tail_unstored = 0;
             self.staged.clear();
         }
     }
@@ -266,11 +272,15 @@ impl Level {
             let Some(front) = self.tail.front() else {
                 break;
             };
-            if !front.stored {
+            let waits = front.stored
+                && (front.sequence.0 >= self.durable_below || self.is_hidden(front.sequence));
+            // Behind a message that waits for the store others are spilled by the window, so that the
+            // store knows how far behind it is and publishers are held for it.
+            if !front.stored || (waits && self.tail_unstored > tail_window) {
                 self.spill_tail(allocate, spill);
                 return;
             }
-            if front.sequence.0 >= self.durable_below || self.is_hidden(front.sequence) {
+            if waits {
                 return;
             }
             let Some(entry) = self.tail.pop_front() else {
@@ -295,9 +305,10 @@ impl Level {
 
     fn spill_tail(&mut self, allocate: impl FnOnce() -> LogId, spill: &mut Vec<Change<Message>>) {
         let log = *self.log.get_or_insert_with(allocate);
+        let mut first = u64::MAX;
         for entry in self.tail.iter_mut().filter(|entry| !entry.stored) {
             entry.stored = true;
-            self.durable_below = self.durable_below.min(entry.sequence.0);
+            first = first.min(entry.sequence.0);
             spill.push(Change::Enqueue(Enqueue {
                 log,
                 sequence: entry.sequence,
@@ -307,7 +318,10 @@ impl Level {
                 payload: entry.message.clone(),
             }));
         }
-        self.staged.clear();
+        self.tail_unstored = 0;
+        // What is spilled now reaches the disk later than anything staged before.
+        self.durable_below = self.durable_below.min(first);
+        self.staged.retain(|&(below, _)| below <= first);
     }
 
     /// Whether the head runs low while messages wait in the paged run.
@@ -421,6 +435,7 @@ impl Level {
         self.loading = false;
         self.head_memory = 0;
         self.tail_memory = 0;
+        self.tail_unstored = 0;
         self.staged.clear();
         [
             std::mem::take(&mut self.head),
