@@ -91,6 +91,8 @@ pub(crate) struct Queue {
     had_consumers: bool,
     /// The pager has been asked and has not yet found nothing left to read.
     page_in_asked: bool,
+    /// Messages wait in memory for the store to have them, so that they can leave it.
+    crowded: bool,
     /// A message that can expire was seen.
     expiring: bool,
     deleted: bool,
@@ -127,6 +129,7 @@ impl Queue {
             scheduled: None,
             had_consumers: false,
             page_in_asked: false,
+            crowded: false,
             expiring: false,
             deleted: false,
         }

@@ -182,7 +182,7 @@ impl Queue {
         index
     }
 
-    fn page_out(&mut self, effects: &mut Effects) {
+    pub(crate) fn page_out(&mut self, effects: &mut Effects) {
         if !self.can_spill() {
             return;
         }
@@ -209,6 +209,8 @@ impl Queue {
             }
             effects.spilled = effects.spilled.max(spilling.point);
         }
+        let window = self.memory.tail_bytes;
+        self.crowded = self.levels.iter().any(|level| level.is_crowded(window));
         self.consider_page_in(effects);
     }
 

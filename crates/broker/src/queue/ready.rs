@@ -249,6 +249,11 @@ impl Level {
         self.next
     }
 
+    /// Whether the tail holds more than its window.
+    pub(crate) fn is_crowded(&self, tail_window: usize) -> bool {
+        self.tail_memory > tail_window
+    }
+
     /// Moves the tail's oldest messages into the paged run until the tail fits its window. Messages
     /// the store does not have yet are spilled to it first, and leave memory at a later call.
     pub(crate) fn page_out(

@@ -278,7 +278,7 @@ impl Connection {
         }
         self.batch.add(message, number, tag);
         if self.batch.bytes > BATCH_BYTES_MAX {
-            self.flush_publishes(link, now)?;
+            self.flush(link, now)?;
         }
         Ok(())
     }
