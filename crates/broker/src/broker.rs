@@ -17,9 +17,10 @@ use crate::definitions::{
 use crate::mailbox::{Mailbox, Notice};
 use crate::message::Message;
 use crate::password;
+use crate::queue::Store;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
+use crate::queue::machine::Machine;
 use crate::queue::options::{self, DeclaredProperties};
-use crate::queue::{Queue, Store};
 use crate::services::Services;
 use crate::time::Timestamp;
 use crate::users::{Permission, User, Users};
@@ -171,7 +172,7 @@ impl Broker {
             }
         };
         let services = &self.services;
-        let mut queue = Queue::new(
+        let mut queue = Machine::new(
             options,
             true,
             definition.auto_delete,

@@ -13,8 +13,8 @@ use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, Queu
 use crate::error::{ChannelError, Failure};
 use crate::mailbox::Notice;
 use crate::message::Message;
-use crate::queue::Queue;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
+use crate::queue::machine::Machine;
 use crate::queue::options::{self, DeclaredProperties};
 use crate::queue::{NOTHING_STAGED, QueueCounts};
 use crate::time::Timestamp;
@@ -199,7 +199,7 @@ impl VirtualHost {
         };
         let services = &self.services;
         let keeps = durable && !declaration.exclusive;
-        let mut queue = Queue::new(
+        let mut queue = Machine::new(
             options,
             keeps,
             declaration.auto_delete,

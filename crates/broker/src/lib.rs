@@ -21,6 +21,7 @@ pub mod password;
 pub mod queue;
 mod services;
 pub mod session;
+pub mod stream;
 pub mod time;
 pub mod users;
 pub mod vhost;

@@ -10,6 +10,7 @@ use dashmap::DashMap;
 
 use leveret_codec::{ContentHeader, RawTable, RawValue};
 use leveret_routing::{QueueId, Route, RouteInput, Topology};
+use leveret_store::CommitPoint;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
@@ -154,6 +155,9 @@ impl VirtualHost {
             if effects.page_in {
                 self.services.pager.ask(queue.clone());
             }
+            if let Some(point) = effects.durable_at {
+                work.extend(self.look_again_at(point, &queue, now));
+            }
             for letter in effects.dead_letters {
                 work.extend(self.dead_letter(&queue, letter, now));
             }
@@ -161,6 +165,21 @@ impl VirtualHost {
                 self.delete_queue(&queue, now);
             }
         }
+    }
+
+    /// Has the pager look at `queue` once `point` is durable; if it is already, looks now.
+    fn look_again_at(
+        &self,
+        point: CommitPoint,
+        queue: &QueueHandle,
+        now: Timestamp,
+    ) -> Option<(QueueHandle, Effects)> {
+        let services = Arc::clone(&self.services);
+        let waker = queue.waker(move |queue| services.pager.ask(queue));
+        if self.services.store.wake_at(point, &waker) {
+            return None;
+        }
+        Some((queue.clone(), queue.reveal(point, now)))
     }
 }
 

@@ -14,8 +14,8 @@ use crate::mailbox::{ConsumerSlot, Mailbox};
 /// A consumer as its queue knows it; stale references are harmless.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConsumerRef {
-    index: u32,
-    generation: u32,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 /// What a session asks for with `basic.consume`.

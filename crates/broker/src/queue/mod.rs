@@ -15,6 +15,7 @@ pub mod dispatch;
 pub mod effects;
 pub mod handle;
 mod limits;
+pub(crate) mod machine;
 pub mod options;
 mod publish;
 pub(crate) mod ready;

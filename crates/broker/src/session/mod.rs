@@ -22,6 +22,7 @@ mod queue_table;
 mod route_cache;
 mod settle;
 mod stamp;
+mod stream;
 mod topology;
 mod transaction;
 mod unacked;

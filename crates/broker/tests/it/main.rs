@@ -22,5 +22,7 @@ mod limits;
 mod paging;
 mod publishing;
 mod settling;
+mod stream_model;
+mod streams;
 mod topology;
 mod transactions;
