@@ -256,9 +256,15 @@ impl Queue {
         Ok(self.consumers.add(spec))
     }
 
-    pub(crate) fn remove_consumer(
+    /// Delivers what waits, to the next single active consumer if the last one has gone.
+    pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        self.consumers.elect();
+        self.dispatch(this, now, effects);
+    }
+
+    /// Removes a consumer; nothing is delivered to others before [`Queue::start`].
+    pub(crate) fn withdraw_consumer(
         &mut self,
-        this: &QueueHandle,
         who: ConsumerRef,
         now: Timestamp,
         effects: &mut Effects,
@@ -274,7 +280,6 @@ impl Queue {
             }
         }
         self.touch(now, effects);
-        self.dispatch(this, now, effects);
     }
 
     pub(crate) fn resume_consumer(&mut self, who: ConsumerRef) {

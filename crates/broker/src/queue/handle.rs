@@ -293,13 +293,23 @@ impl QueueHandle {
 
     /// Delivers what waits; called once the session has told its client about the consumer.
     pub fn start(&self, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.dispatch(self, now, effects))
+        self.with(|queue, effects| queue.start(self, now, effects))
             .1
     }
 
     /// Removes a consumer. Its unsettled deliveries stay in flight.
     pub fn cancel(&self, who: ConsumerRef, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.remove_consumer(self, who, now, effects))
+        self.with(|queue, effects| {
+            queue.withdraw_consumer(who, now, effects);
+            queue.start(self, now, effects);
+        })
+        .1
+    }
+
+    /// Removes a consumer whose deliveries are about to come back: they are settled next, and only
+    /// then [`QueueHandle::start`] delivers to others, so that these get everything in order.
+    pub fn withdraw(&self, who: ConsumerRef, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.withdraw_consumer(who, now, effects))
             .1
     }
 

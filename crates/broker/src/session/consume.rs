@@ -358,7 +358,7 @@ impl Connection {
     }
 
     /// The queue forgets the consumer; nothing more will come for it.
-    pub(super) fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) {
+    fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) {
         let Some(consumer) = self.consumers.get(slot) else {
             return;
         };
