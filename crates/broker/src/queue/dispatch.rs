@@ -308,6 +308,15 @@ impl Queue {
         result
     }
 
+    /// What `request` asked for could not be read: it stays where it is, and whoever needs it next
+    /// asks again.
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        self.page_in_asked = false;
+        if let Some(level) = self.levels.get_mut(usize::from(request.level)) {
+            level.read_failed(request);
+        }
+    }
+
     /// Takes in what was read for `request`, and delivers it.
     pub(crate) fn loaded(
         &mut self,

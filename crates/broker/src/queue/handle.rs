@@ -390,6 +390,8 @@ impl QueueHandle {
         ) {
             tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
             buffer.clear();
+            let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
+            return (false, effects);
         }
         let ((), effects) =
             self.with(|queue, effects| queue.loaded(self, &request, buffer, now, effects));

@@ -371,6 +371,13 @@ impl Level {
         })
     }
 
+    /// What was asked for could not be read; it may be asked for again.
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        if request.epoch == self.epoch {
+            self.loading = false;
+        }
+    }
+
     /// Takes in what was read, and returns how many messages the paged run turned out not to have.
     pub(crate) fn loaded(
         &mut self,

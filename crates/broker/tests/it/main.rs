@@ -26,3 +26,4 @@ mod stream_model;
 mod streams;
 mod topology;
 mod transactions;
+mod unreadable;

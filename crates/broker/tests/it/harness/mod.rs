@@ -87,7 +87,8 @@ impl World {
         World::around(broker, Some(store), now)
     }
 
-    fn around(
+    /// A broker opened elsewhere.
+    pub fn around(
         broker: Arc<Broker>,
         store: Option<Arc<SteppedStore<Message>>>,
         now: Timestamp,
