@@ -300,7 +300,7 @@ impl QueueHandle {
     /// Removes a consumer. Its unsettled deliveries stay in flight.
     pub fn cancel(&self, who: ConsumerRef, now: Timestamp) -> Effects {
         self.with(|queue, effects| {
-            queue.withdraw_consumer(who, now, effects);
+            queue.withdraw_consumer(self, who, now, effects);
             queue.start(self, now, effects);
         })
         .1
@@ -309,7 +309,7 @@ impl QueueHandle {
     /// Removes a consumer whose deliveries are about to come back: they are settled next, and only
     /// then [`QueueHandle::start`] delivers to others, so that these get everything in order.
     pub fn withdraw(&self, who: ConsumerRef, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.withdraw_consumer(who, now, effects))
+        self.with(|queue, effects| queue.withdraw_consumer(self, who, now, effects))
             .1
     }
 

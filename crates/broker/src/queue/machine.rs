@@ -190,7 +190,14 @@ impl Machine {
         }
     }
 
-    pub(crate) fn remove_consumer(
+    pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        match self {
+            Machine::Queue(queue) => queue.start(this, now, effects),
+            Machine::Stream(stream) => stream.dispatch(this, effects),
+        }
+    }
+
+    pub(crate) fn withdraw_consumer(
         &mut self,
         this: &QueueHandle,
         who: ConsumerRef,
@@ -198,7 +205,7 @@ impl Machine {
         effects: &mut Effects,
     ) {
         match self {
-            Machine::Queue(queue) => queue.remove_consumer(this, who, now, effects),
+            Machine::Queue(queue) => queue.withdraw_consumer(who, now, effects),
             Machine::Stream(stream) => stream.remove_reader(this, who, effects),
         }
     }
@@ -275,6 +282,12 @@ impl Machine {
         match self {
             Machine::Queue(queue) => queue.urgent_page_in(),
             Machine::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        if let Machine::Queue(queue) = self {
+            queue.read_failed(request);
         }
     }
 
