@@ -3,6 +3,8 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod basics;
+mod conforming;
 mod crashes;
 mod faults;
+mod kills;
 mod support;
