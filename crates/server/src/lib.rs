@@ -13,7 +13,6 @@ mod deadlines;
 mod error;
 mod limits;
 mod listener;
-mod memory;
 mod pager;
 mod readiness;
 mod serve;

@@ -13,7 +13,6 @@
 
 mod changes;
 mod clock;
-pub mod conformance;
 mod error;
 pub mod files;
 mod index;

@@ -443,9 +443,9 @@ impl Connection {
 
     /// Carries out everything gathered so far.
     pub(super) fn flush(&mut self, link: &mut Link, now: Timestamp) -> Result<(), Failure> {
-        // Acknowledgements first: who sees the confirm of a publish knows those before it are durable.
+        self.flush_publishes(link, now)?;
         self.flush_settlements(now);
-        self.flush_publishes(link, now)
+        Ok(())
     }
 
     /// Holds this publisher back, unless it also consumes: then its acknowledgements must be read.

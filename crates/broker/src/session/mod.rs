@@ -9,6 +9,7 @@
 //!       └───────────────┴── errors, timeouts ──────┴───────────┴────────────────────^
 //! ```
 
+mod attended;
 mod auth;
 mod channel;
 mod confirms;
@@ -22,7 +23,6 @@ mod queue_table;
 mod route_cache;
 mod settle;
 mod stamp;
-mod stream;
 mod topology;
 mod transaction;
 mod unacked;

@@ -5,7 +5,6 @@ use super::channel::PublishMode;
 use super::connection::Connection;
 use super::unacked::Unacked;
 use crate::error::{ChannelError, Failure};
-use crate::mailbox::ConsumerSlot;
 use crate::queue::handle::{Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
@@ -136,15 +135,10 @@ impl Connection {
     /// Gives back what a channel holds: consumers, deliveries not sent, deliveries not settled.
     pub(super) fn release_channel(&mut self, link: &mut Link, number: u16, now: Timestamp) {
         let slots: Vec<_> = self.consumers.slots_of_channel(number).collect();
-        let mut left = Vec::with_capacity(slots.len());
-        for consumer in slots.iter().filter_map(|&slot| self.consumers.get(slot)) {
-            if let Some(queue) = self.queues.queue(consumer.queue) {
-                let effects = queue.withdraw(consumer.reference, now);
-                self.vhost.care(queue, effects, now);
-                left.push(queue.clone());
-            }
+        for &slot in &slots {
+            self.cancel_in_queue(slot, now);
         }
-        self.take_undelivered(link, &slots);
+        self.take_undelivered(link, number, now);
         if let Some(channel) = self.channels.get_mut(&number) {
             let queues = &mut self.queues;
             if let PublishMode::Transaction(transaction) = &mut channel.mode {
@@ -162,12 +156,7 @@ impl Connection {
             });
             channel.assembly = None;
         }
-        // Whatever else was in the mailbox is dealt with as usual.
-        self.finish_letters(link, now);
-        for queue in left {
-            let effects = queue.start(now);
-            self.vhost.care(&queue, effects, now);
-        }
+        self.flush_settlements(now);
         for slot in slots {
             if let Some(consumer) = self.consumers.remove(slot) {
                 self.queues.release(consumer.queue);
@@ -175,8 +164,9 @@ impl Connection {
         }
     }
 
-    /// Empties the mailbox; what was meant for consumers that go is to go back to its queues.
-    fn take_undelivered(&mut self, link: &Link, closing: &[ConsumerSlot]) {
+    /// Empties the mailbox; what was meant for a channel that is closing goes back to its queues.
+    fn take_undelivered(&mut self, link: &mut Link, number: u16, now: Timestamp) {
+        let closing: Vec<_> = self.consumers.slots_of_channel(number).collect();
         if closing.is_empty() {
             return;
         }
@@ -212,5 +202,7 @@ impl Connection {
                 false,
             );
         }
+        // Whatever else was in the mailbox is dealt with as usual.
+        self.finish_letters(link, now);
     }
 }

@@ -12,6 +12,7 @@
 
 mod consuming;
 mod dead_letters;
+mod delayed;
 mod durability;
 mod expiry;
 mod flow;
@@ -22,8 +23,5 @@ mod limits;
 mod paging;
 mod publishing;
 mod settling;
-mod stream_model;
-mod streams;
 mod topology;
 mod transactions;
-mod unreadable;

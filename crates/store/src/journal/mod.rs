@@ -6,7 +6,6 @@ mod committer;
 mod compaction;
 mod encoder;
 pub(crate) mod format;
-mod groups;
 mod inspect;
 mod open;
 mod read;

@@ -97,6 +97,10 @@ impl SegmentFiles {
         &self.directory
     }
 
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         self.files.free_bytes(&self.directory)
     }
@@ -104,22 +108,21 @@ impl SegmentFiles {
     /// Makes the directory and answers the numbers of the segments in it, ascending. Notes spares.
     pub(crate) fn scan(&self) -> io::Result<Vec<u32>> {
         self.files.create_directory(&self.directory)?;
-        let (mut numbers, mut highest) = (Vec::new(), 0);
+        let mut numbers = Vec::new();
         for name in self.files.list(&self.directory)? {
-            let number = |suffix| {
-                name.strip_suffix(suffix)
-                    .and_then(|number| number.parse().ok())
-            };
-            if let Some(number) = number(SEGMENT_SUFFIX) {
+            if let Some(number) = name
+                .strip_suffix(SEGMENT_SUFFIX)
+                .and_then(|n| n.parse().ok())
+            {
                 numbers.push(number);
-                highest = highest.max(number);
-            } else if let Some(number) = number(SPARE_SUFFIX) {
+            } else if name.ends_with(SPARE_SUFFIX) {
                 self.spares.lock().push(self.directory.join(&name));
-                highest = highest.max(number);
             }
         }
         numbers.sort_unstable();
-        self.next_number.store(highest + 1, Ordering::Relaxed);
+        if let Some(last) = numbers.last() {
+            self.next_number.store(last + 1, Ordering::Relaxed);
+        }
         Ok(numbers)
     }
 

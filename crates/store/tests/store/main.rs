@@ -3,8 +3,6 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod basics;
-mod conforming;
 mod crashes;
 mod faults;
-mod kills;
 mod support;

@@ -87,8 +87,7 @@ impl World {
         World::around(broker, Some(store), now)
     }
 
-    /// A broker opened elsewhere.
-    pub fn around(
+    fn around(
         broker: Arc<Broker>,
         store: Option<Arc<SteppedStore<Message>>>,
         now: Timestamp,
@@ -121,6 +120,12 @@ impl World {
     pub fn restarted(&self) -> Rc<World> {
         let config = self.broker.config().clone();
         World::on(Arc::new(self.store().restarted()), config, self.now())
+    }
+
+    /// As [`World::restarted`], some time later.
+    pub fn restarted_at(&self, now: Timestamp) -> Rc<World> {
+        let config = self.broker.config().clone();
+        World::on(Arc::new(self.store().restarted()), config, now)
     }
 
     /// From now on nothing is durable before [`World::commit`].
