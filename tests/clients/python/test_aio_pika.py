@@ -171,7 +171,7 @@ def test_robust_connection_goes_on_after_a_kill(own_broker):
                 try:
                     await channel.default_exchange.publish(aio_pika.Message(b"after"), "robust", timeout=2)
                     break
-                except (aio_pika.exceptions.AMQPError, asyncio.TimeoutError, ConnectionError):
+                except (aio_pika.exceptions.AMQPError, asyncio.TimeoutError, ConnectionError, RuntimeError):
                     await asyncio.sleep(0.05)
             assert await received.get() == b"after"
     run(main())
