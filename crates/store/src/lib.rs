@@ -13,6 +13,7 @@
 
 mod changes;
 mod clock;
+pub mod conformance;
 mod error;
 pub mod files;
 mod index;

@@ -75,14 +75,6 @@ impl Chunk {
         self.count & TRANSIENT != 0
     }
 
-    pub(crate) fn place(&self) -> Place {
-        Place {
-            segment: self.segment,
-            offset: self.offset,
-            span: self.span,
-        }
-    }
-
     /// Takes `next` in, if it goes on where this one ends, in sequence and nearly so in the segment.
     pub(crate) fn try_merge(&mut self, next: &Chunk) -> bool {
         let near = next.segment == self.segment

@@ -129,6 +129,10 @@ fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
 /// The index at a clean stop: no other thread is running, nothing follows.
 pub(super) fn last<P: Payload>(shared: &Shared<P>) -> io::Result<()> {
     let mut index = shared.index.lock();
+    // The last records may have been written without a sync, and the index says that they are there.
+    if let Some(entry) = index.segments.entries.get(&index.position.segment) {
+        entry.segment.file.sync()?;
+    }
     let mut plan = Plan::of(&mut index, shared);
     plan.log_rows(&mut |id, rows| write_log(&mut index, id, rows));
     plan.checkpoint.clean = true;
@@ -195,6 +199,13 @@ fn write_log(index: &mut Index, id: LogId, rows: &mut Vec<Row>) {
     if let Some(log) = index.logs.get_mut(&id) {
         log.is_dirty = false;
         rows::log_rows(id, log, rows);
+    } else if let Some((_, parts)) = index
+        .deleted_logs
+        .iter()
+        .find(|(deleted, _)| *deleted == id)
+    {
+        // Deleted since the look: its rows must not outlive the segments that the look found empty.
+        rows::deleted_log_rows(id, parts, rows);
     }
 }
 

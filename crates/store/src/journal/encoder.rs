@@ -1,14 +1,13 @@
-//! From staged changes to the bytes of one record. Owns grouping by log, the cancelling of messages
-//! that were acknowledged before they were written, and cutting into runs. Does no I/O.
+//! From staged changes to the bytes of one record. Owns cutting into runs, checksums,
+//! and what the record does to the index. Does no I/O.
 
 use std::io::IoSlice;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::format::{self, EntryHeader, HEADER_BYTES, RUN_BYTES, RunHeader};
+use super::groups::{Group, Groups, LogOperation};
 use crate::index::{Chunk, Holds, Index, Place};
 use crate::{Change, Enqueue, LogId, Payload, Sequence};
 
@@ -50,138 +49,6 @@ pub(crate) struct Encoder {
     /// Someone waits for something in it: it holds more than acknowledgements.
     awaited: bool,
     groups: Groups,
-}
-
-/// The operations of each log in a record, in order.
-#[derive(Default)]
-struct Groups {
-    slots: FxHashMap<LogId, usize>,
-    lists: Vec<Group>,
-    used: usize,
-    /// The change of the definitions, in order.
-    definitions: Vec<usize>,
-}
-
-struct Group {
-    log: LogId,
-    operations: Vec<LogOperation>,
-    /// The enqueues among the operations: their sequence and their place in `operations`.
-    enqueues: Vec<(u64, usize)>,
-    ascending: bool,
-    /// The newest acknowledgement among the operations.
-    last_acknowledge: Option<usize>,
-    next: u64,
-}
-
-#[derive(Clone, Copy)]
-enum LogOperation {
-    /// The number of the change.
-    Enqueue(usize),
-    Acknowledge(u64, u64),
-    Delete,
-    Cancelled,
-}
-
-impl Groups {
-    fn clear(&mut self) {
-        self.slots.clear();
-        self.used = 0;
-        self.definitions.clear();
-    }
-
-    fn of(&mut self, log: LogId) -> &mut Group {
-        let used = &mut self.used;
-        let lists = &mut self.lists;
-        // Publishes of one connection come in long rows for the same queue.
-        let slot = match used.checked_sub(1).filter(|last| lists[*last].log == log) {
-            Some(last) => last,
-            None => *self.slots.entry(log).or_insert_with(|| {
-                if *used == lists.len() {
-                    lists.push(Group::new());
-                }
-                lists[*used].restart(log);
-                *used += 1;
-                *used - 1
-            }),
-        };
-        &mut lists[slot]
-    }
-}
-
-impl Group {
-    fn new() -> Self {
-        Group {
-            log: LogId(0),
-            operations: Vec::new(),
-            enqueues: Vec::new(),
-            ascending: true,
-            last_acknowledge: None,
-            next: 0,
-        }
-    }
-
-    fn restart(&mut self, log: LogId) {
-        self.log = log;
-        self.operations.clear();
-        self.enqueues.clear();
-        self.ascending = true;
-        self.last_acknowledge = None;
-        self.next = 0;
-    }
-
-    fn enqueue(&mut self, sequence: u64, change: usize) {
-        self.ascending &= self
-            .enqueues
-            .last()
-            .is_none_or(|(last, _)| *last < sequence);
-        self.enqueues.push((sequence, self.operations.len()));
-        self.operations.push(LogOperation::Enqueue(change));
-        self.next = self.next.max(sequence.saturating_add(1));
-    }
-
-    /// Cancels the enqueues in the range; the acknowledgement stays for what was written before.
-    fn acknowledge(&mut self, first: u64, count: u64) {
-        let end = first.saturating_add(count);
-        let candidates = if self.ascending {
-            let from = self
-                .enqueues
-                .partition_point(|(sequence, _)| *sequence < first);
-            let to = self
-                .enqueues
-                .partition_point(|(sequence, _)| *sequence < end);
-            from..to
-        } else {
-            0..self.enqueues.len()
-        };
-        for (sequence, at) in self.enqueues.get(candidates).unwrap_or_default() {
-            if (first..end).contains(sequence) {
-                let operation = &mut self.operations[*at];
-                if matches!(operation, LogOperation::Enqueue(_)) {
-                    *operation = LogOperation::Cancelled;
-                }
-            }
-        }
-        // It may join an earlier one: what was enqueued in between and is in its range is cancelled.
-        if let Some(LogOperation::Acknowledge(last_first, last_count)) = self
-            .last_acknowledge
-            .and_then(|at| self.operations.get_mut(at))
-            && last_first.saturating_add(*last_count) == first
-        {
-            *last_count = last_count.saturating_add(count);
-            return;
-        }
-        self.last_acknowledge = Some(self.operations.len());
-        self.operations
-            .push(LogOperation::Acknowledge(first, count));
-    }
-
-    fn delete(&mut self) {
-        self.operations.clear();
-        self.enqueues.clear();
-        self.last_acknowledge = None;
-        self.next = 0;
-        self.operations.push(LogOperation::Delete);
-    }
 }
 
 /// A run that is being filled.
@@ -265,21 +132,7 @@ impl Encoder {
         index: &parking_lot::Mutex<Index>,
     ) {
         let mut groups = mem::take(&mut self.groups);
-        groups.clear();
-        for (number, change) in changes.iter().enumerate().take(range.end).skip(range.start) {
-            match change {
-                Change::Enqueue(enqueue) => {
-                    groups.of(enqueue.log).enqueue(enqueue.sequence.0, number);
-                }
-                Change::Acknowledge { log, first, count } => {
-                    groups.of(*log).acknowledge(first.0, *count);
-                }
-                Change::DeleteLog { log } => groups.of(*log).delete(),
-                Change::PutDefinition { .. } | Change::RemoveDefinition { .. } => {
-                    groups.definitions.push(number);
-                }
-            }
-        }
+        groups.sort(changes, range);
         for change in groups
             .definitions
             .iter()
@@ -287,7 +140,7 @@ impl Encoder {
         {
             self.definition(change);
         }
-        for group in groups.lists.iter().take(groups.used) {
+        for group in groups.iter() {
             self.group(group, changes, index);
         }
         self.groups = groups;

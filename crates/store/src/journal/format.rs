@@ -161,6 +161,7 @@ impl RunHeader {
     }
 
     /// Its bytes, header included.
+    #[allow(clippy::cast_possible_truncation, reason = "a small constant")]
     pub(crate) fn total_bytes(&self) -> u32 {
         self.entries_bytes.saturating_add(RUN_BYTES as u32)
     }

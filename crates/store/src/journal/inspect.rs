@@ -96,7 +96,7 @@ fn check_chunks(index: &Index, found: &mut Verified) {
             let path = entry.segment.path();
             match read.and_then(|()| messages(*id, chunk, chunk.first(), &buffer)) {
                 Ok(all) => {
-                    found.bytes += all.iter().map(|one| one.payload.len() as u64).sum::<u64>()
+                    found.bytes += all.iter().map(|one| one.payload.len() as u64).sum::<u64>();
                 }
                 Err(reason) => found.problems.push(format!(
                     "{}, offset {}: log {}, messages from {}: {reason}",
@@ -275,7 +275,7 @@ impl Collected {
                         known.insert(log, (first, next));
                     }
                     Fact::Definition { key, value } => {
-                        index.put_definition(key.into(), value.into())
+                        index.put_definition(key.into(), value.into());
                     }
                 }
             }

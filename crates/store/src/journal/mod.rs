@@ -6,6 +6,7 @@ mod committer;
 mod compaction;
 mod encoder;
 pub(crate) mod format;
+mod groups;
 mod inspect;
 mod open;
 mod read;

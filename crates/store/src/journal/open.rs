@@ -273,7 +273,7 @@ pub(super) fn open<P: Payload>(
     let mut replay =
         Replay::new(&heads, &segments, index.position, epoch).recovering(options.recover);
     replay.run(&mut |record| recovery::apply(&mut index, record, &mut |_| {}))?;
-    let replayed = replay.position != index.position;
+    let replayed = replay.position.lsn != index.position.lsn;
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);
     let resume = Resume {
@@ -352,16 +352,12 @@ fn settle(
         }
     }
     let end = index.position;
+    // Segments are used in the order of their numbers: nothing behind the end belongs to the journal.
     let stray: Vec<u32> = index
         .segments
         .entries
         .iter()
-        .filter(|(number, entry)| {
-            let is_later = heads.begins_after(**number, end.lsn);
-            **number != end.segment
-                && entry.live == 0
-                && (is_later || !heads.begins_with_record(**number))
-        })
+        .filter(|(number, entry)| **number > end.segment && entry.live == 0)
         .map(|(number, _)| *number)
         .collect();
     for number in stray {

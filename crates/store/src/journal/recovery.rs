@@ -69,13 +69,6 @@ impl Heads {
         self.by_lsn.values().any(|(own, _)| *own == number)
     }
 
-    /// Its first record is newer than record `lsn`.
-    pub(super) fn begins_after(&self, number: u32, lsn: u64) -> bool {
-        self.by_lsn
-            .range(lsn + 1..)
-            .any(|(_, (own, _))| *own == number)
-    }
-
     /// The lowest first record of a segment from `lsn` on.
     pub(super) fn first_from(&self, lsn: u64) -> Option<(u64, u32, u32)> {
         self.by_lsn
@@ -165,6 +158,11 @@ impl<'a> Replay<'a> {
                 return Ok(true);
             }
             At::Broken(header) if header.lsn == expected && header.epoch >= self.epoch => {
+                // A later opening cut it off and had no room here for what it wrote instead.
+                let is_replaced = |(lsn, _, epoch)| lsn == expected && epoch > header.epoch;
+                if self.heads.first_from(expected).is_some_and(is_replaced) {
+                    return self.turn_page(expected);
+                }
                 let Some(next) = self.proof(expected)? else {
                     return Ok(false);
                 };

@@ -97,10 +97,6 @@ impl SegmentFiles {
         &self.directory
     }
 
-    pub(crate) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes
-    }
-
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         self.files.free_bytes(&self.directory)
     }
@@ -108,21 +104,22 @@ impl SegmentFiles {
     /// Makes the directory and answers the numbers of the segments in it, ascending. Notes spares.
     pub(crate) fn scan(&self) -> io::Result<Vec<u32>> {
         self.files.create_directory(&self.directory)?;
-        let mut numbers = Vec::new();
+        let (mut numbers, mut highest) = (Vec::new(), 0);
         for name in self.files.list(&self.directory)? {
-            if let Some(number) = name
-                .strip_suffix(SEGMENT_SUFFIX)
-                .and_then(|n| n.parse().ok())
-            {
+            let number = |suffix| {
+                name.strip_suffix(suffix)
+                    .and_then(|number| number.parse().ok())
+            };
+            if let Some(number) = number(SEGMENT_SUFFIX) {
                 numbers.push(number);
-            } else if name.ends_with(SPARE_SUFFIX) {
+                highest = highest.max(number);
+            } else if let Some(number) = number(SPARE_SUFFIX) {
                 self.spares.lock().push(self.directory.join(&name));
+                highest = highest.max(number);
             }
         }
         numbers.sort_unstable();
-        if let Some(last) = numbers.last() {
-            self.next_number.store(last + 1, Ordering::Relaxed);
-        }
+        self.next_number.store(highest + 1, Ordering::Relaxed);
         Ok(numbers)
     }
 

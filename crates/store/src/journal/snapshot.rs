@@ -38,12 +38,15 @@ pub(crate) enum Fact<'a> {
     },
 }
 
+/// A key and its value.
+type SharedDefinition = (Arc<[u8]>, Arc<[u8]>);
+
 /// What a snapshot is made from, taken out of the index in one short look.
 pub(crate) struct Snapshot {
     lsn: u64,
     next_log: u64,
     logs: Vec<(LogId, u64, u64)>,
-    definitions: Vec<(Arc<[u8]>, Arc<[u8]>)>,
+    definitions: Vec<SharedDefinition>,
 }
 
 impl Snapshot {

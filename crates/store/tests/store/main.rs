@@ -1,8 +1,16 @@
 //! The store from outside: one conformance suite for all stores, and what only the journal promises.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "tests: helpers outside of test functions fail by panicking, too"
+)]
 
 mod basics;
+mod conforming;
 mod crashes;
 mod faults;
+mod kills;
 mod support;

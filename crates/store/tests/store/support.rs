@@ -92,7 +92,7 @@ pub(crate) fn waker() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
 }
 
-pub(crate) fn wait(store: &impl MessageLog<Blob>, point: CommitPoint) {
+pub(crate) fn wait<P: Payload>(store: &impl MessageLog<P>, point: CommitPoint) {
     while store.durable_point() < point {
         if store.wake_at(point, &waker()) {
             while store.durable_point() < point {
@@ -131,14 +131,21 @@ pub(crate) fn small() -> JournalOptions {
     }
 }
 
-pub(crate) fn open(
+pub(crate) fn open_as<P: Payload>(
     disk: &SimulatedDisk,
     options: JournalOptions,
-) -> Result<Journal<Blob>, OpenError> {
+) -> Result<Journal<P>, OpenError> {
     Journal::open_on(
         Arc::new(disk.clone()),
         disk.index(),
         Path::new("/store"),
         options,
     )
+}
+
+pub(crate) fn open(
+    disk: &SimulatedDisk,
+    options: JournalOptions,
+) -> Result<Journal<Blob>, OpenError> {
+    open_as(disk, options)
 }

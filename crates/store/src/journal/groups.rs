@@ -1,0 +1,170 @@
+//! The changes of one record sorted by log, and the cancelling of messages that were acknowledged before
+//! they were written. Owns the order of a log's operations; writes no bytes.
+
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
+use crate::{Change, LogId};
+
+/// The operations of each log in a record, in order.
+#[derive(Default)]
+pub(super) struct Groups {
+    slots: FxHashMap<LogId, usize>,
+    lists: Vec<Group>,
+    used: usize,
+    /// The changes of definitions, in order.
+    pub(super) definitions: Vec<usize>,
+}
+
+/// One log's.
+pub(super) struct Group {
+    pub(super) log: LogId,
+    pub(super) operations: Vec<LogOperation>,
+    /// The enqueues among the operations: their sequence and their place in `operations`.
+    enqueues: Vec<(u64, usize)>,
+    ascending: bool,
+    /// The newest acknowledgement among the operations.
+    last_acknowledge: Option<usize>,
+    /// One above the highest sequence enqueued.
+    pub(super) next: u64,
+}
+
+/// What is to be done to a log.
+#[derive(Clone, Copy)]
+pub(super) enum LogOperation {
+    /// By the number of the change.
+    Enqueue(usize),
+    /// From a sequence on, so many.
+    Acknowledge(u64, u64),
+    /// All of it.
+    Delete,
+    /// Nothing: it was acknowledged in the same record.
+    Cancelled,
+}
+
+impl Groups {
+    /// Sorts the changes with these numbers.
+    pub(super) fn sort<P>(&mut self, changes: &[Change<P>], range: Range<usize>) {
+        self.clear();
+        for (number, change) in changes.iter().enumerate().take(range.end).skip(range.start) {
+            match change {
+                Change::Enqueue(enqueue) => {
+                    self.of(enqueue.log).enqueue(enqueue.sequence.0, number);
+                }
+                Change::Acknowledge { log, first, count } => {
+                    self.of(*log).acknowledge(first.0, *count);
+                }
+                Change::DeleteLog { log } => self.of(*log).delete(),
+                Change::PutDefinition { .. } | Change::RemoveDefinition { .. } => {
+                    self.definitions.push(number);
+                }
+            }
+        }
+    }
+
+    /// What was sorted, log by log.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.lists.iter().take(self.used)
+    }
+
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.used = 0;
+        self.definitions.clear();
+    }
+
+    fn of(&mut self, log: LogId) -> &mut Group {
+        let used = &mut self.used;
+        let lists = &mut self.lists;
+        // Publishes of one connection come in long rows for the same queue.
+        let slot = match used.checked_sub(1).filter(|last| lists[*last].log == log) {
+            Some(last) => last,
+            None => *self.slots.entry(log).or_insert_with(|| {
+                if *used == lists.len() {
+                    lists.push(Group::new());
+                }
+                lists[*used].restart(log);
+                *used += 1;
+                *used - 1
+            }),
+        };
+        &mut lists[slot]
+    }
+}
+
+impl Group {
+    fn new() -> Self {
+        Group {
+            log: LogId(0),
+            operations: Vec::new(),
+            enqueues: Vec::new(),
+            ascending: true,
+            last_acknowledge: None,
+            next: 0,
+        }
+    }
+
+    fn restart(&mut self, log: LogId) {
+        self.log = log;
+        self.operations.clear();
+        self.enqueues.clear();
+        self.ascending = true;
+        self.last_acknowledge = None;
+        self.next = 0;
+    }
+
+    fn enqueue(&mut self, sequence: u64, change: usize) {
+        self.ascending &= self
+            .enqueues
+            .last()
+            .is_none_or(|(last, _)| *last < sequence);
+        self.enqueues.push((sequence, self.operations.len()));
+        self.operations.push(LogOperation::Enqueue(change));
+        self.next = self.next.max(sequence.saturating_add(1));
+    }
+
+    /// Cancels the enqueues in the range; the acknowledgement stays for what was written before.
+    fn acknowledge(&mut self, first: u64, count: u64) {
+        let end = first.saturating_add(count);
+        let candidates = if self.ascending {
+            let from = self
+                .enqueues
+                .partition_point(|(sequence, _)| *sequence < first);
+            let to = self
+                .enqueues
+                .partition_point(|(sequence, _)| *sequence < end);
+            from..to
+        } else {
+            0..self.enqueues.len()
+        };
+        for (sequence, at) in self.enqueues.get(candidates).unwrap_or_default() {
+            if (first..end).contains(sequence) {
+                let operation = &mut self.operations[*at];
+                if matches!(operation, LogOperation::Enqueue(_)) {
+                    *operation = LogOperation::Cancelled;
+                }
+            }
+        }
+        // It may join an earlier one: what was enqueued in between and is in its range is cancelled.
+        if let Some(LogOperation::Acknowledge(last_first, last_count)) = self
+            .last_acknowledge
+            .and_then(|at| self.operations.get_mut(at))
+            && last_first.saturating_add(*last_count) == first
+        {
+            *last_count = last_count.saturating_add(count);
+            return;
+        }
+        self.last_acknowledge = Some(self.operations.len());
+        self.operations
+            .push(LogOperation::Acknowledge(first, count));
+    }
+
+    fn delete(&mut self) {
+        self.operations.clear();
+        self.enqueues.clear();
+        self.last_acknowledge = None;
+        self.next = 0;
+        self.operations.push(LogOperation::Delete);
+    }
+}
