@@ -13,6 +13,7 @@ mod deadlines;
 mod error;
 mod limits;
 mod listener;
+mod memory;
 mod pager;
 mod readiness;
 mod serve;

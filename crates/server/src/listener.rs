@@ -92,7 +92,7 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((socket, remote)) => open(&shared, socket, remote),
                 Err(error) if is_of_one_peer(&error) => {
-                    tracing::debug!(%error, "a connection was gone before it came")
+                    tracing::debug!(%error, "a connection was gone before it came");
                 }
                 Err(error) => {
                     let connections = shared.connections.count();

@@ -11,6 +11,7 @@ use leveret_broker::Broker;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::memory;
 
 /// The running thread.
 pub(crate) struct Pager {
@@ -80,6 +81,8 @@ fn page(work: &Work, broker: &Broker, clock: Clock) {
     while !work.stop.load(Ordering::Acquire) {
         if work.pending.swap(false, Ordering::AcqRel) {
             broker.run_pager(clock.now());
+            // What was read has gone to other threads; what is left is not needed until the next time.
+            memory::collect();
         } else {
             thread::park();
         }

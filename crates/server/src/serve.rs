@@ -14,11 +14,12 @@ use crate::connections::Connections;
 use crate::deadlines::Deadlines;
 use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener};
+use crate::memory::Activity;
 use crate::pager::Pager;
 use crate::readiness::{self, ReadyFile};
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
-use crate::{limits, telemetry};
+use crate::{limits, memory, telemetry};
 
 /// How long a stopping broker waits for its clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -48,13 +49,17 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let store = OpenStore::open(&config.storage)?;
     let broker = Broker::open(config.broker, store.handle(), clock.now());
     let broker = broker.map_err(|error| StartError::Broker(error.to_string()))?;
+    // What a recovery needed, this thread will not need again.
+    memory::collect();
     let shared = Arc::new(Shared {
         broker,
         clock,
         connections: Arc::default(),
     });
 
-    let runtime = runtime(config.worker_threads).map_err(StartError::System)?;
+    let activity = Arc::default();
+    let runtime = runtime(config.worker_threads, &activity).map_err(StartError::System)?;
+    runtime.spawn(memory::give_back(activity, config.worker_threads));
     let (pager, pager_panic) = Pager::start(&shared.broker, clock).map_err(StartError::System)?;
     let served = runtime.block_on(async {
         let listeners = bound
@@ -83,10 +88,12 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     served
 }
 
-fn runtime(worker_threads: usize) -> std::io::Result<Runtime> {
+fn runtime(worker_threads: usize, activity: &Arc<Activity>) -> std::io::Result<Runtime> {
+    let activity = Arc::clone(activity);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads)
         .thread_name("leveret-worker")
+        .on_thread_unpark(move || activity.note())
         .enable_all()
         .build()
 }

@@ -95,7 +95,7 @@ impl Future for StoreWatch {
                 tracing::error!(path = %path.display(), free_bytes, "disk full: publishers wait until there is room");
             }
             StoreStatus::Running if self.last.is_some() => {
-                tracing::info!("the store has room again")
+                tracing::info!("the store has room again");
             }
             StoreStatus::Running => {}
         }

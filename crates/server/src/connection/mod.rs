@@ -4,7 +4,7 @@
 //! nothing of frames: what the bytes mean is the session's.
 
 mod closing;
-mod scratch;
+pub(crate) mod scratch;
 mod wake;
 
 use std::future::Future;

@@ -24,6 +24,11 @@ pub(super) fn put_back(mut buffer: BytesMut) {
     BUFFER.set(buffer);
 }
 
+/// Gives the calling worker's buffer up until the next read.
+pub(crate) fn release() {
+    drop(BUFFER.take());
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
