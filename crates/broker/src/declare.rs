@@ -11,11 +11,10 @@ use leveret_store::{Change, CommitPoint};
 
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
 use crate::error::{ChannelError, Failure};
-use crate::exchange::{Attended, ExchangeLogs};
 use crate::mailbox::Notice;
 use crate::message::Message;
-use crate::queue::Queue;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
+use crate::queue::machine::Machine;
 use crate::queue::options::{self, DeclaredProperties};
 use crate::queue::{NOTHING_STAGED, QueueCounts};
 use crate::time::Timestamp;
@@ -200,7 +199,7 @@ impl VirtualHost {
         };
         let services = &self.services;
         let keeps = durable && !declaration.exclusive;
-        let mut queue = Queue::new(
+        let mut queue = Machine::new(
             options,
             keeps,
             declaration.auto_delete,
@@ -306,7 +305,6 @@ impl VirtualHost {
             changes.push(Definition::Queue(definition).remove());
             self.forget(&topology, &gone, &[queue.clone()], &mut changes);
         }
-        self.forget_attended(&gone.exchanges, &mut changes);
         let point = self.stage(&mut changes);
         self.routes_changed();
         drop(topology);
@@ -396,13 +394,9 @@ impl VirtualHost {
         }
         exchange.check().map_err(ChannelError::precondition)?;
         let mut changes = Vec::new();
-        let logs = ExchangeLogs::allocate(&exchange, &self.services);
         if exchange.durable {
-            let definition = ExchangeDefinition::new(self.name(), &exchange).with_logs(logs);
-            changes.push(Definition::Exchange(definition).put());
-        }
-        if let Some(attended) = Attended::new(self.name(), &exchange, logs, &self.services) {
-            self.insert_attended(attended);
+            changes
+                .push(Definition::Exchange(ExchangeDefinition::new(self.name(), &exchange)).put());
         }
         topology.declare_exchange(exchange);
         self.routes_changed();
@@ -434,7 +428,6 @@ impl VirtualHost {
         let gone = topology.delete_exchange(name);
         let mut changes = Vec::new();
         self.forget(&topology, &gone, &[], &mut changes);
-        self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
         Ok(self.stage(&mut changes))
     }
@@ -487,7 +480,6 @@ impl VirtualHost {
         let gone = topology.unbind(binding);
         let mut changes = Vec::new();
         self.forget(&topology, &gone, &[], &mut changes);
-        self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
         self.stage(&mut changes)
     }

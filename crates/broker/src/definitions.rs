@@ -8,7 +8,6 @@ use leveret_routing::{Binding, Exchange, ExchangeKind};
 use leveret_store::{Change, LogId};
 use serde::{Deserialize, Serialize};
 
-use crate::exchange::ExchangeLogs;
 use crate::message::Message;
 use crate::users::{Permission, User};
 
@@ -22,8 +21,6 @@ pub(crate) struct ExchangeDefinition {
     internal: bool,
     arguments: FieldTable,
     alternate: Option<String>,
-    #[serde(default)]
-    logs: ExchangeLogs,
 }
 
 impl ExchangeDefinition {
@@ -38,19 +35,12 @@ impl ExchangeDefinition {
             internal: exchange.internal,
             arguments: exchange.arguments.clone(),
             alternate: exchange.alternate.clone(),
-            logs: ExchangeLogs::default(),
         }
     }
 
-    /// With the logs in which it keeps what it keeps.
+    /// As declared; None if the kind is not known (any more).
     #[must_use]
-    pub(crate) fn with_logs(self, logs: ExchangeLogs) -> ExchangeDefinition {
-        ExchangeDefinition { logs, ..self }
-    }
-
-    /// As declared, and its logs; None if the kind is not known (any more).
-    #[must_use]
-    pub(crate) fn into_exchange(self) -> Option<(String, Exchange, ExchangeLogs)> {
+    pub(crate) fn into_exchange(self) -> Option<(String, Exchange)> {
         let exchange = Exchange {
             kind: ExchangeKind::parse(&self.kind)?,
             name: self.name,
@@ -60,7 +50,7 @@ impl ExchangeDefinition {
             arguments: self.arguments,
             alternate: self.alternate,
         };
-        Some((self.vhost, exchange, self.logs))
+        Some((self.vhost, exchange))
     }
 }
 

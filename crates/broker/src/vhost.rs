@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 
 use leveret_codec::{ContentHeader, RawTable, RawValue};
-use leveret_routing::{Exchange, QueueId, Route, RouteInput, Topology};
-use leveret_store::Change;
+use leveret_routing::{QueueId, Route, RouteInput, Topology};
+use leveret_store::CommitPoint;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::error::ChannelError;
-use crate::exchange::Attended;
-use crate::message::Message;
 use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
 use crate::services::Services;
@@ -33,8 +31,6 @@ pub struct VirtualHost {
     generation: AtomicU64,
     pub(crate) queues: DashMap<String, QueueHandle>,
     pub(crate) queues_by_id: DashMap<QueueId, QueueHandle>,
-    /// Exchanges that keep something, by name.
-    attended: DashMap<String, Arc<Attended>>,
     pub(crate) services: Arc<Services>,
 }
 
@@ -45,9 +41,6 @@ pub struct Routed {
     pub targets: Targets,
     /// Exchange and routing key alone decided it.
     pub cacheable: bool,
-    /// Exchanges on the way keep something: the queues are those of a message that all of them let
-    /// pass, and publishing goes by way of [`crate::exchange`].
-    pub attended: bool,
 }
 
 impl VirtualHost {
@@ -58,7 +51,6 @@ impl VirtualHost {
             generation: AtomicU64::new(1),
             queues: DashMap::with_shard_amount(4),
             queues_by_id: DashMap::with_shard_amount(4),
-            attended: DashMap::with_shard_amount(4),
             services,
         }
     }
@@ -114,7 +106,6 @@ impl VirtualHost {
             timestamp: header.properties.timestamp,
             random,
         };
-        let mut attended = false;
         {
             let topology = self.topology.read();
             match topology.exchange(&exchange) {
@@ -126,40 +117,17 @@ impl VirtualHost {
                     )));
                 }
                 Some(_) => {
-                    topology.route_past(&exchange, &input, scratch, &mut |_| {
-                        attended = true;
-                        true
-                    });
+                    topology.route(&exchange, &input, scratch);
                 }
             }
         }
         Ok(Routed {
             targets: self.handles(scratch),
             cacheable: scratch.cacheable,
-            attended,
         })
     }
 
-    /// The exchange by that name, if it keeps something.
-    pub(crate) fn attended(&self, exchange: &str) -> Option<Arc<Attended>> {
-        self.attended.get(exchange).map(|found| Arc::clone(&found))
-    }
-
-    /// An exchange that keeps something was made or recovered.
-    pub(crate) fn insert_attended(&self, exchange: Arc<Attended>) {
-        self.attended.insert(exchange.name().to_owned(), exchange);
-    }
-
-    /// These exchanges are gone, and with them what they kept; adds the removal to `changes`.
-    pub(crate) fn forget_attended(&self, gone: &[Exchange], changes: &mut Vec<Change<Message>>) {
-        for exchange in gone.iter().filter(|exchange| exchange.is_attended()) {
-            if let Some((_, attended)) = self.attended.remove(&exchange.name) {
-                attended.delete(changes);
-            }
-        }
-    }
-
-    pub(crate) fn handles(&self, route: &Route) -> Targets {
+    fn handles(&self, route: &Route) -> Targets {
         route
             .queues
             .iter()
@@ -167,22 +135,11 @@ impl VirtualHost {
             .collect()
     }
 
-    /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere. Answers
-    /// too whether exchanges on the way keep something, as [`Routed::attended`].
-    pub(crate) fn route_internally(
-        &self,
-        exchange: &str,
-        input: &RouteInput<'_>,
-    ) -> (Targets, bool) {
+    /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere.
+    pub(crate) fn route_internally(&self, exchange: &str, input: &RouteInput<'_>) -> Targets {
         let mut route = Route::new();
-        let mut attended = false;
-        let topology = self.topology.read();
-        topology.route_past(exchange, input, &mut route, &mut |_| {
-            attended = true;
-            true
-        });
-        drop(topology);
-        (self.handles(&route), attended)
+        self.topology.read().route(exchange, input, &mut route);
+        self.handles(&route)
     }
 
     /// Does what a queue's verb left to be done, and what that leaves in turn.
@@ -198,6 +155,9 @@ impl VirtualHost {
             if effects.page_in {
                 self.services.pager.ask(queue.clone());
             }
+            if let Some(point) = effects.durable_at {
+                work.extend(self.look_again_at(point, &queue, now));
+            }
             for letter in effects.dead_letters {
                 work.extend(self.dead_letter(&queue, letter, now));
             }
@@ -205,6 +165,21 @@ impl VirtualHost {
                 self.delete_queue(&queue, now);
             }
         }
+    }
+
+    /// Has the pager look at `queue` once `point` is durable; if it is already, looks now.
+    fn look_again_at(
+        &self,
+        point: CommitPoint,
+        queue: &QueueHandle,
+        now: Timestamp,
+    ) -> Option<(QueueHandle, Effects)> {
+        let services = Arc::clone(&self.services);
+        let waker = queue.waker(move |queue| services.pager.ask(queue));
+        if self.services.store.wake_at(point, &waker) {
+            return None;
+        }
+        Some((queue.clone(), queue.reveal(point, now)))
     }
 }
 
@@ -215,7 +190,7 @@ impl std::fmt::Debug for VirtualHost {
 }
 
 /// The routing keys in the CC and BCC headers.
-pub(crate) fn carbon_copies<'a>(
+fn carbon_copies<'a>(
     headers: Option<RawTable<'a>>,
 ) -> Result<SmallVec<[&'a [u8]; 2]>, ChannelError> {
     let mut keys = SmallVec::new();

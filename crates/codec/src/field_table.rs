@@ -154,6 +154,14 @@ impl fmt::Debug for RawArray<'_> {
 #[derive(Clone, Debug)]
 pub struct RawTableIter<'a>(Input<'a>);
 
+impl<'a> RawTableIter<'a> {
+    /// The bytes of the fields that have not been handed out yet.
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.0.0
+    }
+}
+
 impl<'a> Iterator for RawTableIter<'a> {
     type Item = Result<(&'a [u8], RawValue<'a>), TableError>;
 

@@ -14,8 +14,8 @@ use crate::mailbox::{ConsumerSlot, Mailbox};
 /// A consumer as its queue knows it; stale references are harmless.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConsumerRef {
-    index: u32,
-    generation: u32,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 /// What a session asks for with `basic.consume`.
@@ -160,7 +160,7 @@ impl Consumers {
         ConsumerRef { index, generation }
     }
 
-    /// Removes a consumer; None if it is gone already.
+    /// Removes a consumer; None if it is gone already. Who is active next is for [`Consumers::elect`].
     pub(crate) fn remove(&mut self, who: ConsumerRef) -> Option<Consumer> {
         let place = self.places.get_mut(who.index as usize)?;
         if place.generation != who.generation {
@@ -175,7 +175,6 @@ impl Consumers {
         self.rings.retain(|ring| !ring.ready.is_empty());
         if self.active == Some(who.index) {
             self.active = None;
-            self.elect();
         }
         if self.count == 0 {
             *self = Consumers::new_keeping_generations(
@@ -209,8 +208,8 @@ impl Consumers {
     }
 
     /// The single active consumer is the first in order of registration (highest priority first).
-    fn elect(&mut self) {
-        if self.active.is_some() {
+    pub(crate) fn elect(&mut self) {
+        if !self.single_active || self.active.is_some() {
             return;
         }
         let mut best: Option<(i32, u32)> = None;

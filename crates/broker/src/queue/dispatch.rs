@@ -256,9 +256,15 @@ impl Queue {
         Ok(self.consumers.add(spec))
     }
 
-    pub(crate) fn remove_consumer(
+    /// Delivers what waits, to the next single active consumer if the last one has gone.
+    pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        self.consumers.elect();
+        self.dispatch(this, now, effects);
+    }
+
+    /// Removes a consumer; nothing is delivered to others before [`Queue::start`].
+    pub(crate) fn withdraw_consumer(
         &mut self,
-        this: &QueueHandle,
         who: ConsumerRef,
         now: Timestamp,
         effects: &mut Effects,
@@ -274,7 +280,6 @@ impl Queue {
             }
         }
         self.touch(now, effects);
-        self.dispatch(this, now, effects);
     }
 
     pub(crate) fn resume_consumer(&mut self, who: ConsumerRef) {
@@ -301,6 +306,15 @@ impl Queue {
         self.stage(effects);
         self.ask_deadline(now, effects);
         result
+    }
+
+    /// What `request` asked for could not be read: it stays where it is, and whoever needs it next
+    /// asks again.
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        self.page_in_asked = false;
+        if let Some(level) = self.levels.get_mut(usize::from(request.level)) {
+            level.read_failed(request);
+        }
     }
 
     /// Takes in what was read for `request`, and delivers it.

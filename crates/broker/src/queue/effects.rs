@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::mailbox::{InFlight, Mailbox};
 use crate::queue::ready::Entry;
+use crate::stream::Kept;
 use crate::time::Timestamp;
 
 /// Why a message goes to the dead-letter exchange; the names are RabbitMQ's.
@@ -68,8 +69,12 @@ pub struct Effects {
     pub point: CommitPoint,
     /// The commit point of messages spilled to the store: nobody waits for it, unless the store is behind.
     pub spilled: CommitPoint,
+    /// Once this commit point is durable, the queue (a stream) wants to look again.
+    pub durable_at: Option<CommitPoint>,
     /// Memory to be freed outside the lock.
     pub(crate) garbage: Vec<std::collections::VecDeque<Entry>>,
+    /// A stream's memory to be freed outside the lock.
+    pub(crate) kept: std::collections::VecDeque<Kept>,
 }
 
 impl Default for Effects {
@@ -84,7 +89,9 @@ impl Default for Effects {
             hold: false,
             point: CommitPoint::NONE,
             spilled: CommitPoint::NONE,
+            durable_at: None,
             garbage: Vec::new(),
+            kept: std::collections::VecDeque::new(),
         }
     }
 }
@@ -101,5 +108,17 @@ impl Effects {
             || self.page_in
             || self.deadline.is_some()
             || self.delete_queue
+            || self.durable_at.is_some()
+    }
+
+    /// Adds what a later verb on the same queue left to be done.
+    pub(crate) fn join(&mut self, later: Effects) {
+        self.dead_letters.extend(later.dead_letters);
+        self.page_in |= later.page_in;
+        self.deadline = later.deadline.or(self.deadline);
+        self.delete_queue |= later.delete_queue;
+        self.durable_at = later.durable_at.or(self.durable_at);
+        self.point = self.point.max(later.point);
+        self.spilled = self.spilled.max(later.spilled);
     }
 }

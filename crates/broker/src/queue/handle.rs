@@ -4,7 +4,8 @@
 //! back meanwhile. Store stage, mailboxes and credit are leaves below it. Sessions are woken and
 //! memory is freed after unlocking.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
 
 use leveret_codec::FieldTable;
 use leveret_routing::QueueId;
@@ -14,15 +15,16 @@ use parking_lot::Mutex;
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
 use super::effects::Effects;
-use super::options::QueueOptions;
+use super::machine::Machine;
+use super::options::{QueueKind, QueueOptions};
 use super::ready::PageIn;
 use super::settle::Settlement;
-use super::{Queue, QueueCounts, Store};
-use crate::mailbox::{ConsumerSlot, InFlight, Mailbox};
+use super::{QueueCounts, Store};
+use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
 use crate::message::Message;
+use crate::stream::StreamRead;
 use crate::time::Timestamp;
 
-pub use super::ready::HiddenTicket;
 pub use super::settle::{Outcome, Settlement as QueueSettlement};
 
 /// Identifies a session for exclusive queues.
@@ -48,9 +50,28 @@ pub struct QueueIdentity {
     pub arguments: FieldTable,
 }
 
+/// Wakes a queue by its handle; a queue that is gone is not woken.
+struct QueueWaker<F> {
+    queue: Weak<Shared>,
+    wake: F,
+}
+
+impl<F: Fn(QueueHandle) + Send + Sync + 'static> Wake for QueueWaker<F> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(queue) = self.queue.upgrade() {
+            (self.wake)(QueueHandle(queue));
+        }
+    }
+}
+
 struct Shared {
     identity: QueueIdentity,
-    queue: Mutex<Queue>,
+    kind: QueueKind,
+    machine: Mutex<Machine>,
 }
 
 /// A shared reference to one queue.
@@ -92,6 +113,15 @@ pub struct Orphan {
     pub slot: ConsumerSlot,
 }
 
+impl From<ConsumerSpec> for Orphan {
+    fn from(spec: ConsumerSpec) -> Orphan {
+        Orphan {
+            mailbox: spec.mailbox,
+            slot: spec.slot,
+        }
+    }
+}
+
 /// What deleting a queue left behind.
 #[derive(Debug)]
 pub struct Deleted {
@@ -104,11 +134,26 @@ pub struct Deleted {
 }
 
 impl QueueHandle {
-    pub(crate) fn new(identity: QueueIdentity, queue: Queue) -> QueueHandle {
+    pub(crate) fn new(identity: QueueIdentity, machine: Machine) -> QueueHandle {
         QueueHandle(Arc::new(Shared {
             identity,
-            queue: Mutex::new(queue),
+            kind: machine.kind(),
+            machine: Mutex::new(machine),
         }))
+    }
+
+    /// A waker that calls `wake` with this queue, as long as it exists.
+    pub(crate) fn waker(&self, wake: impl Fn(QueueHandle) + Send + Sync + 'static) -> Waker {
+        Waker::from(Arc::new(QueueWaker {
+            queue: Arc::downgrade(&self.0),
+            wake,
+        }))
+    }
+
+    /// What type of queue it is.
+    #[must_use]
+    pub fn kind(&self) -> QueueKind {
+        self.0.kind
     }
 
     /// What never changes about the queue.
@@ -130,9 +175,9 @@ impl QueueHandle {
     }
 
     /// Locks, runs the verb, unlocks, then wakes whom the verb wants woken.
-    fn with<T>(&self, verb: impl FnOnce(&mut Queue, &mut Effects) -> T) -> (T, Effects) {
+    fn with<T>(&self, verb: impl FnOnce(&mut Machine, &mut Effects) -> T) -> (T, Effects) {
         let mut effects = Effects::default();
-        let result = verb(&mut self.0.queue.lock(), &mut effects);
+        let result = verb(&mut self.0.machine.lock(), &mut effects);
         for mailbox in effects.wakes.drain(..) {
             mailbox.wake();
         }
@@ -140,6 +185,7 @@ impl QueueHandle {
             mailbox.release();
         }
         effects.garbage.clear();
+        effects.kept.clear();
         (result, effects)
     }
 
@@ -162,7 +208,7 @@ impl QueueHandle {
         now: Timestamp,
     ) -> Effects {
         self.with(|queue, effects| {
-            queue.publish_moved(self, message, acknowledgement, now, effects)
+            queue.publish_moved(self, message, acknowledgement, now, effects);
         })
         .1
     }
@@ -170,35 +216,16 @@ impl QueueHandle {
     /// Takes a transaction's messages without showing them; see [`QueueHandle::reveal`].
     pub fn publish_hidden(
         &self,
-        ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
-        self.with(|queue, _| queue.publish_hidden(ticket, messages, now, changes));
+        self.with(|queue, _| queue.publish_hidden(messages, now, changes));
     }
 
-    /// What was hidden under `ticket` is staged at `point`.
-    pub fn hidden_staged_at(&self, ticket: HiddenTicket, point: CommitPoint) {
-        self.with(|queue, _| queue.hidden_staged_at(ticket, point));
-    }
-
-    /// Takes one message without showing it; false if the queue's limit refuses it. What makes it
-    /// durable is added to `changes`; once that is staged, [`QueueHandle::show`] shows it.
-    pub(crate) fn publish_apart(
-        &self,
-        ticket: HiddenTicket,
-        message: Message,
-        now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
-    ) -> (bool, Effects) {
-        self.with(|queue, effects| queue.publish_apart(ticket, message, now, changes, effects))
-    }
-
-    /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
-    pub(crate) fn show(&self, ticket: HiddenTicket, point: CommitPoint, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.show(self, ticket, point, now, effects))
-            .1
+    /// The transaction with the messages hidden last is staged at `point`.
+    pub fn hidden_staged_at(&self, point: CommitPoint) {
+        self.with(|queue, _| queue.hidden_staged_at(point));
     }
 
     /// Shows the messages of transactions that have become durable, and of those staged at `point`.
@@ -210,13 +237,13 @@ impl QueueHandle {
     /// The change that acknowledges a delivery in the store, if it is stored.
     #[must_use]
     pub fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
-        self.0.queue.lock().acknowledgement(in_flight)
+        self.0.machine.lock().acknowledgement(in_flight)
     }
 
     /// Whether the queue was deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
-        self.0.queue.lock().is_deleted()
+        self.0.machine.lock().is_deleted()
     }
 
     /// Reads what `basic.get` needs, whether or not the pager is at it.
@@ -226,7 +253,7 @@ impl QueueHandle {
         buffer: &mut Vec<StoredMessage<Message>>,
         now: Timestamp,
     ) -> (bool, Effects) {
-        self.read_in(store, buffer, now, Queue::urgent_page_in)
+        self.read_in(store, buffer, now, Machine::urgent_page_in)
     }
 
     /// Settles deliveries.
@@ -251,15 +278,38 @@ impl QueueHandle {
         })
     }
 
+    /// Adds a consumer of a stream, which reads from where `read` says.
+    ///
+    /// # Errors
+    /// When the stream is gone.
+    pub fn consume_stream(
+        &self,
+        spec: ConsumerSpec,
+        read: StreamRead,
+        now: Timestamp,
+    ) -> (Result<ConsumerRef, ConsumeError>, Effects) {
+        self.with(|machine, effects| machine.add_reader(spec, read, now, effects))
+    }
+
     /// Delivers what waits; called once the session has told its client about the consumer.
     pub fn start(&self, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.dispatch(self, now, effects))
+        self.with(|queue, effects| queue.start(self, now, effects))
             .1
     }
 
     /// Removes a consumer. Its unsettled deliveries stay in flight.
     pub fn cancel(&self, who: ConsumerRef, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.remove_consumer(self, who, now, effects))
+        self.with(|queue, effects| {
+            queue.withdraw_consumer(self, who, now, effects);
+            queue.start(self, now, effects);
+        })
+        .1
+    }
+
+    /// Removes a consumer whose deliveries are about to come back: they are settled next, and only
+    /// then [`QueueHandle::start`] delivers to others, so that these get everything in order.
+    pub fn withdraw(&self, who: ConsumerRef, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.withdraw_consumer(self, who, now, effects))
             .1
     }
 
@@ -286,13 +336,7 @@ impl QueueHandle {
     pub fn delete(&self) -> (Deleted, Effects) {
         self.with(|queue, effects| {
             let (messages, consumers) = queue.delete(effects);
-            let orphans = consumers
-                .into_iter()
-                .map(|consumer| Orphan {
-                    mailbox: consumer.spec.mailbox,
-                    slot: consumer.spec.slot,
-                })
-                .collect();
+            let orphans = consumers.into_iter().map(Orphan::from).collect();
             Deleted {
                 messages,
                 orphans,
@@ -319,7 +363,10 @@ impl QueueHandle {
         buffer: &mut Vec<StoredMessage<Message>>,
         now: Timestamp,
     ) -> (bool, Effects) {
-        self.read_in(store, buffer, now, Queue::page_in_request)
+        if self.kind() == QueueKind::Stream {
+            return self.read_stream(store, buffer, now);
+        }
+        self.read_in(store, buffer, now, Machine::page_in_request)
     }
 
     fn read_in(
@@ -327,7 +374,7 @@ impl QueueHandle {
         store: &Store,
         buffer: &mut Vec<StoredMessage<Message>>,
         now: Timestamp,
-        request: impl FnOnce(&mut Queue) -> Option<PageIn>,
+        request: impl FnOnce(&mut Machine) -> Option<PageIn>,
     ) -> (bool, Effects) {
         let (request, effects) = self.with(|queue, _| request(queue));
         let Some(request) = request else {
@@ -343,16 +390,48 @@ impl QueueHandle {
         ) {
             tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
             buffer.clear();
+            let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
+            return (false, effects);
         }
         let ((), effects) =
             self.with(|queue, effects| queue.loaded(self, &request, buffer, now, effects));
         (true, effects)
     }
 
+    /// Does one piece of what a stream's readers wait for, outside the lock. False: nothing to do.
+    fn read_stream(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        let (wish, mut effects) =
+            self.with(|machine, effects| machine.stream_mut()?.next_wish(self, now, effects));
+        let Some(wish) = wish else {
+            return (false, effects);
+        };
+        let answer = wish.carry_out(store, buffer);
+        if let Err(error) = &answer {
+            tracing::error!(queue = self.name(), %error, "cannot read a stream back from the store");
+        }
+        let (orphan, more) = self.with(|machine, effects| {
+            machine
+                .stream_mut()?
+                .fulfilled(self, &wish, answer.ok(), now, effects)
+        });
+        effects.join(more);
+        if let Some(orphan) = orphan {
+            orphan
+                .mailbox
+                .notify(Notice::ConsumerCancelled(orphan.slot));
+        }
+        (true, effects)
+    }
+
     /// Holds a publisher back until the queue has drained; None if it need not wait.
     #[must_use]
     pub fn hold(&self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
-        self.0.queue.lock().hold(mailbox)
+        self.0.machine.lock().hold(mailbox)
     }
 
     /// A hold has lasted a while. None: it is over, because the queue has drained, or because its
@@ -370,24 +449,24 @@ impl QueueHandle {
     /// Ready, unacknowledged, consumers.
     #[must_use]
     pub fn counts(&self) -> QueueCounts {
-        self.0.queue.lock().counts()
+        self.0.machine.lock().counts()
     }
 
     /// Whether `who` gets messages now (single active consumer).
     #[must_use]
     pub fn is_active(&self, who: ConsumerRef) -> bool {
-        self.0.queue.lock().is_active(who)
+        self.0.machine.lock().is_active(who)
     }
 
     /// The options in force.
     #[must_use]
     pub fn options(&self) -> QueueOptions {
-        self.0.queue.lock().options().clone()
+        self.0.machine.lock().options().clone()
     }
 
     /// The logs of its levels.
     #[must_use]
     pub fn logs(&self) -> Vec<(u8, leveret_store::LogId)> {
-        self.0.queue.lock().logs()
+        self.0.machine.lock().logs()
     }
 }

@@ -9,6 +9,9 @@ use crate::message::Message;
 use crate::time::Timestamp;
 use leveret_store::Sequence;
 
+/// When a queue without further publishes looks again whether messages can leave its memory.
+const RELIEF_MS: u64 = 50;
+
 impl Queue {
     /// Whether one more message would go over a limit.
     pub(crate) fn is_full(&self) -> bool {
@@ -80,6 +83,7 @@ impl Queue {
         self.expire_heads(now, effects);
         self.stage(effects);
         self.dispatch(this, now, effects);
+        self.page_out(effects);
         self.ask_deadline(now, effects);
     }
 
@@ -113,7 +117,7 @@ impl Queue {
 
     /// Asks for [`Queue::handle_timeout`] when it is needed earlier than asked before.
     pub(crate) fn ask_deadline(&mut self, now: Timestamp, effects: &mut Effects) {
-        if !self.expiring && self.options.expires_ms.is_none() {
+        if !self.expiring && !self.crowded && self.options.expires_ms.is_none() {
             return;
         }
         let fronts = self
@@ -121,7 +125,13 @@ impl Queue {
             .iter_mut()
             .filter_map(|level| level.front().map(|front| front.expires_at));
         let earliest = fronts.min().unwrap_or(Timestamp::NEVER);
+        let relief = if self.crowded {
+            now + RELIEF_MS
+        } else {
+            Timestamp::NEVER
+        };
         let deadline = earliest
+            .min(relief)
             .min(self.unused_until().unwrap_or(Timestamp::NEVER))
             .max(now);
         if deadline < self.scheduled.unwrap_or(Timestamp::NEVER) {

@@ -15,6 +15,7 @@ pub mod dispatch;
 pub mod effects;
 pub mod handle;
 mod limits;
+pub(crate) mod machine;
 pub mod options;
 mod publish;
 pub(crate) mod ready;
@@ -91,6 +92,8 @@ pub(crate) struct Queue {
     had_consumers: bool,
     /// The pager has been asked and has not yet found nothing left to read.
     page_in_asked: bool,
+    /// Messages wait in memory for the store to have them, so that they can leave it.
+    crowded: bool,
     /// A message that can expire was seen.
     expiring: bool,
     deleted: bool,
@@ -127,6 +130,7 @@ impl Queue {
             scheduled: None,
             had_consumers: false,
             page_in_asked: false,
+            crowded: false,
             expiring: false,
             deleted: false,
         }
@@ -152,9 +156,33 @@ impl Queue {
         );
         self.ready += state.live;
         self.ready_memory += state.bytes;
-        self.ready_body_bytes += state.bytes;
+        self.ready_body_bytes += match self.options.max_length_bytes {
+            // No more than the limit has to be read, or a bit over it.
+            Some(_) => self.stored_body_bytes(log, state.first),
+            None => state.bytes,
+        };
         if state.live > 0 {
             self.top = self.top.max(index);
+        }
+    }
+
+    /// Bytes of body in a log; headers do not count for `x-max-length-bytes`.
+    fn stored_body_bytes(&self, log: LogId, first: Sequence) -> u64 {
+        const READ_BYTES_MAX: usize = 1 << 20;
+        let (mut from, mut total, mut messages) = (first, 0, Vec::new());
+        loop {
+            messages.clear();
+            let read = self
+                .store
+                .read(log, from, usize::MAX, READ_BYTES_MAX, &mut messages);
+            let Some(last) = messages.last().filter(|_| read.is_ok()) else {
+                return total;
+            };
+            from = Sequence(last.sequence.0 + 1);
+            total += messages
+                .iter()
+                .map(|stored| stored.payload.body_bytes())
+                .sum::<u64>();
         }
     }
 

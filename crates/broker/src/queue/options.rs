@@ -79,6 +79,10 @@ pub struct QueueOptions {
     pub single_active_consumer: bool,
     /// `x-delivery-limit`: how often a message may come back.
     pub delivery_limit: Option<u32>,
+    /// `x-max-age` of a stream, milliseconds.
+    pub max_age_ms: Option<u64>,
+    /// `x-stream-max-segment-size-bytes`.
+    pub stream_segment_bytes: Option<u64>,
 }
 
 impl QueueOptions {
@@ -105,6 +109,8 @@ enum Check {
 
 /// The largest time RabbitMQ's timers take: 2^32 - 1 ms.
 const MILLISECONDS_MAX: i64 = 0xFFFF_FFFF;
+/// The largest segment of a stream, bytes.
+const STREAM_SEGMENT_MAX: i64 = 3_000_000_000;
 /// RabbitMQ's default delivery limit of quorum queues (4.0 and later).
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
@@ -205,9 +211,14 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
             n if n > 255 => Err(format!("{{max_value_exceeded,{n}}}")),
             _ => Ok(()),
         },
-        Check::Text | Check::Age => text(value)
+        Check::Text => text(value)
             .map(|_| ())
             .ok_or_else(|| format!("{{unacceptable_type,{}}}", type_name(value))),
+        Check::Age => match text(value) {
+            Some(age) if parse_age_ms(&age).is_some() => Ok(()),
+            Some(_) => Err("invalid_max_age".to_owned()),
+            None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
+        },
         Check::OneOf(allowed, complaint) => match text(value) {
             Some(text) if allowed.contains(&text.as_str()) => Ok(()),
             Some(_) => Err(complaint.to_owned()),
@@ -228,6 +239,29 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
             None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
         },
     }
+}
+
+/// `x-max-age` and intervals of `x-stream-offset`: a positive whole number and a unit out of Y, M, D,
+/// h, m, s; a year has 365 days and a month 30.
+#[must_use]
+pub fn parse_age_ms(text: &str) -> Option<u64> {
+    const SECOND: u64 = 1000;
+    const DAY: u64 = 24 * 3600 * SECOND;
+    let unit = match text.chars().last()? {
+        'Y' => 365 * DAY,
+        'M' => 30 * DAY,
+        'D' => DAY,
+        'h' => 3600 * SECOND,
+        'm' => 60 * SECOND,
+        's' => SECOND,
+        _ => return None,
+    };
+    let digits = text.get(..text.len() - 1)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok().filter(|number| *number > 0)?;
+    Some(number.saturating_mul(unit))
 }
 
 fn parse_kind(name: &str) -> Option<QueueKind> {
@@ -283,7 +317,26 @@ pub fn parse(
             "routing_key_but_no_dlx_defined",
         ));
     }
+    if kind == QueueKind::Stream {
+        check_stream_sizes(arguments)?;
+    }
     Ok(options(arguments, kind))
+}
+
+/// rabbitmq: these two are checked apart from the others and have texts of their own, two spaces and all.
+fn check_stream_sizes(arguments: &FieldTable) -> Result<(), ChannelError> {
+    let number = |name| argument(arguments, name).and_then(integer);
+    if number("x-stream-max-segment-size-bytes").is_some_and(|bytes| bytes > STREAM_SEGMENT_MAX) {
+        return Err(ChannelError::precondition(
+            "Exceeded max value for x-stream-max-segment-size-bytes",
+        ));
+    }
+    if number("x-stream-filter-size-bytes").is_some_and(|bytes| !(16..=255).contains(&bytes)) {
+        return Err(ChannelError::precondition(
+            "Invalid value for  x-stream-filter-size-bytes",
+        ));
+    }
+    Ok(())
 }
 
 fn check_supported(
@@ -377,6 +430,8 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
             (None, QueueKind::Quorum) => Some(QUORUM_DELIVERY_LIMIT),
             (None, _) => None,
         },
+        max_age_ms: string("x-max-age").as_deref().and_then(parse_age_ms),
+        stream_segment_bytes: number("x-stream-max-segment-size-bytes"),
     }
 }
 

@@ -63,14 +63,9 @@ pub(crate) struct PageIn {
     pub(crate) epoch: u64,
 }
 
-/// Names what one caller has hidden in however many queues, until it is staged and shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct HiddenTicket(pub u64);
-
-/// Messages on their way to being staged, or of a transaction on its way to being durable.
+/// Messages of a transaction on their way to being durable.
 #[derive(Clone, Copy, Debug)]
 struct Hidden {
-    ticket: HiddenTicket,
     first: u64,
     last: u64,
     /// None until the transaction is staged.
@@ -170,13 +165,9 @@ impl Level {
 
     /// Remembers that everything pushed so far is staged at `point`.
     pub(crate) fn staged_at(&mut self, point: CommitPoint) {
-        // What another caller has hidden is staged later, by that caller.
-        let unstaged = self.hidden.iter().filter(|hidden| hidden.point.is_none());
-        let below = unstaged.map(|hidden| hidden.first).min();
-        let below = below.unwrap_or(self.next);
         match self.staged.back_mut() {
-            Some(last) if last.1 == point => last.0 = below,
-            _ => self.staged.push_back((below, point)),
+            Some(last) if last.1 == point => last.0 = self.next,
+            _ => self.staged.push_back((self.next, point)),
         }
     }
 
@@ -208,11 +199,10 @@ impl Level {
         }
     }
 
-    /// The latest `count` messages stay hidden.
-    pub(crate) fn hide_latest(&mut self, ticket: HiddenTicket, count: u64) {
+    /// The latest `count` messages are a transaction's and stay hidden.
+    pub(crate) fn hide_latest(&mut self, count: u64) {
         if count > 0 {
             self.hidden.push_back(Hidden {
-                ticket,
                 first: self.next - count,
                 last: self.next - 1,
                 point: None,
@@ -220,21 +210,16 @@ impl Level {
         }
     }
 
-    /// What was hidden under `ticket` was staged at `point`.
-    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+    /// The transactions hidden here were staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
         for hidden in self
             .hidden
             .iter_mut()
-            .filter(|hidden| hidden.ticket == ticket)
+            .filter(|hidden| hidden.point.is_none())
         {
             hidden.point = Some(point);
         }
         self.staged_at(point);
-    }
-
-    /// Shows what was hidden under `ticket` and is staged by now.
-    pub(crate) fn show(&mut self, ticket: HiddenTicket) {
-        self.hidden.retain(|hidden| hidden.ticket != ticket);
     }
 
     /// Shows every transaction that is durable.
@@ -262,6 +247,11 @@ impl Level {
     /// The sequence the next message will have.
     pub(crate) fn peek_next(&self) -> u64 {
         self.next
+    }
+
+    /// Whether the tail holds more than its window.
+    pub(crate) fn is_crowded(&self, tail_window: usize) -> bool {
+        self.tail_memory > tail_window
     }
 
     /// Moves the tail's oldest messages into the paged run until the tail fits its window. Messages
@@ -379,6 +369,13 @@ impl Level {
             bytes_max,
             epoch: self.epoch,
         })
+    }
+
+    /// What was asked for could not be read; it may be asked for again.
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        if request.epoch == self.epoch {
+            self.loading = false;
+        }
     }
 
     /// Takes in what was read, and returns how many messages the paged run turned out not to have.

@@ -23,6 +23,12 @@ pub enum Outcome {
     Rejected,
 }
 
+impl Outcome {
+    fn comes_back(self) -> bool {
+        !matches!(self, Outcome::Acknowledged | Outcome::Rejected)
+    }
+}
+
 /// One delivery settled.
 #[derive(Debug)]
 pub struct Settlement {
@@ -45,8 +51,10 @@ impl Queue {
         effects: &mut Effects,
     ) {
         let mut returning: Option<(ConsumerRef, u32)> = None;
+        let mut comes_back = false;
         for settlement in settlements {
             let counted = settlement.outcome != Outcome::Uncounted;
+            comes_back |= settlement.outcome.comes_back();
             self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
             if let Some(consumer) = settlement.consumer {
                 match &mut returning {
@@ -61,6 +69,9 @@ impl Queue {
             if !self.deleted {
                 self.settle_one(settlement, effects);
             }
+        }
+        if comes_back && !self.deleted {
+            self.put_all_back(settlements, effects);
         }
         if let Some((who, count)) = returning {
             self.consumers.credit_returned(who, count);
@@ -79,33 +90,45 @@ impl Queue {
                 self.acknowledge_stored(in_flight.level, in_flight.sequence)
             }
             Outcome::Acknowledged => {}
-            Outcome::Requeued => {
-                let delivery_count = in_flight.delivery_count.saturating_add(1);
-                self.put_back(
-                    InFlight {
-                        delivery_count,
-                        redelivered: true,
-                        ..in_flight.clone()
-                    },
-                    effects,
-                );
-            }
-            Outcome::Undelivered | Outcome::Uncounted => self.put_back(in_flight.clone(), effects),
+            Outcome::Requeued | Outcome::Undelivered | Outcome::Uncounted => {}
             Outcome::Rejected => {
                 self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects)
             }
         }
     }
 
-    fn put_back(&mut self, in_flight: InFlight, effects: &mut Effects) {
-        if self
-            .options
-            .delivery_limit
-            .is_some_and(|limit| u32::from(in_flight.delivery_count) > limit)
+    /// Puts back what is to be, the latest first: each then goes before all others of its level, which
+    /// costs nothing however many there are.
+    fn put_all_back(&mut self, settlements: &[Settlement], effects: &mut Effects) {
+        let mut back: Vec<InFlight> = Vec::new();
+        for Settlement {
+            in_flight, outcome, ..
+        } in settlements
         {
-            self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
-            return;
+            match outcome {
+                Outcome::Acknowledged | Outcome::Rejected => {}
+                Outcome::Undelivered | Outcome::Uncounted => back.push(in_flight.clone()),
+                Outcome::Requeued => back.push(InFlight {
+                    delivery_count: in_flight.delivery_count.saturating_add(1),
+                    redelivered: true,
+                    ..in_flight.clone()
+                }),
+            }
         }
+        let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
+        let (mut back, spent) = back
+            .into_iter()
+            .partition::<Vec<_>, _>(|it| u32::from(it.delivery_count) <= limit);
+        for in_flight in spent {
+            self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
+        }
+        back.sort_unstable_by_key(|it| std::cmp::Reverse(it.sequence));
+        for in_flight in back {
+            self.put_back(in_flight);
+        }
+    }
+
+    fn put_back(&mut self, in_flight: InFlight) {
         let index = usize::from(in_flight.level);
         let Some(level) = self.levels.get_mut(index) else {
             return;

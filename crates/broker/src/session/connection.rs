@@ -443,9 +443,9 @@ impl Connection {
 
     /// Carries out everything gathered so far.
     pub(super) fn flush(&mut self, link: &mut Link, now: Timestamp) -> Result<(), Failure> {
-        self.flush_publishes(link, now)?;
+        // Acknowledgements first: who sees the confirm of a publish knows those before it are durable.
         self.flush_settlements(now);
-        Ok(())
+        self.flush_publishes(link, now)
     }
 
     /// Holds this publisher back, unless it also consumes: then its acknowledgements must be read.

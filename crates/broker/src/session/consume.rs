@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::deliver::write_content;
 use super::publish::REPLY_TO;
 use super::queue_table::QueueNumber;
+use super::stream::refuse_for_streams;
 use super::topology::generated_name;
 use super::unacked::Unacked;
 use crate::declare::QueueDeclaration;
@@ -17,6 +18,7 @@ use crate::mailbox::ConsumerSlot;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
 use crate::queue::handle::{ConsumeError, GetResult, Outcome, QueueHandle, QueueSettlement};
 use crate::queue::options::{self, QueueKind};
+use crate::stream::StreamRead;
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
 
@@ -26,6 +28,8 @@ pub(super) struct Consumer {
     pub(super) channel: u16,
     pub(super) tag: Box<[u8]>,
     pub(super) no_ack: bool,
+    /// Its deliveries say at which offset they stand.
+    pub(super) of_stream: bool,
     pub(super) queue: QueueNumber,
     pub(super) reference: ConsumerRef,
     /// The address of direct reply-to, if it consumes from that.
@@ -234,12 +238,16 @@ impl Connection {
             })?,
             None => 0,
         };
+        let read = StreamRead::parse(&consume.arguments, now).map_err(|why| {
+            ChannelError::invalid_argument("x-stream-offset", queue.name(), self.vhost.name(), why)
+        })?;
+        let of_stream = queue.kind() == QueueKind::Stream;
+        if of_stream {
+            self.check_stream_consumer(number, &queue, consume.no_ack)?;
+        }
         let slot = self.consumers.next_slot();
         let channel = self.channel(number)?;
-        if channel.credit.limit() != 0
-            && !consume.no_ack
-            && queue.options().kind == QueueKind::Quorum
-        {
+        if channel.credit.limit() != 0 && !consume.no_ack && queue.kind() != QueueKind::Classic {
             let text = format!(
                 "queue '{}' in vhost '{}' does not support global qos",
                 queue.name(),
@@ -260,7 +268,11 @@ impl Connection {
             prefetch: channel.prefetch,
             channel_credit: std::sync::Arc::clone(&channel.credit),
         };
-        let (added, effects) = queue.consume(spec, now);
+        let (added, effects) = if of_stream {
+            queue.consume_stream(spec, read, now)
+        } else {
+            queue.consume(spec, now)
+        };
         self.vhost.care(&queue, effects, now);
         let reference = added.map_err(|error| match error {
             ConsumeError::ExclusiveUse => {
@@ -272,6 +284,7 @@ impl Connection {
             channel: number,
             tag: tag.as_bytes().into(),
             no_ack: consume.no_ack,
+            of_stream,
             queue: self.queues.acquire(&queue),
             reference,
             reply_address: replies.then(|| queue.name().to_owned()),
@@ -345,7 +358,7 @@ impl Connection {
     }
 
     /// The queue forgets the consumer; nothing more will come for it.
-    pub(super) fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) {
+    fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) {
         let Some(consumer) = self.consumers.get(slot) else {
             return;
         };
@@ -383,6 +396,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let queue = self.readable_queue(link, number, get.queue.as_str())?;
+        refuse_for_streams("basic.get", &queue)?;
         let (in_flight, ready) = match self.get_from(&queue, get.no_ack, now) {
             Some(got) => got,
             None => {

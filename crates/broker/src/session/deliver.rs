@@ -6,6 +6,7 @@
 use leveret_codec::{AMQPValue, write_deliver};
 
 use super::connection::Connection;
+use super::stream::header_with_offset;
 use super::unacked::Unacked;
 use super::{Link, OUTPUT_HIGH_WATER, stamp};
 use crate::mailbox::{Delivery, InFlight, Letters};
@@ -72,7 +73,17 @@ impl Connection {
                     in_flight.redelivered,
                     message.names(),
                 );
-                write_content(link, channel.number, &in_flight);
+                if consumer.of_stream {
+                    let header = header_with_offset(&in_flight.message, in_flight.sequence.0);
+                    link.output.write_content_with(
+                        &header,
+                        channel.number,
+                        link.frame_max,
+                        &in_flight.message,
+                    );
+                } else {
+                    write_content(link, channel.number, &in_flight);
+                }
                 if !consumer.no_ack {
                     queues.add_use(consumer.queue);
                     channel.ledger.push(Unacked {

@@ -9,7 +9,6 @@
 //!       └───────────────┴── errors, timeouts ──────┴───────────┴────────────────────^
 //! ```
 
-mod attended;
 mod auth;
 mod channel;
 mod confirms;
@@ -23,6 +22,7 @@ mod queue_table;
 mod route_cache;
 mod settle;
 mod stamp;
+mod stream;
 mod topology;
 mod transaction;
 mod unacked;

@@ -49,8 +49,6 @@ enum Destination {
     ByNames(Targets),
     /// To these; the next one with the same names may go elsewhere.
     ThisOnce(Targets),
-    /// Past exchanges that keep something; these are its queues if all of them let it pass.
-    Attended(Targets),
 }
 
 /// Publishes gathered while frames are read. Holds nothing but publishes, so order is kept.
@@ -174,7 +172,7 @@ impl Batch {
     }
 
     /// Any number; the seed differs from connection to connection.
-    pub(super) fn next_random(&mut self) -> u64 {
+    fn next_random(&mut self) -> u64 {
         // splitmix64
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.random;
@@ -236,29 +234,21 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.check_properties(&whole.header)?;
-        let destination = self.destination(link, whole.names, &whole.header)?;
-        let attended = matches!(destination, Destination::Attended(_));
-        // What exchanges may keep is routed later, and needs its BCC header for that.
-        let rewritten = self.rewritten_header(number, &whole.header, attended)?;
+        let rewritten = self.rewritten_header(number, &whole.header)?;
         let header = match &rewritten {
             Some(payload) => {
                 decode_header(payload).map_err(|error| ChannelError::precondition(error))?
             }
             None => whole.header,
         };
+        let destination = self.destination(link, whole.names, &whole.header)?;
         let message = Message::compose(&mut self.batch.scratch, whole.names, &header, whole.body);
-        if let Destination::Attended(targets) = destination {
-            let routable = !targets.is_empty();
-            return self.publish_attended(link, number, message, whole.mandatory, routable, now);
-        }
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
                 let targets = match destination {
                     Destination::AsBefore => self.batch.latest_queues(),
-                    Destination::ByNames(targets)
-                    | Destination::ThisOnce(targets)
-                    | Destination::Attended(targets) => targets,
+                    Destination::ByNames(targets) | Destination::ThisOnce(targets) => targets,
                 };
                 return transaction.publish(
                     message,
@@ -277,9 +267,7 @@ impl Connection {
         match destination {
             Destination::AsBefore => {}
             Destination::ByNames(targets) => self.batch.set_targets(whole.names, &targets),
-            Destination::ThisOnce(targets) | Destination::Attended(targets) => {
-                self.batch.set_targets(&[], &targets);
-            }
+            Destination::ThisOnce(targets) => self.batch.set_targets(&[], &targets),
         }
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
@@ -290,7 +278,7 @@ impl Connection {
         }
         self.batch.add(message, number, tag);
         if self.batch.bytes > BATCH_BYTES_MAX {
-            self.flush_publishes(link, now)?;
+            self.flush(link, now)?;
         }
         Ok(())
     }
@@ -321,11 +309,12 @@ impl Connection {
         &self,
         number: u16,
         header: &ContentHeader<'_>,
-        keep_blind: bool,
     ) -> Result<Option<Vec<u8>>, Failure> {
         let replies = header.properties.reply_to == Some(REPLY_TO.as_bytes());
-        let headers = header.properties.headers.filter(|_| !keep_blind);
-        let blind = headers.is_some_and(|headers| headers.get(b"BCC").is_some());
+        let blind = header
+            .properties
+            .headers
+            .is_some_and(|headers| headers.get(b"BCC").is_some());
         if !replies && !blind {
             return Ok(None);
         }
@@ -384,9 +373,6 @@ impl Connection {
         let routed =
             self.vhost
                 .route(exchange, routing_key, header, random, &mut self.batch.route)?;
-        if routed.attended {
-            return Ok(Destination::Attended(routed.targets));
-        }
         if routed.cacheable && !routed.targets.is_empty() && !copied {
             self.routes.insert(names, routed.targets.clone());
             return Ok(Destination::ByNames(routed.targets));

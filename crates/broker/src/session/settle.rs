@@ -5,6 +5,7 @@ use super::channel::PublishMode;
 use super::connection::Connection;
 use super::unacked::Unacked;
 use crate::error::{ChannelError, Failure};
+use crate::mailbox::ConsumerSlot;
 use crate::queue::handle::{Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
@@ -135,10 +136,15 @@ impl Connection {
     /// Gives back what a channel holds: consumers, deliveries not sent, deliveries not settled.
     pub(super) fn release_channel(&mut self, link: &mut Link, number: u16, now: Timestamp) {
         let slots: Vec<_> = self.consumers.slots_of_channel(number).collect();
-        for &slot in &slots {
-            self.cancel_in_queue(slot, now);
+        let mut left = Vec::with_capacity(slots.len());
+        for consumer in slots.iter().filter_map(|&slot| self.consumers.get(slot)) {
+            if let Some(queue) = self.queues.queue(consumer.queue) {
+                let effects = queue.withdraw(consumer.reference, now);
+                self.vhost.care(queue, effects, now);
+                left.push(queue.clone());
+            }
         }
-        self.take_undelivered(link, number, now);
+        self.take_undelivered(link, &slots);
         if let Some(channel) = self.channels.get_mut(&number) {
             let queues = &mut self.queues;
             if let PublishMode::Transaction(transaction) = &mut channel.mode {
@@ -156,7 +162,12 @@ impl Connection {
             });
             channel.assembly = None;
         }
-        self.flush_settlements(now);
+        // Whatever else was in the mailbox is dealt with as usual.
+        self.finish_letters(link, now);
+        for queue in left {
+            let effects = queue.start(now);
+            self.vhost.care(&queue, effects, now);
+        }
         for slot in slots {
             if let Some(consumer) = self.consumers.remove(slot) {
                 self.queues.release(consumer.queue);
@@ -164,9 +175,8 @@ impl Connection {
         }
     }
 
-    /// Empties the mailbox; what was meant for a channel that is closing goes back to its queues.
-    fn take_undelivered(&mut self, link: &mut Link, number: u16, now: Timestamp) {
-        let closing: Vec<_> = self.consumers.slots_of_channel(number).collect();
+    /// Empties the mailbox; what was meant for consumers that go is to go back to its queues.
+    fn take_undelivered(&mut self, link: &Link, closing: &[ConsumerSlot]) {
         if closing.is_empty() {
             return;
         }
@@ -202,7 +212,5 @@ impl Connection {
                 false,
             );
         }
-        // Whatever else was in the mailbox is dealt with as usual.
-        self.finish_letters(link, now);
     }
 }

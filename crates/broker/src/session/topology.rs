@@ -10,6 +10,7 @@ use leveret_store::CommitPoint;
 use super::Link;
 use super::connection::Connection;
 use super::publish::REPLY_TO;
+use super::stream::refuse_for_streams;
 use crate::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::queue::options;
@@ -279,6 +280,7 @@ impl Connection {
                 self.allow(link, Access::Read, Resource::Queue(&name))?;
                 let queue = self.vhost.queue(&name)?;
                 self.vhost.check_exclusive(&queue, link.id)?;
+                refuse_for_streams("queue.purge", &queue)?;
                 let (purged, effects) = queue.purge();
                 let point = effects.point;
                 self.vhost.care(&queue, effects, now);

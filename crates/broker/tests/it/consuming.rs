@@ -152,6 +152,19 @@ fn only_the_active_consumer_gets_messages() {
 }
 
 #[test]
+fn the_next_active_consumer_goes_on_where_the_last_one_died() {
+    let (world, client) = with_queue(&[(
+        "x-single-active-consumer",
+        leveret_codec::AMQPValue::Boolean(true),
+    )]);
+    let (first, second) = (consumer(&world, 2), consumer(&world, 0));
+    client.publish_all("q", "a b c d", &Properties::default());
+    first.expect_bodies("a b");
+    first.vanish();
+    second.expect_bodies("a! b! c d");
+}
+
+#[test]
 fn what_a_closed_channel_held_comes_before_what_waits() {
     let (world, client) = with_queue(&[]);
     let (first, second) = (consumer(&world, 2), consumer(&world, 2));

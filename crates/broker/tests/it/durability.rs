@@ -196,6 +196,25 @@ fn priorities_and_requeues_survive_in_order() {
 }
 
 #[test]
+fn a_byte_limit_counts_bodies_after_a_restart_too() {
+    let world = World::durable();
+    let client = world.client();
+    let arguments = [("x-max-length-bytes", number(100))];
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    for _ in 0..10 {
+        client.publish_with("q", "0123456789", &Properties::persistent());
+    }
+    assert_eq!(client.counts("q"), (10, 0));
+    let client = world.restarted().client();
+    client.get("q", true);
+    client.expect(&["get-ok 1 redelivered left=9 '0123456789'"]);
+    client.publish_with("q", "0123456789", &Properties::persistent());
+    assert_eq!(client.counts("q"), (10, 0));
+    client.publish_with("q", "x", &Properties::persistent());
+    assert_eq!(client.counts("q"), (10, 0));
+}
+
+#[test]
 fn dead_letters_move_in_one_commit() {
     let world = World::durable();
     let client = world.client();

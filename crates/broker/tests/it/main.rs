@@ -12,7 +12,6 @@
 
 mod consuming;
 mod dead_letters;
-mod delayed;
 mod durability;
 mod expiry;
 mod flow;
@@ -23,5 +22,8 @@ mod limits;
 mod paging;
 mod publishing;
 mod settling;
+mod stream_model;
+mod streams;
 mod topology;
 mod transactions;
+mod unreadable;

@@ -105,6 +105,41 @@ fn nack_of_many_puts_all_back_in_order() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it takes is what is tested; the broker's own clock stands still"
+)]
+fn many_messages_are_put_back_in_front_of_many() {
+    let world = World::volatile_with(BrokerConfig {
+        queue_memory_bytes: 1 << 30,
+        mailbox_bytes: 1 << 30,
+        ..BrokerConfig::default()
+    });
+    let (client, consumer) = (world.client(), world.client());
+    client.declare_ok("q", &[], &[]);
+    for number in 0..520_000 {
+        let body = number.to_string();
+        client.write(&client.publishing("q", body.as_bytes(), &Properties::default()));
+    }
+    world.run();
+    consumer.qos_ok(65_000, false);
+    for tag in ["a", "b", "c", "d"] {
+        consumer.consume("q", tag, &[], &[]);
+    }
+    assert_eq!(consumer.seen().len(), 4 + 260_000);
+    let begin = std::time::Instant::now();
+    consumer.vanish();
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    assert_eq!(client.counts("q"), (520_000, 0));
+    client.get("q", true);
+    client.get("q", true);
+    client.expect(&[
+        "get-ok 1 redelivered left=519999 '0'",
+        "get-ok 2 redelivered left=519998 '1'",
+    ]);
+}
+
+#[test]
 fn rejected_messages_are_gone() {
     let (_, client) = with_messages("a b c");
     for _ in 0..3 {

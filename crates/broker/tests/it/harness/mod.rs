@@ -87,7 +87,8 @@ impl World {
         World::around(broker, Some(store), now)
     }
 
-    fn around(
+    /// A broker opened elsewhere.
+    pub fn around(
         broker: Arc<Broker>,
         store: Option<Arc<SteppedStore<Message>>>,
         now: Timestamp,
@@ -120,12 +121,6 @@ impl World {
     pub fn restarted(&self) -> Rc<World> {
         let config = self.broker.config().clone();
         World::on(Arc::new(self.store().restarted()), config, self.now())
-    }
-
-    /// As [`World::restarted`], some time later.
-    pub fn restarted_at(&self, now: Timestamp) -> Rc<World> {
-        let config = self.broker.config().clone();
-        World::on(Arc::new(self.store().restarted()), config, now)
     }
 
     /// From now on nothing is durable before [`World::commit`].

@@ -1,0 +1,343 @@
+//! What runs behind a handle: a queue, or a stream. Both answer the same verbs, so that nobody who
+//! holds a handle need know which it is; what a stream has no use for does nothing there.
+
+use std::sync::Arc;
+
+use leveret_store::{Change, CommitPoint, LogId, StoredMessage};
+
+use super::consumers::{Consumer, ConsumerRef, ConsumerSpec};
+use super::dispatch::HoldMark;
+use super::effects::Effects;
+use super::handle::{ConsumeError, GetResult, QueueHandle};
+use super::options::{QueueKind, QueueOptions};
+use super::ready::PageIn;
+use super::settle::Settlement;
+use super::{Queue, QueueCounts, QueueMemory, Store};
+use crate::mailbox::{InFlight, Mailbox};
+use crate::message::Message;
+use crate::stream::{Stream, StreamRead};
+use crate::time::Timestamp;
+
+/// The state behind a handle.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an ordinary queue is reached without another pointer"
+)]
+pub(crate) enum Machine {
+    /// Messages leave it.
+    Queue(Queue),
+    /// Messages stay.
+    Stream(Box<Stream>),
+}
+
+/// Calls a verb that both machines have.
+macro_rules! either {
+    ($self:expr, $machine:ident => $call:expr) => {
+        match $self {
+            Machine::Queue($machine) => $call,
+            Machine::Stream($machine) => $call,
+        }
+    };
+}
+
+impl Machine {
+    pub(crate) fn new(
+        options: QueueOptions,
+        durable: bool,
+        auto_delete: bool,
+        store: Store,
+        memory: QueueMemory,
+        now: Timestamp,
+    ) -> Machine {
+        match options.kind {
+            QueueKind::Stream => Machine::Stream(Box::new(Stream::new(options, store, memory))),
+            QueueKind::Classic | QueueKind::Quorum => Machine::Queue(Queue::new(
+                options,
+                durable,
+                auto_delete,
+                store,
+                memory,
+                now,
+            )),
+        }
+    }
+
+    /// The stream, if it is one.
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match self {
+            Machine::Queue(_) => None,
+            Machine::Stream(stream) => Some(stream),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> QueueKind {
+        self.options().kind
+    }
+
+    pub(crate) fn recover_level(&mut self, level: u8, log: LogId, redelivered: bool) {
+        match self {
+            Machine::Queue(queue) => queue.recover_level(level, log, redelivered),
+            Machine::Stream(stream) => stream.recover(log),
+        }
+    }
+
+    pub(crate) fn publish(
+        &mut self,
+        this: &QueueHandle,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        rejected: &mut Vec<usize>,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.publish(this, messages, now, rejected, effects),
+            Machine::Stream(stream) => stream.publish(this, messages, now, effects),
+        }
+    }
+
+    pub(crate) fn publish_moved(
+        &mut self,
+        this: &QueueHandle,
+        message: Message,
+        acknowledgement: Option<Change<Message>>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        either!(self, it => it.publish_moved(this, message, acknowledgement, now, effects));
+    }
+
+    pub(crate) fn publish_hidden(
+        &mut self,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) {
+        either!(self, it => it.publish_hidden(messages, now, changes));
+    }
+
+    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
+        either!(self, it => it.hidden_staged_at(point));
+    }
+
+    pub(crate) fn reveal(
+        &mut self,
+        this: &QueueHandle,
+        point: CommitPoint,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.reveal(this, point, now, effects),
+            // It shows what is durable, and asks when the rest will be.
+            Machine::Stream(stream) => stream.reveal(this, now, effects),
+        }
+    }
+
+    pub(crate) fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
+        match self {
+            Machine::Queue(queue) => queue.acknowledgement(in_flight),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        either!(self, it => it.is_deleted())
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        this: &QueueHandle,
+        settlements: &[Settlement],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.settle(this, settlements, now, effects),
+            Machine::Stream(stream) => stream.settle(this, settlements, effects),
+        }
+    }
+
+    pub(crate) fn add_consumer(&mut self, spec: ConsumerSpec) -> Result<ConsumerRef, ConsumeError> {
+        match self {
+            Machine::Queue(queue) => queue.add_consumer(spec),
+            Machine::Stream(stream) => {
+                stream.add_reader(spec, StreamRead::default(), &mut Effects::default())
+            }
+        }
+    }
+
+    pub(crate) fn add_reader(
+        &mut self,
+        spec: ConsumerSpec,
+        read: StreamRead,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<ConsumerRef, ConsumeError> {
+        match self {
+            Machine::Queue(queue) => {
+                let who = queue.add_consumer(spec)?;
+                queue.touch(now, effects);
+                Ok(who)
+            }
+            Machine::Stream(stream) => stream.add_reader(spec, read, effects),
+        }
+    }
+
+    pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        match self {
+            Machine::Queue(queue) => queue.dispatch(this, now, effects),
+            Machine::Stream(stream) => stream.dispatch(this, effects),
+        }
+    }
+
+    pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        match self {
+            Machine::Queue(queue) => queue.start(this, now, effects),
+            Machine::Stream(stream) => stream.dispatch(this, effects),
+        }
+    }
+
+    pub(crate) fn withdraw_consumer(
+        &mut self,
+        this: &QueueHandle,
+        who: ConsumerRef,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.withdraw_consumer(who, now, effects),
+            Machine::Stream(stream) => stream.remove_reader(this, who, effects),
+        }
+    }
+
+    pub(crate) fn resume_consumer(&mut self, who: ConsumerRef) {
+        match self {
+            Machine::Queue(queue) => queue.resume_consumer(who),
+            Machine::Stream(stream) => stream.resume_reader(who),
+        }
+    }
+
+    pub(crate) fn is_active(&self, who: ConsumerRef) -> bool {
+        either!(self, it => it.is_active(who))
+    }
+
+    pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
+        match self {
+            Machine::Queue(queue) => queue.get(no_ack, now, effects),
+            Machine::Stream(_) => GetResult::Empty,
+        }
+    }
+
+    pub(crate) fn purge(&mut self, effects: &mut Effects) -> u64 {
+        match self {
+            Machine::Queue(queue) => queue.purge(effects),
+            Machine::Stream(_) => 0,
+        }
+    }
+
+    pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Vec<ConsumerSpec>) {
+        match self {
+            Machine::Queue(queue) => {
+                let (messages, consumers) = queue.delete(effects);
+                let specs = consumers
+                    .into_iter()
+                    .map(|consumer: Consumer| consumer.spec);
+                (messages, specs.collect())
+            }
+            // rabbitmq: deleting a stream answers 0, however much was in it
+            Machine::Stream(stream) => (0, stream.delete(effects)),
+        }
+    }
+
+    pub(crate) fn take_changes(&mut self) -> Vec<Change<Message>> {
+        either!(self, it => it.take_changes())
+    }
+
+    pub(crate) fn handle_timeout(
+        &mut self,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.handle_timeout(this, now, effects),
+            Machine::Stream(stream) => stream.handle_timeout(now, effects),
+        }
+    }
+
+    pub(crate) fn touch(&mut self, now: Timestamp, effects: &mut Effects) {
+        if let Machine::Queue(queue) = self {
+            queue.touch(now, effects);
+        }
+    }
+
+    pub(crate) fn page_in_request(&mut self) -> Option<PageIn> {
+        match self {
+            Machine::Queue(queue) => queue.page_in_request(),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn urgent_page_in(&mut self) -> Option<PageIn> {
+        match self {
+            Machine::Queue(queue) => queue.urgent_page_in(),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        if let Machine::Queue(queue) = self {
+            queue.read_failed(request);
+        }
+    }
+
+    pub(crate) fn loaded(
+        &mut self,
+        this: &QueueHandle,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        if let Machine::Queue(queue) = self {
+            queue.loaded(this, request, messages, now, effects);
+        }
+    }
+
+    /// None for a stream always: its readers read from the disk when they fall behind.
+    pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
+        match self {
+            Machine::Queue(queue) => queue.hold(mailbox),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn go_on_holding(
+        &mut self,
+        mark: HoldMark,
+        effects: &mut Effects,
+    ) -> Option<HoldMark> {
+        match self {
+            Machine::Queue(queue) => queue.go_on_holding(mark, effects),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn release_hold(&mut self, mailbox: &Arc<Mailbox>) {
+        if let Machine::Queue(queue) = self {
+            queue.release_hold(mailbox);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> QueueCounts {
+        either!(self, it => it.counts())
+    }
+
+    pub(crate) fn options(&self) -> &QueueOptions {
+        either!(self, it => it.options())
+    }
+
+    pub(crate) fn logs(&self) -> Vec<(u8, LogId)> {
+        either!(self, it => it.logs())
+    }
+}

@@ -1,0 +1,158 @@
+//! The newest messages of a stream, in memory, and how many of all may be seen.
+//!
+//! ```text
+//!   only in the store     | in memory                             |
+//!   ----------------------+----------------------+----------------+
+//!   first of the stream   | first of the tail    | visible        | next
+//! ```
+//! A message is seen once it is durable: an offset that a consumer was told of must mean the same
+//! message after a crash. What is not in the store yet is never let go of. With a store that keeps
+//! nothing, the tail is the whole stream.
+
+use std::collections::VecDeque;
+
+use leveret_store::{CommitPoint, Payload};
+
+use crate::message::Message;
+use crate::time::Timestamp;
+
+/// One message in memory.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) message: Message,
+    pub(crate) time: Timestamp,
+}
+
+/// Up to which offset messages are staged, and where; None: a transaction that is not staged yet.
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    until: u64,
+    point: Option<CommitPoint>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    kept: VecDeque<Kept>,
+    /// The offset of the first one.
+    first: u64,
+    memory: usize,
+    staged: VecDeque<Staged>,
+    visible: u64,
+}
+
+/// The bytes that count for limits: what the store is given.
+pub(crate) fn stored_bytes(message: &Message) -> u64 {
+    message.parts().iter().map(|part| part.len() as u64).sum()
+}
+
+impl Tail {
+    /// The tail of a stream whose messages so far are all in the store.
+    pub(crate) fn behind(next: u64) -> Tail {
+        Tail {
+            first: next,
+            visible: next,
+            ..Tail::default()
+        }
+    }
+
+    /// The first offset that is in memory.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Messages below this offset may be seen.
+    pub(crate) fn visible(&self) -> u64 {
+        self.visible
+    }
+
+    /// The offset the next message gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.kept.len() as u64
+    }
+
+    pub(crate) fn push(&mut self, message: Message, time: Timestamp) {
+        self.memory += message.memory_bytes();
+        self.kept.push_back(Kept { message, time });
+    }
+
+    /// Everything pushed since the last call is staged at `point`, or will be told by
+    /// [`Tail::staged_late`].
+    pub(crate) fn staged(&mut self, point: Option<CommitPoint>) {
+        let until = self.next();
+        match self.staged.back_mut() {
+            Some(last) if last.point == point => last.until = until,
+            Some(last) if last.until == until => {}
+            _ => self.staged.push_back(Staged { until, point }),
+        }
+    }
+
+    /// What was waiting to be staged is staged at `point`.
+    pub(crate) fn staged_late(&mut self, point: CommitPoint) {
+        for staged in self.staged.iter_mut().filter(|it| it.point.is_none()) {
+            staged.point = Some(point);
+        }
+    }
+
+    /// Makes visible what has become durable; answers whether that was anything.
+    pub(crate) fn advance(&mut self, durable: CommitPoint) -> bool {
+        let before = self.visible;
+        while let Some(staged) = self.staged.front()
+            && staged.point.is_some_and(|point| point <= durable)
+        {
+            self.visible = staged.until;
+            self.staged.pop_front();
+        }
+        self.visible > before
+    }
+
+    /// When the next messages become visible, if that is known.
+    pub(crate) fn awaited(&self) -> Option<CommitPoint> {
+        self.staged.front()?.point
+    }
+
+    /// A visible message that is in memory.
+    pub(crate) fn get(&self, offset: u64) -> Option<&Message> {
+        if offset >= self.visible {
+            return None;
+        }
+        let place = usize::try_from(offset.checked_sub(self.first)?).ok()?;
+        self.kept.get(place).map(|kept| &kept.message)
+    }
+
+    /// The first offset in memory whose message is not older than `time`. None: it may be further
+    /// back.
+    pub(crate) fn seek(&self, time: Timestamp) -> Option<u64> {
+        if self.kept.front().is_none_or(|front| front.time >= time) {
+            return None;
+        }
+        let place = self.kept.partition_point(|kept| kept.time < time);
+        Some(self.first + place as u64)
+    }
+
+    /// Lets go of the oldest messages while there are more than `bytes_max`; the store has them.
+    pub(crate) fn shrink(&mut self, bytes_max: usize) {
+        while self.memory > bytes_max && self.first < self.visible {
+            self.pop_front();
+        }
+    }
+
+    /// Lets go of everything below `offset`.
+    pub(crate) fn forget_below(&mut self, offset: u64) {
+        while self.first < offset && !self.kept.is_empty() {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) {
+        if let Some(kept) = self.kept.pop_front() {
+            self.memory -= kept.message.memory_bytes();
+            self.first += 1;
+        }
+    }
+
+    /// Takes everything out.
+    pub(crate) fn take(&mut self) -> VecDeque<Kept> {
+        let next = self.next();
+        std::mem::replace(self, Tail::behind(next)).kept
+    }
+}
