@@ -171,7 +171,7 @@ settings! {
     /// Product version told to clients [default: 3.13.7]
     #[arg(long, value_name = "VERSION", env = "LEVERET_PRODUCT_VERSION", help_heading = "Identity", hide_short_help = true)]
     product_version: Name,
-    /// Cluster name told to clients [default: leveret@localhost]
+    /// Cluster name told to clients; leveret@localhost unless given
     #[arg(long, value_name = "NAME", env = "LEVERET_CLUSTER_NAME", help_heading = "Identity", hide_short_help = true)]
     cluster_name: Name,
 }
