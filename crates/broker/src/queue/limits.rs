@@ -13,17 +13,20 @@ use leveret_store::Sequence;
 const RELIEF_MS: u64 = 50;
 
 impl Queue {
-    /// Whether one more message would go over a limit.
-    pub(crate) fn is_full(&self) -> bool {
+    /// Whether this message would bring the queue over a limit.
+    pub(crate) fn is_full_for(&self, message: &Message) -> bool {
         self.options.max_length.is_some_and(|max| self.ready >= max)
             || self
                 .options
                 .max_length_bytes
-                .is_some_and(|max| self.ready_body_bytes >= max)
+                .is_some_and(|max| self.ready_body_bytes + message.body_bytes() > max)
     }
 
-    /// Whether the queue is over a limit.
+    /// Whether the queue is over a limit that is kept by dropping the oldest.
     pub(crate) fn is_over(&self) -> bool {
+        if self.options.overflow != Overflow::DropHead {
+            return false;
+        }
         self.options.max_length.is_some_and(|max| self.ready > max)
             || self
                 .options

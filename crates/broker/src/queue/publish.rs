@@ -27,13 +27,19 @@ impl Queue {
         }
         let limited = self.options.has_length_limit();
         for (position, message) in messages.enumerate() {
-            if limited && self.options.overflow != Overflow::DropHead && self.is_full() {
-                self.refuse(message, effects);
-                rejected.push(position);
-                continue;
+            if limited && self.options.overflow != Overflow::DropHead && self.is_full_for(&message)
+            {
+                // Consumers with room take what came before it first.
+                self.commit_enqueued(effects);
+                self.dispatch(this, now, effects);
+                if self.is_full_for(&message) {
+                    self.refuse(message, effects);
+                    rejected.push(position);
+                    continue;
+                }
             }
             self.enqueue(message, now);
-            if limited && self.options.overflow == Overflow::DropHead && self.is_over() {
+            if limited && self.is_over() {
                 // A consumer with room takes the message before the limit does.
                 self.commit_enqueued(effects);
                 self.dispatch(this, now, effects);
@@ -83,7 +89,7 @@ impl Queue {
             self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
         for message in messages {
             // rabbitmq: nobody is told; transactions know no basic.nack
-            if refuses && self.is_full() {
+            if refuses && self.is_full_for(&message) {
                 continue;
             }
             self.enqueue(message, now);
@@ -114,7 +120,7 @@ impl Queue {
         for level in &mut self.levels {
             level.reveal(durable);
         }
-        if self.is_over() && self.options.overflow == Overflow::DropHead {
+        if self.is_over() {
             self.drop_head(effects);
         }
         self.dispatch(this, now, effects);

@@ -126,6 +126,7 @@ impl Queue {
         for in_flight in back {
             self.put_back(in_flight);
         }
+        self.drop_head(effects);
     }
 
     fn put_back(&mut self, in_flight: InFlight) {

@@ -1,6 +1,6 @@
 //! Length limits.
 
-use crate::harness::client::{number, string};
+use crate::harness::client::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
 fn limited(arguments: &[(&str, leveret_codec::AMQPValue)]) -> Client {
@@ -58,15 +58,60 @@ fn a_limit_of_nothing_still_lets_through() {
 }
 
 #[test]
-fn requeued_messages_may_go_over_the_limit_until_the_next_publish() {
+fn requeued_messages_count_again() {
     let client = limited(&[("x-max-length", number(2))]);
     client.publish_all("q", "a b", &Properties::default());
     client.get("q", false);
     client.publish("q", "c");
     client.seen();
     client.nack(1, false, true);
+    assert_eq!(client.counts("q"), (2, 0));
     client.publish("q", "d");
     assert_eq!(all(&client), "c d");
+}
+
+#[test]
+fn a_queue_that_refuses_drops_nothing() {
+    let world = World::paging(300);
+    let client = world.client();
+    let arguments = [
+        ("x-max-length", number(20)),
+        ("x-overflow", string("reject-publish")),
+    ];
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    for n in 0..20 {
+        client.publish_with("q", &n.to_string(), &Properties::persistent());
+    }
+    client.get("q", false);
+    client.publish_with("q", "20", &Properties::persistent());
+    client.seen();
+    client.nack(1, false, true);
+    let expected: Vec<String> = (0..=20).map(|n| n.to_string()).collect();
+    assert_eq!(all(&client), expected.join(" "));
+}
+
+#[test]
+fn what_consumers_take_at_once_is_not_refused() {
+    let client = limited(&[
+        ("x-max-length", number(1)),
+        ("x-overflow", string("reject-publish")),
+    ]);
+    client.qos_ok(3, false);
+    client.consume_ok("q", "c");
+    client.publish_all("q", "a b c d e", &Properties::default());
+    client.expect_bodies("a b c");
+    client.ack(3, true);
+    client.expect_bodies("d");
+}
+
+#[test]
+fn a_body_that_would_go_over_the_limit_is_refused() {
+    let client = limited(&[
+        ("x-max-length-bytes", number(5)),
+        ("x-overflow", string("reject-publish")),
+    ]);
+    client.publish_all("q", "666666 aaa bbb cc", &Properties::default());
+    assert_eq!(all(&client), "aaa cc");
 }
 
 #[test]
