@@ -33,6 +33,9 @@ impl Queue {
         self.consider_page_in(effects);
         self.consider_release(effects);
         self.stage(effects);
+        if self.expiring {
+            self.ask_deadline(now, effects);
+        }
     }
 
     /// Delivers to the consumer whose turn it is: one message when others wait behind it, else as

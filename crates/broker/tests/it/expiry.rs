@@ -47,6 +47,18 @@ fn an_expired_message_is_never_delivered_even_behind_others() {
 }
 
 #[test]
+fn a_message_that_comes_to_the_front_expires_on_time() {
+    let (world, client) = with_queue(&[]);
+    client.publish("q", "a");
+    client.publish_with("q", "b", &Properties::expiring("50"));
+    client.qos_ok(1, false);
+    client.consume_ok("q", "c");
+    client.expect_bodies("a");
+    world.pass(50);
+    assert_eq!(client.counts("q"), (0, 1));
+}
+
+#[test]
 fn a_requeued_message_keeps_its_time() {
     let (world, client) = with_queue(&[("x-message-ttl", number(100))]);
     client.publish("q", "a");
