@@ -19,6 +19,7 @@ mod handshake;
 mod harness;
 mod hostile;
 mod limits;
+mod model;
 mod paging;
 mod publishing;
 mod settling;
