@@ -306,6 +306,7 @@ impl Queue {
             None if self.ready > 0 => GetResult::NotLoaded,
             None => GetResult::Empty,
         };
+        self.consider_page_in(effects);
         self.stage(effects);
         self.ask_deadline(now, effects);
         result

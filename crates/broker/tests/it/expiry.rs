@@ -59,6 +59,23 @@ fn a_message_that_comes_to_the_front_expires_on_time() {
 }
 
 #[test]
+fn a_paged_message_that_comes_to_the_front_by_get_expires_on_time() {
+    let world = World::paging(0);
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    for n in 0..3 {
+        client.publish_with("q", &n.to_string(), &Properties::persistent());
+    }
+    client.publish_with("q", "x", &Properties::expiring("10"));
+    for _ in 0..3 {
+        client.get("q", true);
+    }
+    client.seen();
+    world.pass(10);
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
 fn a_requeued_message_keeps_its_time() {
     let (world, client) = with_queue(&[("x-message-ttl", number(100))]);
     client.publish("q", "a");
