@@ -1,0 +1,233 @@
+//! What a message costs inside the broker: through a queue alone, and from the publisher's bytes to
+//! the consumer's bytes, without sockets and without a disk.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark may stop, and criterion's macro writes a public function"
+)]
+
+use std::hint::black_box;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::BytesMut;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use leveret_broker::credit::ChannelCredit;
+use leveret_broker::declare::QueueDeclaration;
+use leveret_broker::mailbox::{ConsumerSlot, Letters, Mailbox};
+use leveret_broker::message::{Body, Message, MessageScratch};
+use leveret_broker::queue::consumers::ConsumerSpec;
+use leveret_broker::queue::handle::{Outcome, QueueSettlement, SessionId};
+use leveret_broker::{Broker, BrokerConfig, Peer, Session, Timestamp};
+use leveret_codec::{
+    AMQPProperties, FieldTable, PROTOCOL_HEADER, decode_header, encode_header, encode_table,
+    write_body, write_header, write_names,
+};
+use leveret_store::MemoryStore;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+/// Messages a publisher's one read holds.
+const BATCH: usize = 256;
+const BODIES: [usize; 2] = [16, 1024];
+
+fn broker() -> Arc<Broker> {
+    let store = Arc::new(MemoryStore::<Message>::new());
+    Broker::open(BrokerConfig::default(), store, NOW).expect("a broker")
+}
+
+fn message(length: usize) -> Message {
+    let mut names = Vec::new();
+    write_names(&mut names, b"", b"q");
+    let header = encode_header(length as u64, &AMQPProperties::default());
+    let header = decode_header(&header).expect("a header");
+    let body = vec![b'x'; length];
+    Message::compose(
+        &mut MessageScratch::default(),
+        &names,
+        &header,
+        Body::Borrowed(&body),
+    )
+}
+
+/// Publish, dispatch, take the mailbox, acknowledge: one batch through one queue.
+fn queue(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("queue: publish, deliver, ack");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for length in BODIES {
+        let broker = broker();
+        let vhost = broker.vhost("/").expect("the default virtual host");
+        let declaration = QueueDeclaration {
+            name: "q".to_owned(),
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        };
+        let queue = vhost
+            .declare_queue(declaration, SessionId(0), NOW)
+            .expect("a queue")
+            .queue;
+        let mailbox = Mailbox::new(Waker::noop().clone(), 1 << 20);
+        let spec = ConsumerSpec {
+            mailbox: Arc::clone(&mailbox),
+            slot: ConsumerSlot {
+                index: 0,
+                generation: 0,
+            },
+            no_ack: false,
+            exclusive: false,
+            priority: 0,
+            prefetch: 0,
+            channel_credit: Arc::new(ChannelCredit::default()),
+        };
+        let consumer = queue.consume(spec, NOW).0.expect("a consumer");
+        let message = message(length);
+        let (mut letters, mut settlements) = (Letters::default(), Vec::new());
+        let mut rejected = Vec::new();
+        group.bench_function(format!("{length} B"), |bencher| {
+            bencher.iter(|| {
+                let messages = std::iter::repeat_with(|| message.clone()).take(BATCH);
+                queue.publish(messages, NOW, &mut rejected);
+                mailbox.take(&mut letters);
+                settlements.extend(
+                    letters
+                        .deliveries
+                        .drain(..)
+                        .map(|delivery| QueueSettlement {
+                            in_flight: delivery.in_flight,
+                            consumer: Some(consumer),
+                            outcome: Outcome::Acknowledged,
+                        }),
+                );
+                assert_eq!(settlements.len(), BATCH);
+                queue.settle(&settlements, NOW);
+                settlements.clear();
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A session and the bytes on both sides of it.
+struct Wired {
+    session: Session,
+    input: BytesMut,
+    output: Vec<u8>,
+}
+
+fn method(channel: u16, class: u16, method: u16, arguments: &[&[u8]]) -> Vec<u8> {
+    let arguments = arguments.concat();
+    let length = u32::try_from(arguments.len() + 4).expect("a length");
+    let mut bytes = vec![1];
+    bytes.extend(channel.to_be_bytes());
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(class.to_be_bytes());
+    bytes.extend(method.to_be_bytes());
+    bytes.extend(arguments);
+    bytes.push(0xCE);
+    bytes
+}
+
+impl Wired {
+    /// An open connection with channel 1.
+    fn open(broker: &Arc<Broker>) -> Wired {
+        let peer = Peer {
+            remote: ([127, 0, 0, 1], 40_000).into(),
+            local: ([127, 0, 0, 1], 5672).into(),
+            tls_identity: None,
+        };
+        let mut wired = Wired {
+            session: Session::new(broker, peer, Waker::noop().clone(), NOW),
+            input: BytesMut::new(),
+            output: Vec::new(),
+        };
+        let table = encode_table(&FieldTable::default());
+        let table_length = u32::try_from(table.len()).expect("a length").to_be_bytes();
+        wired.send(&PROTOCOL_HEADER);
+        let login: &[u8] = b"\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US";
+        wired.send(&method(0, 10, 11, &[&table_length, &table, login]));
+        wired.send(&method(0, 10, 31, &[&[7, 255, 0, 2, 0, 0, 0, 0]]));
+        wired.send(&method(0, 10, 40, &[b"\x01/\0\0"]));
+        wired.send(&method(1, 20, 10, &[b"\0"]));
+        wired
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        self.session.receive(&mut self.input, NOW);
+        self.pump();
+    }
+
+    /// Takes out what the session has to say, as a socket would.
+    fn pump(&mut self) -> usize {
+        self.session.handle_wake(NOW);
+        self.session.transmit(NOW);
+        self.output.clear();
+        let output = self.session.output();
+        while !output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = output.fill_slices(&mut slices);
+            for slice in slices.iter().take(filled) {
+                self.output.extend_from_slice(slice);
+            }
+            let taken = slices.iter().take(filled).map(|slice| slice.len()).sum();
+            output.advance(taken);
+        }
+        self.output.len()
+    }
+}
+
+fn publishes(length: usize) -> Vec<u8> {
+    let header = encode_header(length as u64, &AMQPProperties::default());
+    let body = vec![b'x'; length];
+    let mut bytes = Vec::new();
+    for _ in 0..BATCH {
+        bytes.extend(method(1, 60, 40, &[&[0, 0], b"\0", b"\x01q", &[0]]));
+        write_header(&mut bytes, 1, &header);
+        write_body(&mut bytes, 1, 131_072, &body);
+    }
+    bytes
+}
+
+/// The whole data path: one read of a publisher, the deliveries of it to a consumer, and its
+/// acknowledgement of the last of them.
+fn data_path(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("data path: bytes in, bytes out");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (no_ack, how) in [(true, "no ack"), (false, "ack")] {
+        for length in BODIES {
+            let broker = broker();
+            let (mut publisher, mut consumer) = (Wired::open(&broker), Wired::open(&broker));
+            let empty = [0, 0, 0, 0];
+            publisher.send(&method(1, 50, 10, &[&[0, 0], b"\x01q", &[0], &empty]));
+            let bits = [u8::from(no_ack) << 1];
+            consumer.send(&method(
+                1,
+                60,
+                20,
+                &[&[0, 0], b"\x01q", b"\x01c", &bits, &empty],
+            ));
+            let bytes = publishes(length);
+            let mut tag = 0u64;
+            group.bench_function(format!("{how}, {length} B"), |bencher| {
+                bencher.iter(|| {
+                    publisher.send(&bytes);
+                    let written = consumer.pump();
+                    assert!(written > BATCH * length);
+                    black_box(&consumer.output);
+                    tag += BATCH as u64;
+                    if !no_ack {
+                        consumer.send(&method(1, 60, 80, &[&tag.to_be_bytes(), &[1]]));
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, queue, data_path);
+criterion_main!(benches);
