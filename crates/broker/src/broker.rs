@@ -10,13 +10,16 @@ use leveret_routing::{Binding, Destination};
 use leveret_store::{Change, CommitPoint, LogId, StoreError, StoreStatus};
 use parking_lot::Mutex;
 
+use crate::administration::{Parameter, Parameters};
 use crate::config::BrokerConfig;
 use crate::definitions::{
-    BindingDefinition, Definition, ExchangeDefinition, PermissionDefinition, QueueDefinition,
+    BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PermissionDefinition,
+    PolicyDefinition, QueueDefinition, TopicPermissionDefinition,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::message::Message;
 use crate::password;
+use crate::policy::Policy;
 use crate::queue::Store;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
 use crate::queue::machine::Machine;
@@ -48,6 +51,7 @@ pub struct Broker {
     pub(crate) config: BrokerConfig,
     pub(crate) services: Arc<Services>,
     pub(crate) users: Users,
+    pub(crate) parameters: Parameters,
     vhosts: DashMap<String, Arc<VirtualHost>>,
     sessions: DashMap<u64, Arc<Mailbox>>,
     next_session: AtomicU64,
@@ -74,6 +78,10 @@ struct Recovered {
     exchanges: Vec<ExchangeDefinition>,
     queues: Vec<QueueDefinition>,
     bindings: Vec<BindingDefinition>,
+    policies: Vec<PolicyDefinition>,
+    topic_permissions: Vec<TopicPermissionDefinition>,
+    limits: Vec<LimitsDefinition>,
+    parameters: Vec<Parameter>,
 }
 
 impl Broker {
@@ -92,6 +100,7 @@ impl Broker {
             config,
             services,
             users: Users::default(),
+            parameters: Parameters::default(),
             vhosts: DashMap::with_shard_amount(4),
             sessions: DashMap::with_shard_amount(16),
             next_session: AtomicU64::new(1),
@@ -113,6 +122,10 @@ impl Broker {
                 Definition::Exchange(it) => recovered.exchanges.push(it),
                 Definition::Queue(it) => recovered.queues.push(it),
                 Definition::Binding(it) => recovered.bindings.push(it),
+                Definition::Policy(it) => recovered.policies.push(it),
+                Definition::TopicPermission(it) => recovered.topic_permissions.push(it),
+                Definition::Limits(it) => recovered.limits.push(it),
+                Definition::Parameter(it) => recovered.parameters.push(it),
             }
         }
         Ok(recovered)
@@ -128,10 +141,18 @@ impl Broker {
         for it in recovered.permissions {
             self.users.permit(&it.vhost, &it.user, it.permission);
         }
+        for it in recovered.topic_permissions {
+            self.users.permit_topics(&it.vhost, &it.user, it.permission);
+        }
+        for it in recovered.parameters {
+            self.parameters.keep(it);
+        }
+        self.recover_rules(recovered.policies, recovered.limits);
         for definition in recovered.exchanges {
-            if let Some((vhost, exchange)) = definition.into_exchange()
+            if let Some((vhost, mut exchange)) = definition.into_exchange()
                 && let Some(vhost) = self.vhost(&vhost)
             {
+                exchange.alternate = vhost.alternate_in_force(&exchange);
                 vhost.topology.write().declare_exchange(exchange);
             }
         }
@@ -144,6 +165,30 @@ impl Broker {
             self.recover_binding(definition);
         }
         self.delete_unknown_logs(&known);
+    }
+
+    /// Policies and limits come back before what they apply to.
+    fn recover_rules(&self, policies: Vec<PolicyDefinition>, limits: Vec<LimitsDefinition>) {
+        for it in limits {
+            if let Some(vhost) = self.vhost(&it.vhost) {
+                *vhost.limits.write() = it.limits;
+            }
+        }
+        for it in policies {
+            let Some(vhost) = self.vhost(&it.spec.vhost) else {
+                continue;
+            };
+            let name = it.spec.name.clone();
+            match Policy::parse(it.kind, it.spec) {
+                Ok(policy) => vhost.policies.write().put(it.kind, policy),
+                Err(error) => {
+                    tracing::error!(policy = name, %error, "a stored policy is not accepted any more");
+                }
+            }
+        }
+        for vhost in self.vhosts() {
+            vhost.apply_to_exchanges(&mut vhost.topology.write());
+        }
     }
 
     fn recover_queue(&self, definition: QueueDefinition, now: Timestamp) {
@@ -171,6 +216,7 @@ impl Broker {
                 options::QueueOptions::default()
             }
         };
+        let options = vhost.options_in_force(&definition.name, options, &definition.arguments);
         let services = &self.services;
         let mut queue = Machine::new(
             options,
@@ -239,9 +285,8 @@ impl Broker {
         let config = &self.config;
         let name = &config.default_user;
         if self.users.is_empty() || (config.ensure_default_user && self.users.get(name).is_none()) {
-            let mut salt = [0; 4];
-            getrandom::fill(&mut salt).map_err(|error| OpenError::Random(error.to_string()))?;
-            let password_hash = password::hash(config.default_password.as_bytes(), salt);
+            let password_hash = password::hash_salted(config.default_password.as_bytes())
+                .map_err(OpenError::Random)?;
             let tags = vec!["administrator".to_owned()];
             self.put_user(User {
                 name: name.clone(),

@@ -185,6 +185,8 @@ impl VirtualHost {
         if let Some(existing) = self.queues.get(&declaration.name) {
             return Ok(Err(existing.clone()));
         }
+        self.check_queue_limit(&declaration.name)?;
+        let options = self.options_in_force(&declaration.name, options, &declaration.arguments);
         let durable = declaration.durable;
         let definition = (durable && !declaration.exclusive)
             .then(|| self.define_queue(declaration, options.max_priority));
@@ -398,7 +400,11 @@ impl VirtualHost {
             changes
                 .push(Definition::Exchange(ExchangeDefinition::new(self.name(), &exchange)).put());
         }
-        topology.declare_exchange(exchange);
+        let alternate = self.alternate_in_force(&exchange);
+        topology.declare_exchange(Exchange {
+            alternate,
+            ..exchange
+        });
         self.routes_changed();
         Ok(self.stage(&mut changes))
     }

@@ -8,8 +8,11 @@ use leveret_routing::{Binding, Exchange, ExchangeKind};
 use leveret_store::{Change, LogId};
 use serde::{Deserialize, Serialize};
 
+use crate::administration::Parameter;
+use crate::limits::VhostLimits;
 use crate::message::Message;
-use crate::users::{Permission, User};
+use crate::policy::{PolicyKind, PolicySpec};
+use crate::users::{Permission, TopicPermission, User};
 
 /// A durable exchange.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -124,6 +127,35 @@ pub(crate) struct PermissionDefinition {
     pub(crate) permission: Permission,
 }
 
+/// A policy of either kind.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct PolicyDefinition {
+    /// Who set it.
+    pub(crate) kind: PolicyKind,
+    /// The policy.
+    pub(crate) spec: PolicySpec,
+}
+
+/// A user's topic permission.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct TopicPermissionDefinition {
+    /// The virtual host.
+    pub(crate) vhost: String,
+    /// The user.
+    pub(crate) user: String,
+    /// The exchange and the patterns.
+    pub(crate) permission: TopicPermission,
+}
+
+/// What limits a virtual host.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct LimitsDefinition {
+    /// The virtual host.
+    pub(crate) vhost: String,
+    /// The limits.
+    pub(crate) limits: VhostLimits,
+}
+
 /// One durable thing.
 #[derive(Clone, Debug)]
 pub(crate) enum Definition {
@@ -139,6 +171,14 @@ pub(crate) enum Definition {
     Queue(QueueDefinition),
     /// A binding.
     Binding(BindingDefinition),
+    /// A policy.
+    Policy(PolicyDefinition),
+    /// A user's topic permission.
+    TopicPermission(TopicPermissionDefinition),
+    /// A virtual host's limits.
+    Limits(LimitsDefinition),
+    /// A runtime parameter that means nothing to this broker.
+    Parameter(Parameter),
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -161,6 +201,14 @@ impl Definition {
             Definition::Exchange(it) => key(b'e', &[&it.vhost, &it.name]),
             Definition::Queue(it) => key(b'q', &[&it.vhost, &it.name]),
             Definition::Binding(it) => key(b'b', it),
+            Definition::Policy(it) => {
+                key(b'o', &[&it.spec.vhost, it.kind.component(), &it.spec.name])
+            }
+            Definition::TopicPermission(it) => {
+                key(b't', &[&it.vhost, &it.user, &it.permission.exchange])
+            }
+            Definition::Limits(it) => key(b'l', &[&it.vhost]),
+            Definition::Parameter(it) => key(b'r', &(&it.vhost, &it.component, &it.name)),
         }
     }
 
@@ -172,6 +220,10 @@ impl Definition {
             Definition::Exchange(it) => json(it),
             Definition::Queue(it) => json(it),
             Definition::Binding(it) => json(it),
+            Definition::Policy(it) => json(it),
+            Definition::TopicPermission(it) => json(it),
+            Definition::Limits(it) => json(it),
+            Definition::Parameter(it) => json(it),
         }
     }
 
@@ -202,6 +254,10 @@ impl Definition {
             Some(b'e') => serde_json::from_slice(value).map(Definition::Exchange),
             Some(b'q') => serde_json::from_slice(value).map(Definition::Queue),
             Some(b'b') => serde_json::from_slice(value).map(Definition::Binding),
+            Some(b'o') => serde_json::from_slice(value).map(Definition::Policy),
+            Some(b't') => serde_json::from_slice(value).map(Definition::TopicPermission),
+            Some(b'l') => serde_json::from_slice(value).map(Definition::Limits),
+            Some(b'r') => serde_json::from_slice(value).map(Definition::Parameter),
             _ => return Err(format!("unknown kind of definition {:?}", key.first())),
         };
         parsed.map_err(|error| {

@@ -126,6 +126,20 @@ impl ChannelError {
         ))
     }
 
+    /// 403 when the user's topic permission on an exchange does not cover a key.
+    #[must_use]
+    pub fn no_topic_permission(
+        permission: &str,
+        key: &str,
+        exchange: &str,
+        vhost: &str,
+        user: &str,
+    ) -> ChannelError {
+        ChannelError::refused(format_args!(
+            "{permission} access to topic '{key}' in exchange topic '{exchange}' in vhost '{vhost}' refused for user '{user}'"
+        ))
+    }
+
     /// 403 for everything that may not be done to the default exchange.
     #[must_use]
     pub fn default_exchange() -> ChannelError {
@@ -173,6 +187,14 @@ impl ChannelError {
         ))
     }
 
+    /// 406 for a queue beyond the virtual host's limit.
+    #[must_use]
+    pub fn queue_limit(queue: &str, vhost: &str, limit: u64) -> ChannelError {
+        ChannelError::precondition(format_args!(
+            "cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached"
+        ))
+    }
+
     /// 406 with a 541-like situation that a client can mend: a thing that is not there yet.
     #[must_use]
     pub fn not_implemented(what: impl Display) -> ChannelError {
@@ -194,6 +216,30 @@ impl ConnectionError {
     #[must_use]
     pub fn not_allowed(text: impl Display) -> ConnectionError {
         ConnectionError::new(ReplyCode::NotAllowed, text)
+    }
+
+    /// 530 for a connection beyond the virtual host's limit.
+    #[must_use]
+    pub fn vhost_connection_limit(vhost: &str, user: &str, limit: u64) -> ConnectionError {
+        ConnectionError::not_allowed(format_args!(
+            "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+        ))
+    }
+
+    /// 530 for a connection beyond the user's limit.
+    #[must_use]
+    pub fn user_connection_limit(user: &str, limit: u64) -> ConnectionError {
+        ConnectionError::not_allowed(format_args!(
+            "connection refused for user '{user}': user connection limit ({limit}) is reached"
+        ))
+    }
+
+    /// 530 for a channel beyond the user's limit.
+    #[must_use]
+    pub fn user_channel_limit(user: &str, limit: u64) -> ConnectionError {
+        ConnectionError::not_allowed(format_args!(
+            "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+        ))
     }
 
     /// 540.

@@ -7,24 +7,32 @@
 
 #![forbid(unsafe_code)]
 
+mod administration;
 pub mod broker;
 pub mod config;
 pub mod credit;
 mod dead_letter;
 pub mod declare;
 mod definitions;
+pub mod definitions_import;
 pub mod error;
+mod grant;
+pub mod limits;
 pub mod mailbox;
 pub mod message;
 pub mod output;
 pub mod password;
+mod pattern;
+pub mod policy;
 pub mod queue;
 mod services;
 pub mod session;
 pub mod stream;
+mod tally;
 pub mod time;
 pub mod users;
 pub mod vhost;
+mod vhost_policies;
 
 pub use broker::{Broker, OpenError};
 pub use config::BrokerConfig;

@@ -42,6 +42,28 @@ pub fn hash(password: &[u8], salt: [u8; SALT_BYTES]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// Hashes a password with a new salt.
+///
+/// # Errors
+/// The system gives no random numbers: its reason.
+pub fn hash_salted(password: &[u8]) -> Result<String, String> {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt).map_err(|error| error.to_string())?;
+    Ok(hash(password, salt))
+}
+
+/// Whether `stored` has the form of a hash: base64 of a salt and a digest.
+#[must_use]
+pub fn is_hash(stored: &str, algorithm: HashingAlgorithm) -> bool {
+    let digest_bytes = match algorithm {
+        HashingAlgorithm::Sha256 => 32,
+        HashingAlgorithm::Sha512 => 64,
+    };
+    STANDARD
+        .decode(stored)
+        .is_ok_and(|bytes| bytes.len() == SALT_BYTES + digest_bytes)
+}
+
 /// Whether `password` is the one that was hashed. An empty hash matches nothing.
 #[must_use]
 pub fn matches(password: &[u8], stored: &str, algorithm: HashingAlgorithm) -> bool {

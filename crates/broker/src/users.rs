@@ -3,12 +3,15 @@
 //! Permissions are regular expressions over resource names, as in RabbitMQ's access-control guide.
 //! Changes are staged in the store by the caller; this file only keeps and answers.
 
+use std::sync::Arc;
+
 use dashmap::DashMap;
-use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ChannelError;
+pub use crate::grant::{Grant, TopicPermission};
+use crate::limits::UserLimits;
 use crate::password::{self, HashingAlgorithm};
+use crate::tally::Tally;
 
 /// A user as stored.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -23,6 +26,9 @@ pub struct User {
     /// `administrator`, `monitoring`, ...
     #[serde(default)]
     pub tags: Vec<String>,
+    /// What it may have open.
+    #[serde(default)]
+    pub limits: UserLimits,
 }
 
 /// What is done to a resource.
@@ -57,8 +63,8 @@ pub enum Resource<'a> {
     Queue(&'a str),
 }
 
-/// The three patterns of one user in one virtual host, as stored.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// The three patterns of one user in one virtual host, as stored. An empty pattern allows nothing.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Permission {
     /// Pattern for [`Access::Configure`].
     pub configure: String,
@@ -81,93 +87,25 @@ impl Permission {
     }
 }
 
-/// A pattern ready for matching.
-#[derive(Clone, Debug)]
-enum Pattern {
-    All,
-    Nothing,
-    Regex(Regex),
+/// A user's connections and channels.
+#[derive(Debug, Default)]
+pub(crate) struct UserTallies {
+    pub(crate) connections: Arc<Tally>,
+    pub(crate) channels: Arc<Tally>,
 }
 
-impl Pattern {
-    fn new(pattern: &str) -> Result<Pattern, regex::Error> {
-        match pattern {
-            ".*" => Ok(Pattern::All),
-            // rabbitmq: an empty pattern stands for '^$'
-            "" | "^$" => Ok(Pattern::Nothing),
-            other => Regex::new(other).map(Pattern::Regex),
-        }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Pattern::All => true,
-            Pattern::Nothing => name.is_empty(),
-            Pattern::Regex(regex) => regex.is_match(name.as_bytes()),
-        }
-    }
-}
-
-/// One user's compiled permissions in one virtual host.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    user: String,
-    vhost: String,
-    configure: Pattern,
-    write: Pattern,
-    read: Pattern,
-}
-
-impl Grant {
-    /// Compiles the patterns.
-    ///
-    /// # Errors
-    /// When one of them is not a regular expression.
-    pub fn new(user: &str, vhost: &str, permission: &Permission) -> Result<Grant, regex::Error> {
-        Ok(Grant {
-            user: user.to_owned(),
-            vhost: vhost.to_owned(),
-            configure: Pattern::new(&permission.configure)?,
-            write: Pattern::new(&permission.write)?,
-            read: Pattern::new(&permission.read)?,
-        })
-    }
-
-    /// Checks one access.
-    ///
-    /// # Errors
-    /// 403 ACCESS_REFUSED with RabbitMQ's text.
-    pub fn check(&self, access: Access, resource: Resource<'_>) -> Result<(), ChannelError> {
-        let (kind, name) = match resource {
-            // rabbitmq: the default exchange goes by this name in permissions
-            Resource::Exchange("") => ("exchange", "amq.default"),
-            Resource::Exchange(name) => ("exchange", name),
-            Resource::Queue(name) => ("queue", name),
-        };
-        let pattern = match access {
-            Access::Configure => &self.configure,
-            Access::Write => &self.write,
-            Access::Read => &self.read,
-        };
-        if pattern.matches(name) {
-            return Ok(());
-        }
-        Err(ChannelError::no_permission(
-            access.name(),
-            kind,
-            name,
-            &self.vhost,
-            &self.user,
-        ))
-    }
-}
+/// A virtual host and a user in it.
+type VhostAndUser = (String, String);
 
 /// All users and permissions.
 #[derive(Debug, Default)]
 pub struct Users {
     users: DashMap<String, User>,
-    /// By virtual host and user.
-    permissions: DashMap<(String, String), Permission>,
+    tallies: DashMap<String, Arc<UserTallies>>,
+    permissions: DashMap<VhostAndUser, Permission>,
+    topic_permissions: DashMap<VhostAndUser, Vec<TopicPermission>>,
+    /// Compiled from the two above.
+    grants: DashMap<VhostAndUser, Arc<Grant>>,
 }
 
 impl Users {
@@ -196,10 +134,58 @@ impl Users {
         })
     }
 
+    /// What limits a user.
+    #[must_use]
+    pub fn limits(&self, name: &str) -> UserLimits {
+        self.users
+            .get(name)
+            .map(|user| user.limits)
+            .unwrap_or_default()
+    }
+
+    /// What a user has open.
+    pub(crate) fn tallies(&self, name: &str) -> Arc<UserTallies> {
+        Arc::clone(&self.tallies.entry(name.to_owned()).or_default())
+    }
+
     /// Sets a user's permissions in a virtual host.
     pub fn permit(&self, vhost: &str, user: &str, permission: Permission) {
-        self.permissions
-            .insert((vhost.to_owned(), user.to_owned()), permission);
+        let place = (vhost.to_owned(), user.to_owned());
+        self.permissions.insert(place.clone(), permission);
+        self.compile(place);
+    }
+
+    /// Sets a user's topic permission on one exchange of a virtual host.
+    pub fn permit_topics(&self, vhost: &str, user: &str, permission: TopicPermission) {
+        let place = (vhost.to_owned(), user.to_owned());
+        {
+            let mut all = self.topic_permissions.entry(place.clone()).or_default();
+            all.retain(|known| known.exchange != permission.exchange);
+            all.push(permission);
+        }
+        self.compile(place);
+    }
+
+    fn compile(&self, place: VhostAndUser) {
+        let Some(permission) = self.permissions.get(&place).map(|it| it.clone()) else {
+            return;
+        };
+        let topics = self.topic_permissions.get(&place).map(|it| it.clone());
+        let grant = Grant::new(
+            &place.1,
+            &place.0,
+            &permission,
+            topics.unwrap_or_default().iter(),
+        );
+        self.grants.insert(place, Arc::new(grant));
+    }
+
+    /// The user's compiled permissions in a virtual host; None: the user may not even connect to it.
+    #[must_use]
+    pub fn grant(&self, vhost: &str, user: &str) -> Option<Arc<Grant>> {
+        self.grants
+            .get(&(vhost.to_owned(), user.to_owned()))
+            .map(|grant| Arc::clone(&grant))
     }
 
     /// The user's permissions in a virtual host; None: the user may not even connect to it.
@@ -208,5 +194,14 @@ impl Users {
         self.permissions
             .get(&(vhost.to_owned(), user.to_owned()))
             .map(|permission| permission.clone())
+    }
+
+    /// The user's topic permissions in a virtual host.
+    #[must_use]
+    pub fn topic_permissions(&self, vhost: &str, user: &str) -> Vec<TopicPermission> {
+        self.topic_permissions
+            .get(&(vhost.to_owned(), user.to_owned()))
+            .map(|all| all.clone())
+            .unwrap_or_default()
     }
 }

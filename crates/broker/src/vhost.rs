@@ -9,15 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 
 use leveret_codec::{ContentHeader, RawTable, RawValue};
-use leveret_routing::{QueueId, Route, RouteInput, Topology};
+use leveret_routing::{ExchangeKind, QueueId, Route, RouteInput, Topology};
 use leveret_store::CommitPoint;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::error::ChannelError;
+use crate::limits::VhostLimits;
+use crate::policy::set::Policies;
 use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
 use crate::services::Services;
+use crate::tally::Tally;
 use crate::time::Timestamp;
 
 /// The queues a message goes to.
@@ -31,6 +34,11 @@ pub struct VirtualHost {
     generation: AtomicU64,
     pub(crate) queues: DashMap<String, QueueHandle>,
     pub(crate) queues_by_id: DashMap<QueueId, QueueHandle>,
+    /// Locked below the topology, held for a moment.
+    pub(crate) policies: RwLock<Policies>,
+    pub(crate) limits: RwLock<VhostLimits>,
+    /// Open connections to it.
+    pub(crate) connections: Arc<Tally>,
     pub(crate) services: Arc<Services>,
 }
 
@@ -51,6 +59,9 @@ impl VirtualHost {
             generation: AtomicU64::new(1),
             queues: DashMap::with_shard_amount(4),
             queues_by_id: DashMap::with_shard_amount(4),
+            policies: RwLock::default(),
+            limits: RwLock::default(),
+            connections: Arc::default(),
             services,
         }
     }
@@ -59,6 +70,12 @@ impl VirtualHost {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// How many connections to it are open.
+    #[must_use]
+    pub fn connection_count(&self) -> u64 {
+        self.connections.count()
     }
 
     /// Cached routes of an earlier generation are void.
@@ -127,6 +144,13 @@ impl VirtualHost {
         })
     }
 
+    /// Whether there is an exchange of type topic by this name.
+    pub(crate) fn has_topic_exchange(&self, name: &str) -> bool {
+        let topology = self.topology.read();
+        let exchange = topology.exchange(name);
+        exchange.is_some_and(|exchange| exchange.kind == ExchangeKind::Topic)
+    }
+
     fn handles(&self, route: &Route) -> Targets {
         route
             .queues
@@ -190,7 +214,7 @@ impl std::fmt::Debug for VirtualHost {
 }
 
 /// The routing keys in the CC and BCC headers.
-fn carbon_copies<'a>(
+pub(crate) fn carbon_copies<'a>(
     headers: Option<RawTable<'a>>,
 ) -> Result<SmallVec<[&'a [u8]; 2]>, ChannelError> {
     let mut keys = SmallVec::new();

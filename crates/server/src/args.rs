@@ -107,6 +107,9 @@ settings! {
     /// Once clients can connect, write the listeners to this file as JSON
     #[arg(long, value_name = "FILE", env = "LEVERET_READY_FILE")]
     ready_file: PathBuf,
+    /// Import users, virtual hosts, policies, queues, … from this JSON file, as RabbitMQ exports it, at start and on SIGHUP
+    #[arg(long, value_name = "FILE", env = "LEVERET_DEFINITIONS")]
+    definitions: PathBuf,
     /// Open a damaged data directory, giving up only what cannot be read, and say what that was
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = BoolishValueParser::new(), env = "LEVERET_RECOVER")]

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use leveret_broker::definitions_import::ImportError;
+
 use crate::config::ConfigError;
 
 /// Why the broker did not start. Nothing was damaged; the line names the thing and the mend.
@@ -29,6 +31,9 @@ pub enum StartError {
     /// What the data directory holds cannot be taken up by the broker.
     #[error("{0}")]
     Broker(String),
+    /// The definitions file cannot be imported.
+    #[error(transparent)]
+    Definitions(#[from] DefinitionsError),
     /// The ready file cannot be written.
     #[error(
         "cannot write ready file {path}: {reason}; correct --ready-file or its directory's permissions"
@@ -42,6 +47,29 @@ pub enum StartError {
     /// The system refuses threads, descriptors or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+}
+
+/// Why a definitions file was not imported. Nothing of it was carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionsError {
+    /// It cannot be read.
+    #[error(
+        "cannot read definitions file {path}: {reason}; correct --definitions or the file's permissions"
+    )]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// The system's reason.
+        reason: io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("definitions file {path}, {error}; correct the file, or leave --definitions out")]
+    Wrong {
+        /// Its path.
+        path: PathBuf,
+        /// What and where.
+        error: ImportError,
+    },
 }
 
 /// Why the broker stopped otherwise than on request, or another command did not succeed.

@@ -10,6 +10,7 @@ pub mod config;
 mod connection;
 mod connections;
 mod deadlines;
+mod definitions;
 mod error;
 mod limits;
 mod listener;
@@ -26,7 +27,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-pub use error::{ServeError, StartError};
+pub use error::{DefinitionsError, ServeError, StartError};
 
 use args::{Cli, Command, ServeOptions};
 use config::Config;

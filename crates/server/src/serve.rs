@@ -19,7 +19,7 @@ use crate::pager::Pager;
 use crate::readiness::{self, ReadyFile};
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
-use crate::{limits, memory, telemetry};
+use crate::{definitions, limits, memory, telemetry};
 
 /// How long a stopping broker waits for its clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -49,6 +49,10 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let store = OpenStore::open(&config.storage)?;
     let broker = Broker::open(config.broker, store.handle(), clock.now());
     let broker = broker.map_err(|error| StartError::Broker(error.to_string()))?;
+    if let Some(path) = &config.definitions {
+        definitions::import(path, &broker, &store.handle(), clock.now())
+            .map_err(StartError::from)?;
+    }
     // What a recovery needed, this thread will not need again.
     memory::collect();
     let shared = Arc::new(Shared {
@@ -67,6 +71,9 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
             .map(Bound::listen)
             .collect::<Result<Vec<_>, _>>()?;
         let signals = signals.serve().map_err(StartError::System)?;
+        let hangups =
+            definitions::on_hangup(config.definitions, Arc::clone(&shared), store.handle());
+        tokio::spawn(hangups.map_err(StartError::System)?);
         let ready_file = config
             .ready_file
             .as_deref()

@@ -83,6 +83,18 @@ fn a_ready_file_that_cannot_be_written() {
 }
 
 #[test]
+fn a_definitions_file_that_is_not_there() {
+    let line = refusal(
+        &["--in-memory", "--definitions", "/none/such/definitions.json"],
+        &[],
+    );
+    assert!(
+        line.contains("/none/such/definitions.json") && line.contains("--definitions"),
+        "{line}"
+    );
+}
+
+#[test]
 fn bad_options() {
     let check = |options: &[&str], variables: &[(&str, &str)], expected: &[&str]| {
         let line = refusal(options, variables);

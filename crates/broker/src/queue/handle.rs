@@ -351,6 +351,12 @@ impl QueueHandle {
             .1
     }
 
+    /// Puts other options in force.
+    pub fn set_options(&self, options: QueueOptions, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.set_options(options, now, effects))
+            .1
+    }
+
     /// The queue was used: its expiry (`x-expires`) starts anew.
     pub fn touch(&self, now: Timestamp) -> Effects {
         self.with(|queue, effects| queue.touch(now, effects)).1

@@ -3,7 +3,7 @@
 use super::Queue;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::QueueHandle;
-use super::options::Overflow;
+use super::options::{Overflow, QueueOptions};
 use crate::mailbox::InFlight;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -34,9 +34,10 @@ impl Queue {
                 .is_some_and(|max| self.ready_body_bytes > max)
     }
 
-    /// Drops from the head until the limits hold, or until the rest must be read first.
+    /// Drops from the head until the limits hold, or until the rest must be read first. With another
+    /// overflow behaviour a queue may stay over a limit that came later than its messages.
     pub(crate) fn drop_head(&mut self, effects: &mut Effects) {
-        while self.is_over() {
+        while self.options.overflow == Overflow::DropHead && self.is_over() {
             if !self.discard_front(DeadLetterReason::MaxLength, effects) {
                 effects.page_in = true;
                 break;
@@ -105,6 +106,26 @@ impl Queue {
                 self.dead_letter(entry.into_flight(level), DeadLetterReason::Expired, effects);
             }
         }
+    }
+
+    /// Other options, by policy; they are in force at once. Messages already here keep the time to
+    /// live they came with.
+    pub(crate) fn set_options(
+        &mut self,
+        options: QueueOptions,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        if self.deleted || self.options == options {
+            return;
+        }
+        if self.options.expires_ms != options.expires_ms {
+            // rabbitmq: a new expiry starts from now
+            self.last_used = now;
+        }
+        self.options = options;
+        self.drop_head(effects);
+        self.ask_deadline(now, effects);
     }
 
     fn unused_until(&self) -> Option<Timestamp> {

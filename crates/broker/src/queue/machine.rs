@@ -265,6 +265,15 @@ impl Machine {
         }
     }
 
+    pub(crate) fn set_options(
+        &mut self,
+        options: QueueOptions,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        either!(self, it => it.set_options(options, now, effects));
+    }
+
     pub(crate) fn touch(&mut self, now: Timestamp, effects: &mut Effects) {
         if let Machine::Queue(queue) = self {
             queue.touch(now, effects);

@@ -8,6 +8,7 @@ use leveret_codec::{
 };
 
 use crate::error::ChannelError;
+use crate::policy::DeliveryLimit;
 
 /// `x-queue-type`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,6 +55,19 @@ pub enum Overflow {
     RejectPublishDeadLetter,
 }
 
+impl Overflow {
+    /// What `x-overflow` says.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Overflow> {
+        match name {
+            "drop-head" => Some(Overflow::DropHead),
+            "reject-publish" => Some(Overflow::RejectPublish),
+            "reject-publish-dlx" => Some(Overflow::RejectPublishDeadLetter),
+            _ => None,
+        }
+    }
+}
+
 /// Everything a queue can be told by arguments and policies.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct QueueOptions {
@@ -83,6 +97,8 @@ pub struct QueueOptions {
     pub max_age_ms: Option<u64>,
     /// `x-stream-max-segment-size-bytes`.
     pub stream_segment_bytes: Option<u64>,
+    /// `x-consumer-timeout`, milliseconds.
+    pub consumer_timeout_ms: Option<u64>,
 }
 
 impl QueueOptions {
@@ -97,6 +113,7 @@ impl QueueOptions {
 #[derive(Clone, Copy)]
 enum Check {
     NonNegative,
+    Integer,
     Milliseconds { zero: bool },
     Priority,
     Text,
@@ -145,10 +162,12 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
         ),
         QUEUES,
     ),
+    ("x-consumer-timeout", Check::NonNegative, ALL),
     ("x-queue-mode", Check::Mode, CLASSIC),
     ("x-queue-version", Check::NonNegative, CLASSIC),
     ("x-single-active-consumer", Check::Flag, ALL),
-    ("x-delivery-limit", Check::NonNegative, QUORUM),
+    // A negative one stands for no limit.
+    ("x-delivery-limit", Check::Integer, QUORUM),
     ("x-quorum-initial-group-size", Check::NonNegative, QUORUM),
     ("x-quorum-target-group-size", Check::NonNegative, QUORUM),
     (
@@ -200,6 +219,7 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
             n if n < 0 => Err(format!("{{value_negative,{n}}}")),
             _ => Ok(()),
         },
+        Check::Integer => expect_integer(value).map(|_| ()),
         Check::Milliseconds { zero } => match expect_integer(value)? {
             n if n < 0 => Err(format!("{{value_negative,{n}}}")),
             0 if !zero => Err("{value_zero,0}".to_owned()),
@@ -264,6 +284,21 @@ pub fn parse_age_ms(text: &str) -> Option<u64> {
     Some(number.saturating_mul(unit))
 }
 
+/// The type `x-queue-type` names; classic where it names none.
+#[must_use]
+pub fn kind(arguments: &FieldTable) -> QueueKind {
+    argument(arguments, "x-queue-type")
+        .and_then(text)
+        .and_then(|name| parse_kind(&name))
+        .unwrap_or_default()
+}
+
+/// The options that arguments ask for which were accepted before.
+#[must_use]
+pub fn accepted(arguments: &FieldTable) -> QueueOptions {
+    options(arguments, kind(arguments))
+}
+
 fn parse_kind(name: &str) -> Option<QueueKind> {
     match name {
         "classic" => Some(QueueKind::Classic),
@@ -294,16 +329,11 @@ pub fn parse(
     queue: &str,
     vhost: &str,
 ) -> Result<QueueOptions, ChannelError> {
-    let kind = match argument(arguments, "x-queue-type") {
-        Some(value) => {
-            check(Check::Type, value)
-                .map_err(|why| ChannelError::invalid_argument("x-queue-type", queue, vhost, why))?;
-            text(value)
-                .and_then(|name| parse_kind(&name))
-                .unwrap_or_default()
-        }
-        None => QueueKind::Classic,
-    };
+    if let Some(value) = argument(arguments, "x-queue-type") {
+        check(Check::Type, value)
+            .map_err(|why| ChannelError::invalid_argument("x-queue-type", queue, vhost, why))?;
+    }
+    let kind = kind(arguments);
     check_supported(arguments, kind, queue, vhost)?;
     check_values(arguments, queue, vhost)?;
     check_properties(kind, properties, queue, vhost)?;
@@ -413,11 +443,9 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
         expires_ms: number("x-expires"),
         max_length: number("x-max-length"),
         max_length_bytes: number("x-max-length-bytes"),
-        overflow: match string("x-overflow").as_deref() {
-            Some("reject-publish") => Overflow::RejectPublish,
-            Some("reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
-            _ => Overflow::DropHead,
-        },
+        overflow: string("x-overflow")
+            .and_then(|name| Overflow::parse(&name))
+            .unwrap_or_default(),
         dead_letter_exchange: string("x-dead-letter-exchange"),
         dead_letter_routing_key: string("x-dead-letter-routing-key"),
         max_priority: number("x-max-priority").and_then(|n| u8::try_from(n).ok()),
@@ -425,13 +453,13 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
             argument(arguments, "x-single-active-consumer"),
             Some(AMQPValue::Boolean(true))
         ),
-        delivery_limit: match (number("x-delivery-limit"), kind) {
-            (Some(limit), _) => Some(u32::try_from(limit).unwrap_or(u32::MAX)),
-            (None, QueueKind::Quorum) => Some(QUORUM_DELIVERY_LIMIT),
-            (None, _) => None,
+        delivery_limit: match argument(arguments, "x-delivery-limit").and_then(integer) {
+            Some(limit) => DeliveryLimit::new(limit).times(),
+            None => (kind == QueueKind::Quorum).then_some(QUORUM_DELIVERY_LIMIT),
         },
         max_age_ms: string("x-max-age").as_deref().and_then(parse_age_ms),
         stream_segment_bytes: number("x-stream-max-segment-size-bytes"),
+        consumer_timeout_ms: number("x-consumer-timeout"),
     }
 }
 

@@ -7,6 +7,7 @@ use super::content::Assembly;
 use super::transaction::Transaction;
 use super::unacked::Ledger;
 use crate::credit::ChannelCredit;
+use crate::tally::Place;
 
 /// How publishes on a channel are answered for.
 #[derive(Default)]
@@ -33,10 +34,19 @@ pub(super) struct Channel {
     pub(super) assembly: Option<Box<Assembly>>,
     /// `channel.close` is sent; only its answer counts.
     pub(super) closing: bool,
+    /// Its place among the channels its user may have; a closing one has none any more.
+    _place: Option<Place>,
 }
 
 impl Channel {
-    pub(super) fn new(number: u16) -> Channel {
+    pub(super) fn new(number: u16, place: Place) -> Channel {
+        Channel {
+            _place: Some(place),
+            ..Channel::empty(number)
+        }
+    }
+
+    fn empty(number: u16) -> Channel {
         Channel {
             number,
             mode: PublishMode::Plain,
@@ -47,6 +57,7 @@ impl Channel {
             last_queue: None,
             assembly: None,
             closing: false,
+            _place: None,
         }
     }
 
@@ -59,7 +70,7 @@ impl Channel {
     pub(super) fn reset_closing(&mut self) {
         *self = Channel {
             closing: true,
-            ..Channel::new(self.number)
+            ..Channel::empty(self.number)
         };
     }
 

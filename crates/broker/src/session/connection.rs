@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use super::auth::Login;
 use super::channel::{Channel, PublishMode};
 use super::consume::Consumers;
+use super::places::ConnectionPlace;
 use super::publish::Batch;
 use super::queue_table::QueueTable;
 use super::route_cache::RouteCache;
@@ -51,7 +52,8 @@ enum Hold {
 pub(crate) struct Connection {
     pub(super) vhost: Arc<VirtualHost>,
     pub(super) login: Login,
-    pub(super) grant: Grant,
+    pub(super) grant: Arc<Grant>,
+    place: ConnectionPlace,
     pub(super) channels: FxHashMap<u16, Channel>,
     pub(super) consumers: Consumers,
     pub(super) queues: QueueTable,
@@ -76,11 +78,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(vhost: Arc<VirtualHost>, login: Login, grant: Grant) -> Connection {
+    pub(super) fn new(
+        vhost: Arc<VirtualHost>,
+        login: Login,
+        grant: Arc<Grant>,
+        place: ConnectionPlace,
+    ) -> Connection {
         Connection {
             vhost,
             login,
             grant,
+            place,
             channels: FxHashMap::default(),
             consumers: Consumers::default(),
             queues: QueueTable::default(),
@@ -260,7 +268,8 @@ impl Connection {
                 .into())
             }
             wire::AMQPMethod::Open(_) => {
-                self.channels.insert(number, Channel::new(number));
+                let place = self.place.channel(&link.broker, &self.login.user)?;
+                self.channels.insert(number, Channel::new(number, place));
                 link.send(
                     number,
                     &AMQPClass::Channel(wire::AMQPMethod::OpenOk(wire::OpenOk {})),

@@ -10,11 +10,11 @@ use leveret_codec::{
 
 use super::auth::{self, Login, Mechanism, Refusal};
 use super::connection::Connection;
+use super::places::ConnectionPlace;
 use super::{Phase, Session};
 use crate::config::BrokerConfig;
 use crate::error::{ConnectionError, Failure};
 use crate::time::Timestamp;
-use crate::users::Grant;
 
 impl Session {
     /// Takes the protocol header; anything else is answered with ours, and the end.
@@ -185,15 +185,12 @@ impl Session {
                 login.user
             ))
         };
-        let permission = broker
-            .users
-            .permission(name, &login.user)
-            .ok_or_else(refused)?;
-        let grant = Grant::new(&login.user, name, &permission).map_err(|_| refused())?;
+        let grant = broker.users.grant(name, &login.user).ok_or_else(refused)?;
+        let place = ConnectionPlace::take(&broker, &vhost, &login.user)?;
         self.link.deadline = None;
         self.link.last_received = now;
         tracing::info!(peer = %self.link.peer.remote, user = login.user, vhost = name, "connection opened");
-        self.phase = Phase::Open(Box::new(Connection::new(vhost, login, grant)));
+        self.phase = Phase::Open(Box::new(Connection::new(vhost, login, grant, place)));
         self.link.send(
             0,
             &AMQPClass::Connection(wire::AMQPMethod::OpenOk(wire::OpenOk {})),

@@ -17,6 +17,7 @@ mod consume;
 mod content;
 mod deliver;
 mod handshake;
+mod places;
 mod publish;
 mod queue_table;
 mod route_cache;

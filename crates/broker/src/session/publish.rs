@@ -18,7 +18,7 @@ use crate::message::{Message, MessageScratch, parse_expiration};
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
-use crate::vhost::Targets;
+use crate::vhost::{Targets, carbon_copies};
 
 /// The pseudo-queue of direct reply-to.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -365,10 +365,11 @@ impl Connection {
             }
         }
         let (exchange, routing_key) = split_names(names).unwrap_or_default();
-        self.grant.check(
-            Access::Write,
-            Resource::Exchange(&String::from_utf8_lossy(exchange)),
-        )?;
+        let name = String::from_utf8_lossy(exchange);
+        self.grant.check(Access::Write, Resource::Exchange(&name))?;
+        if self.grant.restricts_topics(&name) && self.vhost.has_topic_exchange(&name) {
+            self.check_topics(&name, routing_key, header)?;
+        }
         let random = self.batch.next_random();
         let routed =
             self.vhost
@@ -378,6 +379,20 @@ impl Connection {
             return Ok(Destination::ByNames(routed.targets));
         }
         Ok(Destination::ThisOnce(routed.targets))
+    }
+
+    /// Checks every routing key of a publish, those in CC and BCC too.
+    fn check_topics(
+        &self,
+        exchange: &str,
+        routing_key: &[u8],
+        header: &ContentHeader<'_>,
+    ) -> Result<(), ChannelError> {
+        let copies = carbon_copies(header.properties.headers)?;
+        for key in std::iter::once(routing_key).chain(copies) {
+            self.grant.check_topic(Access::Write, exchange, key)?;
+        }
+        Ok(())
     }
 
     /// Publishes the batch, queue by queue.

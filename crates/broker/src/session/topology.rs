@@ -1,5 +1,7 @@
 //! Exchange and queue methods: names, permissions, and replies once the change is durable.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
@@ -33,13 +35,9 @@ fn clean(name: &str) -> String {
 impl Connection {
     /// Permissions may have changed with the topology's generation.
     pub(super) fn renew_grant(&mut self, link: &Link) {
-        let broker = &link.broker;
-        let permission = broker.users.permission(self.vhost.name(), &self.login.user);
-        if let Some(grant) = permission.and_then(|permission| {
-            Grant::new(&self.login.user, self.vhost.name(), &permission).ok()
-        }) {
-            self.grant = grant;
-        }
+        let (vhost, user) = (self.vhost.name(), &self.login.user);
+        let grant = link.broker.users.grant(vhost, user);
+        self.grant = grant.unwrap_or_else(|| Arc::new(Grant::none(user, vhost)));
     }
 
     fn allow(
@@ -53,6 +51,14 @@ impl Connection {
             self.renew_grant(link);
         }
         self.grant.check(access, resource)
+    }
+
+    /// Checks a binding key against the user's topic permissions on the source.
+    fn allow_topic(&self, source: &str, key: &[u8]) -> Result<(), ChannelError> {
+        if self.grant.restricts_topics(source) && self.vhost.has_topic_exchange(source) {
+            self.grant.check_topic(Access::Read, source, key)?;
+        }
+        Ok(())
     }
 
     pub(super) fn exchange_method(
@@ -221,6 +227,7 @@ impl Connection {
         }
         self.allow(link, Access::Write, Resource::Exchange(&destination))?;
         self.allow(link, Access::Read, Resource::Exchange(&source))?;
+        self.allow_topic(&source, routing_key.as_str().as_bytes())?;
         Ok(Binding {
             source,
             destination: Destination::Exchange(destination),
@@ -421,6 +428,7 @@ impl Connection {
         }
         self.allow(link, Access::Write, Resource::Queue(&name))?;
         self.allow(link, Access::Read, Resource::Exchange(&source))?;
+        self.allow_topic(&source, key.as_bytes())?;
         let queue = self.vhost.queue(&name)?;
         self.vhost.check_exclusive(&queue, link.id)?;
         Ok(Binding {

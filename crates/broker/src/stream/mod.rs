@@ -115,6 +115,22 @@ impl Stream {
         &self.options
     }
 
+    /// Other options, by policy; what they do not allow any more goes at once.
+    pub(crate) fn set_options(
+        &mut self,
+        options: QueueOptions,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        if self.deleted || self.options == options {
+            return;
+        }
+        self.options = options;
+        let retention = retention(&self.options, &self.store);
+        self.segments.set_retention(retention, self.tail.next());
+        self.retain(now, effects);
+    }
+
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted
     }

@@ -96,6 +96,31 @@ impl Segments {
         segments
     }
 
+    /// Other limits. Segments too coarse for them are cut, as if their messages were of the same
+    /// size; `next` is the offset behind the last message.
+    pub(crate) fn set_retention(&mut self, retention: Retention, next: u64) {
+        self.retention = retention;
+        let coarse = std::mem::take(&mut self.list);
+        let ends = coarse.iter().skip(1).map(|segment| segment.first);
+        let ends: Vec<u64> = ends.chain(std::iter::once(next)).collect();
+        for (segment, end) in coarse.into_iter().zip(ends) {
+            let count = end - segment.first;
+            let pieces = segment.bytes / retention.segment_bytes;
+            let pieces = pieces.min(count).clamp(1, SEGMENTS_MAX as u64);
+            for piece in 0..pieces {
+                let (from, until) = (piece * count / pieces, (piece + 1) * count / pieces);
+                self.list.push_back(Segment {
+                    first: segment.first + from,
+                    bytes: share(segment.bytes, until, count) - share(segment.bytes, from, count),
+                    ..segment
+                });
+            }
+        }
+        while self.list.len() > SEGMENTS_MAX {
+            self.thin_out();
+        }
+    }
+
     /// The oldest offset of the stream.
     pub(crate) fn first(&self) -> u64 {
         self.list.front().map_or(self.first, |front| front.first)

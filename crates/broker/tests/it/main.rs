@@ -10,6 +10,7 @@
     reason = "tests stop where they fail, and their helpers are for one another"
 )]
 
+mod admission;
 mod consuming;
 mod dead_letters;
 mod durability;
@@ -21,6 +22,7 @@ mod hostile;
 mod limits;
 mod model;
 mod paging;
+mod policies;
 mod publishing;
 mod settling;
 mod stream_model;

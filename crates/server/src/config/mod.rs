@@ -35,6 +35,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where to write the listeners once clients can connect.
     pub ready_file: Option<PathBuf>,
+    /// What to import at start and on SIGHUP.
+    pub definitions: Option<PathBuf>,
     /// Threads that serve connections.
     pub worker_threads: usize,
 }
@@ -125,6 +127,7 @@ impl Config {
             log_filter: settings.log.take().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),
             ready_file: settings.ready_file.take(),
+            definitions: settings.definitions.take(),
             worker_threads: worker_threads(settings.worker_threads),
             broker: broker(settings)?,
         })

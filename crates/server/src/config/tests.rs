@@ -52,6 +52,7 @@ fn every_key_of_the_file() {
         log = "debug"
         log_format = "json"
         ready_file = "/run/leveret.json"
+        definitions = "/etc/definitions.json"
         recover = true
         default_user = "admin"
         default_password = "secret"

@@ -1,0 +1,179 @@
+//! What an administrator does to a running broker: policies, limits, permissions, parameters. Every
+//! verb answers the commit point at which the change is durable; it is in force at once.
+
+use std::collections::BTreeMap;
+
+use leveret_store::CommitPoint;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::broker::Broker;
+use crate::definitions::{Definition, LimitsDefinition, TopicPermissionDefinition};
+use crate::limits::{UserLimits, VhostLimits};
+use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
+use crate::time::Timestamp;
+use crate::users::{TopicPermission, User};
+
+/// A runtime parameter that means nothing to this broker, such as a federation upstream's. It is
+/// kept and shown.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Parameter {
+    /// The virtual host; None for a global parameter.
+    pub vhost: Option<String>,
+    /// What it is for; empty for a global parameter.
+    pub component: String,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// Virtual host, component, name.
+type ParameterKey = (Option<String>, String, String);
+
+/// All parameters that are only kept.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters(Mutex<BTreeMap<ParameterKey, Value>>);
+
+impl Parameters {
+    /// Adds or replaces one; false if it was there already.
+    pub(crate) fn keep(&self, it: Parameter) -> bool {
+        let key = (it.vhost, it.component, it.name);
+        let mut all = self.0.lock();
+        if all.get(&key) == Some(&it.value) {
+            return false;
+        }
+        all.insert(key, it.value);
+        true
+    }
+
+    fn all(&self) -> Vec<Parameter> {
+        let all = self.0.lock();
+        all.iter()
+            .map(|((vhost, component, name), value)| Parameter {
+                vhost: vhost.clone(),
+                component: component.clone(),
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Broker {
+    /// Adds or replaces a policy and applies it to the queues and exchanges there are.
+    ///
+    /// # Errors
+    /// What is wrong with it, in RabbitMQ's words.
+    pub fn set_policy(
+        &self,
+        kind: PolicyKind,
+        spec: PolicySpec,
+        now: Timestamp,
+    ) -> Result<CommitPoint, PolicyError> {
+        let vhost = self
+            .vhost(&spec.vhost)
+            .ok_or_else(|| PolicyError::NoVhost(spec.vhost.clone()))?;
+        if vhost.has_policy(kind, &spec) {
+            return Ok(self.services.definitions_point());
+        }
+        Ok(vhost.set_policy(kind, Policy::parse(kind, spec)?, now))
+    }
+
+    /// Removes a policy; a missing one is no error.
+    pub fn delete_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> CommitPoint {
+        match self.vhost(vhost) {
+            Some(vhost) => vhost.delete_policy(kind, name, now),
+            None => self.services.definitions_point(),
+        }
+    }
+
+    /// All policies of one kind.
+    #[must_use]
+    pub fn policies(&self, kind: PolicyKind) -> Vec<PolicySpec> {
+        let vhosts = self.vhosts();
+        vhosts
+            .iter()
+            .flat_map(|vhost| vhost.policies(kind))
+            .collect()
+    }
+
+    /// Sets what limits a virtual host. What is open already stays.
+    pub fn set_vhost_limits(&self, name: &str, limits: VhostLimits) -> CommitPoint {
+        let Some(vhost) = self.vhost(name) else {
+            return self.services.definitions_point();
+        };
+        {
+            let mut current = vhost.limits.write();
+            if *current == limits {
+                return self.services.definitions_point();
+            }
+            *current = limits;
+        }
+        let definition = LimitsDefinition {
+            vhost: name.to_owned(),
+            limits,
+        };
+        self.services
+            .stage_definitions(&mut vec![Definition::Limits(definition).put()])
+    }
+
+    /// What limits a virtual host.
+    #[must_use]
+    pub fn vhost_limits(&self, name: &str) -> VhostLimits {
+        self.vhost(name)
+            .map(|vhost| *vhost.limits.read())
+            .unwrap_or_default()
+    }
+
+    /// Sets what limits a user. What is open already stays.
+    pub fn set_user_limits(&self, name: &str, limits: UserLimits) -> CommitPoint {
+        match self.users.get(name) {
+            Some(user) if user.limits != limits => self.put_user(User { limits, ..user }),
+            _ => self.services.definitions_point(),
+        }
+    }
+
+    /// Sets a user's topic permission on one exchange; running connections see it with their next
+    /// publish or binding.
+    pub fn permit_topics(
+        &self,
+        vhost: &str,
+        user: &str,
+        permission: TopicPermission,
+    ) -> CommitPoint {
+        self.users.permit_topics(vhost, user, permission.clone());
+        if let Some(vhost) = self.vhost(vhost) {
+            vhost.routes_changed();
+        }
+        let definition = TopicPermissionDefinition {
+            vhost: vhost.to_owned(),
+            user: user.to_owned(),
+            permission,
+        };
+        self.services
+            .stage_definitions(&mut vec![Definition::TopicPermission(definition).put()])
+    }
+
+    /// Keeps a parameter that means nothing to this broker.
+    pub fn set_parameter(&self, parameter: Parameter) -> CommitPoint {
+        if !self.parameters.keep(parameter.clone()) {
+            return self.services.definitions_point();
+        }
+        self.services
+            .stage_definitions(&mut vec![Definition::Parameter(parameter).put()])
+    }
+
+    /// The parameters that are only kept, global ones first.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<Parameter> {
+        self.parameters.all()
+    }
+}

@@ -1,0 +1,141 @@
+//! Carrying a checked plan out, in the order in which things depend on each other.
+
+use leveret_store::CommitPoint;
+
+use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
+use crate::broker::Broker;
+use crate::error::Failure;
+use crate::password::{self, HashingAlgorithm};
+use crate::queue::handle::SessionId;
+use crate::time::Timestamp;
+use crate::users::User;
+
+/// No session has this number.
+const NOBODY: SessionId = SessionId(0);
+
+impl Broker {
+    /// Makes or changes everything a plan asks for; answers when it is durable. What is there and not
+    /// in the plan stays, and so do queues and exchanges that differ from it.
+    ///
+    /// # Errors
+    /// What does not fit, and where it stands in the file; then nothing has been changed.
+    pub fn import(&self, plan: &Plan, now: Timestamp) -> Result<CommitPoint, ImportError> {
+        plan.check(self)?;
+        let users = plan
+            .users
+            .iter()
+            .map(|it| self.hashed(it))
+            .collect::<Result<Vec<User>, ImportError>>()?;
+        for vhost in &plan.vhosts {
+            if self.vhost(vhost).is_none() {
+                self.create_vhost(vhost);
+            }
+        }
+        for user in users {
+            if self.users.get(&user.name).as_ref() != Some(&user) {
+                self.put_user(user);
+            }
+        }
+        self.import_permissions(plan);
+        self.import_parameters(plan, now)?;
+        self.import_topology(plan, now)?;
+        Ok(self.services.definitions_point())
+    }
+
+    /// The user with a hash for the password in the clear; the present hash if it is of this password.
+    fn hashed(&self, placed: &Placed<UserPlan>) -> Result<User, ImportError> {
+        let UserPlan { user, password } = &placed.it;
+        let mut user = user.clone();
+        if let Some(password) = password {
+            let known = self.users.get(&user.name).filter(|known| {
+                password::matches(
+                    password.as_bytes(),
+                    &known.password_hash,
+                    known.hashing_algorithm,
+                )
+            });
+            (user.password_hash, user.hashing_algorithm) = match known {
+                Some(known) => (known.password_hash, known.hashing_algorithm),
+                None => {
+                    let hash = password::hash_salted(password.as_bytes());
+                    let hash = hash.map_err(|reason| {
+                        placed.error(format_args!("the system gives no random numbers: {reason}"))
+                    })?;
+                    (hash, HashingAlgorithm::default())
+                }
+            };
+        }
+        Ok(user)
+    }
+
+    fn import_permissions(&self, plan: &Plan) {
+        for it in &plan.permissions {
+            let InVhost { vhost, it } = &it.it;
+            let ForUser { user, it } = it;
+            if self.users.permission(vhost, user).as_ref() != Some(it) {
+                self.permit(vhost, user, it.clone());
+            }
+        }
+        for it in &plan.topic_permissions {
+            let InVhost { vhost, it } = &it.it;
+            let ForUser { user, it } = it;
+            if !self.users.topic_permissions(vhost, user).contains(it) {
+                self.permit_topics(vhost, user, it.clone());
+            }
+        }
+    }
+
+    fn import_parameters(&self, plan: &Plan, now: Timestamp) -> Result<(), ImportError> {
+        for it in &plan.limits {
+            self.set_vhost_limits(&it.it.vhost, it.it.it);
+        }
+        for it in &plan.parameters {
+            self.set_parameter(it.it.clone());
+        }
+        for placed in &plan.policies {
+            let (kind, spec) = &placed.it;
+            self.set_policy(*kind, spec.clone(), now)
+                .map_err(|error| placed.error(error))?;
+        }
+        Ok(())
+    }
+
+    /// rabbitmq: what exists with other properties is left as it is, and a binding to what does not
+    /// exist (an exclusive queue, say) is passed over
+    fn import_topology(&self, plan: &Plan, now: Timestamp) -> Result<(), ImportError> {
+        for placed in &plan.exchanges {
+            if let Some(vhost) = self.vhost(&placed.it.vhost)
+                && let Err(error) = vhost.declare_exchange(placed.it.it.clone())
+            {
+                tracing::warn!(place = placed.place, error.text, "exchange left as it is");
+            }
+        }
+        for placed in &plan.queues {
+            if let Some(vhost) = self.vhost(&placed.it.vhost)
+                && let Err(error) = vhost.declare_queue(placed.it.it.clone(), NOBODY, now)
+            {
+                tracing::warn!(place = placed.place, error.text, "queue left as it is");
+            }
+        }
+        for placed in &plan.bindings {
+            let Some(vhost) = self.vhost(&placed.it.vhost) else {
+                continue;
+            };
+            let queue = |name: &str| vhost.queue(name).ok().map(|queue| queue.id());
+            let binding = placed.it.it.resolve(&vhost.topology.read(), queue);
+            match binding.map(|binding| vhost.bind(binding)) {
+                None => tracing::warn!(
+                    place = placed.place,
+                    source = placed.it.it.source,
+                    destination = placed.it.it.destination,
+                    "binding passed over: an end does not exist"
+                ),
+                Some(Ok(_)) => {}
+                Some(Err(Failure::Channel(error))) => return Err(placed.error(error.text)),
+                Some(Err(Failure::Connection(error))) => return Err(placed.error(error.text)),
+                Some(Err(Failure::Abort)) => return Err(placed.error("refused")),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Definitions as RabbitMQ exports them (JSON): read into a [`Plan`] of typed things (`read`),
+//! checked against the broker as a whole (`check`), then carried out (`apply`). What is wrong is found
+//! before anything is changed.
+//!
+//! Carrying out a plan twice changes nothing the second time. Nothing is deleted.
+
+mod apply;
+mod check;
+mod node;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use leveret_codec::FieldTable;
+use leveret_routing::Exchange;
+
+use crate::administration::Parameter;
+use crate::declare::QueueDeclaration;
+use crate::limits::VhostLimits;
+use crate::policy::{PolicyKind, PolicySpec};
+use crate::users::{Permission, TopicPermission, User};
+
+/// What is wrong with a definitions file, and where.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{place}: {message}")]
+pub struct ImportError {
+    /// Such as `queues[3].arguments` or `line 4, column 7`.
+    pub place: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+/// Something and where in the file it stands.
+#[derive(Clone, Debug)]
+struct Placed<T> {
+    place: String,
+    it: T,
+}
+
+impl<T> Placed<T> {
+    fn error(&self, message: impl std::fmt::Display) -> ImportError {
+        ImportError {
+            place: self.place.clone(),
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Something in a virtual host.
+#[derive(Clone, Debug)]
+struct InVhost<T> {
+    vhost: String,
+    it: T,
+}
+
+type PlacedIn<T> = Placed<InVhost<T>>;
+
+/// A user, with the password in the clear if the file has it so.
+#[derive(Clone, Debug)]
+struct UserPlan {
+    user: User,
+    password: Option<String>,
+}
+
+/// A user's name and what is permitted.
+#[derive(Clone, Debug)]
+struct ForUser<T> {
+    user: String,
+    it: T,
+}
+
+/// A binding whose ends are names.
+#[derive(Clone, Debug)]
+struct BindingPlan {
+    source: String,
+    destination: String,
+    to_exchange: bool,
+    routing_key: String,
+    arguments: FieldTable,
+}
+
+/// All that a definitions file asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    vhosts: Vec<String>,
+    users: Vec<Placed<UserPlan>>,
+    permissions: Vec<PlacedIn<ForUser<Permission>>>,
+    topic_permissions: Vec<PlacedIn<ForUser<TopicPermission>>>,
+    limits: Vec<PlacedIn<VhostLimits>>,
+    parameters: Vec<Placed<Parameter>>,
+    policies: Vec<Placed<(PolicyKind, PolicySpec)>>,
+    exchanges: Vec<PlacedIn<Exchange>>,
+    queues: Vec<PlacedIn<QueueDeclaration>>,
+    bindings: Vec<PlacedIn<BindingPlan>>,
+}
+
+impl std::fmt::Display for Plan {
+    /// Counts what there is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = [
+            (self.vhosts.len(), "virtual hosts"),
+            (self.users.len(), "users"),
+            (self.policies.len(), "policies"),
+            (self.exchanges.len(), "exchanges"),
+            (self.queues.len(), "queues"),
+            (self.bindings.len(), "bindings"),
+        ];
+        let counts = counts.map(|(count, what)| format!("{count} {what}"));
+        f.write_str(&counts.join(", "))
+    }
+}

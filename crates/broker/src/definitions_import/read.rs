@@ -1,0 +1,356 @@
+//! From JSON to a [`Plan`]: the form of every entry, each on its own.
+
+use leveret_routing::{Exchange, ExchangeKind};
+use serde_json::Value;
+
+use super::node::Node;
+use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan};
+use crate::administration::Parameter;
+use crate::broker::DEFAULT_VHOST;
+use crate::declare::QueueDeclaration;
+use crate::limits::{UserLimits, VhostLimits};
+use crate::password::{self, HashingAlgorithm};
+use crate::pattern::Pattern;
+use crate::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
+use crate::queue::options;
+use crate::users::{Permission, TopicPermission, User};
+
+impl Plan {
+    /// Reads a definitions file. Entries it does not know are passed over.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, and where it is.
+    pub fn parse(json: &[u8]) -> Result<Plan, ImportError> {
+        let document: Value = serde_json::from_slice(json).map_err(|error| {
+            let text = error.to_string();
+            let what = text.split(" at line ").next().unwrap_or_default();
+            ImportError {
+                place: format!("line {}, column {}", error.line(), error.column()),
+                message: format!("not JSON: {what}"),
+            }
+        })?;
+        let root = Node::root(&document);
+        let mut plan = Plan::default();
+        for node in root.list("vhosts")? {
+            plan.vhosts.push(node.required("name")?.name()?);
+        }
+        plan.users = each(&root, "users", user)?;
+        plan.permissions = each_in_vhost(&root, "permissions", permission)?;
+        plan.topic_permissions = each_in_vhost(&root, "topic_permissions", topic_permission)?;
+        plan.policies = each(&root, "policies", |node| {
+            let vhost = vhost(node)?;
+            policy(PolicyKind::User, node, node, vhost)
+        })?;
+        for node in root.list("parameters")? {
+            plan.parameter(&node)?;
+        }
+        for node in root.list("global_parameters")? {
+            plan.keep(&node, None, String::new())?;
+        }
+        plan.exchanges = each_in_vhost(&root, "exchanges", exchange)?;
+        plan.exchanges.retain(|it| !is_predeclared(&it.it.it.name));
+        plan.queues = each_in_vhost(&root, "queues", queue)?;
+        plan.queues.retain(|it| !is_predeclared(&it.it.it.name));
+        plan.bindings = each_in_vhost(&root, "bindings", binding)?;
+        plan.bindings.retain(|it| !it.it.it.source.is_empty());
+        Ok(plan)
+    }
+
+    fn parameter(&mut self, node: &Node<'_>) -> Result<(), ImportError> {
+        let vhost = vhost(node)?;
+        let component = node.required("component")?.text()?;
+        let value = node.required("value")?;
+        let kind = match component {
+            "policy" => PolicyKind::User,
+            "operator_policy" => PolicyKind::Operator,
+            "vhost-limits" => {
+                let limits = VhostLimits {
+                    max_connections: value.limit("max-connections")?,
+                    max_queues: value.limit("max-queues")?,
+                };
+                self.limits.push(Placed {
+                    place: value.place().to_owned(),
+                    it: InVhost { vhost, it: limits },
+                });
+                return Ok(());
+            }
+            other => return self.keep(node, Some(vhost), other.to_owned()),
+        };
+        let it = policy(kind, node, &value, vhost)?;
+        self.policies.push(Placed {
+            place: node.place().to_owned(),
+            it,
+        });
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        node: &Node<'_>,
+        vhost: Option<String>,
+        component: String,
+    ) -> Result<(), ImportError> {
+        let it = Parameter {
+            vhost,
+            component,
+            name: node.required("name")?.name()?,
+            value: node.required("value")?.value().clone(),
+        };
+        self.parameters.push(Placed {
+            place: node.place().to_owned(),
+            it,
+        });
+        Ok(())
+    }
+}
+
+fn each<T>(
+    root: &Node<'_>,
+    list: &str,
+    read: impl Fn(&Node<'_>) -> Result<T, ImportError>,
+) -> Result<Vec<Placed<T>>, ImportError> {
+    let nodes = root.list(list)?;
+    let placed = nodes.iter().map(|node| {
+        Ok(Placed {
+            place: node.place().to_owned(),
+            it: read(node)?,
+        })
+    });
+    placed.collect()
+}
+
+fn each_in_vhost<T>(
+    root: &Node<'_>,
+    list: &str,
+    read: impl Fn(&Node<'_>) -> Result<T, ImportError>,
+) -> Result<Vec<PlacedIn<T>>, ImportError> {
+    each(root, list, |node| {
+        Ok(InVhost {
+            vhost: vhost(node)?,
+            it: read(node)?,
+        })
+    })
+}
+
+/// rabbitmq: skipped on import, since they are there anyhow or cannot be made by anybody
+fn is_predeclared(name: &str) -> bool {
+    name.is_empty() || name.starts_with("amq.")
+}
+
+/// A small file need not repeat the default virtual host's name.
+fn vhost(node: &Node<'_>) -> Result<String, ImportError> {
+    match node.field("vhost")? {
+        Some(vhost) => vhost.name(),
+        None => Ok(DEFAULT_VHOST.to_owned()),
+    }
+}
+
+fn user(node: &Node<'_>) -> Result<UserPlan, ImportError> {
+    let hashing_algorithm = match node.field("hashing_algorithm")? {
+        None => HashingAlgorithm::default(),
+        Some(field) => serde_json::from_value(field.value().clone()).map_err(|_| {
+            field.error(
+                "expected \"rabbit_password_hashing_sha256\" or \"rabbit_password_hashing_sha512\"",
+            )
+        })?,
+    };
+    let password_hash = node.text_or("password_hash", "")?;
+    if !password_hash.is_empty() && !password::is_hash(&password_hash, hashing_algorithm) {
+        return Err(node
+            .required("password_hash")?
+            .error("expected base64 of a 4-byte salt and its hash; a plain password goes into \"password\""));
+    }
+    let password = node.field("password")?;
+    let limits = match node.field("limits")? {
+        Some(limits) if limits.value().is_object() => UserLimits {
+            max_connections: limits.limit("max-connections")?,
+            max_channels: limits.limit("max-channels")?,
+        },
+        _ => UserLimits::default(),
+    };
+    let user = User {
+        name: node.required("name")?.name()?,
+        password_hash,
+        hashing_algorithm,
+        tags: tags(node)?,
+        limits,
+    };
+    let password = password
+        .map(|field| field.text().map(str::to_owned))
+        .transpose()?;
+    Ok(UserPlan { user, password })
+}
+
+/// rabbitmq: older exports have the tags in one string with commas
+fn tags(node: &Node<'_>) -> Result<Vec<String>, ImportError> {
+    let Some(field) = node.field("tags")? else {
+        return Ok(Vec::new());
+    };
+    if let Some(tags) = field.value().as_str() {
+        let tags = tags.split(',').map(str::trim);
+        return Ok(tags
+            .filter(|tag| !tag.is_empty())
+            .map(str::to_owned)
+            .collect());
+    }
+    let members = field.members()?;
+    let tags = members.iter().map(|tag| tag.text().map(str::to_owned));
+    tags.collect()
+}
+
+/// A regular expression.
+fn pattern(node: &Node<'_>, name: &str) -> Result<String, ImportError> {
+    let field = node.required(name)?;
+    let expression = field.text()?;
+    Pattern::new(expression).map_err(|reason| {
+        field.error(format_args!(
+            "'{expression}' is not a valid regular expression: {reason}"
+        ))
+    })?;
+    Ok(expression.to_owned())
+}
+
+fn permission(node: &Node<'_>) -> Result<ForUser<Permission>, ImportError> {
+    Ok(ForUser {
+        user: node.required("user")?.name()?,
+        it: Permission {
+            configure: pattern(node, "configure")?,
+            write: pattern(node, "write")?,
+            read: pattern(node, "read")?,
+        },
+    })
+}
+
+fn topic_permission(node: &Node<'_>) -> Result<ForUser<TopicPermission>, ImportError> {
+    let expression = |name: &str| {
+        // Braces of a variable are no repetition: what is checked has a name in their place.
+        let field = node.required(name)?;
+        let expression = field.text()?;
+        let expanded = expression
+            .replace("{username}", "name")
+            .replace("{vhost}", "name");
+        Pattern::new(&expanded).map_err(|reason| {
+            field.error(format_args!(
+                "'{expression}' is not a valid regular expression: {reason}"
+            ))
+        })?;
+        Ok(expression.to_owned())
+    };
+    Ok(ForUser {
+        user: node.required("user")?.name()?,
+        it: TopicPermission {
+            exchange: node.required("exchange")?.name()?,
+            write: expression("write")?,
+            read: expression("read")?,
+        },
+    })
+}
+
+/// A policy named in `node`, the rest of it in `body`.
+fn policy(
+    kind: PolicyKind,
+    node: &Node<'_>,
+    body: &Node<'_>,
+    vhost: String,
+) -> Result<(PolicyKind, PolicySpec), ImportError> {
+    let apply_to = match body.field("apply-to")? {
+        None => ApplyTo::All,
+        Some(field) => ApplyTo::parse(field.text()?).ok_or_else(|| {
+            field.error(
+                "unrecognised; should be one of: 'queues', 'classic_queues', 'quorum_queues', 'streams', 'exchanges', or 'all'",
+            )
+        })?,
+    };
+    let priority = match body.field("priority")? {
+        None => 0,
+        Some(field) => field.integer()?,
+    };
+    let spec = PolicySpec {
+        vhost,
+        name: node.required("name")?.name()?,
+        pattern: body.required("pattern")?.text()?.to_owned(),
+        apply_to,
+        priority,
+        definition: body.required("definition")?.object()?.clone(),
+    };
+    Policy::parse(kind, spec.clone()).map_err(|error| node.error(error))?;
+    Ok((kind, spec))
+}
+
+fn exchange(node: &Node<'_>) -> Result<Exchange, ImportError> {
+    let name = node.required("name")?.name()?;
+    let kind = match node.field("type")? {
+        None if is_predeclared(&name) => ExchangeKind::Direct,
+        None => return Err(node.error("\"type\" is missing")),
+        Some(field) => ExchangeKind::parse(field.text()?)
+            .ok_or_else(|| field.error(format_args!("unknown exchange type {}", field.value())))?,
+    };
+    let arguments = node.arguments()?;
+    let alternate = options::argument(&arguments, "alternate-exchange").and_then(options::text);
+    let exchange = Exchange {
+        name,
+        kind,
+        durable: node.flag_or("durable", true)?,
+        auto_delete: node.flag_or("auto_delete", false)?,
+        internal: node.flag_or("internal", false)?,
+        arguments,
+        alternate,
+    };
+    exchange.check().map_err(|error| node.error(error))?;
+    Ok(exchange)
+}
+
+fn queue(node: &Node<'_>) -> Result<QueueDeclaration, ImportError> {
+    let mut arguments = node.arguments()?;
+    // rabbitmq: exports name the type beside the arguments as well
+    if let Some(kind) = node.field("type")?
+        && options::argument(&arguments, "x-queue-type").is_none()
+        && kind.text()? != "classic"
+    {
+        let value = leveret_codec::LongString::from(kind.text()?);
+        arguments.insert(
+            "x-queue-type".into(),
+            leveret_codec::AMQPValue::LongString(value),
+        );
+    }
+    let declaration = QueueDeclaration {
+        name: node.required("name")?.name()?,
+        durable: node.flag_or("durable", true)?,
+        exclusive: false,
+        auto_delete: node.flag_or("auto_delete", false)?,
+        arguments,
+    };
+    options::parse(
+        &declaration.arguments,
+        options::DeclaredProperties {
+            durable: declaration.durable,
+            exclusive: false,
+            auto_delete: declaration.auto_delete,
+        },
+        &declaration.name,
+        &vhost(node)?,
+    )
+    .map_err(|error| node.error(error.text))?;
+    Ok(declaration)
+}
+
+fn binding(node: &Node<'_>) -> Result<BindingPlan, ImportError> {
+    let to_exchange = match node.field("destination_type")? {
+        None => false,
+        Some(field) => match field.text()? {
+            "queue" => false,
+            "exchange" => true,
+            _ => return Err(field.error("expected \"queue\" or \"exchange\"")),
+        },
+    };
+    Ok(BindingPlan {
+        source: node.required("source")?.name()?,
+        destination: node.required("destination")?.name()?,
+        to_exchange,
+        routing_key: match node.field("routing_key")? {
+            Some(key) => key.name()?,
+            None => String::new(),
+        },
+        arguments: node.arguments()?,
+    })
+}

@@ -1,0 +1,227 @@
+//! What definitions files may hold, what they may not, and that a bad one changes nothing.
+
+use std::sync::Arc;
+
+use leveret_store::{DefinitionStore, SteppedStore};
+use serde_json::{Value, json};
+
+use super::Plan;
+use crate::broker::Broker;
+use crate::config::BrokerConfig;
+use crate::message::Message;
+use crate::policy::PolicyKind;
+use crate::queue::options::QueueKind;
+use crate::time::Timestamp;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+fn broker() -> (Arc<Broker>, Arc<SteppedStore<Message>>) {
+    let store = Arc::new(SteppedStore::new());
+    let shared: Arc<SteppedStore<Message>> = Arc::clone(&store);
+    (
+        Broker::open(BrokerConfig::default(), shared, NOW).unwrap(),
+        store,
+    )
+}
+
+fn import(broker: &Broker, definitions: &Value) -> Result<(), String> {
+    let plan = Plan::parse(definitions.to_string().as_bytes()).map_err(|it| it.to_string())?;
+    broker
+        .import(&plan, NOW)
+        .map(drop)
+        .map_err(|it| it.to_string())
+}
+
+/// In the form of RabbitMQ's export.
+fn exported() -> Value {
+    json!({
+        "rabbit_version": "4.1.0",
+        "rabbitmq_definition_format": "cluster",
+        "users": [
+            {
+                "name": "ann",
+                "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": ["management", "policymaker"],
+                "limits": {"max-connections": 3},
+            },
+            {"name": "bob", "password": "secret", "tags": "monitoring,management"},
+        ],
+        "vhosts": [{"name": "/"}, {"name": "shop", "metadata": {"description": "", "tags": []}}],
+        "permissions": [{"user": "ann", "vhost": "shop", "configure": "^(?!amq\\.)", "write": ".*", "read": ""}],
+        "topic_permissions": [
+            {"user": "ann", "vhost": "shop", "exchange": "amq.topic", "write": "^{username}\\.", "read": ".*"}
+        ],
+        "parameters": [
+            {"vhost": "shop", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 5, "max-connections": -1}},
+            {
+                "vhost": "shop",
+                "component": "operator_policy",
+                "name": "op",
+                "value": {"pattern": ".*", "apply-to": "queues", "priority": 1, "definition": {"max-length": 10}},
+            },
+            {"vhost": "shop", "component": "federation-upstream", "name": "up", "value": {"uri": "amqp://"}},
+        ],
+        "global_parameters": [{"name": "internal_cluster_id", "value": "rabbitmq-cluster-id-x"}],
+        "policies": [
+            {"vhost": "shop", "name": "ttl", "pattern": "^o", "apply-to": "classic_queues", "priority": 0, "definition": {"message-ttl": 60000}}
+        ],
+        "exchanges": [
+            {"name": "events", "vhost": "shop", "type": "topic", "durable": true, "auto_delete": false, "internal": false, "arguments": {}},
+            {"name": "amq.custom", "vhost": "shop", "type": "direct", "durable": true, "auto_delete": false, "internal": false, "arguments": {}},
+        ],
+        "queues": [
+            {"name": "orders", "vhost": "shop", "type": "classic", "durable": true, "auto_delete": false, "arguments": {"x-max-length": 20}},
+            {"name": "safe", "vhost": "shop", "type": "quorum", "durable": true, "auto_delete": false, "arguments": []},
+        ],
+        "bindings": [
+            {"source": "events", "vhost": "shop", "destination": "orders", "destination_type": "queue", "routing_key": "order.*", "arguments": {}},
+            {"source": "events", "vhost": "shop", "destination": "gone", "destination_type": "queue", "routing_key": "#", "arguments": {}},
+            {"source": "amq.topic", "vhost": "shop", "destination": "events", "destination_type": "exchange", "routing_key": "#", "arguments": {}},
+        ],
+    })
+}
+
+#[test]
+fn an_export_of_rabbitmq_is_taken() {
+    let (broker, _) = broker();
+    import(&broker, &exported()).unwrap();
+    assert!(broker.users.authenticate("ann", b"test12"));
+    assert!(broker.users.authenticate("bob", b"secret"));
+    assert!(broker.users.authenticate("guest", b"guest"));
+    assert_eq!(
+        broker.users.get("bob").unwrap().tags,
+        ["monitoring", "management"]
+    );
+    assert_eq!(broker.users.limits("ann").max_connections, Some(3));
+    assert!(
+        broker
+            .users
+            .grant("shop", "ann")
+            .unwrap()
+            .restricts_topics("amq.topic")
+    );
+    let vhost = broker.vhost("shop").unwrap();
+    let orders = vhost.queue("orders").unwrap().options();
+    assert_eq!(
+        (orders.max_length, orders.message_ttl_ms),
+        (Some(10), Some(60_000))
+    );
+    assert_eq!(
+        vhost.queue("safe").unwrap().options().kind,
+        QueueKind::Quorum
+    );
+    assert_eq!(vhost.topology.read().bindings().count(), 2);
+    assert!(vhost.topology.read().exchange("amq.custom").is_none());
+    assert_eq!(broker.vhost_limits("shop").max_queues, Some(5));
+    assert_eq!(broker.vhost_limits("shop").max_connections, None);
+    assert_eq!(broker.policies(PolicyKind::Operator).len(), 1);
+    assert_eq!(broker.parameters().len(), 2);
+}
+
+#[test]
+fn a_second_import_changes_nothing() {
+    let (broker, store) = broker();
+    import(&broker, &exported()).unwrap();
+    let once = store.definitions().unwrap();
+    import(&broker, &exported()).unwrap();
+    assert_eq!(store.definitions().unwrap(), once);
+}
+
+#[test]
+fn a_small_file_may_leave_out_what_goes_without_saying() {
+    let (broker, _) = broker();
+    let small = json!({"queues": [{"name": "q"}], "bindings": [{"source": "amq.fanout", "destination": "q"}]});
+    import(&broker, &small).unwrap();
+    let vhost = broker.vhost("/").unwrap();
+    assert!(vhost.queue("q").unwrap().identity().durable);
+    assert_eq!(vhost.topology.read().bindings().count(), 1);
+}
+
+#[test]
+fn a_bad_file_names_the_place_and_changes_nothing() {
+    let entry = |list: &str, entry: Value| json!({"vhosts": [{"name": "v"}], list: [entry]});
+    let cases = [
+        (
+            entry(
+                "queues",
+                json!({"name": "q", "arguments": {"x-message-ttl": -1}}),
+            ),
+            "queues[0]: PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_negative,-1}",
+        ),
+        (
+            entry("queues", json!({"name": 5})),
+            "queues[0].name: expected a string, got 5",
+        ),
+        (entry("queues", json!({})), "queues[0]: \"name\" is missing"),
+        (
+            entry("queues", json!({"name": "q", "vhost": "w"})),
+            "queues[0]: virtual host 'w' does not exist and is not among \"vhosts\"",
+        ),
+        (
+            entry("exchanges", json!({"name": "x", "type": "zz"})),
+            "exchanges[0].type: unknown exchange type \"zz\"",
+        ),
+        (
+            entry(
+                "permissions",
+                json!({"user": "u", "configure": "", "write": "", "read": ""}),
+            ),
+            "permissions[0]: user 'u' does not exist and is not among \"users\"",
+        ),
+        (
+            entry(
+                "policies",
+                json!({"name": "p", "pattern": "", "definition": {"max-length": "x"}}),
+            ),
+            "policies[0]: <<\"x\">> is not a valid maximum length",
+        ),
+        (
+            entry("users", json!({"name": "u", "password_hash": "plain"})),
+            "users[0].password_hash: expected base64 of a 4-byte salt and its hash; a plain password goes into \"password\"",
+        ),
+        (
+            entry(
+                "parameters",
+                json!({"component": "vhost-limits", "name": "limits", "value": {"max-queues": "1"}}),
+            ),
+            "parameters[0].value.max-queues: expected a whole number, got \"1\"",
+        ),
+        (
+            json!({"vhosts": [{"name": "v"}], "queues": 1}),
+            "queues: expected a list, got 1",
+        ),
+        (
+            json!({
+                "vhosts": [{"name": "v"}],
+                "queues": [{"name": "q"}],
+                "bindings": [{"source": "amq.headers", "destination": "q", "arguments": {"x-match": "zz"}}],
+            }),
+            "bindings[0]: ",
+        ),
+        (
+            json!({
+                "vhosts": [{"name": "v"}],
+                "parameters": [{"component": "vhost-limits", "name": "limits", "value": {"max-queues": 1}}],
+                "queues": [{"name": "a"}, {"name": "b"}],
+            }),
+            "queues[1]: adding queue 'b' to virtual host '/' would exceed the limit of 1 queue(s)",
+        ),
+    ];
+    let (broker, store) = broker();
+    let before = store.definitions().unwrap();
+    for (definitions, expected) in cases {
+        let error = import(&broker, &definitions).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    assert_eq!(store.definitions().unwrap(), before);
+}
+
+#[test]
+fn what_is_not_json_is_placed_by_line() {
+    let error = Plan::parse(b"{\n  \"queues\": [,]\n}").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 2, column 14: not JSON: expected value"
+    );
+}

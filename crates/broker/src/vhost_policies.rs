@@ -1,0 +1,183 @@
+//! What policies and limits do to the queues and exchanges of a virtual host, as they are made and
+//! as policies change.
+//!
+//! A change holds the topology's write lock until every queue has its new options: nothing is declared
+//! meanwhile, and of two changes the later one wins everywhere.
+
+use std::sync::Arc;
+
+use leveret_codec::FieldTable;
+use leveret_routing::{Exchange, Topology};
+use leveret_store::{Change, CommitPoint};
+
+use crate::definitions::{Definition, PolicyDefinition};
+use crate::error::ChannelError;
+use crate::message::Message;
+use crate::policy::merge::options_in_force;
+use crate::policy::set::Policies;
+use crate::policy::{Policy, PolicyKind, PolicySpec};
+use crate::queue::effects::Effects;
+use crate::queue::handle::QueueHandle;
+use crate::queue::options::{self, QueueOptions};
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+impl VirtualHost {
+    /// The policies of one kind, by name.
+    #[must_use]
+    pub fn policies(&self, kind: PolicyKind) -> Vec<PolicySpec> {
+        let policies = self.policies.read();
+        let specs = policies.of_kind(kind).values();
+        specs.map(|policy| policy.spec.clone()).collect()
+    }
+
+    /// The name of the policy that applies to a queue.
+    #[must_use]
+    pub fn policy_of_queue(&self, kind: PolicyKind, queue: &QueueHandle) -> Option<String> {
+        let identity = queue.identity();
+        let policies = self.policies.read();
+        policies
+            .for_queue(kind, &identity.name, options::kind(&identity.arguments))
+            .map(|policy| policy.spec.name.clone())
+    }
+
+    /// The name of the policy that applies to an exchange.
+    #[must_use]
+    pub fn policy_of_exchange(&self, kind: PolicyKind, exchange: &str) -> Option<String> {
+        let policies = self.policies.read();
+        policies
+            .for_exchange(kind, exchange)
+            .map(|policy| policy.spec.name.clone())
+    }
+
+    /// Whether exactly this policy is set.
+    pub(crate) fn has_policy(&self, kind: PolicyKind, spec: &PolicySpec) -> bool {
+        let policies = self.policies.read();
+        let known = policies.of_kind(kind).get(&spec.name);
+        known.is_some_and(|policy| policy.spec == *spec)
+    }
+
+    /// Adds or replaces a policy.
+    pub(crate) fn set_policy(
+        self: &Arc<Self>,
+        kind: PolicyKind,
+        policy: Policy,
+        now: Timestamp,
+    ) -> CommitPoint {
+        let definition = PolicyDefinition {
+            kind,
+            spec: policy.spec.clone(),
+        };
+        self.change_policies(now, |policies| {
+            policies.put(kind, policy);
+            Some(Definition::Policy(definition).put())
+        })
+    }
+
+    /// Removes a policy; a missing one is no error.
+    pub(crate) fn delete_policy(
+        self: &Arc<Self>,
+        kind: PolicyKind,
+        name: &str,
+        now: Timestamp,
+    ) -> CommitPoint {
+        self.change_policies(now, |policies| {
+            let policy = policies.remove(kind, name)?;
+            let definition = PolicyDefinition {
+                kind,
+                spec: policy.spec,
+            };
+            Some(Definition::Policy(definition).remove())
+        })
+    }
+
+    fn change_policies(
+        self: &Arc<Self>,
+        now: Timestamp,
+        change: impl FnOnce(&mut Policies) -> Option<Change<Message>>,
+    ) -> CommitPoint {
+        let mut topology = self.topology.write();
+        let Some(change) = change(&mut self.policies.write()) else {
+            return self.services.definitions_point();
+        };
+        let point = self.stage(&mut vec![change]);
+        self.apply_to_exchanges(&mut topology);
+        let left = self.apply_to_queues(now);
+        drop(topology);
+        for (queue, effects) in left {
+            self.care(&queue, effects, now);
+        }
+        point
+    }
+
+    pub(crate) fn apply_to_exchanges(&self, topology: &mut Topology) {
+        let changed: Vec<(String, Option<String>)> = topology
+            .exchanges()
+            .filter_map(|exchange| {
+                let alternate = self.alternate_in_force(exchange);
+                (alternate != exchange.alternate).then(|| (exchange.name.clone(), alternate))
+            })
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        for (name, alternate) in changed {
+            topology.set_alternate(&name, alternate);
+        }
+        self.routes_changed();
+    }
+
+    fn apply_to_queues(&self, now: Timestamp) -> Vec<(QueueHandle, Effects)> {
+        let queues: Vec<QueueHandle> = self.queues.iter().map(|queue| queue.clone()).collect();
+        let mut left = Vec::new();
+        for queue in queues {
+            let identity = queue.identity();
+            let declared = options::accepted(&identity.arguments);
+            let options = self.options_in_force(&identity.name, declared, &identity.arguments);
+            let effects = queue.set_options(options, now);
+            if effects.needs_care() {
+                left.push((queue, effects));
+            }
+        }
+        left
+    }
+
+    /// The options of a queue under the policies of this moment.
+    pub(crate) fn options_in_force(
+        &self,
+        name: &str,
+        declared: QueueOptions,
+        arguments: &FieldTable,
+    ) -> QueueOptions {
+        let settings = self.policies.read().queue_settings(name, declared.kind);
+        match settings {
+            Some(settings) => options_in_force(declared, arguments, &settings),
+            None => declared,
+        }
+    }
+
+    /// Where an exchange's unroutable messages go: by argument, else by policy.
+    pub(crate) fn alternate_in_force(&self, exchange: &Exchange) -> Option<String> {
+        // rabbitmq: no policy applies to the default exchange
+        if exchange.name.is_empty() {
+            return None;
+        }
+        options::argument(&exchange.arguments, "alternate-exchange")
+            .and_then(options::text)
+            .or_else(|| {
+                let settings = self.policies.read().exchange_settings(&exchange.name);
+                settings?.alternate_exchange
+            })
+    }
+
+    /// Refuses one more queue where the virtual host has as many as it may have.
+    pub(crate) fn check_queue_limit(&self, name: &str) -> Result<(), ChannelError> {
+        let limit = self.limits.read().max_queues;
+        match limit {
+            Some(limit) if self.queues.len() as u64 >= limit => {
+                Err(ChannelError::queue_limit(name, self.name(), limit))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Policies while clients are at work, and what a definitions file asks for.
+
+use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
+use serde_json::{Value, json};
+
+use crate::harness::client::{Flag, number, string};
+use crate::harness::{Properties, World};
+
+/// Sets a policy on all queues and exchanges whose name begins with `p`.
+fn set(world: &World, kind: PolicyKind, definition: &Value) {
+    let spec = PolicySpec {
+        vhost: "/".to_owned(),
+        name: "policy".to_owned(),
+        pattern: "^p".to_owned(),
+        apply_to: ApplyTo::All,
+        priority: 0,
+        definition: definition.as_object().expect("an object").clone(),
+    };
+    world
+        .broker
+        .set_policy(kind, spec, world.now())
+        .expect("a good policy");
+    world.run();
+}
+
+#[test]
+fn messages_obey_the_time_to_live_of_their_moment() {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("p", &[], &[]);
+    client.publish("p", "before");
+    set(&world, PolicyKind::User, &json!({"message-ttl": 50}));
+    client.publish("p", "under");
+    world
+        .broker
+        .delete_policy(PolicyKind::User, "/", "policy", world.now());
+    client.publish("p", "after");
+    world.pass(100);
+    client.get("p", true);
+    client.expect(&["get-ok 1 left=2 'before'"]);
+    client.get("p", true);
+    client.expect(&["get-ok 2 left=0 'after'"]);
+}
+
+#[test]
+fn a_lower_limit_reaches_what_is_on_disk() {
+    let world = World::paging(64);
+    let client = world.client();
+    client.declare_ok("p", &[Flag::Durable], &[]);
+    let words: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    client.publish_all("p", &words.join(" "), &Properties::persistent());
+    set(&world, PolicyKind::Operator, &json!({"max-length": 2}));
+    assert_eq!(client.counts("p"), (2, 0));
+    client.get("p", true);
+    client.expect(&["get-ok 1 left=1 '198'"]);
+    let world = world.restarted();
+    let client = world.client();
+    client.publish_all("p", "new newer", &Properties::persistent());
+    assert_eq!(client.counts("p"), (2, 0));
+}
+
+#[test]
+fn declared_arguments_are_what_is_compared() {
+    let world = World::volatile();
+    let client = world.client();
+    set(&world, PolicyKind::User, &json!({"max-length": 1}));
+    let arguments = [("x-max-length", number(5))];
+    client.declare_ok("p", &[], &arguments);
+    client.declare_ok("p", &[], &arguments);
+    client.publish_all("p", "a b", &Properties::default());
+    assert_eq!(client.counts("p"), (1, 0));
+}
+
+#[test]
+fn a_quorum_queue_gives_up_when_the_policy_says() {
+    let world = World::durable();
+    let client = world.client();
+    let quorum = [("x-queue-type", string("quorum"))];
+    client.declare_ok("p", &[Flag::Durable], &quorum);
+    set(&world, PolicyKind::User, &json!({"delivery-limit": 1}));
+    client.publish_with("p", "poison", &Properties::persistent());
+    for tag in 1..=2 {
+        client.get("p", false);
+        assert_eq!(client.lines().len(), 1, "delivery {tag}");
+        client.reject(tag, true);
+    }
+    assert_eq!(client.counts("p"), (0, 0));
+}
+
+#[test]
+fn publishers_see_a_policys_alternate_exchange_at_once() {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("rest", &[], &[]);
+    client.declare_exchange("px", "direct", &[], &[]);
+    client.expect(&["exchange.declare-ok"]);
+    client.bind("rest", "amq.fanout", "");
+    client.expect(&["bind-ok"]);
+    let to_px = || Properties::to("px");
+    client.publish_with("k", "lost", &to_px());
+    set(
+        &world,
+        PolicyKind::User,
+        &json!({"alternate-exchange": "amq.fanout"}),
+    );
+    client.publish_with("k", "kept", &to_px());
+    world
+        .broker
+        .delete_policy(PolicyKind::User, "/", "policy", world.now());
+    client.publish_with("k", "lost again", &to_px());
+    client.get("rest", true);
+    client.expect(&["get-ok 1 left=0 'kept'"]);
+}
+
+#[test]
+fn a_stream_keeps_what_the_policy_allows() {
+    let world = World::durable();
+    let client = world.client();
+    let stream = [("x-queue-type", string("stream"))];
+    client.declare_ok("p", &[Flag::Durable], &stream);
+    let body = "x".repeat(1000);
+    for _ in 0..100 {
+        client.publish_with("p", &body, &Properties::persistent());
+    }
+    assert_eq!(client.counts("p"), (100, 0));
+    set(
+        &world,
+        PolicyKind::User,
+        &json!({"max-length-bytes": 30_000}),
+    );
+    let (kept, _) = client.counts("p");
+    assert!((15..=30).contains(&kept), "{kept}");
+    // The newest ones are there.
+    let world = world.restarted();
+    let client = world.client();
+    assert_eq!(client.counts("p"), (kept, 0));
+}
