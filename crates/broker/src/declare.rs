@@ -305,7 +305,7 @@ impl VirtualHost {
                 logs: Vec::new(),
             };
             changes.push(Definition::Queue(definition).remove());
-            self.forget(&topology, &gone, &[queue.clone()], &mut changes);
+            self.forget(&topology, &gone, std::slice::from_ref(queue), &mut changes);
         }
         let point = self.stage(&mut changes);
         self.routes_changed();

@@ -82,7 +82,7 @@ pub(crate) fn on_hangup(
             match imported.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "definitions not imported; nothing was changed")
+                    tracing::error!(%error, "definitions not imported; nothing was changed");
                 }
                 Err(panic) => tracing::error!(%panic, "definitions not imported"),
             }

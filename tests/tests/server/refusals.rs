@@ -85,7 +85,11 @@ fn a_ready_file_that_cannot_be_written() {
 #[test]
 fn a_definitions_file_that_is_not_there() {
     let line = refusal(
-        &["--in-memory", "--definitions", "/none/such/definitions.json"],
+        &[
+            "--in-memory",
+            "--definitions",
+            "/none/such/definitions.json",
+        ],
         &[],
     );
     assert!(

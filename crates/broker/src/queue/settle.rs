@@ -87,12 +87,12 @@ impl Queue {
         let in_flight = &settlement.in_flight;
         match settlement.outcome {
             Outcome::Acknowledged if in_flight.stored => {
-                self.acknowledge_stored(in_flight.level, in_flight.sequence)
+                self.acknowledge_stored(in_flight.level, in_flight.sequence);
             }
             Outcome::Acknowledged => {}
             Outcome::Requeued | Outcome::Undelivered | Outcome::Uncounted => {}
             Outcome::Rejected => {
-                self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects)
+                self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
             }
         }
     }

@@ -298,7 +298,7 @@ impl Session {
     pub fn close(&mut self, code: ReplyCode, text: &str, now: Timestamp) {
         match self.phase {
             Phase::Open(_) => {
-                self.close_with(code, &format!("{} - {text}", code.name()), (0, 0), now)
+                self.close_with(code, &format!("{} - {text}", code.name()), (0, 0), now);
             }
             Phase::Closing | Phase::Finished => {}
             _ => self.release(Phase::Finished),

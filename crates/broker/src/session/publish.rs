@@ -236,9 +236,7 @@ impl Connection {
         self.check_properties(&whole.header)?;
         let rewritten = self.rewritten_header(number, &whole.header)?;
         let header = match &rewritten {
-            Some(payload) => {
-                decode_header(payload).map_err(|error| ChannelError::precondition(error))?
-            }
+            Some(payload) => decode_header(payload).map_err(ChannelError::precondition)?,
             None => whole.header,
         };
         let destination = self.destination(link, whole.names, &whole.header)?;

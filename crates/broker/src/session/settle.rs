@@ -48,7 +48,7 @@ impl Connection {
             let ledger = &mut channel.ledger;
             if multiple {
                 ledger.take_up_to(if all { u64::MAX } else { tag }, |unacked| {
-                    transaction.settle(unacked, outcome)
+                    transaction.settle(unacked, outcome);
                 });
             } else if let Some(unacked) = ledger.take(tag) {
                 transaction.settle(unacked, outcome);

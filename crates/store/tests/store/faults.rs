@@ -6,9 +6,7 @@ use std::thread;
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{CommitPoint, JournalOptions, MessageLog, OpenError, StoreStatus};
 
-use crate::support::{
-    Blob, acknowledge, commit, enqueue, open, put, sequences, small, wait, waker,
-};
+use crate::support::{acknowledge, commit, enqueue, open, put, sequences, small, wait, waker};
 
 const FIRST_SEGMENT: &str = "/store/journal/0000000001.seg";
 
