@@ -2,6 +2,16 @@
 
 use crate::queue::QueueMemory;
 
+/// What becomes of a consumer that leaves a delivery unacknowledged for too long.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ConsumerTimeoutAction {
+    /// Its channel is closed with 406, as RabbitMQ does.
+    #[default]
+    Close,
+    /// Its deliveries go back and it alone is cancelled.
+    Cancel,
+}
+
 /// Settings of the whole broker.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
@@ -43,6 +53,10 @@ pub struct BrokerConfig {
     pub store_behind_bytes: u64,
     /// Largest transaction (`tx`) held in memory, bytes.
     pub transaction_bytes_max: usize,
+    /// How long a delivery may stay unacknowledged where neither consumer nor queue says; None: for ever.
+    pub consumer_timeout_ms: Option<u64>,
+    /// What happens then.
+    pub consumer_timeout_action: ConsumerTimeoutAction,
 }
 
 impl Default for BrokerConfig {
@@ -68,6 +82,8 @@ impl Default for BrokerConfig {
             publisher_ahead_bytes: MIB,
             store_behind_bytes: 32 << 20,
             transaction_bytes_max: 256 * MIB,
+            consumer_timeout_ms: None,
+            consumer_timeout_action: ConsumerTimeoutAction::Close,
         }
     }
 }

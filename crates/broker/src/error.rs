@@ -174,6 +174,15 @@ impl ChannelError {
         ChannelError::precondition(format_args!("unknown delivery tag {tag}"))
     }
 
+    /// 406 for a delivery that stayed unacknowledged for too long.
+    #[must_use]
+    pub fn consumer_timed_out(channel: u16, timeout_ms: u64) -> ChannelError {
+        ChannelError::precondition(format_args!(
+            "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. \
+             This timeout value can be configured, see consumers doc guide to learn more"
+        ))
+    }
+
     /// 406 for an `x-` argument whose value is wrong.
     #[must_use]
     pub fn invalid_argument(

@@ -35,7 +35,7 @@ pub mod vhost;
 mod vhost_policies;
 
 pub use broker::{Broker, OpenError};
-pub use config::BrokerConfig;
+pub use config::{BrokerConfig, ConsumerTimeoutAction};
 pub use output::Output;
 pub use session::{Peer, Session};
 pub use time::Timestamp;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::config::values::{
-    ByteSize, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span,
+    ByteSize, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span, TimeoutAction,
 };
 
 /// Leveret, an AMQP 0-9-1 broker. Without a command it serves.
@@ -164,6 +164,12 @@ settings! {
     /// Largest transaction (tx) held in memory [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTION_SIZE_MAX", help_heading = "Limits", hide_short_help = true)]
     transaction_size_max: ByteSize,
+    /// How long a delivery may stay unacknowledged, unless its queue or consumer says otherwise [default: for ever]
+    #[arg(long, value_name = "TIME", env = "LEVERET_CONSUMER_TIMEOUT", help_heading = "Limits", hide_short_help = true)]
+    consumer_timeout: Span,
+    /// What happens then: close its channel, or cancel its consumer alone [default: close]
+    #[arg(long, value_name = "ACTION", env = "LEVERET_CONSUMER_TIMEOUT_ACTION", help_heading = "Limits", hide_short_help = true)]
+    consumer_timeout_action: TimeoutAction,
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "NUMBER", env = "LEVERET_WORKER_THREADS", help_heading = "Limits", hide_short_help = true)]
     worker_threads: Number<1, 1024>,

@@ -4,6 +4,7 @@
 //! back meanwhile. Store stage, mailboxes and credit are leaves below it. Sessions are woken and
 //! memory is freed after unlocking.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
@@ -68,9 +69,14 @@ impl<F: Fn(QueueHandle) + Send + Sync + 'static> Wake for QueueWaker<F> {
     }
 }
 
+/// No `x-consumer-timeout`.
+const NO_TIMEOUT_SET: u64 = u64::MAX;
+
 struct Shared {
     identity: QueueIdentity,
     kind: QueueKind,
+    /// `x-consumer-timeout` in force, readable without the lock.
+    consumer_timeout_ms: AtomicU64,
     machine: Mutex<Machine>,
 }
 
@@ -133,11 +139,16 @@ pub struct Deleted {
     pub changes: Vec<Change<Message>>,
 }
 
+fn timeout_set(options: &QueueOptions) -> u64 {
+    options.consumer_timeout_ms.unwrap_or(NO_TIMEOUT_SET)
+}
+
 impl QueueHandle {
     pub(crate) fn new(identity: QueueIdentity, machine: Machine) -> QueueHandle {
         QueueHandle(Arc::new(Shared {
             identity,
             kind: machine.kind(),
+            consumer_timeout_ms: AtomicU64::new(timeout_set(machine.options())),
             machine: Mutex::new(machine),
         }))
     }
@@ -154,6 +165,14 @@ impl QueueHandle {
     #[must_use]
     pub fn kind(&self) -> QueueKind {
         self.0.kind
+    }
+
+    /// How long a delivery may stay unacknowledged, milliseconds; 0 is for ever, None asks the
+    /// broker's setting.
+    #[must_use]
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        let set = self.0.consumer_timeout_ms.load(Ordering::Relaxed);
+        (set != NO_TIMEOUT_SET).then_some(set)
     }
 
     /// What never changes about the queue.
@@ -353,6 +372,10 @@ impl QueueHandle {
 
     /// Puts other options in force.
     pub fn set_options(&self, options: QueueOptions, now: Timestamp) -> Effects {
+        let timeout_ms = timeout_set(&options);
+        self.0
+            .consumer_timeout_ms
+            .store(timeout_ms, Ordering::Relaxed);
         self.with(|queue, effects| queue.set_options(options, now, effects))
             .1
     }

@@ -205,6 +205,21 @@ pub fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a AMQPVal
     arguments.inner().get(name)
 }
 
+/// The argument of queues and consumers that bounds how long a delivery may stay unacknowledged.
+pub const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
+
+/// `x-consumer-timeout` of a consumer, milliseconds.
+///
+/// # Errors
+/// The text that follows the argument's name in the 406.
+pub fn consumer_timeout_ms(arguments: &FieldTable) -> Result<Option<u64>, String> {
+    let Some(value) = argument(arguments, CONSUMER_TIMEOUT) else {
+        return Ok(None);
+    };
+    check(Check::NonNegative, value)?;
+    Ok(integer(value).and_then(|timeout| u64::try_from(timeout).ok()))
+}
+
 /// A whole number, or RabbitMQ's complaint.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! One channel: its mode of publishing, its ledger, and the content it is in the middle of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::confirms::Confirms;
@@ -8,6 +9,9 @@ use super::transaction::Transaction;
 use super::unacked::Ledger;
 use crate::credit::ChannelCredit;
 use crate::tally::Place;
+
+/// How many deliveries that were taken back are remembered.
+const FORGIVEN_MAX: usize = 1 << 16;
 
 /// How publishes on a channel are answered for.
 #[derive(Default)]
@@ -36,6 +40,8 @@ pub(super) struct Channel {
     pub(super) closing: bool,
     /// Its place among the channels its user may have; a closing one has none any more.
     _place: Option<Place>,
+    /// Deliveries that were taken back from their consumer; settling one late is no error.
+    forgiven: BTreeSet<u64>,
 }
 
 impl Channel {
@@ -58,6 +64,7 @@ impl Channel {
             assembly: None,
             closing: false,
             _place: None,
+            forgiven: BTreeSet::new(),
         }
     }
 
@@ -72,6 +79,19 @@ impl Channel {
             closing: true,
             ..Channel::empty(self.number)
         };
+    }
+
+    /// A delivery was taken back; its client may not know yet.
+    pub(super) fn forgive(&mut self, tag: u64) {
+        self.forgiven.insert(tag);
+        if self.forgiven.len() > FORGIVEN_MAX {
+            self.forgiven.pop_first();
+        }
+    }
+
+    /// Whether `tag` may be settled though it was taken back; once.
+    pub(super) fn is_forgiven(&mut self, tag: u64) -> bool {
+        self.forgiven.remove(&tag)
     }
 
     pub(super) fn next_delivery_tag(&mut self) -> u64 {

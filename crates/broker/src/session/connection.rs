@@ -75,6 +75,8 @@ pub(crate) struct Connection {
     /// The store is full; input stops with the first publish.
     store_full: bool,
     pub(super) publishes: bool,
+    /// No delivery must be settled before this moment.
+    pub(super) acknowledge_by: Timestamp,
 }
 
 impl Connection {
@@ -105,6 +107,7 @@ impl Connection {
             forced: None,
             store_full: false,
             publishes: false,
+            acknowledge_by: Timestamp::NEVER,
         }
     }
 
@@ -482,13 +485,15 @@ impl Connection {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        match &self.hold {
-            Some(Hold::Queue(.., deadline)) => Some(*deadline),
-            _ => None,
-        }
+        let hold = match &self.hold {
+            Some(Hold::Queue(.., deadline)) => *deadline,
+            _ => Timestamp::NEVER,
+        };
+        Some(hold.min(self.acknowledge_by)).filter(|at| *at != Timestamp::NEVER)
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+    pub(super) fn handle_timeout(&mut self, link: &mut Link, now: Timestamp) {
+        self.handle_overdue(link, now);
         if let Some(Hold::Queue(queue, mark, deadline)) = &mut self.hold
             && *deadline <= now
         {

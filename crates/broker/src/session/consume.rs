@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use super::Link;
 use super::connection::Connection;
 use super::deliver::write_content;
+use super::overdue::due;
 use super::publish::REPLY_TO;
 use super::queue_table::QueueNumber;
 use super::stream::refuse_for_streams;
@@ -32,6 +33,8 @@ pub(super) struct Consumer {
     pub(super) of_stream: bool,
     pub(super) queue: QueueNumber,
     pub(super) reference: ConsumerRef,
+    /// `x-consumer-timeout` of `basic.consume`.
+    pub(super) timeout_ms: Option<u64>,
     /// The address of direct reply-to, if it consumes from that.
     reply_address: Option<String>,
 }
@@ -232,15 +235,19 @@ impl Connection {
             ))
             .into());
         }
+        let wrong = |argument: &'static str| {
+            let (queue, vhost) = (&queue, &self.vhost);
+            move |why: String| {
+                ChannelError::invalid_argument(argument, queue.name(), vhost.name(), why)
+            }
+        };
         let priority = match options::argument(&consume.arguments, "x-priority") {
-            Some(value) => options::expect_integer(value).map_err(|why| {
-                ChannelError::invalid_argument("x-priority", queue.name(), self.vhost.name(), why)
-            })?,
+            Some(value) => options::expect_integer(value).map_err(wrong("x-priority"))?,
             None => 0,
         };
-        let read = StreamRead::parse(&consume.arguments, now).map_err(|why| {
-            ChannelError::invalid_argument("x-stream-offset", queue.name(), self.vhost.name(), why)
-        })?;
+        let timeout_ms = options::consumer_timeout_ms(&consume.arguments)
+            .map_err(wrong(options::CONSUMER_TIMEOUT))?;
+        let read = StreamRead::parse(&consume.arguments, now).map_err(wrong("x-stream-offset"))?;
         let of_stream = queue.kind() == QueueKind::Stream;
         if of_stream {
             self.check_stream_consumer(number, &queue, consume.no_ack)?;
@@ -287,6 +294,7 @@ impl Connection {
             of_stream,
             queue: self.queues.acquire(&queue),
             reference,
+            timeout_ms,
             reply_address: replies.then(|| queue.name().to_owned()),
         };
         self.consumers.insert(slot, consumer);
@@ -420,11 +428,15 @@ impl Connection {
         write_content(link, number, &in_flight);
         let row = self.queues.acquire(&queue);
         if !get.no_ack {
+            let due = due(None, Some(&queue), &link.broker.config, now);
+            self.acknowledge_by = due.min(self.acknowledge_by);
             self.channel(number)?.ledger.push(Unacked {
                 tag,
                 in_flight,
                 queue: row,
                 consumer: None,
+                delivered_at: now,
+                due,
             });
         } else {
             if in_flight.stored {

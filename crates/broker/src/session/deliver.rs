@@ -6,6 +6,7 @@
 use leveret_codec::{AMQPValue, write_deliver};
 
 use super::connection::Connection;
+use super::overdue::due;
 use super::stream::header_with_offset;
 use super::unacked::Unacked;
 use super::{Link, OUTPUT_HIGH_WATER, stamp};
@@ -48,6 +49,7 @@ impl Connection {
             consumers,
             queues,
             letters,
+            acknowledge_by,
             ..
         } = self;
         let Letters { deliveries, .. } = letters;
@@ -62,6 +64,13 @@ impl Connection {
                 while deliveries.next_if(same).is_some() {}
                 continue;
             };
+            let due = if consumer.no_ack {
+                Timestamp::NEVER
+            } else {
+                let queue = queues.queue(consumer.queue);
+                due(consumer.timeout_ms, queue, &link.broker.config, link.now)
+            };
+            *acknowledge_by = due.min(*acknowledge_by);
             while let Some(Delivery { in_flight, .. }) = deliveries.next_if(same) {
                 let tag = channel.next_delivery_tag();
                 let message = &in_flight.message;
@@ -91,6 +100,8 @@ impl Connection {
                         in_flight,
                         queue: consumer.queue,
                         consumer: Some(consumer.reference),
+                        delivered_at: link.now,
+                        due,
                     });
                 } else if in_flight.stored {
                     queues.settle(

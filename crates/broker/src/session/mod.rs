@@ -17,6 +17,7 @@ mod consume;
 mod content;
 mod deliver;
 mod handshake;
+mod overdue;
 mod places;
 mod publish;
 mod queue_table;
@@ -401,7 +402,7 @@ impl Session {
         let Phase::Open(connection) = &mut self.phase else {
             return;
         };
-        connection.handle_timeout(now);
+        connection.handle_timeout(&mut self.link, now);
         if heartbeat_ms == 0 {
             return;
         }

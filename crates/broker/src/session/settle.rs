@@ -42,7 +42,12 @@ impl Connection {
         // spec: basic.ack delivery-tag: 0 with multiple means all so far
         let all = tag == 0 && multiple;
         if !all && !channel.ledger.contains(tag) {
-            return Err(ChannelError::unknown_delivery_tag(tag).into());
+            if !channel.is_forgiven(tag) {
+                return Err(ChannelError::unknown_delivery_tag(tag).into());
+            }
+            if !multiple {
+                return Ok(());
+            }
         }
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             let ledger = &mut channel.ledger;
@@ -176,7 +181,7 @@ impl Connection {
     }
 
     /// Empties the mailbox; what was meant for consumers that go is to go back to its queues.
-    fn take_undelivered(&mut self, link: &Link, closing: &[ConsumerSlot]) {
+    pub(super) fn take_undelivered(&mut self, link: &Link, closing: &[ConsumerSlot]) {
         if closing.is_empty() {
             return;
         }

@@ -110,6 +110,7 @@ impl Connection {
                 for unacked in unacked {
                     ledger.put_back(unacked);
                 }
+                self.expect_settlements(number);
                 link.send(
                     number,
                     &AMQPClass::Tx(wire::AMQPMethod::RollbackOk(wire::RollbackOk {})),

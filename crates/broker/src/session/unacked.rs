@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use super::queue_table::QueueNumber;
 use crate::mailbox::InFlight;
 use crate::queue::consumers::ConsumerRef;
+use crate::time::Timestamp;
 
 /// One delivery that waits for its acknowledgement.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub(super) struct Unacked {
     pub(super) queue: QueueNumber,
     /// None after `basic.get`.
     pub(super) consumer: Option<ConsumerRef>,
+    /// When it was delivered.
+    pub(super) delivered_at: Timestamp,
+    /// When it must be settled at the latest (`x-consumer-timeout`).
+    pub(super) due: Timestamp,
 }
 
 /// Rising by tag; settled ones leave a gap until everything before them is settled too.
@@ -25,6 +30,8 @@ pub(super) struct Ledger {
     /// The tag of each place: places are contiguous, so the first one's tag says all.
     first_tag: u64,
     count: usize,
+    /// The shortest time that any delivery so far was given.
+    shortest_ms: Option<u64>,
 }
 
 impl Ledger {
@@ -36,8 +43,46 @@ impl Ledger {
         while self.first_tag + (self.entries.len() as u64) < unacked.tag {
             self.entries.push_back(None);
         }
+        if unacked.due != Timestamp::NEVER {
+            let given = unacked.due - unacked.delivered_at;
+            self.shortest_ms = Some(self.shortest_ms.map_or(given, |least| least.min(given)));
+        }
         self.entries.push_back(Some(unacked));
         self.count += 1;
+    }
+
+    /// The delivery that must be settled first of all. Where all are given the same time that is the
+    /// oldest, and no other is looked at.
+    pub(super) fn earliest_due(&self) -> Option<&Unacked> {
+        let shortest_ms = self.shortest_ms?;
+        let mut earliest: Option<&Unacked> = None;
+        for unacked in self.entries.iter().flatten() {
+            let due = earliest.map_or(Timestamp::NEVER, |earliest| earliest.due);
+            if due <= unacked.delivered_at + shortest_ms {
+                break;
+            }
+            if unacked.due < due {
+                earliest = Some(unacked);
+            }
+        }
+        earliest
+    }
+
+    /// Takes out all deliveries to one consumer of one queue, oldest first.
+    pub(super) fn take_of_consumer(
+        &mut self,
+        queue: QueueNumber,
+        consumer: ConsumerRef,
+        mut each: impl FnMut(Unacked),
+    ) {
+        for entry in &mut self.entries {
+            let theirs = |it: &mut Unacked| it.queue == queue && it.consumer == Some(consumer);
+            if let Some(unacked) = entry.take_if(theirs) {
+                self.count -= 1;
+                each(unacked);
+            }
+        }
+        self.trim();
     }
 
     /// Takes out one delivery.

@@ -21,6 +21,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod model;
+mod overdue;
 mod paging;
 mod policies;
 mod publishing;

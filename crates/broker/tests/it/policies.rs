@@ -135,3 +135,26 @@ fn a_stream_keeps_what_the_policy_allows() {
     let client = world.client();
     assert_eq!(client.counts("p"), (kept, 0));
 }
+
+#[test]
+fn a_consumer_timeout_counts_from_the_next_delivery_on() {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("p", &[], &[]);
+    client.consume_ok("p", "c");
+    client.publish("p", "before");
+    client.expect_bodies("before");
+    set(&world, PolicyKind::User, &json!({"consumer-timeout": 500}));
+    world.pass(1000);
+    client.expect_nothing();
+    client.publish("p", "under");
+    client.expect_bodies("under");
+    world.pass(499);
+    client.expect_nothing();
+    world.pass(1);
+    client.expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 500 ms. \
+         This timeout value can be configured, see consumers doc guide to learn more",
+    );
+}

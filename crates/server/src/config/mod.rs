@@ -190,6 +190,11 @@ fn broker(settings: Settings) -> Result<BrokerConfig, ConfigError> {
         settings.transaction_size_max,
     );
 
+    config.consumer_timeout_ms = settings.consumer_timeout.map(|span| span.milliseconds);
+    if let Some(action) = settings.consumer_timeout_action {
+        config.consumer_timeout_action = action.0;
+    }
+
     set_name(&mut config.product, settings.product);
     set_name(&mut config.version, settings.product_version);
     set_name(&mut config.cluster_name, settings.cluster_name);

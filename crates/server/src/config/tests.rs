@@ -1,5 +1,7 @@
 //! The layers and what they make of bad input.
 
+use leveret_broker::ConsumerTimeoutAction;
+
 use super::*;
 
 fn load(
@@ -69,6 +71,8 @@ fn every_key_of_the_file() {
         publisher_ahead = "3MiB"
         store_behind = "4MiB"
         transaction_size_max = "5MiB"
+        consumer_timeout = "30m"
+        consumer_timeout_action = "cancel"
         worker_threads = 3
         product = "Leveret"
         product_version = "1.2.3"
@@ -86,6 +90,10 @@ fn every_key_of_the_file() {
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.worker_threads, 3);
     let broker = config.broker;
+    assert_eq!(
+        (broker.consumer_timeout_ms, broker.consumer_timeout_action),
+        (Some(1_800_000), ConsumerTimeoutAction::Cancel)
+    );
     assert_eq!(broker.vhosts, ["/main", "medical", "clinical"]);
     assert_eq!(
         (

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use leveret_broker::ConsumerTimeoutAction;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// Why a text is not a legal value: what would have been one.
@@ -220,6 +221,22 @@ impl FromStr for LogFormat {
     }
 }
 
+/// What becomes of a consumer that does not acknowledge in time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TimeoutAction(pub ConsumerTimeoutAction);
+
+impl FromStr for TimeoutAction {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "close" => Ok(Self(ConsumerTimeoutAction::Close)),
+            "cancel" => Ok(Self(ConsumerTimeoutAction::Cancel)),
+            _ => Err(ValueError::new("close or cancel")),
+        }
+    }
+}
+
 /// Cuts `10s` into `10` and `s`.
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -269,7 +286,8 @@ deserialize_from_text!(
     Name,
     Names,
     LogFilter,
-    LogFormat
+    LogFormat,
+    TimeoutAction
 );
 
 impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Number<MIN, MAX> {

@@ -1,0 +1,132 @@
+//! Deliveries that stay unacknowledged for too long (`consumer_timeout`).
+//!
+//! A delivery is given its time when it is sent: the consumer's `x-consumer-timeout`, else the queue's
+//! (argument or policy), else the broker's setting. The connection remembers a moment before which
+//! nothing can be overdue, so that nothing is looked at meanwhile.
+
+use super::Link;
+use super::connection::Connection;
+use super::unacked::Unacked;
+use crate::config::{BrokerConfig, ConsumerTimeoutAction};
+use crate::error::ChannelError;
+use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::time::Timestamp;
+
+/// When a delivery of now must be settled; `consumer_ms` is the consumer's own argument, 0 for ever.
+pub(super) fn due(
+    consumer_ms: Option<u64>,
+    queue: Option<&QueueHandle>,
+    config: &BrokerConfig,
+    now: Timestamp,
+) -> Timestamp {
+    let timeout_ms = consumer_ms
+        .or_else(|| queue.and_then(QueueHandle::consumer_timeout_ms))
+        .or(config.consumer_timeout_ms);
+    match timeout_ms {
+        None | Some(0) => Timestamp::NEVER,
+        Some(timeout_ms) => now + timeout_ms,
+    }
+}
+
+impl Connection {
+    /// Deals with every delivery whose time is up.
+    pub(super) fn handle_overdue(&mut self, link: &mut Link, now: Timestamp) {
+        if self.acknowledge_by > now {
+            return;
+        }
+        self.acknowledge_by = Timestamp::NEVER;
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            while let Some((tag, timeout_ms)) = self.overdue(number, now) {
+                match link.broker.config.consumer_timeout_action {
+                    ConsumerTimeoutAction::Cancel if link.understands_cancel => {
+                        self.take_back(link, number, tag, now);
+                    }
+                    _ => {
+                        let error = ChannelError::consumer_timed_out(number, timeout_ms);
+                        self.fail_channel(link, number, &error, (0, 0), now);
+                    }
+                }
+            }
+            self.expect_settlements(number);
+        }
+    }
+
+    /// Remembers when the first delivery of a channel must be settled.
+    pub(super) fn expect_settlements(&mut self, number: u16) {
+        let channel = self.channels.get(&number);
+        if let Some(first) = channel.and_then(|channel| channel.ledger.earliest_due()) {
+            self.acknowledge_by = self.acknowledge_by.min(first.due);
+        }
+    }
+
+    /// The tag of a delivery whose time is up, and what its time was.
+    fn overdue(&self, number: u16, now: Timestamp) -> Option<(u64, u64)> {
+        let unacked = self.channels.get(&number)?.ledger.earliest_due()?;
+        (unacked.due <= now).then(|| (unacked.tag, unacked.due - unacked.delivered_at))
+    }
+
+    /// The consumer of an overdue delivery is cancelled, and all it holds goes back. What came by
+    /// `basic.get` goes back alone.
+    fn take_back(&mut self, link: &mut Link, number: u16, tag: u64, now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let Some(overdue) = channel.ledger.take(tag) else {
+            return;
+        };
+        let (row, reference) = (overdue.queue, overdue.consumer);
+        let queue = self.queues.queue(row).cloned();
+        let slot = reference.and_then(|reference| {
+            self.consumers.slots_of_channel(number).find(|&slot| {
+                self.consumers
+                    .get(slot)
+                    .is_some_and(|it| it.queue == row && it.reference == reference)
+            })
+        });
+        tracing::warn!(
+            channel = number,
+            queue = queue.as_ref().map(QueueHandle::name),
+            "a delivery was not acknowledged in time; it goes back"
+        );
+        if let (Some(queue), Some(slot), Some(reference)) = (&queue, slot, reference) {
+            let effects = queue.withdraw(reference, now);
+            self.vhost.care(queue, effects, now);
+            self.take_undelivered(link, &[slot]);
+        }
+        let mut returned = vec![overdue];
+        if let (Some(channel), Some(reference)) = (self.channels.get_mut(&number), reference) {
+            let ledger = &mut channel.ledger;
+            ledger.take_of_consumer(row, reference, |unacked| returned.push(unacked));
+        }
+        self.return_all(number, returned);
+        self.finish_letters(link, now);
+        if let Some(queue) = queue {
+            let effects = queue.start(now);
+            self.vhost.care(&queue, effects, now);
+        }
+        if let Some(slot) = slot {
+            self.consumer_cancelled(link, slot);
+        }
+    }
+
+    fn return_all(&mut self, number: u16, returned: Vec<Unacked>) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let mut credit = 0;
+        for unacked in returned {
+            credit += u32::from(unacked.consumer.is_some());
+            channel.forgive(unacked.tag);
+            let settlement = QueueSettlement {
+                in_flight: unacked.in_flight,
+                consumer: unacked.consumer,
+                outcome: Outcome::Requeued,
+            };
+            self.queues.settle(unacked.queue, settlement, true);
+        }
+        if channel.credit.give_back(credit) {
+            self.freed.push(number);
+        }
+    }
+}
