@@ -1,6 +1,6 @@
 //! What a message costs in the store: throughput, processor time, memory, disk, recovery.
 //!
-//! `cargo run --release -p leveret-store --example measure DIR [MESSAGES]`
+//! `cargo run --release -p leveret-store --example measure DIR [MESSAGES [kill | open | short]]`
 
 #![allow(
     clippy::disallowed_methods,
@@ -301,6 +301,38 @@ fn main() {
         .next()
         .map_or(1_000_000, |count| count.parse().unwrap());
     let path = Path::new(&root).join("measured");
+    match arguments.next().as_deref() {
+        Some("kill") => {
+            let _ = std::fs::remove_dir_all(&path);
+            let store = open(&path);
+            stream(&store, "stream, window 1000, kept", million, 1000, false);
+            std::process::abort();
+        }
+        Some("short") => {
+            let _ = std::fs::remove_dir_all(&path);
+            let store = open(&path);
+            commits(
+                &store,
+                "p=1000, 1 KB, backlog 5000",
+                million,
+                1000,
+                1,
+                1024,
+                Some(5000),
+            );
+            return;
+        }
+        Some("open") => {
+            let store = open(&path);
+            println!(
+                "{} messages",
+                store.log_state(LogId(1)).map_or(0, |state| state.live)
+            );
+            drain(&store, "read a backlog", 1, false);
+            return;
+        }
+        _ => {}
+    }
     let _ = std::fs::remove_dir_all(&path);
     let store = open(&path);
     commits(

@@ -65,7 +65,7 @@ impl Default for JournalOptions {
             record_bytes_max: 2 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_interval_ms: 30_000,
-            spare_segments: 2,
+            spare_segments: 1,
             disk_free_bytes_min: 256 << 20,
             gap_us: 100,
             recover: false,

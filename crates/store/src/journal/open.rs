@@ -386,7 +386,9 @@ fn share<P: Payload>(
         .iter()
         .map(|(key, definition)| (Arc::clone(key), Arc::clone(&definition.value)))
         .collect();
-    let grown = index.segments.entries.values().any(|entry| entry.live == 0);
+    let position = index.position.segment;
+    let mut behind = index.segments.entries.range(..position);
+    let has_dead = behind.any(|(_, entry)| entry.live == 0);
     Shared {
         options,
         segments,
@@ -411,7 +413,7 @@ fn share<P: Payload>(
         staged_bytes: AtomicU64::new(0),
         status: StatusCell::new(),
         duties: Mutex::new(Duties {
-            dirty: dirty && grown,
+            dirty: dirty || has_dead,
             ..Duties::default()
         }),
         duties_changed: Condvar::new(),

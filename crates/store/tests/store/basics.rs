@@ -233,3 +233,28 @@ fn one_message_in_a_segment_does_not_keep_it() {
         assert_eq!(message.payload, blob(1, sequence, 1000));
     }
 }
+
+#[test]
+fn what_was_dead_at_a_clean_stop_is_given_back_after_the_start() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, small()).expect("open");
+    // Three segments: so few are not worth a checkpoint of their own.
+    for n in 0..80 {
+        commit(&store, vec![enqueue(1, n, 1000)]);
+    }
+    commit(&store, vec![acknowledge(1, 0, 80)]);
+    store.close();
+    assert!(disk.used_bytes() > 3 * 32 * 1024);
+    let options = JournalOptions {
+        checkpoint_interval_ms: 0,
+        ..small()
+    };
+    let store = open(&disk, options).expect("open");
+    // Asking for one waits for the one that was due anyway.
+    store.checkpoint();
+    assert!(
+        disk.used_bytes() < 3 * 32 * 1024,
+        "{} bytes are left",
+        disk.used_bytes()
+    );
+}
