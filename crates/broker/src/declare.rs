@@ -268,7 +268,7 @@ impl VirtualHost {
                 self.name()
             )));
         }
-        if conditions.if_empty && counts.ready > 0 {
+        if conditions.if_empty && counts.ready + counts.waiting > 0 {
             return Err(ChannelError::precondition(format_args!(
                 "queue '{}' in vhost '{}' not empty",
                 queue.name(),

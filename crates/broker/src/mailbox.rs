@@ -37,6 +37,8 @@ pub struct InFlight {
     pub delivery_count: u16,
     /// The priority level it stood in.
     pub level: u8,
+    /// How many delays of `x-retry-delays` it has used up.
+    pub retries: u8,
     /// Whether it was delivered before.
     pub redelivered: bool,
     /// Whether the store knows it, so that its acknowledgement must be staged.

@@ -337,11 +337,22 @@ impl Queue {
         let Some(level) = self.levels.get_mut(usize::from(request.level)) else {
             return;
         };
-        let missing = level.loaded(request, messages, |stored| Timestamp(stored.time_ms));
+        let time_to_live = self.options.message_ttl_ms;
+        let expires = |stored: &StoredMessage<Message>| match stored.flags {
+            0 => Timestamp(stored.time_ms),
+            // A retry: the time is when it was due, and its time to live starts anew then.
+            _ => stored
+                .payload
+                .expires_at(Timestamp(stored.time_ms), time_to_live)
+                .unwrap_or(Timestamp::NEVER),
+        };
+        let mut waiting = Vec::new();
+        let missing = level.loaded(request, messages, expires, now, &mut waiting);
         self.ready = self.ready.saturating_sub(missing);
         self.expiring |= level
             .front()
             .is_some_and(|front| front.expires_at != Timestamp::NEVER);
+        self.wait_again(request.level, waiting);
         if self.is_over() {
             self.drop_head(effects);
         }

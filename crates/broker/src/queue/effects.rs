@@ -73,6 +73,8 @@ pub struct Effects {
     pub durable_at: Option<CommitPoint>,
     /// Memory to be freed outside the lock.
     pub(crate) garbage: Vec<std::collections::VecDeque<Entry>>,
+    /// Likewise.
+    pub(crate) retries: std::collections::VecDeque<InFlight>,
     /// A stream's memory to be freed outside the lock.
     pub(crate) kept: std::collections::VecDeque<Kept>,
 }
@@ -91,6 +93,7 @@ impl Default for Effects {
             spilled: CommitPoint::NONE,
             durable_at: None,
             garbage: Vec::new(),
+            retries: std::collections::VecDeque::new(),
             kept: std::collections::VecDeque::new(),
         }
     }

@@ -204,6 +204,7 @@ impl QueueHandle {
             mailbox.release();
         }
         effects.garbage.clear();
+        effects.retries.clear();
         effects.kept.clear();
         (result, effects)
     }

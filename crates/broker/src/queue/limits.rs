@@ -57,6 +57,7 @@ impl Queue {
                 expires_at: Timestamp::NEVER,
                 delivery_count: 0,
                 level: 0,
+                retries: 0,
                 redelivered: false,
                 stored: false,
             };
@@ -84,6 +85,7 @@ impl Queue {
             effects.delete_queue = true;
             return;
         }
+        self.return_due(now);
         self.expire_heads(now, effects);
         self.stage(effects);
         self.dispatch(this, now, effects);
@@ -141,7 +143,8 @@ impl Queue {
 
     /// Asks for [`Queue::handle_timeout`] when it is needed earlier than asked before.
     pub(crate) fn ask_deadline(&mut self, now: Timestamp, effects: &mut Effects) {
-        if !self.expiring && !self.crowded && self.options.expires_ms.is_none() {
+        let retry = self.retries.earliest();
+        if !self.expiring && !self.crowded && self.options.expires_ms.is_none() && retry.is_none() {
             return;
         }
         let fronts = self
@@ -156,6 +159,7 @@ impl Queue {
         };
         let deadline = earliest
             .min(relief)
+            .min(retry.unwrap_or(Timestamp::NEVER))
             .min(self.unused_until().unwrap_or(Timestamp::NEVER))
             .max(now);
         if deadline < self.scheduled.unwrap_or(Timestamp::NEVER) {

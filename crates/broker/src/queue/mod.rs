@@ -19,6 +19,7 @@ pub(crate) mod machine;
 pub mod options;
 mod publish;
 pub(crate) mod ready;
+mod retry;
 mod settle;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use consumers::Consumers;
 use effects::Effects;
 use options::QueueOptions;
 use ready::Level;
+use retry::Retries;
 
 /// The store as the broker uses it.
 pub trait Storage: MessageLog<Message> + leveret_store::DefinitionStore {}
@@ -58,6 +60,8 @@ pub struct QueueCounts {
     pub ready: u64,
     /// Messages delivered and not settled.
     pub unacknowledged: u64,
+    /// Messages that wait for their next delivery (`x-retry-delays`).
+    pub waiting: u64,
     /// Consumers.
     pub consumers: u32,
 }
@@ -81,6 +85,7 @@ pub(crate) struct Queue {
     /// Bytes of messages that ever left the ready ones.
     taken_memory: u64,
     in_flight: u64,
+    retries: Retries,
     changes: Vec<Change<Message>>,
     /// Publishers held back until this queue has drained.
     held: Vec<Arc<Mailbox>>,
@@ -123,6 +128,7 @@ impl Queue {
             ready_body_bytes: 0,
             taken_memory: 0,
             in_flight: 0,
+            retries: Retries::default(),
             changes: Vec::new(),
             held: Vec::new(),
             lagging: false,
@@ -199,6 +205,7 @@ impl Queue {
         QueueCounts {
             ready: self.ready,
             unacknowledged: self.in_flight,
+            waiting: self.retries.count(),
             consumers: u32::try_from(self.consumers.count()).unwrap_or(u32::MAX),
         }
     }
@@ -242,9 +249,11 @@ impl Queue {
         !self.store.is_volatile()
     }
 
-    /// Removes all ready messages and says how many there were.
+    /// Removes all ready and waiting messages and says how many there were.
     pub(crate) fn purge(&mut self, effects: &mut Effects) -> u64 {
-        let purged = std::mem::take(&mut self.ready);
+        let (waiting, retries) = self.purge_retries();
+        effects.retries = retries;
+        let purged = std::mem::take(&mut self.ready) + waiting;
         self.ready_memory = 0;
         self.ready_body_bytes = 0;
         self.top = 0;
@@ -266,7 +275,11 @@ impl Queue {
     /// Empties the queue for good; returns how many ready messages it had and its consumers.
     pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Vec<consumers::Consumer>) {
         self.deleted = true;
-        let purged = std::mem::take(&mut self.ready);
+        let (waiting, retries) = self.purge_retries();
+        effects.retries = retries;
+        // Their logs go as a whole.
+        self.changes.clear();
+        let purged = std::mem::take(&mut self.ready) + waiting;
         self.ready_memory = 0;
         for level in &mut self.levels {
             effects.garbage.extend(level.clear(|_, _| ()));

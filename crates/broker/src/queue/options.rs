@@ -3,6 +3,8 @@
 //! Which arguments exist, which queue type takes which, and the wording of every refusal are
 //! RabbitMQ's (queues guide; replies observed on the wire). Unknown arguments are ignored.
 
+use std::sync::Arc;
+
 use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
@@ -99,6 +101,8 @@ pub struct QueueOptions {
     pub stream_segment_bytes: Option<u64>,
     /// `x-consumer-timeout`, milliseconds.
     pub consumer_timeout_ms: Option<u64>,
+    /// `x-retry-delays`, milliseconds, one for each time a client puts the message back; empty: at once.
+    pub retry_delays_ms: Arc<[u64]>,
 }
 
 impl QueueOptions {
@@ -122,6 +126,7 @@ enum Check {
     Mode,
     Type,
     Age,
+    Delays,
 }
 
 /// The largest time RabbitMQ's timers take: 2^32 - 1 ms.
@@ -163,6 +168,8 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
         QUEUES,
     ),
     ("x-consumer-timeout", Check::NonNegative, ALL),
+    // Leveret's own.
+    (RETRY_DELAYS, Check::Delays, QUEUES),
     ("x-queue-mode", Check::Mode, CLASSIC),
     ("x-queue-version", Check::NonNegative, CLASSIC),
     ("x-single-active-consumer", Check::Flag, ALL),
@@ -203,6 +210,27 @@ pub fn text(value: &AMQPValue) -> Option<String> {
 #[must_use]
 pub fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
     arguments.inner().get(name)
+}
+
+/// The argument with the delays before each further delivery of a message.
+const RETRY_DELAYS: &str = "x-retry-delays";
+/// How often a message may be retried; the store keeps the number in an octet.
+const RETRIES_MAX: usize = 255;
+
+fn check_delays(delays: &[AMQPValue]) -> Result<(), String> {
+    if !(1..=RETRIES_MAX).contains(&delays.len()) {
+        return Err(format!("\"expected 1 to {RETRIES_MAX} delays\""));
+    }
+    let how = Check::Milliseconds { zero: true };
+    delays.iter().try_for_each(|delay| check(how, delay))
+}
+
+fn delays(value: &AMQPValue) -> Arc<[u64]> {
+    let AMQPValue::FieldArray(delays) = value else {
+        return Arc::default();
+    };
+    let delay = |value| integer(value).and_then(|delay| u64::try_from(delay).ok());
+    delays.as_slice().iter().filter_map(delay).collect()
 }
 
 /// The argument of queues and consumers that bounds how long a delivery may stay unacknowledged.
@@ -258,6 +286,10 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
             Some(text) if allowed.contains(&text.as_str()) => Ok(()),
             Some(_) => Err(complaint.to_owned()),
             None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
+        },
+        Check::Delays => match value {
+            AMQPValue::FieldArray(delays) => check_delays(delays.as_slice()),
+            other => Err(format!("{{unacceptable_type,{}}}", type_name(other))),
         },
         Check::Flag => match value {
             AMQPValue::Boolean(_) => Ok(()),
@@ -475,6 +507,9 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
         max_age_ms: string("x-max-age").as_deref().and_then(parse_age_ms),
         stream_segment_bytes: number("x-stream-max-segment-size-bytes"),
         consumer_timeout_ms: number("x-consumer-timeout"),
+        retry_delays_ms: argument(arguments, RETRY_DELAYS)
+            .map(delays)
+            .unwrap_or_default(),
     }
 }
 

@@ -158,6 +158,7 @@ impl Queue {
             message,
             expires_at,
             delivery_count: 0,
+            retries: 0,
             redelivered: false,
             stored,
         };

@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) message: Message,
     pub(crate) expires_at: Timestamp,
     pub(crate) delivery_count: u16,
+    /// Delays of `x-retry-delays` used up.
+    pub(crate) retries: u8,
     pub(crate) redelivered: bool,
     pub(crate) stored: bool,
 }
@@ -36,6 +38,7 @@ impl Entry {
             expires_at: self.expires_at,
             delivery_count: self.delivery_count,
             level,
+            retries: self.retries,
             redelivered: self.redelivered,
             stored: self.stored,
         }
@@ -379,11 +382,14 @@ impl Level {
     }
 
     /// Takes in what was read, and returns how many messages the paged run turned out not to have.
+    /// Those whose retry is due after `now` are added to `waiting`.
     pub(crate) fn loaded(
         &mut self,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
         expires: impl Fn(&StoredMessage<Message>) -> Timestamp,
+        now: Timestamp,
+        waiting: &mut Vec<(Timestamp, Entry)>,
     ) -> u64 {
         if request.epoch != self.epoch {
             messages.clear();
@@ -411,16 +417,23 @@ impl Level {
             paged.count = paged.count.saturating_sub(1);
             paged.memory = paged.memory.saturating_sub(memory as u64);
             paged.body_bytes = paged.body_bytes.saturating_sub(stored.payload.body_bytes());
-            self.head_memory += memory;
+            let (retries, time) = (stored.flags, Timestamp(stored.time_ms));
             let expires_at = expires(&stored);
-            self.head.push_back(Entry {
+            let entry = Entry {
                 sequence: stored.sequence,
-                redelivered: stored.sequence.0 < self.delivered_below,
+                redelivered: retries > 0 || stored.sequence.0 < self.delivered_below,
                 message: stored.payload,
                 expires_at,
-                delivery_count: 0,
+                delivery_count: u16::from(retries),
+                retries,
                 stored: true,
-            });
+            };
+            if retries > 0 && time > now {
+                waiting.push((time, entry));
+            } else {
+                self.head_memory += memory;
+                self.head.push_back(entry);
+            }
         }
         if paged.count > 0 && paged.from < paged.until {
             self.paged = Some(paged);

@@ -13,8 +13,11 @@ use crate::time::Timestamp;
 pub enum Outcome {
     /// Done.
     Acknowledged,
-    /// Back to its place in the queue, marked redelivered.
+    /// The client wants it back in its place in the queue, marked redelivered; after the next delay
+    /// where the queue has `x-retry-delays`.
     Requeued,
+    /// Back to its place in the queue at once, marked redelivered: its channel or consumer is gone.
+    Returned,
     /// Back to its place in the queue; the client never saw it.
     Undelivered,
     /// As [`Outcome::Undelivered`], of a delivery that was never counted as in flight.
@@ -71,7 +74,7 @@ impl Queue {
             }
         }
         if comes_back && !self.deleted {
-            self.put_all_back(settlements, effects);
+            self.put_all_back(settlements, now, effects);
         }
         if let Some((who, count)) = returning {
             self.consumers.credit_returned(who, count);
@@ -90,7 +93,7 @@ impl Queue {
                 self.acknowledge_stored(in_flight.level, in_flight.sequence);
             }
             Outcome::Acknowledged => {}
-            Outcome::Requeued | Outcome::Undelivered | Outcome::Uncounted => {}
+            Outcome::Requeued | Outcome::Returned | Outcome::Undelivered | Outcome::Uncounted => {}
             Outcome::Rejected => {
                 self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
             }
@@ -99,7 +102,9 @@ impl Queue {
 
     /// Puts back what is to be, the latest first: each then goes before all others of its level, which
     /// costs nothing however many there are.
-    fn put_all_back(&mut self, settlements: &[Settlement], effects: &mut Effects) {
+    fn put_all_back(&mut self, settlements: &[Settlement], now: Timestamp, effects: &mut Effects) {
+        let delayed = !self.options.retry_delays_ms.is_empty();
+        let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         let mut back: Vec<InFlight> = Vec::new();
         for Settlement {
             in_flight, outcome, ..
@@ -108,19 +113,21 @@ impl Queue {
             match outcome {
                 Outcome::Acknowledged | Outcome::Rejected => {}
                 Outcome::Undelivered | Outcome::Uncounted => back.push(in_flight.clone()),
-                Outcome::Requeued => back.push(InFlight {
-                    delivery_count: in_flight.delivery_count.saturating_add(1),
-                    redelivered: true,
-                    ..in_flight.clone()
-                }),
+                Outcome::Requeued | Outcome::Returned => {
+                    let counted = InFlight {
+                        delivery_count: in_flight.delivery_count.saturating_add(1),
+                        redelivered: true,
+                        ..in_flight.clone()
+                    };
+                    if u32::from(counted.delivery_count) > limit {
+                        self.dead_letter(counted, DeadLetterReason::DeliveryLimit, effects);
+                    } else if delayed && *outcome == Outcome::Requeued {
+                        self.retry(counted, now, effects);
+                    } else {
+                        back.push(counted);
+                    }
+                }
             }
-        }
-        let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
-        let (mut back, spent) = back
-            .into_iter()
-            .partition::<Vec<_>, _>(|it| u32::from(it.delivery_count) <= limit);
-        for in_flight in spent {
-            self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
         }
         back.sort_unstable_by_key(|it| std::cmp::Reverse(it.sequence));
         for in_flight in back {
@@ -129,7 +136,7 @@ impl Queue {
         self.drop_head(effects);
     }
 
-    fn put_back(&mut self, in_flight: InFlight) {
+    pub(crate) fn put_back(&mut self, in_flight: InFlight) {
         let index = usize::from(in_flight.level);
         let Some(level) = self.levels.get_mut(index) else {
             return;
@@ -143,6 +150,7 @@ impl Queue {
             message: in_flight.message,
             expires_at: in_flight.expires_at,
             delivery_count: in_flight.delivery_count,
+            retries: in_flight.retries,
             redelivered: in_flight.redelivered,
             stored: in_flight.stored,
         });

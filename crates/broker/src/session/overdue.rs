@@ -121,7 +121,7 @@ impl Connection {
             let settlement = QueueSettlement {
                 in_flight: unacked.in_flight,
                 consumer: unacked.consumer,
-                outcome: Outcome::Requeued,
+                outcome: Outcome::Returned,
             };
             self.queues.settle(unacked.queue, settlement, true);
         }

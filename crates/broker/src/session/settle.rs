@@ -128,7 +128,7 @@ impl Connection {
             let settlement = QueueSettlement {
                 in_flight: unacked.in_flight,
                 consumer: unacked.consumer,
-                outcome: Outcome::Requeued,
+                outcome: Outcome::Returned,
             };
             queues.settle(unacked.queue, settlement, true);
         });
@@ -161,7 +161,7 @@ impl Connection {
                 let settlement = QueueSettlement {
                     in_flight: unacked.in_flight,
                     consumer: unacked.consumer,
-                    outcome: Outcome::Requeued,
+                    outcome: Outcome::Returned,
                 };
                 queues.settle(unacked.queue, settlement, true);
             });

@@ -68,6 +68,7 @@ fn delivery(consumer: ConsumerSlot, offset: u64, message: Message) -> Delivery {
             expires_at: Timestamp::NEVER,
             delivery_count: 0,
             level: 0,
+            retries: 0,
             redelivered: false,
             // Settling changes nothing in the store.
             stored: false,

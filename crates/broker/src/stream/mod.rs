@@ -107,6 +107,7 @@ impl Stream {
         QueueCounts {
             ready: self.tail.next() - self.segments.first(),
             unacknowledged: in_flight.sum(),
+            waiting: 0,
             consumers: u32::try_from(self.readers.count()).unwrap_or(u32::MAX),
         }
     }

@@ -25,6 +25,7 @@ mod overdue;
 mod paging;
 mod policies;
 mod publishing;
+mod retries;
 mod settling;
 mod stream_model;
 mod streams;

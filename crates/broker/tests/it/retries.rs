@@ -1,0 +1,214 @@
+//! `x-retry-delays`: what is put back comes back after the next delay of the list.
+
+use std::rc::Rc;
+
+use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
+
+use crate::harness::client::{Flag, number, string};
+use crate::harness::{Client, Properties, World};
+
+fn delays(milliseconds: &[i64]) -> (&'static str, AMQPValue) {
+    let delays: Vec<AMQPValue> = milliseconds.iter().copied().map(number).collect();
+    (
+        "x-retry-delays",
+        AMQPValue::FieldArray(FieldArray::from(delays)),
+    )
+}
+
+fn consumed(milliseconds: &[i64]) -> (Rc<World>, Client) {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("dead", &[], &[]);
+    let arguments = [
+        delays(milliseconds),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    client.consume_ok("q", "c");
+    (world, client)
+}
+
+fn comes_after(world: &World, client: &Client, milliseconds: u64, expected: &str) {
+    world.pass(milliseconds - 1);
+    client.expect_nothing();
+    world.pass(1);
+    client.expect_bodies(&format!("{expected}!"));
+}
+
+#[test]
+fn each_delay_is_kept_and_then_it_is_dead() {
+    let (world, client) = consumed(&[100, 2000]);
+    client.publish("q", "a");
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    assert_eq!(client.counts("q"), (0, 1));
+    comes_after(&world, &client, 100, "a");
+    client.reject(2, true);
+    comes_after(&world, &client, 2000, "a");
+    client.nack(3, false, true);
+    assert_eq!(client.counts("dead"), (1, 0));
+    client.get("dead", true);
+    let seen = client.seen();
+    let headers = seen[0].headers();
+    assert_eq!(
+        headers.inner().get("x-first-death-reason"),
+        Some(&string("delivery_limit"))
+    );
+    world.pass(100_000);
+    client.expect_nothing();
+}
+
+#[test]
+fn without_a_dead_letter_exchange_it_is_dropped() {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("q", &[], &[delays(&[0])]);
+    client.publish("q", "a");
+    client.consume_ok("q", "c");
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    world.pass(0);
+    client.expect_bodies("a!");
+    client.nack(2, false, true);
+    world.pass(100_000);
+    client.expect_nothing();
+    assert_eq!(client.counts("q"), (0, 1));
+}
+
+#[test]
+fn others_pass_by_one_that_waits_and_it_comes_back_in_its_place() {
+    let (world, client) = consumed(&[100]);
+    client.qos_ok(1, false);
+    client.cancel("c");
+    client.seen();
+    client.publish_all("q", "a b c", &Properties::default());
+    client.consume_ok("q", "slow");
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    client.expect_bodies("b");
+    world.pass(100);
+    client.ack(2, false);
+    client.expect_bodies("a!");
+    client.ack(3, false);
+    client.expect_bodies("c");
+}
+
+#[test]
+fn a_closed_channel_is_no_retry() {
+    let (world, client) = consumed(&[100]);
+    client.publish("q", "a");
+    client.expect_bodies("a");
+    client.close_channel();
+    client.seen();
+    let client = world.client();
+    client.consume_ok("q", "c");
+    client.expect_bodies("a!");
+    client.nack(1, false, true);
+    comes_after(&world, &client, 100, "a");
+}
+
+#[test]
+fn attempts_and_delays_survive_a_crash() {
+    let (world, client) = consumed(&[100, 5000]);
+    client.publish_with("q", "a", &Properties::persistent());
+    client.publish_with("q", "b", &Properties::persistent());
+    client.expect_bodies("a b");
+    client.nack(1, false, true);
+    comes_after(&world, &client, 100, "a");
+    client.nack(3, false, true);
+    world.pass(1000);
+    let world = world.restarted();
+    let client = world.client();
+    client.declare_ok("dead", &[], &[]);
+    client.consume_ok("q", "c");
+    client.expect_bodies("b!");
+    assert_eq!(client.counts("q"), (0, 1));
+    comes_after(&world, &client, 4000, "a");
+    // It was in the store but once.
+    client.nack(2, false, true);
+    assert_eq!(client.counts("dead"), (1, 0));
+    client.ack(1, false);
+    let world = world.restarted();
+    let client = world.client();
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
+fn a_crash_while_it_is_ready_again_keeps_the_count() {
+    let (world, client) = consumed(&[100]);
+    client.publish_with("q", "a", &Properties::persistent());
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    world.pass(100);
+    client.expect_bodies("a!");
+    let world = world.restarted();
+    let client = world.client();
+    client.declare_ok("dead", &[], &[]);
+    client.get("q", false);
+    let seen = client.seen();
+    assert_eq!(
+        seen[0].headers().inner().get("x-delivery-count"),
+        Some(&AMQPValue::LongLongInt(1))
+    );
+    client.nack(1, false, true);
+    assert_eq!(client.counts("dead"), (1, 0));
+}
+
+#[test]
+fn the_time_to_live_starts_anew() {
+    let (world, client) = consumed(&[1000]);
+    let expiring = AMQPProperties::default().with_expiration("500".into());
+    client.publish_with("q", "a", &Properties::of(expiring));
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    client.cancel("c");
+    client.seen();
+    world.pass(1499);
+    assert_eq!(client.counts("q"), (1, 0));
+    world.pass(1);
+    assert_eq!(client.counts("q"), (0, 0));
+    assert_eq!(client.counts("dead"), (1, 0));
+}
+
+#[test]
+fn purging_takes_what_waits_and_deleting_if_empty_sees_it() {
+    let (world, client) = consumed(&[1000]);
+    client.publish_all("q", "a b", &Properties::persistent());
+    client.expect_bodies("a b");
+    client.nack(2, true, true);
+    client.purge("q");
+    client.expect(&["purge-ok 2"]);
+    world.pass(2000);
+    client.expect_nothing();
+    client.publish("q", "c");
+    client.expect_bodies("c");
+    client.nack(3, false, true);
+    client.delete("q", false, true);
+    client.expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty",
+    );
+    let world = world.restarted();
+    assert_eq!(world.client().counts("q"), (0, 0));
+}
+
+#[test]
+fn wrong_delays_are_refused() {
+    let world = World::volatile();
+    let array = |values: Vec<AMQPValue>| AMQPValue::FieldArray(FieldArray::from(values));
+    for (value, why) in [
+        (number(5), "{unacceptable_type,long}".to_owned()),
+        (array(Vec::new()), "\"expected 1 to 255 delays\"".to_owned()),
+        (array(vec![number(-1)]), "{value_negative,-1}".to_owned()),
+    ] {
+        let client = world.client();
+        client.declare("q", &[], &[("x-retry-delays", value)]);
+        client.expect_channel_error(
+            406,
+            &format!(
+                "PRECONDITION_FAILED - invalid arg 'x-retry-delays' for queue 'q' in vhost '/': {why}"
+            ),
+        );
+    }
+}
