@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::harness::client::{Client, Flag, number};
+use crate::harness::calls::{Flag, number};
+use crate::harness::client::Client;
 use crate::harness::wire::Arguments;
 use crate::harness::{Dial, Properties, World};
 

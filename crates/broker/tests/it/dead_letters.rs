@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use leveret_codec::{AMQPValue, FieldTable};
 
-use crate::harness::client::{Client, number, string};
+use crate::harness::calls::{number, string};
+use crate::harness::client::Client;
 use crate::harness::{Properties, World};
 
 fn with_letters(arguments: &[(&str, AMQPValue)]) -> (Rc<World>, Client) {
@@ -114,7 +115,7 @@ fn refused() {
 fn delivered_too_often() {
     let world = World::durable();
     let client = world.client();
-    use crate::harness::client::Flag;
+    use crate::harness::calls::Flag;
     client.declare_ok("dead", &[], &[]);
     client.declare_ok(
         "q",

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::harness::client::{Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
 fn held() -> (Rc<World>, Client) {

@@ -1,6 +1,6 @@
 //! Time to live of messages and queues.
 
-use crate::harness::client::{Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
 fn with_queue(arguments: &[(&str, leveret_codec::AMQPValue)]) -> (std::rc::Rc<World>, Client) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use leveret_broker::BrokerConfig;
 use leveret_store::StoreStatus;
 
-use crate::harness::client::Flag;
+use crate::harness::calls::Flag;
 use crate::harness::{Client, Dial, Properties, World};
 
 const KIB: usize = 1 << 10;

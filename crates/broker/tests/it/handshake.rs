@@ -3,7 +3,7 @@
 use leveret_broker::BrokerConfig;
 use leveret_codec::PROTOCOL_HEADER;
 
-use crate::harness::client::Flag;
+use crate::harness::calls::Flag;
 use crate::harness::wire::{self, Arguments};
 use crate::harness::{Client, Dial, World};
 

@@ -4,7 +4,8 @@ use leveret_codec::PROTOCOL_HEADER;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::harness::client::{Client, Dial, Flag};
+use crate::harness::calls::Flag;
+use crate::harness::client::{Client, Dial};
 use crate::harness::wire;
 use crate::harness::{Properties, World};
 

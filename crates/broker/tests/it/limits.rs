@@ -1,6 +1,6 @@
 //! Length limits.
 
-use crate::harness::client::{Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
 fn limited(arguments: &[(&str, leveret_codec::AMQPValue)]) -> Client {

@@ -11,7 +11,8 @@ use leveret_codec::AMQPProperties;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::harness::client::{Client, Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
+use crate::harness::client::Client;
 use crate::harness::{Properties, World};
 
 /// Channels 1 to 3 consume, this one gets.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::harness::client::{Flag, number};
+use crate::harness::calls::{Flag, number};
 use crate::harness::{Client, Properties, World};
 
 fn numbers(range: std::ops::Range<u32>) -> String {

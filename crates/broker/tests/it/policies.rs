@@ -3,7 +3,7 @@
 use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
 use serde_json::{Value, json};
 
-use crate::harness::client::{Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Properties, World};
 
 /// Sets a policy on all queues and exchanges whose name begins with `p`.

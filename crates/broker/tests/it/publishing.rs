@@ -3,7 +3,8 @@
 use leveret_broker::BrokerConfig;
 use leveret_codec::{AMQPProperties, FieldArray, encode_header};
 
-use crate::harness::client::{Client, Flag, number, string, table};
+use crate::harness::calls::{Flag, number, string, table};
+use crate::harness::client::Client;
 use crate::harness::wire::{self, Arguments};
 use crate::harness::{Properties, World};
 

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use leveret_broker::BrokerConfig;
 
-use crate::harness::client::{Client, number};
+use crate::harness::calls::number;
+use crate::harness::client::Client;
 use crate::harness::{Properties, World};
 
 fn with_messages(bodies: &str) -> (Rc<World>, Client) {

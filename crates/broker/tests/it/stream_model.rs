@@ -6,7 +6,7 @@ use std::rc::Rc;
 use leveret_codec::AMQPValue;
 use proptest::prelude::*;
 
-use crate::harness::client::{number, string};
+use crate::harness::calls::{number, string};
 use crate::harness::{Client, Properties, World};
 use crate::streams::{delivered, read_from, stream};
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
 
-use crate::harness::client::{Flag, number, string, table};
+use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};
 
 /// Declares a stream.

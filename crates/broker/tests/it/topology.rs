@@ -2,7 +2,8 @@
 
 use leveret_codec::AMQPValue;
 
-use crate::harness::client::{Client, Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
+use crate::harness::client::Client;
 use crate::harness::{Properties, World};
 
 fn volatile() -> Client {

@@ -1,6 +1,6 @@
 //! `tx`: all or nothing, and nothing before it is durable.
 
-use crate::harness::client::{Flag, number, string};
+use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
 fn durable() -> (std::rc::Rc<World>, Client, Client) {

@@ -11,7 +11,7 @@ use leveret_store::{
     SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 
-use crate::harness::client::Flag;
+use crate::harness::calls::Flag;
 use crate::harness::{Properties, World};
 
 /// As the store inside, but for reads.

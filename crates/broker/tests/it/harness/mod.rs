@@ -4,6 +4,7 @@
 //! Everything that a driver does (wakes, timers, paging) is done here after every step, until
 //! nothing moves any more; what a test sees does not depend on the machine.
 
+pub mod calls;
 pub mod client;
 pub mod wire;
 
