@@ -39,12 +39,23 @@ pub struct SledIndex {
 }
 
 impl SledIndex {
-    /// The index in `directory`, opened when it is first needed.
+    /// The index in `directory`, opened whenever it is needed.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         SledIndex {
             directory: directory.to_path_buf(),
             open: None,
+        }
+    }
+
+    /// Closes sled: open, it holds more than twenty megabytes, and it is used every 64 MB of journal.
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            // An error in closing was one in writing before, or is found when it is opened again.
+            let _ = guarded(|| {
+                drop(open);
+                Ok(())
+            });
         }
     }
 
@@ -98,13 +109,15 @@ impl IndexStore for SledIndex {
             return Ok(());
         }
         let (database, _) = self.database()?;
-        guarded(|| {
+        let result = guarded(|| {
             for row in database.iter() {
                 let (key, value) = row.map_err(io_error)?;
                 each(&key, &value);
             }
             Ok(())
-        })
+        });
+        self.close();
+        result
     }
 
     fn apply(&mut self, mut rows: Vec<Row>, only: bool) -> io::Result<()> {
@@ -116,10 +129,8 @@ impl IndexStore for SledIndex {
             }
             self.write(std::mem::take(&mut rows))
         });
-        if result.is_err() {
-            // One error and a handle of sled is dead for good.
-            self.open = None;
-        }
+        // One error and a handle of sled is dead for good; without one, it is not needed for long.
+        self.close();
         result
     }
 }
