@@ -11,7 +11,7 @@ use leveret_codec::{
     decode_properties, read_frame,
 };
 
-pub use super::calls::{Flag, number, string, table};
+pub use super::calls::{Flag, number, string};
 use super::wire::{self, Arguments};
 use super::{Woken, World};
 
