@@ -149,10 +149,9 @@ impl Broker {
         }
         self.recover_rules(recovered.policies, recovered.limits);
         for definition in recovered.exchanges {
-            if let Some((vhost, mut exchange)) = definition.into_exchange()
+            if let Some((vhost, exchange)) = definition.into_exchange()
                 && let Some(vhost) = self.vhost(&vhost)
             {
-                exchange.alternate = vhost.alternate_in_force(&exchange);
                 vhost.topology.write().declare_exchange(exchange);
             }
         }
@@ -163,6 +162,9 @@ impl Broker {
         }
         for definition in recovered.bindings {
             self.recover_binding(definition);
+        }
+        for vhost in self.vhosts() {
+            vhost.apply_to_exchanges(&mut vhost.topology.write());
         }
         self.delete_unknown_logs(&known);
     }
@@ -185,9 +187,6 @@ impl Broker {
                     tracing::error!(policy = name, %error, "a stored policy is not accepted any more");
                 }
             }
-        }
-        for vhost in self.vhosts() {
-            vhost.apply_to_exchanges(&mut vhost.topology.write());
         }
     }
 
