@@ -16,6 +16,7 @@ use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PermissionDefinition,
     PolicyDefinition, QueueDefinition, TopicPermissionDefinition,
 };
+use crate::exchange::Attended;
 use crate::mailbox::{Mailbox, Notice};
 use crate::message::Message;
 use crate::password;
@@ -24,7 +25,7 @@ use crate::queue::Store;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
 use crate::queue::machine::Machine;
 use crate::queue::options::{self, DeclaredProperties};
-use crate::services::Services;
+use crate::services::{Party, Services};
 use crate::time::Timestamp;
 use crate::users::{Permission, User, Users};
 use crate::vhost::VirtualHost;
@@ -148,14 +149,10 @@ impl Broker {
             self.parameters.keep(it);
         }
         self.recover_rules(recovered.policies, recovered.limits);
-        for definition in recovered.exchanges {
-            if let Some((vhost, exchange)) = definition.into_exchange()
-                && let Some(vhost) = self.vhost(&vhost)
-            {
-                vhost.topology.write().declare_exchange(exchange);
-            }
-        }
         let mut known = rustc_hash::FxHashSet::default();
+        for definition in recovered.exchanges {
+            known.extend(self.recover_exchange(definition));
+        }
         for definition in recovered.queues {
             known.extend(definition.log_ids());
             self.recover_queue(definition, now);
@@ -188,6 +185,24 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Brings an exchange back; answers the logs it needs.
+    fn recover_exchange(&self, definition: ExchangeDefinition) -> Vec<LogId> {
+        let Some((vhost, exchange, logs)) = definition.into_exchange() else {
+            return Vec::new();
+        };
+        let Some(vhost) = self.vhost(&vhost) else {
+            return Vec::new();
+        };
+        if let Some(attended) = Attended::new(vhost.name(), &exchange, logs, &self.services) {
+            attended.recover(&self.services);
+            vhost.insert_attended(Arc::clone(&attended));
+            // At once: what became due meanwhile goes on as soon as all of the topology is back.
+            self.services.deadlines.add(Timestamp::default(), attended);
+        }
+        vhost.topology.write().declare_exchange(exchange);
+        logs.iter().collect()
     }
 
     fn recover_queue(&self, definition: QueueDefinition, now: Timestamp) {
@@ -391,10 +406,19 @@ impl Broker {
 
     /// Expires messages and queues whose time has come. One caller at a time.
     pub fn handle_timeout(&self, now: Timestamp) {
-        while let Some(queue) = self.services.deadlines.pop_due(now) {
-            let effects = queue.handle_timeout(now);
-            if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                vhost.care(&queue, effects, now);
+        while let Some(party) = self.services.deadlines.pop_due(now) {
+            match party {
+                Party::Queue(queue) => {
+                    let effects = queue.handle_timeout(now);
+                    if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                        vhost.care(&queue, effects, now);
+                    }
+                }
+                Party::Exchange(exchange) => {
+                    if let Some(vhost) = self.vhost(exchange.vhost()) {
+                        exchange.handle_timeout(&vhost, now);
+                    }
+                }
             }
         }
     }
@@ -408,11 +432,20 @@ impl Broker {
     pub fn run_pager(&self, now: Timestamp) {
         let mut buffer = Vec::new();
         loop {
-            let queues = self.services.pager.take();
-            if queues.is_empty() {
+            let parties = self.services.pager.take();
+            if parties.is_empty() {
                 return;
             }
-            for queue in queues {
+            for party in parties {
+                let queue = match party {
+                    Party::Queue(queue) => queue,
+                    Party::Exchange(exchange) => {
+                        if let Some(vhost) = self.vhost(exchange.vhost()) {
+                            exchange.page_in(&vhost, now);
+                        }
+                        continue;
+                    }
+                };
                 let (read, effects) = queue.page_in(&self.services.store, &mut buffer, now);
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {
                     vhost.care(&queue, effects, now);

@@ -14,12 +14,13 @@ use leveret_codec::{
 use leveret_routing::RouteInput;
 use leveret_store::Change;
 
+use crate::exchange::Passing;
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::effects::{DeadLetter, DeadLetterReason, Effects};
 use crate::queue::handle::QueueHandle;
 use crate::queue::options::text;
 use crate::time::Timestamp;
-use crate::vhost::VirtualHost;
+use crate::vhost::{Targets, VirtualHost};
 
 impl VirtualHost {
     /// Publishes one dead letter; answers what its new queues left to be done.
@@ -49,7 +50,8 @@ impl VirtualHost {
             &letter,
             now,
         );
-        let mut targets = Vec::new();
+        let mut targets = Targets::new();
+        let mut attended = false;
         if let Some(composed) = &composed {
             let keys: Vec<&[u8]> = composed.more_keys.iter().map(Vec::as_slice).collect();
             let decoded = composed.message.decode_header().ok();
@@ -60,10 +62,23 @@ impl VirtualHost {
                 more_keys: &keys,
                 ..RouteInput::new(&composed.routing_key)
             };
-            targets.extend(self.route_internally(&exchange, &input));
+            (targets, attended) = self.route_internally(&exchange, &input);
             targets.retain(|target| {
                 letter.reason == DeadLetterReason::Rejected || !composed.would_cycle(target.name())
             });
+        }
+        if let Some(composed) = composed.as_ref().filter(|_| attended) {
+            let passing = Passing {
+                exchange: &exchange,
+                attended_to: false,
+                message: &composed.message,
+                random: sequence.0,
+            };
+            let admits = |target: &QueueHandle| {
+                letter.reason == DeadLetterReason::Rejected || !composed.would_cycle(target.name())
+            };
+            let settles = acknowledgement.into_iter().collect();
+            return self.pass(&passing, settles, &admits, now).left;
         }
         let Some(composed) = composed.filter(|_| !targets.is_empty()) else {
             if acknowledgement.is_some() {

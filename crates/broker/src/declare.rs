@@ -11,6 +11,7 @@ use leveret_store::{Change, CommitPoint};
 
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
 use crate::error::{ChannelError, Failure};
+use crate::exchange::{Attended, ExchangeLogs};
 use crate::mailbox::Notice;
 use crate::message::Message;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
@@ -307,6 +308,7 @@ impl VirtualHost {
             changes.push(Definition::Queue(definition).remove());
             self.forget(&topology, &gone, std::slice::from_ref(queue), &mut changes);
         }
+        self.forget_attended(&gone.exchanges, &mut changes);
         let point = self.stage(&mut changes);
         self.routes_changed();
         drop(topology);
@@ -396,9 +398,13 @@ impl VirtualHost {
         }
         exchange.check().map_err(ChannelError::precondition)?;
         let mut changes = Vec::new();
+        let logs = ExchangeLogs::allocate(&exchange, &self.services);
         if exchange.durable {
-            changes
-                .push(Definition::Exchange(ExchangeDefinition::new(self.name(), &exchange)).put());
+            let definition = ExchangeDefinition::new(self.name(), &exchange).with_logs(logs);
+            changes.push(Definition::Exchange(definition).put());
+        }
+        if let Some(attended) = Attended::new(self.name(), &exchange, logs, &self.services) {
+            self.insert_attended(attended);
         }
         let alternate = self.alternate_in_force(&exchange);
         topology.declare_exchange(Exchange {
@@ -434,6 +440,7 @@ impl VirtualHost {
         let gone = topology.delete_exchange(name);
         let mut changes = Vec::new();
         self.forget(&topology, &gone, &[], &mut changes);
+        self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
         Ok(self.stage(&mut changes))
     }
@@ -486,6 +493,7 @@ impl VirtualHost {
         let gone = topology.unbind(binding);
         let mut changes = Vec::new();
         self.forget(&topology, &gone, &[], &mut changes);
+        self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
         self.stage(&mut changes)
     }

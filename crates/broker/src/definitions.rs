@@ -9,6 +9,7 @@ use leveret_store::{Change, LogId};
 use serde::{Deserialize, Serialize};
 
 use crate::administration::Parameter;
+use crate::exchange::ExchangeLogs;
 use crate::limits::VhostLimits;
 use crate::message::Message;
 use crate::policy::{PolicyKind, PolicySpec};
@@ -24,6 +25,8 @@ pub(crate) struct ExchangeDefinition {
     internal: bool,
     arguments: FieldTable,
     alternate: Option<String>,
+    #[serde(default)]
+    logs: ExchangeLogs,
 }
 
 impl ExchangeDefinition {
@@ -38,12 +41,19 @@ impl ExchangeDefinition {
             internal: exchange.internal,
             arguments: exchange.arguments.clone(),
             alternate: exchange.alternate.clone(),
+            logs: ExchangeLogs::default(),
         }
     }
 
-    /// As declared; None if the kind is not known (any more).
+    /// With the logs in which it keeps what it keeps.
     #[must_use]
-    pub(crate) fn into_exchange(self) -> Option<(String, Exchange)> {
+    pub(crate) fn with_logs(self, logs: ExchangeLogs) -> ExchangeDefinition {
+        ExchangeDefinition { logs, ..self }
+    }
+
+    /// As declared, and its logs; None if the kind is not known (any more).
+    #[must_use]
+    pub(crate) fn into_exchange(self) -> Option<(String, Exchange, ExchangeLogs)> {
         let exchange = Exchange {
             kind: ExchangeKind::parse(&self.kind)?,
             name: self.name,
@@ -53,7 +63,7 @@ impl ExchangeDefinition {
             arguments: self.arguments,
             alternate: self.alternate,
         };
-        Some((self.vhost, exchange))
+        Some((self.vhost, exchange, self.logs))
     }
 }
 

@@ -16,6 +16,7 @@ pub mod declare;
 mod definitions;
 pub mod definitions_import;
 pub mod error;
+mod exchange;
 mod grant;
 pub mod limits;
 pub mod mailbox;
@@ -36,6 +37,7 @@ mod vhost_policies;
 
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
+pub use exchange::{DelayedMessage, DelayedPlace};
 pub use output::Output;
 pub use session::{Peer, Session};
 pub use time::Timestamp;

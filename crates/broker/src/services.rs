@@ -1,8 +1,9 @@
-//! What all virtual hosts share: the store, the deadlines of queues, and the list of queues that
-//! want messages read back.
+//! What all virtual hosts share: the store, the deadlines of queues and exchanges, and the list of
+//! those that want messages read back.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
@@ -10,12 +11,32 @@ use leveret_routing::QueueId;
 use leveret_store::{Change, CommitPoint};
 use parking_lot::Mutex;
 
+use crate::exchange::Attended;
 use crate::message::Message;
-use crate::queue::handle::QueueHandle;
+use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::{QueueMemory, Store};
 use crate::time::Timestamp;
 
-/// The earliest deadlines of queues, in one heap for the whole broker.
+/// Whose time has come, or whose messages are to be read back.
+#[derive(Clone, Debug)]
+pub(crate) enum Party {
+    Queue(QueueHandle),
+    Exchange(Arc<Attended>),
+}
+
+impl From<QueueHandle> for Party {
+    fn from(queue: QueueHandle) -> Party {
+        Party::Queue(queue)
+    }
+}
+
+impl From<Arc<Attended>> for Party {
+    fn from(exchange: Arc<Attended>) -> Party {
+        Party::Exchange(exchange)
+    }
+}
+
+/// The earliest deadlines, in one heap for the whole broker.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: Mutex<BinaryHeap<Reverse<Deadline>>>,
@@ -25,7 +46,7 @@ pub(crate) struct Deadlines {
 #[derive(Debug)]
 struct Deadline {
     at: Timestamp,
-    queue: QueueHandle,
+    party: Party,
 }
 
 impl PartialEq for Deadline {
@@ -55,11 +76,12 @@ impl Deadlines {
     }
 
     /// Adds a deadline; wakes the timer task if it is now the earliest.
-    pub(crate) fn add(&self, at: Timestamp, queue: QueueHandle) {
+    pub(crate) fn add(&self, at: Timestamp, party: impl Into<Party>) {
+        let party = party.into();
         let earlier = {
             let mut heap = self.heap.lock();
             let earlier = heap.peek().is_none_or(|Reverse(first)| at < first.at);
-            heap.push(Reverse(Deadline { at, queue }));
+            heap.push(Reverse(Deadline { at, party }));
             earlier
         };
         if earlier && let Some(waker) = &*self.waker.lock() {
@@ -68,19 +90,19 @@ impl Deadlines {
     }
 
     /// Takes one deadline that has come.
-    pub(crate) fn pop_due(&self, now: Timestamp) -> Option<QueueHandle> {
+    pub(crate) fn pop_due(&self, now: Timestamp) -> Option<Party> {
         let mut heap = self.heap.lock();
         if heap.peek()?.0.at > now {
             return None;
         }
-        heap.pop().map(|Reverse(deadline)| deadline.queue)
+        heap.pop().map(|Reverse(deadline)| deadline.party)
     }
 }
 
-/// Queues that want a paged run read, and the pager's waker.
+/// Those that want messages read back, and the pager's waker.
 #[derive(Debug, Default)]
 pub(crate) struct Pager {
-    queues: Mutex<Vec<QueueHandle>>,
+    parties: Mutex<Vec<Party>>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -89,15 +111,15 @@ impl Pager {
         *self.waker.lock() = Some(waker);
     }
 
-    pub(crate) fn ask(&self, queue: QueueHandle) {
-        self.queues.lock().push(queue);
+    pub(crate) fn ask(&self, party: impl Into<Party>) {
+        self.parties.lock().push(party.into());
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
     }
 
-    pub(crate) fn take(&self) -> Vec<QueueHandle> {
-        std::mem::take(&mut self.queues.lock())
+    pub(crate) fn take(&self) -> Vec<Party> {
+        std::mem::take(&mut self.parties.lock())
     }
 }
 
@@ -108,6 +130,7 @@ pub(crate) struct Services {
     pub(crate) deadlines: Deadlines,
     pub(crate) pager: Pager,
     next_queue: AtomicU64,
+    next_ticket: AtomicU64,
     /// The commit point of the latest change of definitions.
     definitions: AtomicU64,
 }
@@ -120,12 +143,18 @@ impl Services {
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             next_queue: AtomicU64::new(1),
+            next_ticket: AtomicU64::new(1),
             definitions: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn next_queue_id(&self) -> QueueId {
         QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A ticket nobody else has.
+    pub(crate) fn next_ticket(&self) -> HiddenTicket {
+        HiddenTicket(self.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Stages changes that include definitions; answers when they are durable.

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 
 use leveret_codec::{ContentHeader, RawTable, RawValue};
-use leveret_routing::{ExchangeKind, QueueId, Route, RouteInput, Topology};
-use leveret_store::CommitPoint;
+use leveret_routing::{Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
+use leveret_store::{Change, CommitPoint};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::error::ChannelError;
+use crate::exchange::Attended;
 use crate::limits::VhostLimits;
+use crate::message::Message;
 use crate::policy::set::Policies;
 use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
@@ -39,6 +41,8 @@ pub struct VirtualHost {
     pub(crate) limits: RwLock<VhostLimits>,
     /// Open connections to it.
     pub(crate) connections: Arc<Tally>,
+    /// Exchanges that keep something, by name.
+    attended: DashMap<String, Arc<Attended>>,
     pub(crate) services: Arc<Services>,
 }
 
@@ -49,6 +53,9 @@ pub struct Routed {
     pub targets: Targets,
     /// Exchange and routing key alone decided it.
     pub cacheable: bool,
+    /// Exchanges on the way keep something: the queues are those of a message that all of them let
+    /// pass, and publishing goes by way of [`crate::exchange`].
+    pub attended: bool,
 }
 
 impl VirtualHost {
@@ -62,6 +69,7 @@ impl VirtualHost {
             policies: RwLock::default(),
             limits: RwLock::default(),
             connections: Arc::default(),
+            attended: DashMap::with_shard_amount(4),
             services,
         }
     }
@@ -123,6 +131,7 @@ impl VirtualHost {
             timestamp: header.properties.timestamp,
             random,
         };
+        let mut attended = false;
         {
             let topology = self.topology.read();
             match topology.exchange(&exchange) {
@@ -134,13 +143,17 @@ impl VirtualHost {
                     )));
                 }
                 Some(_) => {
-                    topology.route(&exchange, &input, scratch);
+                    topology.route_past(&exchange, &input, scratch, &mut |_| {
+                        attended = true;
+                        true
+                    });
                 }
             }
         }
         Ok(Routed {
             targets: self.handles(scratch),
             cacheable: scratch.cacheable,
+            attended,
         })
     }
 
@@ -151,7 +164,26 @@ impl VirtualHost {
         exchange.is_some_and(|exchange| exchange.kind == ExchangeKind::Topic)
     }
 
-    fn handles(&self, route: &Route) -> Targets {
+    /// The exchange by that name, if it keeps something.
+    pub(crate) fn attended(&self, exchange: &str) -> Option<Arc<Attended>> {
+        self.attended.get(exchange).map(|found| Arc::clone(&found))
+    }
+
+    /// An exchange that keeps something was made or recovered.
+    pub(crate) fn insert_attended(&self, exchange: Arc<Attended>) {
+        self.attended.insert(exchange.name().to_owned(), exchange);
+    }
+
+    /// These exchanges are gone, and with them what they kept; adds the removal to `changes`.
+    pub(crate) fn forget_attended(&self, gone: &[Exchange], changes: &mut Vec<Change<Message>>) {
+        for exchange in gone.iter().filter(|exchange| exchange.is_attended()) {
+            if let Some((_, attended)) = self.attended.remove(&exchange.name) {
+                attended.delete(changes);
+            }
+        }
+    }
+
+    pub(crate) fn handles(&self, route: &Route) -> Targets {
         route
             .queues
             .iter()
@@ -159,11 +191,22 @@ impl VirtualHost {
             .collect()
     }
 
-    /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere.
-    pub(crate) fn route_internally(&self, exchange: &str, input: &RouteInput<'_>) -> Targets {
+    /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere. Answers
+    /// too whether exchanges on the way keep something, as [`Routed::attended`].
+    pub(crate) fn route_internally(
+        &self,
+        exchange: &str,
+        input: &RouteInput<'_>,
+    ) -> (Targets, bool) {
         let mut route = Route::new();
-        self.topology.read().route(exchange, input, &mut route);
-        self.handles(&route)
+        let mut attended = false;
+        let topology = self.topology.read();
+        topology.route_past(exchange, input, &mut route, &mut |_| {
+            attended = true;
+            true
+        });
+        drop(topology);
+        (self.handles(&route), attended)
     }
 
     /// Does what a queue's verb left to be done, and what that leaves in turn.

@@ -118,7 +118,20 @@ impl ExchangeKind {
     }
 }
 
+/// Arguments by which an exchange of any kind drops duplicates.
+const DEDUPLICATING: [&str; 2] = ["x-dedup-window-ms", "x-dedup-producers"];
+
 impl Exchange {
+    /// Whether the broker must see each message that comes by, for the exchange's kind or for its
+    /// arguments.
+    #[must_use]
+    pub fn is_attended(&self) -> bool {
+        self.kind.is_attended()
+            || DEDUPLICATING
+                .iter()
+                .any(|name| argument(&self.arguments, name).is_some())
+    }
+
     /// Checks the arguments that decide how it matches. An exchange that fails should not be declared;
     /// one that is declared all the same matches as `direct` where `x-delayed-type` is at fault, and
     /// hashes the routing key where a hash argument is.

@@ -44,6 +44,8 @@ impl Removed {
 pub(crate) struct Node {
     pub(crate) exchange: Exchange,
     pub(crate) matcher: Matcher,
+    /// See [`Exchange::is_attended`].
+    pub(crate) attended: bool,
     outgoing: Vec<BindingIndex>,
     incoming: Vec<BindingIndex>,
 }
@@ -124,6 +126,7 @@ impl Topology {
         if let Some(place) = self.places.get_mut(at.0 as usize) {
             let matcher = Matcher::new(&exchange);
             *place = Some(Node {
+                attended: exchange.is_attended(),
                 exchange,
                 matcher,
                 outgoing: Vec::new(),
@@ -148,6 +151,14 @@ impl Topology {
     pub fn set_alternate(&mut self, name: &str, alternate: Option<String>) -> bool {
         let node = self.index(name).and_then(|at| self.node_mut(at));
         node.map(|node| node.exchange.alternate = alternate)
+            .is_some()
+    }
+
+    /// Has the broker see each message that comes by `name`, as a policy does for an exchange whose
+    /// kind and arguments do not ask for it; false if there is no such exchange.
+    pub fn set_attended(&mut self, name: &str, by_policy: bool) -> bool {
+        let node = self.index(name).and_then(|at| self.node_mut(at));
+        node.map(|node| node.attended = by_policy || node.exchange.is_attended())
             .is_some()
     }
 

@@ -12,8 +12,8 @@ impl Topology {
         self.route_past(exchange, input, route, &mut |_| true)
     }
 
-    /// As [`Self::route`], and asks `passes` at each exchange whose kind
-    /// [is attended](crate::ExchangeKind::is_attended). Where it says no the message ends, as far as
+    /// As [`Self::route`], and asks `passes` at each exchange that
+    /// [is attended](crate::Exchange::is_attended). Where it says no the message ends, as far as
     /// this exchange is concerned: neither its bindings nor its alternate exchange see it. That is how
     /// the broker delays messages, drops duplicates, and keeps a recent history, also where such an
     /// exchange is reached through another.
@@ -34,9 +34,8 @@ impl Topology {
         while let Some(at) = route.reached(position) {
             position += 1;
             let Some(node) = self.node(at) else { continue };
-            let is_attended = node.exchange.kind.is_attended();
-            route.cacheable &= !is_attended && node.matcher.is_cacheable();
-            if is_attended && !passes(&node.exchange) {
+            route.cacheable &= !node.attended && node.matcher.is_cacheable();
+            if node.attended && !passes(&node.exchange) {
                 continue;
             }
             // rabbitmq: the alternate exchange is for what this exchange's own bindings did not take,

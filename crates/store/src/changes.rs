@@ -13,7 +13,7 @@ pub struct Sequence(pub u64);
 
 /// A moment in the life of a store: what was staged up to it is durable once
 /// [`durable_point`](crate::MessageLog::durable_point) has reached it. Means nothing after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitPoint(pub u64);
 
 impl CommitPoint {

@@ -26,6 +26,7 @@ use crate::message::Message;
 use crate::stream::StreamRead;
 use crate::time::Timestamp;
 
+pub use super::ready::HiddenTicket;
 pub use super::settle::{Outcome, Settlement as QueueSettlement};
 
 /// Identifies a session for exclusive queues.
@@ -236,16 +237,35 @@ impl QueueHandle {
     /// Takes a transaction's messages without showing them; see [`QueueHandle::reveal`].
     pub fn publish_hidden(
         &self,
+        ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
-        self.with(|queue, _| queue.publish_hidden(messages, now, changes));
+        self.with(|queue, _| queue.publish_hidden(ticket, messages, now, changes));
     }
 
-    /// The transaction with the messages hidden last is staged at `point`.
-    pub fn hidden_staged_at(&self, point: CommitPoint) {
-        self.with(|queue, _| queue.hidden_staged_at(point));
+    /// What was hidden under `ticket` is staged at `point`.
+    pub fn hidden_staged_at(&self, ticket: HiddenTicket, point: CommitPoint) {
+        self.with(|queue, _| queue.hidden_staged_at(ticket, point));
+    }
+
+    /// Takes one message without showing it; false if the queue's limit refuses it. What makes it
+    /// durable is added to `changes`; once that is staged, [`QueueHandle::show`] shows it.
+    pub(crate) fn publish_apart(
+        &self,
+        ticket: HiddenTicket,
+        message: Message,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) -> (bool, Effects) {
+        self.with(|queue, effects| queue.publish_apart(ticket, message, now, changes, effects))
+    }
+
+    /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
+    pub(crate) fn show(&self, ticket: HiddenTicket, point: CommitPoint, now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.show(self, ticket, point, now, effects))
+            .1
     }
 
     /// Shows the messages of transactions that have become durable, and of those staged at `point`.

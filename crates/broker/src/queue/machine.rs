@@ -10,7 +10,7 @@ use super::dispatch::HoldMark;
 use super::effects::Effects;
 use super::handle::{ConsumeError, GetResult, QueueHandle};
 use super::options::{QueueKind, QueueOptions};
-use super::ready::PageIn;
+use super::ready::{HiddenTicket, PageIn};
 use super::settle::Settlement;
 use super::{Queue, QueueCounts, QueueMemory, Store};
 use crate::mailbox::{InFlight, Mailbox};
@@ -108,15 +108,52 @@ impl Machine {
 
     pub(crate) fn publish_hidden(
         &mut self,
+        ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
-        either!(self, it => it.publish_hidden(messages, now, changes));
+        either!(self, it => it.publish_hidden(ticket, messages, now, changes));
     }
 
-    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
-        either!(self, it => it.hidden_staged_at(point));
+    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        either!(self, it => it.hidden_staged_at(ticket, point));
+    }
+
+    pub(crate) fn publish_apart(
+        &mut self,
+        ticket: HiddenTicket,
+        message: Message,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+        effects: &mut Effects,
+    ) -> bool {
+        match self {
+            Machine::Queue(queue) => queue.publish_apart(ticket, message, now, changes, effects),
+            Machine::Stream(stream) => {
+                stream.publish_hidden(ticket, std::iter::once(message), now, changes);
+                true
+            }
+        }
+    }
+
+    pub(crate) fn show(
+        &mut self,
+        this: &QueueHandle,
+        ticket: HiddenTicket,
+        point: CommitPoint,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.show(this, ticket, point, now, effects),
+            // A stream shows nothing before it is durable.
+            Machine::Stream(stream) => {
+                effects.point = effects.point.max(point);
+                stream.hidden_staged_at(ticket, point);
+                stream.reveal(this, now, effects);
+            }
+        }
     }
 
     pub(crate) fn reveal(

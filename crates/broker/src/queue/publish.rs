@@ -6,7 +6,7 @@ use super::Queue;
 use super::effects::Effects;
 use super::handle::QueueHandle;
 use super::options::Overflow;
-use super::ready::Entry;
+use super::ready::{Entry, HiddenTicket};
 use crate::message::Message;
 use crate::time::Timestamp;
 
@@ -77,6 +77,7 @@ impl Queue {
     /// `changes`, to be staged with the rest of the transaction.
     pub(crate) fn publish_hidden(
         &mut self,
+        ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
@@ -96,16 +97,61 @@ impl Queue {
         }
         for (index, level) in self.levels.iter_mut().enumerate() {
             let first = before.get(index).copied().unwrap_or(0);
-            level.hide_latest(level.peek_next() - first);
+            level.hide_latest(ticket, level.peek_next() - first);
         }
         changes.append(&mut self.changes);
     }
 
-    /// The transaction whose messages were hidden last is staged at `point`.
-    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
-        for level in &mut self.levels {
-            level.hidden_staged_at(point);
+    /// Takes one message as [`Queue::publish_hidden`] does, unless the queue's limit refuses it.
+    pub(crate) fn publish_apart(
+        &mut self,
+        ticket: HiddenTicket,
+        message: Message,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+        effects: &mut Effects,
+    ) -> bool {
+        let refuses =
+            self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
+        if refuses && !self.deleted && self.is_full_for(&message) {
+            self.refuse(message, effects);
+            return false;
         }
+        self.publish_hidden(ticket, std::iter::once(message), now, changes);
+        true
+    }
+
+    /// What was hidden under `ticket` is staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        for level in &mut self.levels {
+            level.hidden_staged_at(ticket, point);
+        }
+    }
+
+    /// Shows what was hidden under `ticket`, which is staged at `point`.
+    pub(crate) fn show(
+        &mut self,
+        this: &QueueHandle,
+        ticket: HiddenTicket,
+        point: CommitPoint,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        effects.point = effects.point.max(point);
+        for level in &mut self.levels {
+            level.show(ticket);
+            if level.log.is_some() {
+                level.staged_at(point);
+            }
+        }
+        if self.is_over() && self.options.overflow == Overflow::DropHead {
+            self.dispatch(this, now, effects);
+            self.drop_head(effects);
+        }
+        self.dispatch(this, now, effects);
+        self.page_out(effects);
+        self.ask_deadline(now, effects);
+        self.consider_hold(effects);
     }
 
     /// Shows what has become durable, and what was staged at `point` whether it has or not.

@@ -66,9 +66,14 @@ pub(crate) struct PageIn {
     pub(crate) epoch: u64,
 }
 
-/// Messages of a transaction on their way to being durable.
+/// Names what one caller has hidden in however many queues, until it is staged and shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HiddenTicket(pub u64);
+
+/// Messages on their way to being staged, or of a transaction on its way to being durable.
 #[derive(Clone, Copy, Debug)]
 struct Hidden {
+    ticket: HiddenTicket,
     first: u64,
     last: u64,
     /// None until the transaction is staged.
@@ -168,9 +173,13 @@ impl Level {
 
     /// Remembers that everything pushed so far is staged at `point`.
     pub(crate) fn staged_at(&mut self, point: CommitPoint) {
+        // What another caller has hidden is staged later, by that caller.
+        let unstaged = self.hidden.iter().filter(|hidden| hidden.point.is_none());
+        let below = unstaged.map(|hidden| hidden.first).min();
+        let below = below.unwrap_or(self.next);
         match self.staged.back_mut() {
-            Some(last) if last.1 == point => last.0 = self.next,
-            _ => self.staged.push_back((self.next, point)),
+            Some(last) if last.1 == point => last.0 = below,
+            _ => self.staged.push_back((below, point)),
         }
     }
 
@@ -202,10 +211,11 @@ impl Level {
         }
     }
 
-    /// The latest `count` messages are a transaction's and stay hidden.
-    pub(crate) fn hide_latest(&mut self, count: u64) {
+    /// The latest `count` messages stay hidden.
+    pub(crate) fn hide_latest(&mut self, ticket: HiddenTicket, count: u64) {
         if count > 0 {
             self.hidden.push_back(Hidden {
+                ticket,
                 first: self.next - count,
                 last: self.next - 1,
                 point: None,
@@ -213,16 +223,21 @@ impl Level {
         }
     }
 
-    /// The transactions hidden here were staged at `point`.
-    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
+    /// What was hidden under `ticket` was staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
         for hidden in self
             .hidden
             .iter_mut()
-            .filter(|hidden| hidden.point.is_none())
+            .filter(|hidden| hidden.ticket == ticket)
         {
             hidden.point = Some(point);
         }
         self.staged_at(point);
+    }
+
+    /// Shows what was hidden under `ticket` and is staged by now.
+    pub(crate) fn show(&mut self, ticket: HiddenTicket) {
+        self.hidden.retain(|hidden| hidden.ticket != ticket);
     }
 
     /// Shows every transaction that is durable.

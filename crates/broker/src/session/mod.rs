@@ -9,6 +9,7 @@
 //!       └───────────────┴── errors, timeouts ──────┴───────────┴────────────────────^
 //! ```
 
+mod attended;
 mod auth;
 mod channel;
 mod confirms;

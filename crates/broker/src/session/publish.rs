@@ -49,6 +49,8 @@ enum Destination {
     ByNames(Targets),
     /// To these; the next one with the same names may go elsewhere.
     ThisOnce(Targets),
+    /// Past exchanges that keep something; these are its queues if all of them let it pass.
+    Attended(Targets),
 }
 
 /// Publishes gathered while frames are read. Holds nothing but publishes, so order is kept.
@@ -172,7 +174,7 @@ impl Batch {
     }
 
     /// Any number; the seed differs from connection to connection.
-    fn next_random(&mut self) -> u64 {
+    pub(super) fn next_random(&mut self) -> u64 {
         // splitmix64
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.random;
@@ -234,19 +236,27 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.check_properties(&whole.header)?;
-        let rewritten = self.rewritten_header(number, &whole.header)?;
+        let destination = self.destination(link, whole.names, &whole.header)?;
+        let attended = matches!(destination, Destination::Attended(_));
+        // What exchanges may keep is routed later, and needs its BCC header for that.
+        let rewritten = self.rewritten_header(number, &whole.header, attended)?;
         let header = match &rewritten {
             Some(payload) => decode_header(payload).map_err(ChannelError::precondition)?,
             None => whole.header,
         };
-        let destination = self.destination(link, whole.names, &whole.header)?;
         let message = Message::compose(&mut self.batch.scratch, whole.names, &header, whole.body);
+        if let Destination::Attended(targets) = destination {
+            let routable = !targets.is_empty();
+            return self.publish_attended(link, number, message, whole.mandatory, routable, now);
+        }
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
                 let targets = match destination {
                     Destination::AsBefore => self.batch.latest_queues(),
-                    Destination::ByNames(targets) | Destination::ThisOnce(targets) => targets,
+                    Destination::ByNames(targets)
+                    | Destination::ThisOnce(targets)
+                    | Destination::Attended(targets) => targets,
                 };
                 return transaction.publish(
                     message,
@@ -265,7 +275,9 @@ impl Connection {
         match destination {
             Destination::AsBefore => {}
             Destination::ByNames(targets) => self.batch.set_targets(whole.names, &targets),
-            Destination::ThisOnce(targets) => self.batch.set_targets(&[], &targets),
+            Destination::ThisOnce(targets) | Destination::Attended(targets) => {
+                self.batch.set_targets(&[], &targets);
+            }
         }
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
@@ -307,12 +319,11 @@ impl Connection {
         &self,
         number: u16,
         header: &ContentHeader<'_>,
+        keep_blind: bool,
     ) -> Result<Option<Vec<u8>>, Failure> {
         let replies = header.properties.reply_to == Some(REPLY_TO.as_bytes());
-        let blind = header
-            .properties
-            .headers
-            .is_some_and(|headers| headers.get(b"BCC").is_some());
+        let headers = header.properties.headers.filter(|_| !keep_blind);
+        let blind = headers.is_some_and(|headers| headers.get(b"BCC").is_some());
         if !replies && !blind {
             return Ok(None);
         }
@@ -372,6 +383,9 @@ impl Connection {
         let routed =
             self.vhost
                 .route(exchange, routing_key, header, random, &mut self.batch.route)?;
+        if routed.attended {
+            return Ok(Destination::Attended(routed.targets));
+        }
         if routed.cacheable && !routed.targets.is_empty() && !copied {
             self.routes.insert(names, routed.targets.clone());
             return Ok(Destination::ByNames(routed.targets));

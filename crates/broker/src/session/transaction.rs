@@ -12,6 +12,7 @@ use super::connection::{Connection, Parked};
 use super::publish::return_message;
 use super::unacked::Unacked;
 use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::exchange::{Passing, Plan, without_blind_copies};
 use crate::message::Message;
 use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
@@ -19,8 +20,18 @@ use crate::vhost::Targets;
 
 struct Kept {
     message: Message,
-    targets: Targets,
+    route: KeptRoute,
     mandatory: bool,
+}
+
+/// Where a kept publish goes.
+enum KeptRoute {
+    Queues(Targets),
+    /// Past exchanges that keep something: decided when the transaction is committed.
+    Attended {
+        routable: bool,
+        random: u64,
+    },
 }
 
 /// What a channel has done since `tx.select` or the last commit.
@@ -40,6 +51,29 @@ impl Transaction {
         mandatory: bool,
         bytes_max: usize,
     ) -> Result<(), Failure> {
+        self.keep(message, KeptRoute::Queues(targets), mandatory, bytes_max)
+    }
+
+    /// Keeps a publish back that passes exchanges which keep something.
+    pub(super) fn publish_attended(
+        &mut self,
+        message: Message,
+        mandatory: bool,
+        routable: bool,
+        random: u64,
+        bytes_max: usize,
+    ) -> Result<(), Failure> {
+        let route = KeptRoute::Attended { routable, random };
+        self.keep(message, route, mandatory, bytes_max)
+    }
+
+    fn keep(
+        &mut self,
+        message: Message,
+        route: KeptRoute,
+        mandatory: bool,
+        bytes_max: usize,
+    ) -> Result<(), Failure> {
         self.bytes += message.memory_bytes();
         if self.bytes > bytes_max {
             return Err(ChannelError::precondition(format_args!(
@@ -49,7 +83,7 @@ impl Transaction {
         }
         self.publishes.push(Kept {
             message,
-            targets,
+            route,
             mandatory,
         });
         Ok(())
@@ -135,24 +169,9 @@ impl Connection {
             ..
         } = transaction;
         let mut changes: Vec<Change<Message>> = Vec::new();
-        let mut queues: Vec<(QueueHandle, Vec<Message>)> = Vec::new();
-        for kept in publishes {
-            if kept.targets.is_empty() && kept.mandatory {
-                return_message(link, number, &kept.message);
-            }
-            for target in kept.targets {
-                match queues
-                    .iter_mut()
-                    .find(|(queue, _)| queue.id() == target.id())
-                {
-                    Some((_, messages)) => messages.push(kept.message.clone()),
-                    None => queues.push((target, vec![kept.message.clone()])),
-                }
-            }
-        }
-        for (queue, messages) in &mut queues {
-            queue.publish_hidden(messages.drain(..), now, &mut changes);
-        }
+        let ticket = self.vhost.services.next_ticket();
+        let mut plan = Plan::new(ticket);
+        let mut reveal = self.hide_publishes(link, number, publishes, &mut plan, now, &mut changes);
         let mut credit = 0;
         for (unacked, outcome) in settlements {
             credit += u32::from(unacked.consumer.is_some());
@@ -176,9 +195,18 @@ impl Connection {
             );
         }
         let point = self.vhost.services.stage_definitions(&mut changes);
-        let reveal: Vec<QueueHandle> = queues.into_iter().map(|(queue, _)| queue).collect();
+        plan.begin_delays(&self.vhost, point, now);
+        let (attended, left) = plan.into_hidden();
+        for (queue, effects) in left {
+            self.vhost.care(&queue, effects, now);
+        }
+        for queue in attended {
+            if !reveal.iter().any(|other| other.id() == queue.id()) {
+                reveal.push(queue);
+            }
+        }
         for queue in &reveal {
-            queue.hidden_staged_at(point);
+            queue.hidden_staged_at(ticket, point);
         }
         if let Some(channel) = self.channels.get_mut(&number)
             && channel.credit.give_back(credit)
@@ -200,5 +228,57 @@ impl Connection {
                 reveal,
             },
         );
+    }
+    /// Has queues and exchanges take the publishes without showing them; answers the queues that took
+    /// any, but for those in `plan`.
+    fn hide_publishes(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        publishes: Vec<Kept>,
+        plan: &mut Plan,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) -> Vec<QueueHandle> {
+        let ticket = plan.ticket();
+        let mut queues: Vec<(QueueHandle, Vec<Message>)> = Vec::new();
+        for kept in publishes {
+            let targets = match kept.route {
+                KeptRoute::Queues(targets) => targets,
+                KeptRoute::Attended { routable, random } if routable || !kept.mandatory => {
+                    // What was published before enters its queues before.
+                    for (queue, messages) in &mut queues {
+                        queue.publish_hidden(ticket, messages.drain(..), now, changes);
+                    }
+                    let exchange = kept.message.exchange_and_key().0;
+                    let passing = Passing {
+                        exchange: &String::from_utf8_lossy(exchange),
+                        attended_to: false,
+                        message: &kept.message,
+                        random,
+                    };
+                    let verdict = self.vhost.judge(&passing, now);
+                    plan.take(verdict, &kept.message, now, changes);
+                    continue;
+                }
+                KeptRoute::Attended { .. } => Targets::new(),
+            };
+            if targets.is_empty() && kept.mandatory {
+                return_message(link, number, &without_blind_copies(kept.message.clone()));
+            }
+            for target in targets {
+                match queues
+                    .iter_mut()
+                    .find(|(queue, _)| queue.id() == target.id())
+                {
+                    Some((_, messages)) => messages.push(kept.message.clone()),
+                    None => queues.push((target, vec![kept.message.clone()])),
+                }
+            }
+        }
+        for (queue, messages) in &mut queues {
+            queue.publish_hidden(ticket, messages.drain(..), now, changes);
+        }
+        queues.into_iter().map(|(queue, _)| queue).collect()
     }
 }

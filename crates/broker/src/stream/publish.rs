@@ -7,7 +7,7 @@ use super::readers::Standing;
 use super::tail::stored_bytes;
 use crate::message::Message;
 use crate::queue::effects::Effects;
-use crate::queue::handle::QueueHandle;
+use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::time::Timestamp;
 
 impl Stream {
@@ -25,7 +25,7 @@ impl Stream {
             }
         }
         self.stage(effects);
-        self.tail.staged(Some(effects.point));
+        self.tail.staged(effects.point);
         self.settle_down(this, now, effects);
     }
 
@@ -47,6 +47,7 @@ impl Stream {
     /// with the rest of the transaction. Until then they, and all behind them, are not seen.
     pub(crate) fn publish_hidden(
         &mut self,
+        ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
@@ -57,13 +58,13 @@ impl Stream {
         for message in messages {
             self.append(message, now);
         }
-        self.tail.staged(None);
+        self.tail.hide(ticket);
         changes.append(&mut self.changes);
     }
 
-    /// The transaction whose messages were appended last is staged at `point`.
-    pub(crate) fn hidden_staged_at(&mut self, point: CommitPoint) {
-        self.tail.staged_late(point);
+    /// What was appended under `ticket` is staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        self.tail.staged_late(ticket, point);
     }
 
     /// Shows what has become durable.

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use leveret_store::{CommitPoint, Payload};
 
 use crate::message::Message;
+use crate::queue::handle::HiddenTicket;
 use crate::time::Timestamp;
 
 /// One message in memory.
@@ -23,11 +24,20 @@ pub(crate) struct Kept {
     pub(crate) time: Timestamp,
 }
 
-/// Up to which offset messages are staged, and where; None: a transaction that is not staged yet.
+/// Where messages are staged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Not yet: whoever holds the ticket does it.
+    Hidden(HiddenTicket),
+    /// At this point.
+    At(CommitPoint),
+}
+
+/// Up to which offset messages are staged, and where.
 #[derive(Clone, Copy, Debug)]
 struct Staged {
     until: u64,
-    point: Option<CommitPoint>,
+    stage: Stage,
 }
 
 #[derive(Debug, Default)]
@@ -75,21 +85,31 @@ impl Tail {
         self.kept.push_back(Kept { message, time });
     }
 
-    /// Everything pushed since the last call is staged at `point`, or will be told by
-    /// [`Tail::staged_late`].
-    pub(crate) fn staged(&mut self, point: Option<CommitPoint>) {
+    /// Everything pushed since the last call is staged at `point`.
+    pub(crate) fn staged(&mut self, point: CommitPoint) {
+        self.note(Stage::At(point));
+    }
+
+    /// Everything pushed since the last call will be staged under `ticket`.
+    pub(crate) fn hide(&mut self, ticket: HiddenTicket) {
+        self.note(Stage::Hidden(ticket));
+    }
+
+    fn note(&mut self, stage: Stage) {
         let until = self.next();
         match self.staged.back_mut() {
-            Some(last) if last.point == point => last.until = until,
+            Some(last) if last.stage == stage => last.until = until,
             Some(last) if last.until == until => {}
-            _ => self.staged.push_back(Staged { until, point }),
+            _ => self.staged.push_back(Staged { until, stage }),
         }
     }
 
-    /// What was waiting to be staged is staged at `point`.
-    pub(crate) fn staged_late(&mut self, point: CommitPoint) {
-        for staged in self.staged.iter_mut().filter(|it| it.point.is_none()) {
-            staged.point = Some(point);
+    /// What was hidden under `ticket` is staged at `point`.
+    pub(crate) fn staged_late(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        for staged in &mut self.staged {
+            if staged.stage == Stage::Hidden(ticket) {
+                staged.stage = Stage::At(point);
+            }
         }
     }
 
@@ -97,7 +117,7 @@ impl Tail {
     pub(crate) fn advance(&mut self, durable: CommitPoint) -> bool {
         let before = self.visible;
         while let Some(staged) = self.staged.front()
-            && staged.point.is_some_and(|point| point <= durable)
+            && matches!(staged.stage, Stage::At(point) if point <= durable)
         {
             self.visible = staged.until;
             self.staged.pop_front();
@@ -107,7 +127,10 @@ impl Tail {
 
     /// When the next messages become visible, if that is known.
     pub(crate) fn awaited(&self) -> Option<CommitPoint> {
-        self.staged.front()?.point
+        match self.staged.front()?.stage {
+            Stage::At(point) => Some(point),
+            Stage::Hidden(_) => None,
+        }
     }
 
     /// A visible message that is in memory.

@@ -13,6 +13,7 @@
 mod admission;
 mod consuming;
 mod dead_letters;
+mod delayed;
 mod durability;
 mod expiry;
 mod flow;

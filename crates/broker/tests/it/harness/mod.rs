@@ -124,6 +124,12 @@ impl World {
         World::on(Arc::new(self.store().restarted()), config, self.now())
     }
 
+    /// As [`World::restarted`], some time later.
+    pub fn restarted_at(&self, now: Timestamp) -> Rc<World> {
+        let config = self.broker.config().clone();
+        World::on(Arc::new(self.store().restarted()), config, now)
+    }
+
     /// From now on nothing is durable before [`World::commit`].
     pub fn hold_commits(&self) {
         self.commits.set(false);

@@ -1,0 +1,251 @@
+//! An `x-delayed-message` exchange's messages: the lock around [`Held`], and the log they are in.
+
+use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
+use parking_lot::Mutex;
+
+use super::fire::DelayedPlace;
+use super::held::{Due, Held, Todo};
+use crate::message::Message;
+use crate::queue::Store;
+use crate::time::Timestamp;
+
+/// Bytes read from the store at once.
+const READ_BYTES: usize = 1 << 20;
+/// Wanted messages no farther apart than this are read in one go, with what lies between them.
+const GAP_MAX: u64 = 16;
+
+/// The messages one exchange holds back.
+pub(crate) struct Delayed {
+    log: LogId,
+    /// They survive a restart.
+    durable: bool,
+    held: Mutex<Held>,
+}
+
+impl Delayed {
+    pub(crate) fn new(log: LogId, durable: bool, volatile: bool) -> Delayed {
+        Delayed {
+            log,
+            durable,
+            held: Mutex::new(Held::new(volatile)),
+        }
+    }
+
+    /// Learns from the log which messages wait for what time. Keeps no bodies.
+    pub(crate) fn recover(&self, store: &Store, exchange: &str) {
+        let mut places = Vec::new();
+        let mut next = 0;
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            if let Err(error) = store.read(
+                self.log,
+                Sequence(next),
+                usize::MAX,
+                READ_BYTES,
+                &mut buffer,
+            ) {
+                tracing::error!(exchange, %error, "cannot read delayed messages back from the store");
+                break;
+            }
+            let Some(last) = buffer.last() else { break };
+            next = last.sequence.0 + 1;
+            places.extend(buffer.iter().map(|stored| DelayedPlace {
+                due: Timestamp(stored.time_ms),
+                sequence: stored.sequence.0,
+            }));
+        }
+        places.shrink_to_fit();
+        let next = store
+            .log_state(self.log)
+            .map_or(next, |state| state.next.0.max(next));
+        self.held.lock().recover(places, next);
+    }
+
+    /// A place for a message that is due at `due`, and the change that makes it durable there.
+    pub(crate) fn reserve(
+        &self,
+        message: &Message,
+        due: Timestamp,
+    ) -> (DelayedPlace, Change<Message>) {
+        let sequence = self.held.lock().next_sequence();
+        let change = Change::Enqueue(Enqueue {
+            log: self.log,
+            sequence: Sequence(sequence),
+            flags: 0,
+            time_ms: due.0,
+            transient: !self.durable,
+            payload: message.clone(),
+        });
+        (DelayedPlace { due, sequence }, change)
+    }
+
+    /// Holds back a message that is staged at `point`. None: the exchange is gone, and the store is
+    /// to be told again.
+    pub(crate) fn hold(
+        &self,
+        place: DelayedPlace,
+        message: Message,
+        point: CommitPoint,
+        now: Timestamp,
+        durable: CommitPoint,
+    ) -> Option<Todo> {
+        let mut held = self.held.lock();
+        held.insert(place, message, point, now)
+            .then(|| held.todo(now, durable))
+    }
+
+    /// The change that takes a message out of the log.
+    pub(crate) fn settle(&self, sequence: u64) -> Change<Message> {
+        Change::Acknowledge {
+            log: self.log,
+            first: Sequence(sequence),
+            count: 1,
+        }
+    }
+
+    /// The change that removes the log.
+    pub(crate) fn delete_log(&self) -> Change<Message> {
+        Change::DeleteLog { log: self.log }
+    }
+
+    /// See [`Held::todo`].
+    pub(crate) fn todo(&self, now: Timestamp, durable: CommitPoint) -> Todo {
+        self.held.lock().todo(now, durable)
+    }
+
+    /// See [`Held::take_due`].
+    pub(crate) fn take_due(&self, now: Timestamp, durable: CommitPoint, max: usize) -> Vec<Due> {
+        self.held.lock().take_due(now, durable, max)
+    }
+
+    /// See [`Held::fired`].
+    pub(crate) fn fired(&self) {
+        self.held.lock().fired();
+    }
+
+    /// Reads the bodies that are wanted. Blocks on files.
+    pub(crate) fn load(&self, store: &Store, exchange: &str, now: Timestamp) {
+        let wanted = self.held.lock().wanted();
+        let (found, absent) = self.read(store, exchange, &wanted);
+        let gone = self
+            .held
+            .lock()
+            .loaded(found, &absent, now, store.durable_point());
+        if gone > 0 {
+            tracing::error!(
+                exchange,
+                gone,
+                "delayed messages are missing from the store"
+            );
+        }
+    }
+
+    /// Reads messages of the log by their ascending sequences, about [`READ_BYTES`] of them; answers
+    /// them, and the sequences that the store does not have.
+    fn read(
+        &self,
+        store: &Store,
+        exchange: &str,
+        wanted: &[u64],
+    ) -> (Vec<StoredMessage<Message>>, Vec<u64>) {
+        let mut found: Vec<StoredMessage<Message>> = Vec::new();
+        let mut absent = Vec::new();
+        let mut buffer = Vec::new();
+        let mut bytes = 0;
+        let mut rest = wanted;
+        while let Some((&first, _)) = rest.split_first()
+            && bytes < READ_BYTES
+        {
+            let near = near_each_other(rest);
+            let (run, _) = rest.split_at(near);
+            let last = run.last().copied().unwrap_or(first);
+            let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+            buffer.clear();
+            if let Err(error) =
+                store.read(self.log, Sequence(first), count, READ_BYTES, &mut buffer)
+            {
+                tracing::error!(exchange, %error, "cannot read delayed messages back from the store");
+                buffer.clear();
+            }
+            // Without any message there is nothing at all from `first` on.
+            let seen = buffer
+                .last()
+                .map_or(last, |stored| stored.sequence.0.min(last));
+            let done = run.partition_point(|sequence| *sequence <= seen);
+            let (done, _) = run.split_at(done);
+            buffer.retain(|stored| done.binary_search(&stored.sequence.0).is_ok());
+            absent.extend(done.iter().filter(|sequence| {
+                buffer
+                    .binary_search_by_key(*sequence, |stored| stored.sequence.0)
+                    .is_err()
+            }));
+            bytes += buffer
+                .iter()
+                .map(|stored| stored.stored_bytes as usize)
+                .sum::<usize>();
+            found.append(&mut buffer);
+            rest = rest.split_at(done.len()).1;
+        }
+        (found, absent)
+    }
+
+    /// How many messages wait.
+    pub(crate) fn count(&self) -> usize {
+        self.held.lock().count()
+    }
+
+    /// See [`Held::list`]; with the bodies. Blocks on files.
+    pub(crate) fn list(
+        &self,
+        store: &Store,
+        exchange: &str,
+        after: Option<DelayedPlace>,
+        max: usize,
+    ) -> Vec<(DelayedPlace, Option<Message>)> {
+        let places: Vec<_> = {
+            let held = self.held.lock();
+            let places = held.list(after, max);
+            places
+                .into_iter()
+                .map(|place| (place, held.body(&place)))
+                .collect()
+        };
+        let mut absent: Vec<u64> = places
+            .iter()
+            .filter(|(_, message)| message.is_none())
+            .map(|(place, _)| place.sequence)
+            .collect();
+        absent.sort_unstable();
+        let (read, _) = self.read(store, exchange, &absent);
+        let from_store = |sequence: u64| {
+            let at = read.binary_search_by_key(&sequence, |stored| stored.sequence.0);
+            at.ok()
+                .and_then(|at| read.get(at))
+                .map(|stored| stored.payload.clone())
+        };
+        places
+            .into_iter()
+            .map(|(place, message)| (place, message.or_else(|| from_store(place.sequence))))
+            .collect()
+    }
+
+    /// See [`Held::cancel`].
+    pub(crate) fn cancel(&self, sequence: u64) -> bool {
+        self.held.lock().cancel(sequence)
+    }
+
+    /// The exchange is gone.
+    pub(crate) fn delete(&self) {
+        self.held.lock().delete();
+    }
+}
+
+/// How many of the first of these ascending sequences lie near each other.
+fn near_each_other(sequences: &[u64]) -> usize {
+    let apart = sequences
+        .iter()
+        .zip(sequences.iter().skip(1))
+        .position(|(one, next)| next - one > GAP_MAX);
+    apart.map_or(sequences.len(), |at| at + 1)
+}

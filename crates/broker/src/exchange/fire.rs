@@ -1,0 +1,182 @@
+//! Delayed messages whose time has come go on; the others can be listed and cancelled.
+
+use std::sync::Arc;
+
+use leveret_store::CommitPoint;
+
+use super::held::{Due, Todo};
+use super::pass::Passing;
+use super::{Attended, Delayed, delay, rewrite};
+use crate::broker::Broker;
+use crate::error::ChannelError;
+use crate::message::Message;
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+/// Messages that go on between two looks at the clock.
+const BATCH_MAX: usize = 256;
+/// Batches of one exchange before others have their turn.
+const BATCHES_MAX: usize = 4;
+
+/// Where a delayed message stands: messages go on in this order.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DelayedPlace {
+    /// When its time comes.
+    pub due: Timestamp,
+    /// Its identity within its exchange; never reused.
+    pub sequence: u64,
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Debug)]
+pub struct DelayedMessage {
+    /// When it is due, and its identity.
+    pub place: DelayedPlace,
+    /// What was published; None if it went on while the list was made.
+    pub message: Option<Message>,
+}
+
+impl Attended {
+    /// The alarm went off, or messages were read: what is due goes on.
+    pub(crate) fn handle_timeout(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
+        let Some(delayed) = self.delayed() else {
+            return;
+        };
+        let store = &vhost.services.store;
+        for _ in 0..BATCHES_MAX {
+            let due = delayed.take_due(now, store.durable_point(), BATCH_MAX);
+            if due.is_empty() {
+                break;
+            }
+            for one in due {
+                vhost.fire(self, delayed, &one, now);
+            }
+            delayed.fired();
+        }
+        let todo = delayed.todo(now, store.durable_point());
+        self.look_after(vhost, todo);
+    }
+
+    /// Reads what is wanted, and lets go on what is due. Blocks on files.
+    pub(crate) fn page_in(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
+        if let Some(delayed) = self.delayed() {
+            delayed.load(&vhost.services.store, self.name(), now);
+            self.handle_timeout(vhost, now);
+        }
+    }
+
+    /// Does what is left to be done.
+    pub(crate) fn look_after(self: &Arc<Self>, vhost: &VirtualHost, todo: Todo) {
+        if let Some(at) = todo.alarm {
+            vhost.services.deadlines.add(at, Arc::clone(self));
+        }
+        if todo.read {
+            vhost.services.pager.ask(Arc::clone(self));
+        }
+    }
+}
+
+impl VirtualHost {
+    /// Routes a message on from the exchange that held it back. Its arrival in its queues and its
+    /// leaving the exchange's log are one commit.
+    fn fire(
+        self: &Arc<Self>,
+        exchange: &Arc<Attended>,
+        delayed: &Delayed,
+        due: &Due,
+        now: Timestamp,
+    ) {
+        let message = negated(&due.message).unwrap_or_else(|| due.message.clone());
+        let passing = Passing {
+            exchange: exchange.name(),
+            attended_to: true,
+            message: &message,
+            random: due.place.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        };
+        let settles = vec![delayed.settle(due.place.sequence)];
+        let passed = self.pass(&passing, settles, &|_| true, now);
+        for (queue, effects) in passed.left {
+            self.care(&queue, effects, now);
+        }
+    }
+
+    fn delayed_exchange(&self, exchange: &str) -> Result<Arc<Attended>, ChannelError> {
+        self.attended(exchange)
+            .filter(|found| found.delayed().is_some())
+            .ok_or_else(|| ChannelError::no_exchange(exchange, self.name()))
+    }
+}
+
+/// The message with its delay turned negative.
+fn negated(message: &Message) -> Option<Message> {
+    let header = message.decode_header().ok()?;
+    let delay_ms = delay::delay_ms(header.properties.headers)?;
+    rewrite::with_headers(message, |headers| delay::negate(headers, delay_ms))
+}
+
+impl Broker {
+    fn delayed_exchange(
+        &self,
+        vhost: &str,
+        exchange: &str,
+    ) -> Result<(Arc<VirtualHost>, Arc<Attended>), ChannelError> {
+        let vhost = self
+            .vhost(vhost)
+            .ok_or_else(|| ChannelError::no_exchange(exchange, vhost))?;
+        let attended = vhost.delayed_exchange(exchange)?;
+        Ok((vhost, attended))
+    }
+
+    /// How many messages an `x-delayed-message` exchange holds back.
+    ///
+    /// # Errors
+    /// 404: there is no such exchange.
+    pub fn delayed_count(&self, vhost: &str, exchange: &str) -> Result<usize, ChannelError> {
+        let (_, attended) = self.delayed_exchange(vhost, exchange)?;
+        Ok(attended.delayed().map_or(0, Delayed::count))
+    }
+
+    /// The messages an `x-delayed-message` exchange holds back, the earliest first: at most `max`,
+    /// beginning after `after`. Blocks on files.
+    ///
+    /// # Errors
+    /// 404: there is no such exchange.
+    pub fn delayed_messages(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        after: Option<DelayedPlace>,
+        max: usize,
+    ) -> Result<Vec<DelayedMessage>, ChannelError> {
+        let (vhost, attended) = self.delayed_exchange(vhost, exchange)?;
+        let Some(delayed) = attended.delayed() else {
+            return Ok(Vec::new());
+        };
+        let listed = delayed.list(&vhost.services.store, exchange, after, max);
+        Ok(listed
+            .into_iter()
+            .map(|(place, message)| DelayedMessage { place, message })
+            .collect())
+    }
+
+    /// Cancels a delayed message by its sequence. Answers when that is durable; None: it is not held
+    /// back any more.
+    ///
+    /// # Errors
+    /// 404: there is no such exchange.
+    pub fn cancel_delayed(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        sequence: u64,
+    ) -> Result<Option<CommitPoint>, ChannelError> {
+        let (vhost, attended) = self.delayed_exchange(vhost, exchange)?;
+        let cancelled = attended
+            .delayed()
+            .filter(|delayed| delayed.cancel(sequence));
+        Ok(cancelled.map(|delayed| {
+            let mut changes = vec![delayed.settle(sequence)];
+            vhost.services.store.stage(&mut changes)
+        }))
+    }
+}

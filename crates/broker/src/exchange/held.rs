@@ -1,0 +1,365 @@
+//! The messages that one exchange holds back, in the order of their times.
+//!
+//! ```text
+//!   due next                                                     due in a while
+//!   [ soon: at most 4096, bodies in memory or wanted ][ later: 16 bytes each, bodies in the store ]
+//! ```
+//! Everything in `soon` is due before everything in `later`. Nothing here does I/O, knows the time
+//! or locks: what is to be read, and when to be called again, is answered in a [`Todo`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use leveret_store::{CommitPoint, StoredMessage};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::fire::DelayedPlace;
+use crate::message::Message;
+use crate::time::Timestamp;
+
+/// Bodies are fetched from the store this long before their time.
+const AHEAD_MS: u64 = 1_000;
+/// Messages whose bodies are in memory, at most …
+const SOON_MAX: usize = 4096;
+/// … and the bytes they may take, unless one alone takes more.
+const SOON_BYTES_MAX: usize = 4 << 20;
+/// Bodies wanted at once.
+const WANTED_MAX: usize = 1024;
+/// What was staged a moment ago and is not written yet is asked for again after this time.
+const RETRY_MS: u64 = 3;
+
+/// Where the body of a message that is due soon is.
+#[derive(Debug)]
+enum Slot {
+    /// Here; the message may go once this point is durable.
+    Here(Message, CommitPoint),
+    /// In the store, and wanted.
+    Wanted,
+}
+
+/// What the caller is to do next.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Todo {
+    /// Call again at this time.
+    pub(crate) alarm: Option<Timestamp>,
+    /// Read what [`Held::wanted`] names.
+    pub(crate) read: bool,
+}
+
+/// A message whose time has come.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) place: DelayedPlace,
+    pub(crate) message: Message,
+}
+
+/// The messages held back.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    soon: BTreeMap<DelayedPlace, Slot>,
+    soon_bytes: usize,
+    wanted: usize,
+    later: BinaryHeap<Reverse<DelayedPlace>>,
+    /// Of `later`, and not to be delivered.
+    cancelled: FxHashSet<u64>,
+    /// The bodies of `later` where the store keeps none.
+    bodies: Option<FxHashMap<u64, Message>>,
+    next_sequence: u64,
+    /// The latest commit point a message was staged at.
+    staged: CommitPoint,
+    /// The alarm asked for last.
+    scheduled: Option<Timestamp>,
+    retry_at: Option<Timestamp>,
+    firing: bool,
+    reading: bool,
+    deleted: bool,
+}
+
+impl Held {
+    /// Nothing yet. `volatile`: the store keeps no bodies.
+    pub(crate) fn new(volatile: bool) -> Held {
+        Held {
+            bodies: volatile.then(FxHashMap::default),
+            ..Held::default()
+        }
+    }
+
+    /// Takes over what the store has kept.
+    pub(crate) fn recover(&mut self, places: Vec<DelayedPlace>, next_sequence: u64) {
+        self.later = places.into_iter().map(Reverse).collect();
+        self.next_sequence = next_sequence;
+    }
+
+    /// The place in the log of a message that comes in now.
+    pub(crate) fn next_sequence(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        sequence
+    }
+
+    /// How many messages wait.
+    pub(crate) fn count(&self) -> usize {
+        self.soon.len() + self.later.len() - self.cancelled.len()
+    }
+
+    /// Adds a message that is staged at `point`; false if the exchange is gone.
+    pub(crate) fn insert(
+        &mut self,
+        place: DelayedPlace,
+        message: Message,
+        point: CommitPoint,
+        now: Timestamp,
+    ) -> bool {
+        if self.deleted {
+            return false;
+        }
+        self.staged = self.staged.max(point);
+        let behind = self
+            .later
+            .peek()
+            .is_some_and(|Reverse(first)| place > *first);
+        if behind || place.due > now + AHEAD_MS {
+            self.put_later(place, Slot::Here(message, point));
+        } else {
+            self.soon_bytes += message.memory_bytes();
+            self.soon.insert(place, Slot::Here(message, point));
+            self.trim();
+        }
+        true
+    }
+
+    /// Keeps `soon` within its bounds.
+    fn trim(&mut self) {
+        while self.soon.len() > SOON_MAX
+            || (self.soon_bytes > SOON_BYTES_MAX && self.soon.len() > 1)
+        {
+            let Some((place, slot)) = self.soon.pop_last() else {
+                break;
+            };
+            self.forget(&slot);
+            self.put_later(place, slot);
+        }
+    }
+
+    fn put_later(&mut self, place: DelayedPlace, slot: Slot) {
+        if let (Some(bodies), Slot::Here(message, _)) = (&mut self.bodies, slot) {
+            bodies.insert(place.sequence, message);
+        }
+        // Grows by an eighth, not by doubling: with a million messages the slack would be most of it.
+        if self.later.len() == self.later.capacity() {
+            self.later.reserve_exact((self.later.len() / 8).max(64));
+        }
+        self.later.push(Reverse(place));
+    }
+
+    /// Counts off what is no longer in `soon`.
+    fn forget(&mut self, slot: &Slot) {
+        match slot {
+            Slot::Here(message, _) => self.soon_bytes -= message.memory_bytes(),
+            Slot::Wanted => self.wanted -= 1,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.soon.len() < SOON_MAX && self.soon_bytes < SOON_BYTES_MAX && self.wanted < WANTED_MAX
+    }
+
+    /// Moves what is due soon to `soon`.
+    fn fill(&mut self, now: Timestamp) {
+        while self.has_room()
+            && let Some(&Reverse(place)) = self.later.peek()
+            && place.due <= now + AHEAD_MS
+        {
+            self.later.pop();
+            if !self.cancelled.is_empty() && self.cancelled.remove(&place.sequence) {
+                continue;
+            }
+            let slot = match &mut self.bodies {
+                None => Slot::Wanted,
+                Some(bodies) => match bodies.remove(&place.sequence) {
+                    Some(message) => Slot::Here(message, CommitPoint::NONE),
+                    None => continue,
+                },
+            };
+            match &slot {
+                Slot::Wanted => self.wanted += 1,
+                Slot::Here(message, _) => self.soon_bytes += message.memory_bytes(),
+            }
+            self.soon.insert(place, slot);
+        }
+        if self.later.is_empty() && self.later.capacity() > 1024 {
+            self.later = BinaryHeap::new();
+        }
+    }
+
+    /// What is to be done next, now that everything up to `durable` is.
+    pub(crate) fn todo(&mut self, now: Timestamp, durable: CommitPoint) -> Todo {
+        self.fill(now);
+        // An alarm that was replaced by an earlier one goes off all the same, and is not renewed.
+        self.scheduled = self.scheduled.filter(|at| *at > now);
+        let mut alarm = Timestamp::NEVER;
+        match self.soon.first_key_value() {
+            Some((_, Slot::Here(_, point))) if *point > durable => alarm = now + 1,
+            Some((place, Slot::Here(..))) => alarm = place.due,
+            _ => {}
+        }
+        if self.has_room()
+            && let Some(Reverse(place)) = self.later.peek()
+        {
+            alarm = alarm.min(Timestamp(place.due.0.saturating_sub(AHEAD_MS)));
+        }
+        let mut read = false;
+        if self.wanted > 0 && !self.reading {
+            match self.retry_at {
+                Some(at) if at > now => alarm = alarm.min(at),
+                _ => read = true,
+            }
+        }
+        self.reading |= read;
+        let alarm = alarm.max(now);
+        let asks = alarm < self.scheduled.unwrap_or(Timestamp::NEVER);
+        if asks {
+            self.scheduled = Some(alarm);
+        }
+        Todo {
+            alarm: asks.then_some(alarm),
+            read,
+        }
+    }
+
+    /// Takes messages whose time has come, in order, at most `max`. Whoever gets any calls
+    /// [`Held::fired`] when they are on their way; until then nobody else gets any.
+    pub(crate) fn take_due(
+        &mut self,
+        now: Timestamp,
+        durable: CommitPoint,
+        max: usize,
+    ) -> Vec<Due> {
+        let mut due = Vec::new();
+        if self.firing {
+            return due;
+        }
+        self.fill(now);
+        while due.len() < max
+            && let Some(first) = self.soon.first_entry()
+            && first.key().due <= now
+            && matches!(first.get(), Slot::Here(_, point) if *point <= durable)
+        {
+            let (place, slot) = first.remove_entry();
+            self.forget(&slot);
+            if let Slot::Here(message, _) = slot {
+                due.push(Due { place, message });
+            }
+            self.fill(now);
+        }
+        self.firing = !due.is_empty();
+        due
+    }
+
+    /// What was taken out is on its way.
+    pub(crate) fn fired(&mut self) {
+        self.firing = false;
+    }
+
+    /// The sequences whose bodies are wanted, ascending.
+    pub(crate) fn wanted(&self) -> Vec<u64> {
+        let wanted = self
+            .soon
+            .iter()
+            .filter(|(_, slot)| matches!(slot, Slot::Wanted));
+        let mut sequences: Vec<u64> = wanted.map(|(place, _)| place.sequence).collect();
+        sequences.sort_unstable();
+        sequences
+    }
+
+    /// Takes in what was read. `absent` are sequences the store does not have; answers how many of
+    /// them are given up.
+    pub(crate) fn loaded(
+        &mut self,
+        messages: Vec<StoredMessage<Message>>,
+        absent: &[u64],
+        now: Timestamp,
+        durable: CommitPoint,
+    ) -> usize {
+        self.reading = false;
+        self.retry_at = None;
+        for stored in messages {
+            let place = DelayedPlace {
+                due: Timestamp(stored.time_ms),
+                sequence: stored.sequence.0,
+            };
+            if let Some(slot @ Slot::Wanted) = self.soon.get_mut(&place) {
+                self.wanted -= 1;
+                self.soon_bytes += stored.payload.memory_bytes();
+                *slot = Slot::Here(stored.payload, CommitPoint::NONE);
+            }
+        }
+        if absent.is_empty() {
+            return 0;
+        }
+        if self.staged > durable {
+            self.retry_at = Some(now + RETRY_MS);
+            return 0;
+        }
+        let before = self.soon.len();
+        self.soon.retain(|place, slot| {
+            !(matches!(slot, Slot::Wanted) && absent.binary_search(&place.sequence).is_ok())
+        });
+        let gone = before - self.soon.len();
+        self.wanted -= gone;
+        gone
+    }
+
+    /// The earliest places after `after`, in order, at most `max`. Looks at each message held.
+    pub(crate) fn list(&self, after: Option<DelayedPlace>, max: usize) -> Vec<DelayedPlace> {
+        let later = self.later.iter().map(|Reverse(place)| place);
+        let later = later.filter(|place| !self.cancelled.contains(&place.sequence));
+        let mut earliest = BinaryHeap::new();
+        for place in self.soon.keys().chain(later) {
+            if after.is_none_or(|after| *place > after) {
+                earliest.push(*place);
+                if earliest.len() > max {
+                    earliest.pop();
+                }
+            }
+        }
+        earliest.into_sorted_vec()
+    }
+
+    /// The body of a message, where it is in memory.
+    pub(crate) fn body(&self, place: &DelayedPlace) -> Option<Message> {
+        match self.soon.get(place) {
+            Some(Slot::Here(message, _)) => Some(message.clone()),
+            _ => self.bodies.as_ref()?.get(&place.sequence).cloned(),
+        }
+    }
+
+    /// Takes a message out; false if it is not held (any more). Looks at each message held.
+    pub(crate) fn cancel(&mut self, sequence: u64) -> bool {
+        let place = self
+            .soon
+            .keys()
+            .find(|place| place.sequence == sequence)
+            .copied();
+        if let Some(slot) = place.and_then(|place| self.soon.remove(&place)) {
+            self.forget(&slot);
+            return true;
+        }
+        let later = self
+            .later
+            .iter()
+            .any(|Reverse(place)| place.sequence == sequence);
+        if let Some(bodies) = &mut self.bodies {
+            bodies.remove(&sequence);
+        }
+        later && self.cancelled.insert(sequence)
+    }
+
+    /// The exchange is gone.
+    pub(crate) fn delete(&mut self) {
+        *self = Held {
+            deleted: true,
+            ..Held::default()
+        };
+    }
+}

@@ -1,0 +1,223 @@
+//! A message passes exchanges that keep something, and enters its queues: all of it in one commit.
+//!
+//! ```text
+//!  judge: which queues, and what is kept where    (topology)
+//!  take:  into the queues, hidden                 (each queue in turn) ─┐ changes
+//!         into the logs of exchanges                                   ─┤
+//!  stage: everything at once                                            v
+//!  show:  the queues deliver; delays begin
+//! ```
+
+use std::sync::Arc;
+
+use leveret_routing::{Exchange, Route, RouteInput};
+use leveret_store::{Change, CommitPoint};
+use smallvec::SmallVec;
+
+use super::{Attended, DelayedPlace, delay, rewrite};
+use crate::message::Message;
+use crate::queue::effects::Effects;
+use crate::queue::handle::{HiddenTicket, QueueHandle};
+use crate::time::Timestamp;
+use crate::vhost::{Targets, VirtualHost, carbon_copies};
+
+/// A message on its way from an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passing<'a> {
+    /// Where it starts.
+    pub(crate) exchange: &'a str,
+    /// That exchange has had its say already: the message was held back there.
+    pub(crate) attended_to: bool,
+    /// The message, with its BCC header.
+    pub(crate) message: &'a Message,
+    /// See [`RouteInput::random`].
+    pub(crate) random: u64,
+}
+
+/// Where a message goes, and which exchanges on its way keep something of it.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    targets: Targets,
+    delays: SmallVec<[(Arc<Attended>, Timestamp); 1]>,
+}
+
+/// A message held back, once it is staged.
+struct Hold {
+    exchange: Arc<Attended>,
+    place: DelayedPlace,
+    message: Message,
+}
+
+/// What was taken and is to be shown once it is staged.
+pub(crate) struct Plan {
+    ticket: HiddenTicket,
+    /// Queues with something hidden.
+    targets: Vec<QueueHandle>,
+    holds: Vec<Hold>,
+    refused: bool,
+    left: Vec<(QueueHandle, Effects)>,
+}
+
+/// What became of a message.
+pub(crate) struct Passed {
+    /// When it is durable.
+    pub(crate) point: CommitPoint,
+    /// A queue's limit refused it.
+    pub(crate) refused: bool,
+    /// A queue that wants its publisher held back.
+    pub(crate) hold: Option<QueueHandle>,
+    /// What the queues left to be done.
+    pub(crate) left: Vec<(QueueHandle, Effects)>,
+}
+
+impl VirtualHost {
+    /// Has a message pass: `settles` becomes durable in the same commit, and only queues that
+    /// `admits` names get it.
+    pub(crate) fn pass(
+        &self,
+        passing: &Passing<'_>,
+        settles: Vec<Change<Message>>,
+        admits: &dyn Fn(&QueueHandle) -> bool,
+        now: Timestamp,
+    ) -> Passed {
+        let mut verdict = self.judge(passing, now);
+        verdict.targets.retain(|queue| admits(queue));
+        let mut changes = settles;
+        let mut plan = Plan::new(self.services.next_ticket());
+        plan.take(verdict, passing.message, now, &mut changes);
+        let point = self.services.store.stage(&mut changes);
+        plan.begin_delays(self, point, now);
+        plan.show(point, now)
+    }
+
+    /// Where a message goes, and what is kept of it on the way.
+    pub(crate) fn judge(&self, passing: &Passing<'_>, now: Timestamp) -> Verdict {
+        let mut verdict = Verdict::default();
+        let Ok(header) = passing.message.decode_header() else {
+            return verdict;
+        };
+        let headers = header.properties.headers;
+        let more_keys = carbon_copies(headers).unwrap_or_default();
+        let input = RouteInput {
+            routing_key: passing.message.exchange_and_key().1,
+            headers,
+            more_keys: &more_keys,
+            message_id: header.properties.message_id,
+            correlation_id: header.properties.correlation_id,
+            timestamp: header.properties.timestamp,
+            random: passing.random,
+        };
+        let delay_ms = delay::delay_ms(headers);
+        let mut passes = |exchange: &Exchange| {
+            if passing.attended_to && exchange.name == passing.exchange {
+                return true;
+            }
+            let Some(attended) = self.attended(&exchange.name) else {
+                return true;
+            };
+            match delay_ms.filter(|_| attended.delayed().is_some()) {
+                Some(delay_ms) => {
+                    verdict.delays.push((attended, now + delay_ms));
+                    false
+                }
+                None => true,
+            }
+        };
+        let mut route = Route::new();
+        self.topology
+            .read()
+            .route_past(passing.exchange, &input, &mut route, &mut passes);
+        verdict.targets = self.handles(&route);
+        verdict
+    }
+}
+
+impl Plan {
+    pub(crate) fn new(ticket: HiddenTicket) -> Plan {
+        Plan {
+            ticket,
+            targets: Vec::new(),
+            holds: Vec::new(),
+            refused: false,
+            left: Vec::new(),
+        }
+    }
+
+    /// What it hides is hidden under this ticket.
+    pub(crate) fn ticket(&self) -> HiddenTicket {
+        self.ticket
+    }
+
+    /// Has queues and exchanges take the message; what makes that durable is added to `changes`.
+    pub(crate) fn take(
+        &mut self,
+        verdict: Verdict,
+        message: &Message,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) {
+        let delivered = rewrite::without_blind_copies(message.clone());
+        for queue in verdict.targets {
+            let (taken, effects) =
+                queue.publish_apart(self.ticket, delivered.clone(), now, changes);
+            self.refused |= !taken;
+            self.left.push((queue.clone(), effects));
+            if taken && !self.targets.iter().any(|other| other.id() == queue.id()) {
+                self.targets.push(queue);
+            }
+        }
+        for (exchange, due) in verdict.delays {
+            let Some(delayed) = exchange.delayed() else {
+                continue;
+            };
+            let (place, change) = delayed.reserve(message, due);
+            changes.push(change);
+            self.holds.push(Hold {
+                exchange,
+                place,
+                message: message.clone(),
+            });
+        }
+    }
+
+    /// Everything is staged at `point`: what is held back begins to wait.
+    pub(crate) fn begin_delays(&mut self, vhost: &VirtualHost, point: CommitPoint, now: Timestamp) {
+        let store = &vhost.services.store;
+        for hold in self.holds.drain(..) {
+            let Some(delayed) = hold.exchange.delayed() else {
+                continue;
+            };
+            let durable = store.durable_point();
+            match delayed.hold(hold.place, hold.message, point, now, durable) {
+                Some(todo) => hold.exchange.look_after(vhost, todo),
+                // The exchange was deleted meanwhile, and its log must not come back.
+                None => {
+                    store.stage(&mut vec![delayed.delete_log()]);
+                }
+            }
+        }
+    }
+
+    /// The queues with something hidden, and what they left to be done; they are shown by other means.
+    pub(crate) fn into_hidden(self) -> (Vec<QueueHandle>, Vec<(QueueHandle, Effects)>) {
+        (self.targets, self.left)
+    }
+
+    /// Everything is staged at `point`: the queues show what they took.
+    fn show(mut self, point: CommitPoint, now: Timestamp) -> Passed {
+        let mut hold = None;
+        for queue in self.targets {
+            let effects = queue.show(self.ticket, point, now);
+            if effects.hold {
+                hold = Some(queue.clone());
+            }
+            self.left.push((queue, effects));
+        }
+        Passed {
+            point,
+            refused: self.refused,
+            hold,
+            left: self.left,
+        }
+    }
+}
