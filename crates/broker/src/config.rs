@@ -80,7 +80,7 @@ impl Default for BrokerConfig {
             queue_memory_bytes: MIB,
             mailbox_bytes: MIB / 2,
             publisher_ahead_bytes: MIB,
-            store_behind_bytes: 32 << 20,
+            store_behind_bytes: 10 << 20,
             transaction_bytes_max: 256 * MIB,
             consumer_timeout_ms: None,
             consumer_timeout_action: ConsumerTimeoutAction::Close,

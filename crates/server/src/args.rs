@@ -158,7 +158,7 @@ settings! {
     /// How far a publisher may run ahead of a queue's consumers before it is held back [default: 1MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_PUBLISHER_AHEAD", help_heading = "Limits", hide_short_help = true)]
     publisher_ahead: ByteSize,
-    /// Bytes waiting to be written to disk before publishers are held back [default: 32MiB]
+    /// Bytes waiting to be written to disk before publishers are held back [default: 10MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_STORE_BEHIND", help_heading = "Limits", hide_short_help = true)]
     store_behind: ByteSize,
     /// Largest transaction (tx) held in memory [default: 256MiB]
