@@ -54,7 +54,7 @@ pub struct Routed {
     /// Exchange and routing key alone decided it.
     pub cacheable: bool,
     /// Exchanges on the way keep something: the queues are those of a message that all of them let
-    /// pass, and publishing goes by way of [`crate::exchange`].
+    /// pass, and publishing goes by way of `crate::exchange`.
     pub attended: bool,
 }
 

@@ -9,3 +9,4 @@ mod sockets;
 mod startup;
 mod stopping;
 mod store_commands;
+mod tidy;

@@ -71,14 +71,6 @@ impl Consumer {
         self.in_flight += 1;
         true
     }
-
-    /// Gives back credit that was not used after all.
-    pub(crate) fn return_credit(&mut self) {
-        if !self.spec.no_ack {
-            self.in_flight -= 1;
-            self.spec.channel_credit.give_back(1);
-        }
-    }
 }
 
 #[derive(Debug, Default)]

@@ -63,6 +63,13 @@ impl Queue {
                 self.consumers.set_aside_without_room();
                 break;
             }
+            // Credit is taken for a message only: taken and given back, it would be missing for a moment to
+            // another queue of the channel, whose consumer nobody would wake then.
+            // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
+            if !self.find_front(now, effects) {
+                exhausted = true;
+                break;
+            }
             let Some(consumer) = self.consumers.get_mut(index) else {
                 break;
             };
@@ -71,12 +78,7 @@ impl Queue {
                 break;
             }
             let no_ack = consumer.spec.no_ack;
-            // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
-            let Some((level, entry)) = self.take_front(now, effects) else {
-                if let Some(consumer) = self.consumers.get_mut(index) {
-                    consumer.return_credit();
-                }
-                exhausted = true;
+            let Some((level, entry)) = self.pop_front() else {
                 break;
             };
             if !no_ack || entry.stored {
@@ -105,24 +107,38 @@ impl Queue {
         expired_before: Timestamp,
         effects: &mut Effects,
     ) -> Option<(u8, Entry)> {
+        if !self.find_front(expired_before, effects) {
+            return None;
+        }
+        self.pop_front()
+    }
+
+    /// Whether the message that is next is in memory and may be seen; passes over what has expired.
+    fn find_front(&mut self, expired_before: Timestamp, effects: &mut Effects) -> bool {
         loop {
-            let level = self.levels.get_mut(self.top)?;
+            let Some(level) = self.levels.get_mut(self.top) else {
+                return false;
+            };
             if level.front_is_hidden() {
-                return None;
+                return false;
             }
             match level.front().map(|front| front.expires_at) {
-                None if self.top == 0 || !level.is_empty() => return None,
+                None if self.top == 0 || !level.is_empty() => return false,
                 None => self.top -= 1,
                 Some(expires_at) if expires_at < expired_before => self.expire_front(effects),
-                Some(_) => {
-                    let entry = level.pop()?;
-                    level.mark_delivered(entry.sequence);
-                    let number = self.top_level();
-                    self.forget_ready(&entry);
-                    return Some((number, entry));
-                }
+                Some(_) => return true,
             }
         }
+    }
+
+    /// Takes the message that [`Queue::find_front`] found.
+    fn pop_front(&mut self) -> Option<(u8, Entry)> {
+        let level = self.levels.get_mut(self.top)?;
+        let entry = level.pop()?;
+        level.mark_delivered(entry.sequence);
+        let number = self.top_level();
+        self.forget_ready(&entry);
+        Some((number, entry))
     }
 
     fn top_level(&self) -> u8 {
