@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use leveret_codec::FieldTable;
-use leveret_routing::{BindError, Binding, Destination, Exchange, Removed, Topology};
+use leveret_routing::{BindError, Binding, Destination, Exchange, ExchangeKind, Removed, Topology};
 use leveret_store::{Change, CommitPoint};
 
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
@@ -397,6 +397,16 @@ impl VirtualHost {
             return Ok(self.services.definitions_point());
         }
         exchange.check().map_err(ChannelError::precondition)?;
+        if matches!(
+            exchange.kind,
+            ExchangeKind::RecentHistory | ExchangeKind::MessageDeduplication
+        ) {
+            // Routing as a plain fanout would be a promise broken silently.
+            let kind = exchange.kind.name();
+            return Err(ChannelError::not_implemented(format_args!(
+                "exchange type '{kind}'"
+            )));
+        }
         let mut changes = Vec::new();
         let logs = ExchangeLogs::allocate(&exchange, &self.services);
         if exchange.durable {

@@ -204,7 +204,7 @@ impl ChannelError {
         ))
     }
 
-    /// 406 with a 541-like situation that a client can mend: a thing that is not there yet.
+    /// 540 for what is not there yet, where the rest of the connection can go on.
     #[must_use]
     pub fn not_implemented(what: impl Display) -> ChannelError {
         ChannelError::new(ReplyCode::NotImplemented, what)
