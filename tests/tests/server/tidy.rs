@@ -117,5 +117,5 @@ fn files_are_short_enough_to_read() {
         .filter(|(_, text)| text.lines().count() > LINES_MAX)
         .map(|(path, _)| path)
         .collect();
-    assert_eq!(long, [Path::new(""); 0]);
+    assert!(long.is_empty(), "{long:?}");
 }
