@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 
 use crate::administration::{Parameter, Parameters};
 use crate::config::BrokerConfig;
+use crate::deduplication::KeyLogs;
 use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PermissionDefinition,
     PolicyDefinition, QueueDefinition, TopicPermissionDefinition,
 };
-use crate::exchange::Attended;
 use crate::mailbox::{Mailbox, Notice};
 use crate::message::Message;
 use crate::password;
@@ -155,6 +155,7 @@ impl Broker {
         }
         for definition in recovered.queues {
             known.extend(definition.log_ids());
+            known.extend(definition.key_logs.into_iter().flat_map(KeyLogs::iter));
             self.recover_queue(definition, now);
         }
         for definition in recovered.bindings {
@@ -195,13 +196,11 @@ impl Broker {
         let Some(vhost) = self.vhost(&vhost) else {
             return Vec::new();
         };
-        if let Some(attended) = Attended::new(vhost.name(), &exchange, logs, &self.services) {
-            attended.recover(&self.services);
-            vhost.insert_attended(Arc::clone(&attended));
-            // At once: what became due meanwhile goes on as soon as all of the topology is back.
-            self.services.deadlines.add(Timestamp::default(), attended);
-        }
-        vhost.topology.write().declare_exchange(exchange);
+        let mut topology = vhost.topology.write();
+        let name = exchange.name.clone();
+        topology.declare_exchange(exchange);
+        vhost.attend(&mut topology, &name, Some(logs));
+        drop(topology);
         logs.iter().collect()
     }
 
@@ -242,6 +241,9 @@ impl Broker {
         );
         for (log, level) in definition.log_ids().zip(0u8..=255) {
             queue.recover_level(level, log, true);
+        }
+        if let Some(logs) = definition.key_logs {
+            queue.set_key_logs(logs, true);
         }
         let identity = QueueIdentity {
             id: services.next_queue_id(),

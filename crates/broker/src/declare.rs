@@ -9,9 +9,10 @@ use leveret_codec::FieldTable;
 use leveret_routing::{BindError, Binding, Destination, Exchange, ExchangeKind, Removed, Topology};
 use leveret_store::{Change, CommitPoint};
 
+use crate::deduplication::KeyLogs;
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
 use crate::error::{ChannelError, Failure};
-use crate::exchange::{Attended, ExchangeLogs};
+use crate::exchange::{self, ExchangeLogs};
 use crate::mailbox::Notice;
 use crate::message::Message;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
@@ -215,6 +216,9 @@ impl VirtualHost {
             for (log, level) in definition.log_ids().zip(0u8..=255) {
                 queue.recover_level(level, log, false);
             }
+            if let Some(logs) = definition.key_logs {
+                queue.set_key_logs(logs, false);
+            }
             point = services.stage_definitions(&mut vec![Definition::Queue(definition).put()]);
         }
         let queue = QueueHandle::new(identity, queue);
@@ -241,6 +245,7 @@ impl VirtualHost {
             logs: (0..levels)
                 .map(|_| self.services.store.allocate_log().0)
                 .collect(),
+            key_logs: Some(KeyLogs::allocate(&self.services.store)),
         }
     }
 
@@ -304,6 +309,7 @@ impl VirtualHost {
                 auto_delete: false,
                 arguments: FieldTable::default(),
                 logs: Vec::new(),
+                key_logs: None,
             };
             changes.push(Definition::Queue(definition).remove());
             self.forget(&topology, &gone, std::slice::from_ref(queue), &mut changes);
@@ -397,30 +403,27 @@ impl VirtualHost {
             return Ok(self.services.definitions_point());
         }
         exchange.check().map_err(ChannelError::precondition)?;
-        if matches!(
-            exchange.kind,
-            ExchangeKind::RecentHistory | ExchangeKind::MessageDeduplication
-        ) {
+        if exchange.kind == ExchangeKind::RecentHistory {
             // Routing as a plain fanout would be a promise broken silently.
             let kind = exchange.kind.name();
             return Err(ChannelError::not_implemented(format_args!(
                 "exchange type '{kind}'"
             )));
         }
+        exchange::check(&exchange)?;
         let mut changes = Vec::new();
         let logs = ExchangeLogs::allocate(&exchange, &self.services);
         if exchange.durable {
             let definition = ExchangeDefinition::new(self.name(), &exchange).with_logs(logs);
             changes.push(Definition::Exchange(definition).put());
         }
-        if let Some(attended) = Attended::new(self.name(), &exchange, logs, &self.services) {
-            self.insert_attended(attended);
-        }
+        let name = exchange.name.clone();
         let alternate = self.alternate_in_force(&exchange);
         topology.declare_exchange(Exchange {
             alternate,
             ..exchange
         });
+        self.attend(&mut topology, &name, Some(logs));
         self.routes_changed();
         Ok(self.stage(&mut changes))
     }

@@ -9,6 +9,7 @@ use leveret_store::{Change, LogId};
 use serde::{Deserialize, Serialize};
 
 use crate::administration::Parameter;
+use crate::deduplication::KeyLogs;
 use crate::exchange::ExchangeLogs;
 use crate::limits::VhostLimits;
 use crate::message::Message;
@@ -80,6 +81,9 @@ pub(crate) struct QueueDefinition {
     pub(crate) arguments: FieldTable,
     /// The log of each priority level.
     pub(crate) logs: Vec<u64>,
+    /// The logs of the keys of what was published to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key_logs: Option<KeyLogs>,
 }
 
 impl QueueDefinition {

@@ -13,6 +13,7 @@ pub mod config;
 pub mod credit;
 mod dead_letter;
 pub mod declare;
+mod deduplication;
 mod definitions;
 pub mod definitions_import;
 pub mod error;
@@ -37,6 +38,7 @@ mod vhost_policies;
 
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
+pub use deduplication::{DeduplicationCounts, Rules as DeduplicationRules};
 pub use exchange::{DelayedMessage, DelayedPlace};
 pub use output::Output;
 pub use session::{Peer, Session};

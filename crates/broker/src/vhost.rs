@@ -14,8 +14,9 @@ use leveret_store::{Change, CommitPoint};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
+use crate::deduplication::Rules;
 use crate::error::ChannelError;
-use crate::exchange::Attended;
+use crate::exchange::{Attended, ExchangeLogs};
 use crate::limits::VhostLimits;
 use crate::message::Message;
 use crate::policy::set::Policies;
@@ -43,6 +44,8 @@ pub struct VirtualHost {
     pub(crate) connections: Arc<Tally>,
     /// Exchanges that keep something, by name.
     attended: DashMap<String, Arc<Attended>>,
+    /// Where exchanges keep what they keep, or would.
+    exchange_logs: DashMap<String, ExchangeLogs>,
     pub(crate) services: Arc<Services>,
 }
 
@@ -70,6 +73,7 @@ impl VirtualHost {
             limits: RwLock::default(),
             connections: Arc::default(),
             attended: DashMap::with_shard_amount(4),
+            exchange_logs: DashMap::with_shard_amount(4),
             services,
         }
     }
@@ -169,14 +173,38 @@ impl VirtualHost {
         self.attended.get(exchange).map(|found| Arc::clone(&found))
     }
 
-    /// An exchange that keeps something was made or recovered.
-    pub(crate) fn insert_attended(&self, exchange: Arc<Attended>) {
-        self.attended.insert(exchange.name().to_owned(), exchange);
+    /// Looks whether an exchange has something to keep, by its type, its arguments or a policy; `logs`
+    /// when it is new.
+    pub(crate) fn attend(&self, topology: &mut Topology, name: &str, logs: Option<ExchangeLogs>) {
+        if let Some(logs) = logs {
+            self.exchange_logs.insert(name.to_owned(), logs);
+        }
+        let Some(exchange) = topology.exchange(name) else {
+            return;
+        };
+        let policy = self.deduplication_by_policy(name);
+        let by_policy = policy.is_on();
+        match self.attended(name) {
+            Some(attended) => attended.set_rules(Rules::parse(&exchange.arguments).or(policy)),
+            None => {
+                let logs = self.exchange_logs.get(name).map(|logs| *logs);
+                let logs = logs.unwrap_or_default();
+                let made = Attended::new(self.name(), exchange, policy, logs, &self.services);
+                if let Some(attended) = made {
+                    // At once: what became due meanwhile goes on as soon as all of the topology is there.
+                    let at_once = Timestamp::default();
+                    self.services.deadlines.add(at_once, Arc::clone(&attended));
+                    self.attended.insert(name.to_owned(), attended);
+                }
+            }
+        }
+        topology.set_attended(name, by_policy);
     }
 
     /// These exchanges are gone, and with them what they kept; adds the removal to `changes`.
     pub(crate) fn forget_attended(&self, gone: &[Exchange], changes: &mut Vec<Change<Message>>) {
-        for exchange in gone.iter().filter(|exchange| exchange.is_attended()) {
+        for exchange in gone {
+            self.exchange_logs.remove(&exchange.name);
             if let Some((_, attended)) = self.attended.remove(&exchange.name) {
                 attended.delete(changes);
             }

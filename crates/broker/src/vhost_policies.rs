@@ -10,6 +10,7 @@ use leveret_codec::FieldTable;
 use leveret_routing::{Exchange, Topology};
 use leveret_store::{Change, CommitPoint};
 
+use crate::deduplication::Rules;
 use crate::definitions::{Definition, PolicyDefinition};
 use crate::error::ChannelError;
 use crate::message::Message;
@@ -118,11 +119,31 @@ impl VirtualHost {
                 (alternate != exchange.alternate).then(|| (exchange.name.clone(), alternate))
             })
             .collect();
+        self.attend_all(topology);
         if changed.is_empty() {
             return;
         }
         for (name, alternate) in changed {
             topology.set_alternate(&name, alternate);
+        }
+        self.routes_changed();
+    }
+
+    /// What a policy has an exchange keep.
+    pub(crate) fn deduplication_by_policy(&self, exchange: &str) -> Rules {
+        // rabbitmq: no policy applies to the default exchange
+        if exchange.is_empty() {
+            return Rules::default();
+        }
+        let settings = self.policies.read().exchange_settings(exchange);
+        settings.map_or(Rules::default(), |settings| settings.deduplication)
+    }
+
+    /// Has exchanges keep what policies ask for; cached routes that do not know of it are void.
+    fn attend_all(&self, topology: &mut Topology) {
+        let names: Vec<String> = topology.exchanges().map(|it| it.name.clone()).collect();
+        for name in names {
+            self.attend(topology, &name, None);
         }
         self.routes_changed();
     }

@@ -8,6 +8,7 @@ use super::held::{Due, Todo};
 use super::pass::Passing;
 use super::{Attended, Delayed, delay, rewrite};
 use crate::broker::Broker;
+use crate::deduplication::DeduplicationCounts;
 use crate::error::ChannelError;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -39,6 +40,7 @@ pub struct DelayedMessage {
 impl Attended {
     /// The alarm went off, or messages were read: what is due goes on.
     pub(crate) fn handle_timeout(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
+        self.expire_keys(vhost, now);
         let Some(delayed) = self.delayed() else {
             return;
         };
@@ -115,6 +117,24 @@ fn negated(message: &Message) -> Option<Message> {
 }
 
 impl Broker {
+    /// Duplicates and gaps in what was published to an exchange; None: they are not looked for.
+    ///
+    /// # Errors
+    /// 404: there is no such exchange.
+    pub fn deduplication_counts(
+        &self,
+        vhost: &str,
+        exchange: &str,
+    ) -> Result<Option<DeduplicationCounts>, ChannelError> {
+        let missing = || ChannelError::no_exchange(exchange, vhost);
+        let found = self.vhost(vhost).ok_or_else(missing)?;
+        if found.topology.read().exchange(exchange).is_none() {
+            return Err(missing());
+        }
+        let attended = found.attended(exchange).filter(|it| it.deduplicates());
+        Ok(attended.map(|attended| attended.deduplication_counts()))
+    }
+
     fn delayed_exchange(
         &self,
         vhost: &str,

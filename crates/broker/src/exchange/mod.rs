@@ -10,20 +10,32 @@
 mod delay;
 mod delayed;
 mod fire;
+mod gates;
 mod held;
 mod pass;
 mod rewrite;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use leveret_codec::{AMQPValue, value_as_integer};
 use leveret_routing::{Exchange, ExchangeKind};
 use leveret_store::{Change, LogId};
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
+use crate::deduplication::{
+    CacheRules, Deduplication, DeduplicationCounts, KeyLogs, PRODUCERS, Rules, WINDOW,
+};
+use crate::error::ChannelError;
 use crate::message::Message;
+use crate::queue::options;
 use crate::services::Services;
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
 pub(crate) use delayed::Delayed;
 pub use fire::{DelayedMessage, DelayedPlace};
+pub(crate) use gates::{Gated, Gates};
 pub(crate) use pass::{Passing, Plan};
 pub(crate) use rewrite::without_blind_copies;
 
@@ -34,6 +46,9 @@ pub(crate) struct ExchangeLogs {
     /// Messages that wait for their time.
     #[serde(skip_serializing_if = "Option::is_none")]
     delayed: Option<u64>,
+    /// The keys of what was published before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<KeyLogs>,
 }
 
 impl ExchangeLogs {
@@ -42,21 +57,33 @@ impl ExchangeLogs {
         let allocate = |needed: bool| needed.then(|| services.store.allocate_log().0);
         ExchangeLogs {
             delayed: allocate(exchange.kind == ExchangeKind::DelayedMessage),
+            // A policy may have a durable exchange keep keys at any time.
+            keys: exchange.durable.then(|| KeyLogs::allocate(&services.store)),
         }
     }
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = LogId> {
-        [self.delayed].into_iter().flatten().map(LogId)
+        let keys = self.keys.into_iter().flat_map(KeyLogs::iter);
+        self.delayed.into_iter().map(LogId).chain(keys)
     }
 }
 
 /// An exchange that keeps something.
 pub(crate) struct Attended {
+    /// Gates are locked in the order of these.
+    id: u64,
     vhost: Arc<str>,
     name: String,
     logs: ExchangeLogs,
     delayed: Option<Delayed>,
+    /// Duplicates are looked for.
+    deduplicates: AtomicBool,
+    /// The rules in force. A leaf of the lock order, so that policies may change them while the
+    /// topology is locked; the gate learns of them when it is locked next.
+    rules: Mutex<Rules>,
+    has_cache: bool,
+    gate: Mutex<Deduplication>,
 }
 
 impl std::fmt::Debug for Attended {
@@ -66,25 +93,40 @@ impl std::fmt::Debug for Attended {
 }
 
 impl Attended {
-    /// What `exchange`, which is new, has to keep; None for ordinary exchanges.
+    /// What `exchange` has to keep under the rules of a policy; None for ordinary exchanges. What the
+    /// store has kept of it is read back.
     pub(crate) fn new(
         vhost: &Arc<str>,
         exchange: &Exchange,
+        policy: Rules,
         logs: ExchangeLogs,
         services: &Services,
     ) -> Option<Arc<Attended>> {
-        if !exchange.is_attended() {
+        if !exchange.is_attended() && !policy.is_on() {
             return None;
         }
         let volatile = services.store.is_volatile();
-        Some(Arc::new(Attended {
+        let rules = Rules::parse(&exchange.arguments).or(policy);
+        let cache = (exchange.kind == ExchangeKind::MessageDeduplication)
+            .then(|| CacheRules::parse(&exchange.arguments).ok())
+            .flatten();
+        let key_logs = logs.keys.filter(|_| !volatile);
+        let gate = Deduplication::new(rules, cache, key_logs);
+        let attended = Attended {
+            id: services.next_ticket().0,
+            deduplicates: AtomicBool::new(gate.is_on()),
+            rules: Mutex::new(rules),
+            has_cache: cache.is_some(),
+            gate: Mutex::new(gate),
             vhost: Arc::clone(vhost),
             name: exchange.name.clone(),
             logs,
             delayed: logs
                 .delayed
                 .map(|log| Delayed::new(LogId(log), exchange.durable, volatile)),
-        }))
+        };
+        attended.recover(services);
+        Some(Arc::new(attended))
     }
 
     /// The virtual host it is in.
@@ -101,10 +143,50 @@ impl Attended {
         self.delayed.as_ref()
     }
 
-    /// Reads back what the store has kept of it.
-    pub(crate) fn recover(&self, services: &Services) {
+    fn recover(&self, services: &Services) {
         if let Some(delayed) = &self.delayed {
             delayed.recover(&services.store, &self.name);
+        }
+        self.gate.lock().recover(&services.store, &self.name);
+    }
+
+    /// Whether duplicates are looked for.
+    pub(crate) fn deduplicates(&self) -> bool {
+        self.deduplicates.load(Ordering::Relaxed)
+    }
+
+    /// Other rules, by policy.
+    pub(crate) fn set_rules(&self, rules: Rules) {
+        *self.rules.lock() = rules;
+        self.deduplicates
+            .store(rules.is_on() || self.has_cache, Ordering::Relaxed);
+    }
+
+    /// Locks the gate, with the rules in force.
+    fn lock_gate(&self) -> MutexGuard<'_, Deduplication> {
+        let mut gate = self.gate.lock();
+        gate.set_rules(*self.rules.lock());
+        gate
+    }
+
+    /// Duplicates and gaps in what was published to it.
+    pub(crate) fn deduplication_counts(&self) -> DeduplicationCounts {
+        self.gate.lock().counts()
+    }
+
+    /// Removes some of the keys that have expired.
+    pub(crate) fn expire_keys(self: &Arc<Self>, vhost: &VirtualHost, now: Timestamp) {
+        let mut changes = Vec::new();
+        let alarm = {
+            let mut gate = self.gate.lock();
+            gate.expire(now, &mut changes);
+            if !changes.is_empty() {
+                vhost.services.store.stage(&mut changes);
+            }
+            gate.alarm(now)
+        };
+        if let Some(at) = alarm {
+            vhost.services.deadlines.add(at, Arc::clone(self));
         }
     }
 
@@ -113,6 +195,32 @@ impl Attended {
         if let Some(delayed) = &self.delayed {
             delayed.delete();
         }
+        self.deduplicates.store(false, Ordering::Relaxed);
         changes.extend(self.logs.iter().map(|log| Change::DeleteLog { log }));
+    }
+}
+
+/// Checks the arguments that decide what an exchange keeps.
+///
+/// # Errors
+/// 406, in the words of the plugins.
+pub(crate) fn check(exchange: &Exchange) -> Result<(), ChannelError> {
+    if exchange.kind == ExchangeKind::MessageDeduplication {
+        CacheRules::parse(&exchange.arguments).map_err(ChannelError::precondition)?;
+    }
+    let wrong = |name: &str| {
+        ChannelError::precondition(format_args!(
+            "invalid arg '{name}' for exchange '{}'",
+            exchange.name
+        ))
+    };
+    if let Some(window) = options::argument(&exchange.arguments, WINDOW)
+        && value_as_integer(window).is_none_or(|window| window <= 0)
+    {
+        return Err(wrong(WINDOW));
+    }
+    match options::argument(&exchange.arguments, PRODUCERS) {
+        None | Some(AMQPValue::Boolean(_)) => Ok(()),
+        Some(_) => Err(wrong(PRODUCERS)),
     }
 }

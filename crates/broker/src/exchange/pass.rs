@@ -14,7 +14,9 @@ use leveret_routing::{Exchange, Route, RouteInput};
 use leveret_store::{Change, CommitPoint};
 use smallvec::SmallVec;
 
+use super::gates::{Gated, Gates};
 use super::{Attended, DelayedPlace, delay, rewrite};
+use crate::deduplication::Marks;
 use crate::message::Message;
 use crate::queue::effects::Effects;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
@@ -34,11 +36,21 @@ pub(crate) struct Passing<'a> {
     pub(crate) random: u64,
 }
 
+impl Passing<'_> {
+    /// Whether `exchange` has had its say already.
+    pub(crate) fn is_past(&self, exchange: &Exchange) -> bool {
+        self.attended_to && exchange.name == self.exchange
+    }
+}
+
 /// Where a message goes, and which exchanges on its way keep something of it.
 #[derive(Default)]
 pub(crate) struct Verdict {
     targets: Targets,
     delays: SmallVec<[(Arc<Attended>, Timestamp); 1]>,
+    marks: SmallVec<[(Arc<Attended>, Marks); 1]>,
+    /// An exchange on its way knows it already.
+    duplicate: bool,
 }
 
 /// A message held back, once it is staged.
@@ -51,6 +63,8 @@ struct Hold {
 /// What was taken and is to be shown once it is staged.
 pub(crate) struct Plan {
     ticket: HiddenTicket,
+    /// What makes all of it durable, to be staged as one.
+    pub(crate) changes: Vec<Change<Message>>,
     /// Queues with something hidden.
     targets: Vec<QueueHandle>,
     holds: Vec<Hold>,
@@ -80,21 +94,34 @@ impl VirtualHost {
         admits: &dyn Fn(&QueueHandle) -> bool,
         now: Timestamp,
     ) -> Passed {
-        let mut verdict = self.judge(passing, now);
+        let mut gated = Gated::new();
+        self.gates_on_the_way(passing, &mut gated);
+        let mut gates = Gates::lock(&mut gated);
+        let mut verdict = self.judge(passing, &mut gates, now);
         verdict.targets.retain(|queue| admits(queue));
-        let mut changes = settles;
-        let mut plan = Plan::new(self.services.next_ticket());
-        plan.take(verdict, passing.message, now, &mut changes);
-        let point = self.services.store.stage(&mut changes);
+        let mut plan = Plan::new(self.services.next_ticket(), settles);
+        // Nobody waits for what changes nothing; a duplicate waits for what it is a duplicate of.
+        let waits = verdict.duplicate;
+        plan.take(verdict, passing.message, &mut gates, now);
+        let point = if waits || !plan.changes.is_empty() {
+            self.services.store.stage(&mut plan.changes)
+        } else {
+            CommitPoint::NONE
+        };
         plan.begin_delays(self, point, now);
+        gates.set_alarms(self, now);
         plan.show(point, now)
     }
 
-    /// Where a message goes, and what is kept of it on the way.
-    pub(crate) fn judge(&self, passing: &Passing<'_>, now: Timestamp) -> Verdict {
-        let mut verdict = Verdict::default();
+    /// Routes a message; see [`leveret_routing::Topology::route_past`].
+    pub(crate) fn route_passing(
+        &self,
+        passing: &Passing<'_>,
+        passes: &mut dyn FnMut(&Exchange) -> bool,
+    ) -> Route {
+        let mut route = Route::new();
         let Ok(header) = passing.message.decode_header() else {
-            return verdict;
+            return route;
         };
         let headers = header.properties.headers;
         let more_keys = carbon_copies(headers).unwrap_or_default();
@@ -107,14 +134,40 @@ impl VirtualHost {
             timestamp: header.properties.timestamp,
             random: passing.random,
         };
-        let delay_ms = delay::delay_ms(headers);
-        let mut passes = |exchange: &Exchange| {
-            if passing.attended_to && exchange.name == passing.exchange {
-                return true;
-            }
+        self.topology
+            .read()
+            .route_past(passing.exchange, &input, &mut route, passes);
+        route
+    }
+
+    /// Where a message goes, and what is kept of it on the way.
+    pub(crate) fn judge(
+        &self,
+        passing: &Passing<'_>,
+        gates: &mut Gates<'_>,
+        now: Timestamp,
+    ) -> Verdict {
+        let mut verdict = Verdict::default();
+        let Ok(header) = passing.message.decode_header() else {
+            return verdict;
+        };
+        let delay_ms = delay::delay_ms(header.properties.headers);
+        let route = self.route_passing(passing, &mut |exchange: &Exchange| {
             let Some(attended) = self.attended(&exchange.name) else {
                 return true;
             };
+            if passing.is_past(exchange) {
+                return true;
+            }
+            if let Some(gate) = gates.of(&attended) {
+                match gate.judge(&header, now) {
+                    Some(marks) => verdict.marks.push((Arc::clone(&attended), marks)),
+                    None => {
+                        verdict.duplicate = true;
+                        return false;
+                    }
+                }
+            }
             match delay_ms.filter(|_| attended.delayed().is_some()) {
                 Some(delay_ms) => {
                     verdict.delays.push((attended, now + delay_ms));
@@ -122,20 +175,17 @@ impl VirtualHost {
                 }
                 None => true,
             }
-        };
-        let mut route = Route::new();
-        self.topology
-            .read()
-            .route_past(passing.exchange, &input, &mut route, &mut passes);
+        });
         verdict.targets = self.handles(&route);
         verdict
     }
 }
 
 impl Plan {
-    pub(crate) fn new(ticket: HiddenTicket) -> Plan {
+    pub(crate) fn new(ticket: HiddenTicket, changes: Vec<Change<Message>>) -> Plan {
         Plan {
             ticket,
+            changes,
             targets: Vec::new(),
             holds: Vec::new(),
             refused: false,
@@ -148,19 +198,22 @@ impl Plan {
         self.ticket
     }
 
-    /// Has queues and exchanges take the message; what makes that durable is added to `changes`.
+    /// Has queues and exchanges take the message; what makes that durable is added to the changes.
     pub(crate) fn take(
         &mut self,
         verdict: Verdict,
         message: &Message,
+        gates: &mut Gates<'_>,
         now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
     ) {
+        let changes = &mut self.changes;
+        let taken_by_some = !verdict.targets.is_empty() || !verdict.delays.is_empty();
+        let mut refused = false;
         let delivered = rewrite::without_blind_copies(message.clone());
         for queue in verdict.targets {
             let (taken, effects) =
                 queue.publish_apart(self.ticket, delivered.clone(), now, changes);
-            self.refused |= !taken;
+            refused |= !taken;
             self.left.push((queue.clone(), effects));
             if taken && !self.targets.iter().any(|other| other.id() == queue.id()) {
                 self.targets.push(queue);
@@ -178,6 +231,13 @@ impl Plan {
                 message: message.clone(),
             });
         }
+        // What is refused, or has nowhere to go, may come again.
+        if taken_by_some && !refused {
+            for (exchange, marks) in verdict.marks {
+                gates.note(&exchange, marks, now, changes);
+            }
+        }
+        self.refused |= refused;
     }
 
     /// Everything is staged at `point`: what is held back begins to wait.

@@ -37,6 +37,7 @@ pub(crate) fn options_in_force(
             .dead_letter_routing_key
             .or_else(|| policy.dead_letter_routing_key.clone()),
         delivery_limit: delivery_limit(declared.delivery_limit, arguments, policy),
+        deduplication: declared.deduplication.or(policy.deduplication),
         ..declared
     }
 }

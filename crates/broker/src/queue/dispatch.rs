@@ -83,6 +83,8 @@ impl Queue {
             };
             if !no_ack || entry.stored {
                 self.in_flight += 1;
+            } else {
+                self.forget_key(&entry.message);
             }
             letters.push(Delivery {
                 consumer: slot,
@@ -189,6 +191,7 @@ impl Queue {
         reason: DeadLetterReason,
         effects: &mut Effects,
     ) {
+        self.forget_key(&in_flight.message);
         if self.options.dead_letter_exchange.is_some() {
             let level = self.levels.get(usize::from(in_flight.level));
             let log = level
@@ -316,6 +319,8 @@ impl Queue {
             Some((level, entry)) => {
                 if !no_ack || entry.stored {
                     self.in_flight += 1;
+                } else {
+                    self.forget_key(&entry.message);
                 }
                 GetResult::Message(entry.into_flight(level), self.ready)
             }

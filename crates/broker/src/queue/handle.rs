@@ -21,6 +21,7 @@ use super::options::{QueueKind, QueueOptions};
 use super::ready::PageIn;
 use super::settle::Settlement;
 use super::{QueueCounts, Store};
+use crate::deduplication::DeduplicationCounts;
 use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
 use crate::message::Message;
 use crate::stream::StreamRead;
@@ -278,6 +279,12 @@ impl QueueHandle {
     #[must_use]
     pub fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
         self.0.machine.lock().acknowledgement(in_flight)
+    }
+
+    /// Duplicates and gaps in what was published to it; None: they are not looked for.
+    #[must_use]
+    pub fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
+        self.0.machine.lock().deduplication_counts()
     }
 
     /// Whether the queue was deleted.

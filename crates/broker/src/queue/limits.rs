@@ -86,6 +86,7 @@ impl Queue {
             return;
         }
         self.return_due(now);
+        self.expire_keys(now);
         self.expire_heads(now, effects);
         self.stage(effects);
         self.dispatch(this, now, effects);
@@ -126,6 +127,7 @@ impl Queue {
             self.last_used = now;
         }
         self.options = options;
+        self.apply_deduplication(false);
         self.drop_head(effects);
         self.ask_deadline(now, effects);
     }
@@ -144,7 +146,13 @@ impl Queue {
     /// Asks for [`Queue::handle_timeout`] when it is needed earlier than asked before.
     pub(crate) fn ask_deadline(&mut self, now: Timestamp, effects: &mut Effects) {
         let retry = self.retries.earliest();
-        if !self.expiring && !self.crowded && self.options.expires_ms.is_none() && retry.is_none() {
+        let keys = self.keys_expire_at(now);
+        if !self.expiring
+            && !self.crowded
+            && self.options.expires_ms.is_none()
+            && retry.is_none()
+            && keys.is_none()
+        {
             return;
         }
         let fronts = self
@@ -160,6 +168,7 @@ impl Queue {
         let deadline = earliest
             .min(relief)
             .min(retry.unwrap_or(Timestamp::NEVER))
+            .min(keys.unwrap_or(Timestamp::NEVER))
             .min(self.unused_until().unwrap_or(Timestamp::NEVER))
             .max(now);
         if deadline < self.scheduled.unwrap_or(Timestamp::NEVER) {

@@ -13,6 +13,7 @@ use super::options::{QueueKind, QueueOptions};
 use super::ready::{HiddenTicket, PageIn};
 use super::settle::Settlement;
 use super::{Queue, QueueCounts, QueueMemory, Store};
+use crate::deduplication::{DeduplicationCounts, KeyLogs};
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
 use crate::stream::{Stream, StreamRead};
@@ -78,6 +79,20 @@ impl Machine {
         match self {
             Machine::Queue(queue) => queue.recover_level(level, log, redelivered),
             Machine::Stream(stream) => stream.recover(log),
+        }
+    }
+
+    /// Where a durable queue keeps the keys of what was published to it. A stream keeps none.
+    pub(crate) fn set_key_logs(&mut self, logs: KeyLogs, recovers: bool) {
+        if let Machine::Queue(queue) = self {
+            queue.set_key_logs(logs, recovers);
+        }
+    }
+
+    pub(crate) fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
+        match self {
+            Machine::Queue(queue) => queue.deduplication_counts(),
+            Machine::Stream(_) => None,
         }
     }
 

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod consumers;
+mod deduplicate;
 pub mod dispatch;
 pub mod effects;
 pub mod handle;
@@ -26,10 +27,12 @@ use std::sync::Arc;
 
 use leveret_store::{Change, CommitPoint, LogId, MessageLog, Sequence};
 
+use crate::deduplication::KeyLogs;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
 use crate::time::Timestamp;
 use consumers::Consumers;
+use deduplicate::QueueDeduplication;
 use effects::Effects;
 use options::QueueOptions;
 use ready::Level;
@@ -86,6 +89,9 @@ pub(crate) struct Queue {
     taken_memory: u64,
     in_flight: u64,
     retries: Retries,
+    /// Where a durable queue keeps the keys of what was published to it.
+    key_logs: Option<KeyLogs>,
+    deduplication: Option<Box<QueueDeduplication>>,
     changes: Vec<Change<Message>>,
     /// Publishers held back until this queue has drained.
     held: Vec<Arc<Mailbox>>,
@@ -114,7 +120,7 @@ impl Queue {
         now: Timestamp,
     ) -> Queue {
         let consumers = Consumers::new(options.single_active_consumer);
-        Queue {
+        let mut queue = Queue {
             options,
             durable,
             auto_delete,
@@ -129,6 +135,8 @@ impl Queue {
             taken_memory: 0,
             in_flight: 0,
             retries: Retries::default(),
+            key_logs: None,
+            deduplication: None,
             changes: Vec::new(),
             held: Vec::new(),
             lagging: false,
@@ -139,7 +147,9 @@ impl Queue {
             crowded: false,
             expiring: false,
             deleted: false,
-        }
+        };
+        queue.apply_deduplication(false);
+        queue
     }
 
     /// Takes over what the store kept of one level.
@@ -267,6 +277,7 @@ impl Queue {
             });
             effects.garbage.extend(garbage);
         }
+        self.forget_keys();
         self.stage(effects);
         self.release_publishers(effects);
         purged
@@ -287,6 +298,7 @@ impl Queue {
                 self.changes.push(Change::DeleteLog { log });
             }
         }
+        self.delete_keys();
         self.release_publishers(effects);
         let consumers = self.consumers.take_all();
         (purged, consumers)

@@ -9,6 +9,7 @@ use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
 
+use crate::deduplication::{PRODUCERS, Rules, WINDOW};
 use crate::error::ChannelError;
 use crate::policy::DeliveryLimit;
 
@@ -103,6 +104,10 @@ pub struct QueueOptions {
     pub consumer_timeout_ms: Option<u64>,
     /// `x-retry-delays`, milliseconds, one for each time a client puts the message back; empty: at once.
     pub retry_delays_ms: Arc<[u64]>,
+    /// `x-dedup-window-ms` and `x-dedup-producers`.
+    pub deduplication: Rules,
+    /// `x-message-deduplication`: no two messages with the same `x-deduplication-header` at a time.
+    pub unique: bool,
 }
 
 impl QueueOptions {
@@ -146,6 +151,9 @@ const ALL: u8 = CLASSIC | QUORUM | STREAM;
 const ARGUMENTS: &[(&str, Check, u8)] = &[
     ("x-queue-type", Check::Type, ALL),
     ("x-expires", Check::Milliseconds { zero: false }, QUEUES),
+    ("x-message-deduplication", Check::Flag, QUEUES),
+    (WINDOW, Check::Milliseconds { zero: false }, QUEUES),
+    (PRODUCERS, Check::Flag, QUEUES),
     ("x-message-ttl", Check::Milliseconds { zero: true }, QUEUES),
     ("x-dead-letter-exchange", Check::Text, QUEUES),
     ("x-dead-letter-routing-key", Check::Text, QUEUES),
@@ -510,6 +518,11 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
         retry_delays_ms: argument(arguments, RETRY_DELAYS)
             .map(delays)
             .unwrap_or_default(),
+        deduplication: Rules::parse(arguments),
+        unique: matches!(
+            argument(arguments, "x-message-deduplication"),
+            Some(AMQPValue::Boolean(true))
+        ),
     }
 }
 

@@ -27,6 +27,9 @@ impl Queue {
         }
         let limited = self.options.has_length_limit();
         for (position, message) in messages.enumerate() {
+            if self.deduplication.is_some() && !self.admits(&message, now) {
+                continue;
+            }
             if limited && self.options.overflow != Overflow::DropHead && self.is_full_for(&message)
             {
                 // Consumers with room take what came before it first.
@@ -38,6 +41,7 @@ impl Queue {
                     continue;
                 }
             }
+            self.note_admitted(now);
             self.enqueue(message, now);
             if limited && self.is_over() {
                 // A consumer with room takes the message before the limit does.
@@ -47,6 +51,7 @@ impl Queue {
             }
         }
         self.commit_enqueued(effects);
+        self.answer_duplicates(effects);
         self.dispatch(this, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
@@ -89,10 +94,14 @@ impl Queue {
         let refuses =
             self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
         for message in messages {
+            if self.deduplication.is_some() && !self.admits(&message, now) {
+                continue;
+            }
             // rabbitmq: nobody is told; transactions know no basic.nack
             if refuses && self.is_full_for(&message) {
                 continue;
             }
+            self.note_admitted(now);
             self.enqueue(message, now);
         }
         for (index, level) in self.levels.iter_mut().enumerate() {
@@ -138,6 +147,7 @@ impl Queue {
         effects: &mut Effects,
     ) {
         effects.point = effects.point.max(point);
+        self.answer_duplicates(effects);
         for level in &mut self.levels {
             level.show(ticket);
             if level.log.is_some() {

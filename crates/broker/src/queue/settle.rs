@@ -88,6 +88,9 @@ impl Queue {
 
     fn settle_one(&mut self, settlement: &Settlement, effects: &mut Effects) {
         let in_flight = &settlement.in_flight;
+        if settlement.outcome == Outcome::Acknowledged {
+            self.forget_key(&in_flight.message);
+        }
         match settlement.outcome {
             Outcome::Acknowledged if in_flight.stored => {
                 self.acknowledge_stored(in_flight.level, in_flight.sequence);

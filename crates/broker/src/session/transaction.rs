@@ -3,8 +3,9 @@
 //! Messages enter their queues hidden, everything is staged as one change of the store, and they
 //! show once that is durable: nobody sees half a transaction, before a crash or after.
 
+use std::sync::Arc;
+
 use leveret_codec::protocol::{AMQPClass, tx as wire};
-use leveret_store::Change;
 
 use super::Link;
 use super::channel::PublishMode;
@@ -12,7 +13,7 @@ use super::connection::{Connection, Parked};
 use super::publish::return_message;
 use super::unacked::Unacked;
 use crate::error::{ChannelError, ConnectionError, Failure};
-use crate::exchange::{Passing, Plan, without_blind_copies};
+use crate::exchange::{Gated, Gates, Passing, Plan, without_blind_copies};
 use crate::message::Message;
 use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
@@ -168,10 +169,12 @@ impl Connection {
             settlements,
             ..
         } = transaction;
-        let mut changes: Vec<Change<Message>> = Vec::new();
         let ticket = self.vhost.services.next_ticket();
-        let mut plan = Plan::new(ticket);
-        let mut reveal = self.hide_publishes(link, number, publishes, &mut plan, now, &mut changes);
+        let mut plan = Plan::new(ticket, Vec::new());
+        let vhost = Arc::clone(&self.vhost);
+        let mut gated = self.gates_of(&publishes);
+        let mut gates = Gates::lock(&mut gated);
+        let mut reveal = self.hide_publishes(link, number, publishes, &mut plan, &mut gates, now);
         let mut credit = 0;
         for (unacked, outcome) in settlements {
             credit += u32::from(unacked.consumer.is_some());
@@ -180,7 +183,7 @@ impl Connection {
                 && let Some(queue) = self.queues.queue(unacked.queue)
                 && let Some(change) = queue.acknowledgement(&in_flight)
             {
-                changes.push(change);
+                plan.changes.push(change);
                 // The store learns of it with the transaction; the queue only gives credit back.
                 in_flight.stored = false;
             }
@@ -194,8 +197,10 @@ impl Connection {
                 true,
             );
         }
-        let point = self.vhost.services.stage_definitions(&mut changes);
-        plan.begin_delays(&self.vhost, point, now);
+        let point = self.vhost.services.stage_definitions(&mut plan.changes);
+        plan.begin_delays(&vhost, point, now);
+        gates.set_alarms(&vhost, now);
+        drop(gates);
         let (attended, left) = plan.into_hidden();
         for (queue, effects) in left {
             self.vhost.care(&queue, effects, now);
@@ -229,6 +234,24 @@ impl Connection {
             },
         );
     }
+    /// The exchanges that look for duplicates on the ways of all these.
+    fn gates_of(&self, publishes: &[Kept]) -> Gated {
+        let mut gated = Gated::new();
+        for kept in publishes {
+            if let KeptRoute::Attended { random, .. } = kept.route {
+                let exchange = kept.message.exchange_and_key().0;
+                let passing = Passing {
+                    exchange: &String::from_utf8_lossy(exchange),
+                    attended_to: false,
+                    message: &kept.message,
+                    random,
+                };
+                self.vhost.gates_on_the_way(&passing, &mut gated);
+            }
+        }
+        gated
+    }
+
     /// Has queues and exchanges take the publishes without showing them; answers the queues that took
     /// any, but for those in `plan`.
     fn hide_publishes(
@@ -237,8 +260,8 @@ impl Connection {
         number: u16,
         publishes: Vec<Kept>,
         plan: &mut Plan,
+        gates: &mut Gates<'_>,
         now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
     ) -> Vec<QueueHandle> {
         let ticket = plan.ticket();
         let mut queues: Vec<(QueueHandle, Vec<Message>)> = Vec::new();
@@ -248,7 +271,7 @@ impl Connection {
                 KeptRoute::Attended { routable, random } if routable || !kept.mandatory => {
                     // What was published before enters its queues before.
                     for (queue, messages) in &mut queues {
-                        queue.publish_hidden(ticket, messages.drain(..), now, changes);
+                        queue.publish_hidden(ticket, messages.drain(..), now, &mut plan.changes);
                     }
                     let exchange = kept.message.exchange_and_key().0;
                     let passing = Passing {
@@ -257,8 +280,8 @@ impl Connection {
                         message: &kept.message,
                         random,
                     };
-                    let verdict = self.vhost.judge(&passing, now);
-                    plan.take(verdict, &kept.message, now, changes);
+                    let verdict = self.vhost.judge(&passing, gates, now);
+                    plan.take(verdict, &kept.message, gates, now);
                     continue;
                 }
                 KeptRoute::Attended { .. } => Targets::new(),
@@ -277,7 +300,7 @@ impl Connection {
             }
         }
         for (queue, messages) in &mut queues {
-            queue.publish_hidden(ticket, messages.drain(..), now, changes);
+            queue.publish_hidden(ticket, messages.drain(..), now, &mut plan.changes);
         }
         queues.into_iter().map(|(queue, _)| queue).collect()
     }

@@ -13,6 +13,7 @@
 mod admission;
 mod consuming;
 mod dead_letters;
+mod deduplication;
 mod delayed;
 mod durability;
 mod expiry;

@@ -1,0 +1,95 @@
+//! Keys and producers' numbers as the store keeps them: messages like all others, with nothing but a
+//! body. Old records must stay readable.
+
+use leveret_codec::{Properties, decode_header, write_names};
+use leveret_store::{LogId, Sequence, StoredMessage};
+
+use super::key::Key;
+use crate::message::{Body, Message, MessageScratch};
+use crate::queue::Store;
+
+/// Bytes read from the store at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// A record with this body.
+fn record(body: &[u8]) -> Message {
+    let mut names = Vec::new();
+    write_names(&mut names, b"", b"");
+    let payload = Properties::default().encode_header(body.len() as u64);
+    let header = decode_header(&payload).unwrap_or(leveret_codec::ContentHeader {
+        payload: &payload,
+        body_size: body.len() as u64,
+        properties: Properties::default(),
+    });
+    Message::compose(
+        &mut MessageScratch::default(),
+        &names,
+        &header,
+        Body::Borrowed(body),
+    )
+}
+
+/// The record of a key.
+pub(crate) fn of_key(key: &Key) -> Message {
+    record(&key.0)
+}
+
+/// The key of a record.
+pub(crate) fn key(record: &Message) -> Option<Key> {
+    record.body().try_into().ok().map(Key)
+}
+
+/// The record of a producer's latest number.
+pub(crate) fn of_producer(producer: &[u8], sequence: u64) -> Message {
+    let mut body = sequence.to_be_bytes().to_vec();
+    body.extend_from_slice(producer);
+    record(&body)
+}
+
+/// A producer's name and latest number.
+pub(crate) fn producer(record: &Message) -> Option<(Box<[u8]>, u64)> {
+    let (sequence, producer) = record.body().split_first_chunk()?;
+    Some((producer.into(), u64::from_be_bytes(*sequence)))
+}
+
+/// Reads all records of a log in their order; answers the next sequence. Blocks on files.
+pub(crate) fn read_all(
+    store: &Store,
+    log: LogId,
+    whose: &str,
+    mut take: impl FnMut(&StoredMessage<Message>),
+) -> u64 {
+    let mut next = 0;
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        if let Err(error) = store.read(log, Sequence(next), usize::MAX, READ_BYTES, &mut buffer) {
+            tracing::error!(whose, %error, "cannot read deduplication keys back from the store");
+            break;
+        }
+        let Some(last) = buffer.last() else { break };
+        next = last.sequence.0 + 1;
+        buffer.iter().for_each(&mut take);
+    }
+    let state = store.log_state(log);
+    state.map_or(next, |state| state.next.0.max(next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leveret_store::Payload;
+
+    #[test]
+    fn records_are_read_back() {
+        let stored = |message: &Message| Message::from_stored(&message.parts().concat()).unwrap();
+        let one = Key::of(b'm', b"one");
+        assert_eq!(key(&stored(&of_key(&one))), Some(one));
+        let record = of_producer(b"me", 7);
+        assert_eq!(producer(&stored(&record)), Some((b"me"[..].into(), 7)));
+        assert_eq!(
+            producer(&stored(&of_producer(b"", 0))),
+            Some((b""[..].into(), 0))
+        );
+    }
+}

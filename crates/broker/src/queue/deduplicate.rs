@@ -1,0 +1,216 @@
+//! A queue that does not take what was published to it before.
+//!
+//! Windows and producers' sequences are [`crate::deduplication`]'s; their keys are staged with the
+//! messages. The plugin's form is different: a message is not taken while another with the same header
+//! is in the queue, ready, waiting or unacknowledged. That needs no record of its own: after a restart
+//! it is read from the messages.
+
+use leveret_store::{Change, LogId, Sequence};
+use rustc_hash::FxHashSet;
+
+use super::{Queue, Store};
+use crate::deduplication::{
+    Deduplication, DeduplicationCounts, Key, KeyLogs, Marks, key_of_header,
+};
+use crate::message::Message;
+use crate::queue::effects::Effects;
+use crate::time::Timestamp;
+
+/// Bytes read from the store at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// What a queue knows of the messages published to it.
+#[derive(Debug, Default)]
+pub(crate) struct QueueDeduplication {
+    published: Deduplication,
+    /// The keys of the messages in the queue; None: not asked for.
+    present: Option<FxHashSet<[u8; 16]>>,
+    refused: u64,
+    /// Of the message that was admitted last and is not noted yet.
+    marks: Option<Marks>,
+    key: Option<Key>,
+    /// Duplicates came, whose publishers wait for the first of their kind to be durable.
+    duplicates_came: bool,
+}
+
+impl QueueDeduplication {
+    /// Whether the message is to be taken.
+    fn admits(&mut self, message: &Message, now: Timestamp) -> bool {
+        self.key = None;
+        self.marks = None;
+        let Ok(header) = message.decode_header() else {
+            return true;
+        };
+        if let Some(present) = &self.present {
+            self.key = key_of_header(header.properties.headers);
+            if self.key.is_some_and(|key| present.contains(&key.0)) {
+                self.refused += 1;
+                self.duplicates_came = true;
+                return false;
+            }
+        }
+        self.marks = self.published.judge(&header, now);
+        self.duplicates_came |= self.marks.is_none();
+        self.marks.is_some()
+    }
+
+    /// The message admitted last is taken.
+    fn note(&mut self, now: Timestamp, changes: &mut Vec<Change<Message>>) {
+        if let (Some(present), Some(key)) = (&mut self.present, self.key.take()) {
+            present.insert(key.0);
+        }
+        if let Some(marks) = self.marks.take() {
+            self.published.note(marks, now, changes);
+        }
+    }
+
+    /// A message has left the queue for good.
+    fn forget(&mut self, message: &Message) {
+        if let Some(present) = &mut self.present
+            && message.has_headers()
+            && let Ok(header) = message.decode_header()
+            && let Some(key) = key_of_header(header.properties.headers)
+        {
+            present.remove(&key.0);
+        }
+    }
+
+    fn recover_present(&mut self, store: &Store, log: LogId) {
+        let Some(present) = &mut self.present else {
+            return;
+        };
+        let mut next = Sequence(0);
+        let mut messages = Vec::new();
+        loop {
+            messages.clear();
+            let read = store.read(log, next, usize::MAX, READ_BYTES, &mut messages);
+            let Some(last) = messages.last().filter(|_| read.is_ok()) else {
+                return;
+            };
+            next = Sequence(last.sequence.0 + 1);
+            for stored in &messages {
+                if let Ok(header) = stored.payload.decode_header()
+                    && let Some(key) = key_of_header(header.properties.headers)
+                {
+                    present.insert(key.0);
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Begins to look at what the options ask for. `logs`: where a durable queue keeps its keys.
+    pub(crate) fn set_key_logs(&mut self, logs: KeyLogs, recovers: bool) {
+        self.key_logs = Some(logs);
+        // Made anew, with its logs.
+        self.deduplication = None;
+        self.apply_deduplication(recovers);
+    }
+
+    /// The options in force have changed.
+    pub(crate) fn apply_deduplication(&mut self, recovers: bool) {
+        let rules = self.options.deduplication;
+        let unique = self.options.unique;
+        let logs = self.key_logs.filter(|_| !self.store.is_volatile());
+        // Keys of a policy that applies no longer are kept until they expire.
+        let has_keys = |logs: KeyLogs| logs.iter().any(|log| self.store.log_state(log).is_some());
+        let on = rules.is_on() || unique || (recovers && logs.is_some_and(has_keys));
+        if self.deduplication.is_none() && !on {
+            return;
+        }
+        let it = self.deduplication.get_or_insert_with(|| {
+            let published = Deduplication::new(rules, None, logs);
+            Box::new(QueueDeduplication {
+                published,
+                ..QueueDeduplication::default()
+            })
+        });
+        it.published.set_rules(rules);
+        if unique {
+            it.present.get_or_insert_default();
+        }
+        if recovers {
+            it.published.recover(&self.store, "a queue");
+            for log in self.levels.iter().filter_map(|level| level.log) {
+                it.recover_present(&self.store, log);
+            }
+        }
+    }
+
+    /// Whether a message is new here; [`Queue::note_admitted`] follows if it is taken.
+    pub(crate) fn admits(&mut self, message: &Message, now: Timestamp) -> bool {
+        match &mut self.deduplication {
+            None => true,
+            Some(it) => it.admits(message, now),
+        }
+    }
+
+    /// The message admitted last is taken; its keys are staged with it.
+    pub(crate) fn note_admitted(&mut self, now: Timestamp) {
+        if let Some(it) = &mut self.deduplication {
+            it.note(now, &mut self.changes);
+        }
+    }
+
+    /// A duplicate is confirmed when what it is a duplicate of is durable.
+    pub(crate) fn answer_duplicates(&mut self, effects: &mut Effects) {
+        if let Some(it) = &mut self.deduplication
+            && std::mem::take(&mut it.duplicates_came)
+        {
+            let point = self.store.stage(&mut Vec::new());
+            effects.point = effects.point.max(point);
+        }
+    }
+
+    /// A message has left the queue for good.
+    pub(crate) fn forget_key(&mut self, message: &Message) {
+        if let Some(it) = &mut self.deduplication {
+            it.forget(message);
+        }
+    }
+
+    /// All ready messages have left.
+    pub(crate) fn forget_keys(&mut self) {
+        if let Some(present) = self
+            .deduplication
+            .as_mut()
+            .and_then(|it| it.present.as_mut())
+        {
+            *present = FxHashSet::default();
+        }
+    }
+
+    /// Removes some of the keys that have expired.
+    pub(crate) fn expire_keys(&mut self, now: Timestamp) {
+        if let Some(it) = &mut self.deduplication {
+            it.published.expire(now, &mut self.changes);
+        }
+    }
+
+    /// When [`Queue::expire_keys`] has something to do.
+    pub(crate) fn keys_expire_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.deduplication.as_ref()?.published.expires_at(now)
+    }
+
+    /// The queue is gone, and its keys with it.
+    pub(crate) fn delete_keys(&mut self) {
+        if let Some(mut it) = self.deduplication.take() {
+            it.published.delete(&mut self.changes);
+        }
+    }
+
+    /// How much was recognised so far; None: nothing is looked at.
+    pub(crate) fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
+        let it = self.deduplication.as_ref()?;
+        let counts = it.published.counts();
+        Some(DeduplicationCounts {
+            duplicates: counts.duplicates + it.refused,
+            keys: counts.keys
+                + it.present
+                    .as_ref()
+                    .map_or(0, |present| present.len() as u64),
+            ..counts
+        })
+    }
+}

@@ -1,0 +1,548 @@
+//! Publisher deduplication: what counts as published before, for how long, and after a crash.
+
+use std::rc::Rc;
+
+use leveret_broker::DeduplicationCounts;
+use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
+use leveret_codec::{AMQPProperties, AMQPValue};
+
+use crate::harness::calls::{Flag, number, string, table};
+use crate::harness::{Client, Properties, World};
+
+fn message() -> AMQPProperties {
+    AMQPProperties::default().with_delivery_mode(2)
+}
+
+fn id(exchange: &'static str, message_id: &str) -> Properties {
+    Properties {
+        exchange,
+        ..Properties::of(message().with_message_id(message_id.into()))
+    }
+}
+
+fn headers(exchange: &'static str, headers: &[(&str, AMQPValue)]) -> Properties {
+    Properties {
+        exchange,
+        ..Properties::of(message().with_headers(table(headers)))
+    }
+}
+
+fn key(exchange: &'static str, key: &str) -> Properties {
+    headers(exchange, &[("x-deduplication-header", string(key))])
+}
+
+fn from(exchange: &'static str, producer: &str, sequence: i64) -> Properties {
+    let producer = ("x-producer", string(producer));
+    headers(exchange, &[producer, ("x-sequence", number(sequence))])
+}
+
+/// An exchange `x` with these arguments and a queue `q` bound to it by `k`.
+fn exchange(world: &Rc<World>, kind: &str, arguments: &[(&str, AMQPValue)]) -> Client {
+    let client = world.client();
+    client.declare_exchange("x", kind, &[Flag::Durable], arguments);
+    client.expect(&["exchange.declare-ok"]);
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    client.bind("q", "x", "k");
+    client.expect(&["bind-ok"]);
+    client
+}
+
+/// A queue `q` with these arguments.
+fn queue(world: &Rc<World>, arguments: &[(&str, AMQPValue)]) -> Client {
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], arguments);
+    client
+}
+
+fn bodies(client: &Client, queue: &str) -> String {
+    let (ready, _) = client.counts(queue);
+    for _ in 0..ready {
+        client.get(queue, true);
+    }
+    client.bodies().join(" ")
+}
+
+fn counts(world: &World, exchange: &str) -> DeduplicationCounts {
+    let counts = world.broker.deduplication_counts("/", exchange);
+    counts.unwrap().unwrap()
+}
+
+fn queue_counts(world: &World) -> DeduplicationCounts {
+    let vhost = world.broker.vhost("/").unwrap();
+    vhost.queue("q").unwrap().deduplication_counts().unwrap()
+}
+
+const WINDOW: &str = "x-dedup-window-ms";
+
+#[test]
+fn a_message_id_is_taken_once_within_the_window() {
+    for on_queue in [false, true] {
+        for world in [World::volatile(), World::durable()] {
+            let arguments = [(WINDOW, number(1_000))];
+            let (client, to) = match on_queue {
+                true => (queue(&world, &arguments), ""),
+                false => (exchange(&world, "direct", &arguments), "x"),
+            };
+            let to_key = if on_queue { "q" } else { "k" };
+            client.publish_with(to_key, "a", &id(to, "1"));
+            client.publish_with(to_key, "again", &id(to, "1"));
+            client.publish_with(to_key, "b", &id(to, "2"));
+            client.publish_with(
+                to_key,
+                "none",
+                &Properties {
+                    exchange: to,
+                    ..Properties::persistent()
+                },
+            );
+            client.publish_with(
+                to_key,
+                "none",
+                &Properties {
+                    exchange: to,
+                    ..Properties::persistent()
+                },
+            );
+            assert_eq!(bodies(&client, "q"), "a b none none");
+            world.pass(999);
+            client.publish_with(to_key, "again", &id(to, "1"));
+            assert_eq!(bodies(&client, "q"), "");
+            world.pass(1);
+            client.publish_with(to_key, "later", &id(to, "1"));
+            assert_eq!(bodies(&client, "q"), "later");
+            let counts = match on_queue {
+                true => queue_counts(&world),
+                false => counts(&world, "x"),
+            };
+            assert_eq!(counts.duplicates, 2);
+            // What has expired goes by itself.
+            world.pass(5_000);
+            let counts = match on_queue {
+                true => queue_counts(&world),
+                false => self::counts(&world, "x"),
+            };
+            assert_eq!(counts.keys, 0);
+        }
+    }
+}
+
+#[test]
+fn a_duplicate_is_confirmed_when_the_first_is_durable_and_never_returned() {
+    for on_queue in [false, true] {
+        let world = World::durable();
+        let arguments = [(WINDOW, number(1_000))];
+        let (client, to, to_key) = match on_queue {
+            true => (queue(&world, &arguments), "", "q"),
+            false => (exchange(&world, "direct", &arguments), "x", "k"),
+        };
+        let other = world.client();
+        for client in [&client, &other] {
+            client.confirms();
+        }
+        world.hold_commits();
+        client.publish_with(to_key, "a", &id(to, "1"));
+        other.publish_with(to_key, "a", &id(to, "1").mandatory());
+        other.expect_nothing();
+        world.commit();
+        world.commit();
+        client.expect(&["ack 1"]);
+        other.expect(&["ack 1"]);
+        assert_eq!(client.counts("q"), (1, 0));
+    }
+}
+
+#[test]
+fn key_and_message_are_durable_together() {
+    for on_queue in [false, true] {
+        let world = World::durable();
+        let arguments = [
+            (WINDOW, number(60_000)),
+            ("x-dedup-producers", AMQPValue::Boolean(true)),
+        ];
+        let (client, to, to_key) = match on_queue {
+            true => (queue(&world, &arguments), "", "q"),
+            false => (exchange(&world, "direct", &arguments), "x", "k"),
+        };
+        client.publish_with(to_key, "kept", &id(to, "1"));
+        client.publish_with(to_key, "numbered", &from(to, "me", 7));
+        world.hold_commits();
+        client.publish_with(to_key, "lost", &id(to, "2"));
+        client.publish_with(to_key, "lost", &from(to, "me", 8));
+
+        let after = world.restarted();
+        let client = after.client();
+        for (body, message) in [
+            ("again", id(to, "1")),
+            ("again", from(to, "me", 7)),
+            ("second", id(to, "2")),
+            ("eighth", from(to, "me", 8)),
+        ] {
+            client.publish_with(to_key, body, &message);
+        }
+        assert_eq!(bodies(&client, "q"), "kept numbered second eighth");
+        let again = after.restarted();
+        let client = again.client();
+        client.publish_with(to_key, "again", &id(to, "2"));
+        client.publish_with(to_key, "again", &from(to, "me", 8));
+        assert_eq!(bodies(&client, "q"), "");
+        again.pass(60_000);
+        client.publish_with(to_key, "later", &id(to, "1"));
+        assert_eq!(bodies(&client, "q"), "later");
+    }
+}
+
+#[test]
+fn producers_are_known_by_their_latest_number() {
+    let world = World::durable();
+    let client = exchange(
+        &world,
+        "direct",
+        &[("x-dedup-producers", AMQPValue::Boolean(true))],
+    );
+    for sequence in [5, 5, 6, 3, 9, 9, 10] {
+        client.publish_with("k", &sequence.to_string(), &from("x", "me", sequence));
+    }
+    client.publish_with("k", "other", &from("x", "you", 1));
+    client.publish_with("k", "none", &headers("x", &[("x-producer", string("me"))]));
+    assert_eq!(bodies(&client, "q"), "5 6 9 10 other none");
+    let counts = counts(&world, "x");
+    assert_eq!(
+        (counts.duplicates, counts.gaps, counts.producers),
+        (3, 1, 2)
+    );
+}
+
+#[test]
+fn the_plugins_exchange() {
+    let world = World::durable();
+    let client = exchange(
+        &world,
+        "x-message-deduplication",
+        &[("x-cache-size", number(2)), ("x-cache-ttl", number(1_000))],
+    );
+    client.publish_with("any key", "a", &key("x", "1"));
+    client.publish_with("k", "again", &key("x", "1"));
+    client.publish_with("k", "no header", &Properties::to("x"));
+    client.publish_with("k", "no header", &Properties::to("x"));
+    client.publish_with(
+        "k",
+        "number",
+        &headers("x", &[("x-deduplication-header", number(1))]),
+    );
+    assert_eq!(bodies(&client, "q"), "a no header no header number");
+    // Full: the oldest goes.
+    client.publish_with("k", "b", &key("x", "2"));
+    client.publish_with("k", "a", &key("x", "1"));
+    assert_eq!(bodies(&client, "q"), "b a");
+    world.pass(1_000);
+    client.publish_with("k", "a", &key("x", "1"));
+    assert_eq!(bodies(&client, "q"), "a");
+
+    let with_ttl = [
+        ("x-deduplication-header", string("own")),
+        ("x-cache-ttl", number(10)),
+    ];
+    client.publish_with("k", "own", &headers("x", &with_ttl));
+    client.publish_with("k", "own", &headers("x", &with_ttl));
+    world.pass(10);
+    client.publish_with("k", "own", &headers("x", &with_ttl));
+    assert_eq!(bodies(&client, "q"), "own own");
+}
+
+#[test]
+fn the_plugins_cache_survives_where_it_is_to() {
+    for (persistence, expected) in [("disk", ""), ("memory", "again")] {
+        let world = World::durable();
+        let arguments = [
+            ("x-cache-size", number(10)),
+            ("x-cache-persistence", string(persistence)),
+        ];
+        let client = exchange(&world, "x-message-deduplication", &arguments);
+        client.publish_with("k", "a", &key("x", "1"));
+        assert_eq!(bodies(&client, "q"), "a");
+        let after = world.restarted();
+        let client = after.client();
+        client.publish_with("k", "again", &key("x", "1"));
+        assert_eq!(bodies(&client, "q"), expected);
+    }
+}
+
+#[test]
+fn the_plugins_arguments_are_checked() {
+    let client = World::volatile().client();
+    let size = "Missing or invalid argument, 'x-cache-size' must be an integer greater than 0";
+    let ttl = "Invalid argument, 'x-cache-ttl' must be an integer greater than 0";
+    let how = "Invalid argument, 'x-cache-persistence' must be either 'disk' or 'memory'";
+    let good = ("x-cache-size", string("10"));
+    for (arguments, complaint) in [
+        (vec![], size),
+        (vec![("x-cache-size", number(0))], size),
+        (vec![good.clone(), ("x-cache-ttl", number(-1))], ttl),
+        (
+            vec![good.clone(), ("x-cache-persistence", string("tape"))],
+            how,
+        ),
+    ] {
+        client.declare_exchange("x", "x-message-deduplication", &[], &arguments);
+        client.expect_channel_error(406, &format!("PRECONDITION_FAILED - {complaint}"));
+    }
+    client.declare_exchange("x", "x-message-deduplication", &[], &[good]);
+    client.expect(&["exchange.declare-ok"]);
+    client.declare_exchange("y", "direct", &[], &[(WINDOW, number(0))]);
+    client.expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - invalid arg 'x-dedup-window-ms' for exchange 'y'",
+    );
+}
+
+#[test]
+fn the_plugins_queue_takes_no_second_of_what_is_in_it() {
+    let world = World::durable();
+    let unique = [("x-message-deduplication", AMQPValue::Boolean(true))];
+    let client = queue(&world, &unique);
+    for body in ["a", "again"] {
+        client.publish_with("q", body, &key("", "1"));
+    }
+    client.publish_with("q", "b", &key("", "2"));
+    client.get("q", false);
+    client.expect(&["get-ok 1 left=1 'a'"]);
+    client.publish_with("q", "unacknowledged", &key("", "1"));
+    assert_eq!(client.counts("q"), (1, 0));
+
+    let after = world.restarted();
+    let client = after.client();
+    client.publish_with("q", "still there", &key("", "1"));
+    assert_eq!(client.counts("q"), (2, 0));
+    client.get("q", false);
+    client.ack(1, false);
+    client.publish_with("q", "new a", &key("", "1"));
+    client.get("q", true);
+    client.publish_with("q", "new b", &key("", "2"));
+    client.seen();
+    assert_eq!(bodies(&client, "q"), "new a new b");
+    client.publish_with("q", "newer a", &key("", "1"));
+    client.purge("q");
+    client.publish_with("q", "newest a", &key("", "1"));
+    client.seen();
+    assert_eq!(bodies(&client, "q"), "newest a");
+    assert_eq!(queue_counts(&after).duplicates, 1);
+}
+
+#[test]
+fn rejected_and_expired_messages_make_room() {
+    let world = World::volatile();
+    let unique = [
+        ("x-message-deduplication", AMQPValue::Boolean(true)),
+        ("x-message-ttl", number(10)),
+    ];
+    let client = queue(&world, &unique);
+    client.publish_with("q", "a", &key("", "1"));
+    client.get("q", false);
+    client.reject(1, false);
+    client.publish_with("q", "b", &key("", "1"));
+    world.pass(11);
+    client.publish_with("q", "c", &key("", "1"));
+    client.publish_with("q", "no", &key("", "1"));
+    client.seen();
+    assert_eq!(bodies(&client, "q"), "c");
+}
+
+#[test]
+fn dead_letters_that_come_back_are_no_duplicates() {
+    let world = World::durable();
+    let client = world.client();
+    let back = [
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("q")),
+        ("x-message-ttl", number(10)),
+    ];
+    client.declare_ok("wait", &[Flag::Durable], &back);
+    let arguments = [
+        (WINDOW, number(60_000)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("wait")),
+    ];
+    let client = queue(&world, &arguments);
+    client.publish_with("q", "a", &id("", "1"));
+    client.get("q", false);
+    client.reject(1, false);
+    client.seen();
+    world.pass(11);
+    assert_eq!(bodies(&client, "q"), "a");
+    client.publish_with("q", "again", &id("", "1"));
+    assert_eq!(client.counts("q"), (0, 0));
+}
+
+#[test]
+fn what_is_refused_or_goes_nowhere_may_come_again() {
+    let world = World::durable();
+    let client = exchange(&world, "direct", &[(WINDOW, number(60_000))]);
+    let small = [
+        ("x-max-length", number(1)),
+        ("x-overflow", string("reject-publish")),
+    ];
+    client.declare_ok("small", &[Flag::Durable], &small);
+    client.bind("small", "x", "small");
+    client.seen();
+    client.confirms();
+    client.publish_with("small", "a", &id("x", "1"));
+    client.publish_with("small", "b", &id("x", "2"));
+    client.publish_with("nowhere", "c", &id("x", "3").mandatory());
+    client.publish_with("nowhere", "d", &id("x", "4"));
+    client.expect(&[
+        "ack 1",
+        "nack 2",
+        "return 312 NO_ROUTE 'c'",
+        "ack 3",
+        "ack 4",
+    ]);
+    assert_eq!(bodies(&client, "small"), "a");
+    client.publish_with("small", "b", &id("x", "2"));
+    client.publish_with("k", "c", &id("x", "3").mandatory());
+    client.publish_with("k", "d", &id("x", "4"));
+    client.seen();
+    assert_eq!(bodies(&client, "small"), "b");
+    assert_eq!(bodies(&client, "q"), "c d");
+
+    let limited = [
+        (WINDOW, number(60_000)),
+        ("x-max-length", number(1)),
+        ("x-overflow", string("reject-publish")),
+    ];
+    client.declare_ok("limited", &[Flag::Durable], &limited);
+    client.publish_with("limited", "a", &id("", "1"));
+    client.publish_with("limited", "b", &id("", "2"));
+    client.publish_with("limited", "a", &id("", "1"));
+    client.expect(&["ack 8", "nack 9", "ack 10"]);
+    assert_eq!(bodies(&client, "limited"), "a");
+    client.publish_with("limited", "b", &id("", "2"));
+    client.seen();
+    assert_eq!(bodies(&client, "limited"), "b");
+}
+
+#[test]
+fn transactions_note_keys_when_they_commit() {
+    for on_queue in [false, true] {
+        let world = World::durable();
+        let arguments = [(WINDOW, number(60_000))];
+        let (client, to, to_key) = match on_queue {
+            true => (queue(&world, &arguments), "", "q"),
+            false => (exchange(&world, "direct", &arguments), "x", "k"),
+        };
+        client.tx(10);
+        client.publish_with(to_key, "rolled back", &id(to, "1"));
+        client.tx(30);
+        client.publish_with(to_key, "a", &id(to, "1"));
+        client.publish_with(to_key, "twice", &id(to, "1"));
+        client.publish_with(to_key, "b", &id(to, "2"));
+        client.seen();
+        world.hold_commits();
+        client.tx(20);
+        let before = world.restarted();
+        assert_eq!(before.client().counts("q"), (0, 0));
+        world.commit();
+        client.expect(&["commit-ok"]);
+        let after = world.restarted();
+        let client = after.client();
+        client.publish_with(to_key, "again", &id(to, "1"));
+        assert_eq!(bodies(&client, "q"), "a b");
+    }
+}
+
+#[test]
+fn a_window_behind_another_exchange_is_looked_at_too() {
+    let world = World::durable();
+    let client = exchange(&world, "fanout", &[(WINDOW, number(60_000))]);
+    client.exchange_binding(30, "x", "amq.topic", "#");
+    client.seen();
+    client.declare_ok("direct", &[], &[]);
+    client.bind("direct", "amq.topic", "#");
+    client.seen();
+    client.publish_with("k", "a", &id("amq.topic", "1"));
+    client.publish_with("k", "again", &id("amq.topic", "1"));
+    assert_eq!(bodies(&client, "q"), "a");
+    assert_eq!(bodies(&client, "direct"), "a again");
+}
+
+#[test]
+fn a_delayed_exchange_with_a_window_counts_a_message_once() {
+    let world = World::durable();
+    let arguments = [
+        (WINDOW, number(60_000)),
+        ("x-delayed-type", string("direct")),
+    ];
+    let client = exchange(&world, "x-delayed-message", &arguments);
+    let delayed = Properties {
+        exchange: "x",
+        ..Properties::of(
+            message()
+                .with_message_id("1".into())
+                .with_headers(table(&[("x-delay", number(10))])),
+        )
+    };
+    client.publish_with("k", "a", &delayed);
+    client.publish_with("k", "again", &delayed);
+    world.pass(10);
+    assert_eq!(bodies(&client, "q"), "a");
+}
+
+#[test]
+fn policies_open_and_close_windows() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_exchange("x", "direct", &[Flag::Durable], &[]);
+    client.seen();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    client.declare_ok("behind", &[Flag::Durable], &[]);
+    client.bind("behind", "x", "k");
+    client.seen();
+    client.publish_with("k", "cached route", &id("x", "1"));
+    let definition = serde_json::json!({"dedup-window-ms": 60_000});
+    let policy = PolicySpec {
+        vhost: "/".to_owned(),
+        name: "p".to_owned(),
+        pattern: "^(q|x)$".to_owned(),
+        apply_to: ApplyTo::All,
+        priority: 0,
+        definition: definition.as_object().unwrap().clone(),
+    };
+    world
+        .broker
+        .set_policy(PolicyKind::User, policy, world.now())
+        .unwrap();
+    for _ in 0..2 {
+        client.publish_with("q", "a", &id("", "1"));
+        client.publish_with("k", "a", &id("x", "1"));
+    }
+    assert_eq!(bodies(&client, "q"), "a");
+    assert_eq!(bodies(&client, "behind"), "cached route a");
+
+    let after = world.restarted();
+    let client = after.client();
+    client.publish_with("q", "b", &id("", "1"));
+    client.publish_with("k", "b", &id("x", "1"));
+    assert_eq!(bodies(&client, "q"), "");
+    assert_eq!(bodies(&client, "behind"), "");
+    after
+        .broker
+        .delete_policy(PolicyKind::User, "/", "p", after.now());
+    client.publish_with("q", "c", &id("", "1"));
+    client.publish_with("k", "c", &id("x", "1"));
+    assert_eq!(bodies(&client, "q"), "c");
+    assert_eq!(bodies(&client, "behind"), "c");
+}
+
+#[test]
+fn keys_go_with_their_exchange_and_queue() {
+    let world = World::durable();
+    let client = exchange(&world, "direct", &[(WINDOW, number(60_000))]);
+    client.declare_ok("w", &[Flag::Durable], &[(WINDOW, number(60_000))]);
+    client.publish_with("k", "a", &id("x", "1"));
+    client.publish_with("w", "a", &id("", "1"));
+    for queue in ["q", "w"] {
+        client.delete(queue, false, false);
+    }
+    client.delete_exchange("x", false);
+    client.seen();
+    assert_eq!(leveret_store::MessageLog::logs(world.store()), []);
+}
