@@ -244,7 +244,7 @@ def test_headers_unbind_needs_the_same_arguments(channel, catcher):
 
 
 @pytest.mark.leveret_only("RabbitMQ knows these types with plugins only")
-@pytest.mark.parametrize("kind", ["x-recent-history", "x-message-deduplication"])
+@pytest.mark.parametrize("kind", ["x-recent-history"])
 def test_types_that_are_not_there_yet_say_so(channel, scratch, kind):
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
         channel.exchange_declare(scratch.name(), kind, arguments={"x-cache-size": 10})

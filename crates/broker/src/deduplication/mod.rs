@@ -156,7 +156,10 @@ impl KeyLogs {
     }
 }
 
-/// How much was recognised so far.
+/// How much one exchange or queue recognised since the broker started. Of an exchange
+/// [`crate::Broker::deduplication_counts`] tells it, of a queue
+/// [`crate::queue::handle::QueueHandle::deduplication_counts`]; both answer None where nothing is looked
+/// for, and cost one short lock.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DeduplicationCounts {
     /// Messages not taken, for they were published before.
