@@ -71,6 +71,7 @@ impl VirtualHost {
             let passing = Passing {
                 exchange: &exchange,
                 attended_to: false,
+                returned: false,
                 message: &composed.message,
                 random: sequence.0,
             };

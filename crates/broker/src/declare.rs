@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use leveret_codec::FieldTable;
-use leveret_routing::{BindError, Binding, Destination, Exchange, ExchangeKind, Removed, Topology};
+use leveret_routing::{BindError, Binding, Destination, Exchange, Removed, Topology};
 use leveret_store::{Change, CommitPoint};
 
 use crate::deduplication::KeyLogs;
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
 use crate::error::{ChannelError, Failure};
-use crate::exchange::{self, ExchangeLogs};
+use crate::exchange::{self, ExchangeLogs, Gated, Gates, Passing, Plan, without_blind_copies};
 use crate::mailbox::Notice;
 use crate::message::Message;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
@@ -403,13 +403,6 @@ impl VirtualHost {
             return Ok(self.services.definitions_point());
         }
         exchange.check().map_err(ChannelError::precondition)?;
-        if exchange.kind == ExchangeKind::RecentHistory {
-            // Routing as a plain fanout would be a promise broken silently.
-            let kind = exchange.kind.name();
-            return Err(ChannelError::not_implemented(format_args!(
-                "exchange type '{kind}'"
-            )));
-        }
         exchange::check(&exchange)?;
         let mut changes = Vec::new();
         let logs = ExchangeLogs::allocate(&exchange, &self.services);
@@ -458,26 +451,77 @@ impl VirtualHost {
         Ok(self.stage(&mut changes))
     }
 
-    /// Adds a binding; one that exists is no error.
+    /// Adds a binding; one that exists is no error. What its source remembers goes to its destination.
     ///
     /// # Errors
     /// 404, 406.
-    pub fn bind(&self, binding: Binding) -> Result<CommitPoint, Failure> {
+    pub fn bind(
+        self: &Arc<Self>,
+        binding: Binding,
+        now: Timestamp,
+    ) -> Result<CommitPoint, Failure> {
+        let source = self.attended(&binding.source);
+        let source = source.filter(|source| source.has_history());
+        let mut gated: Gated = source.iter().cloned().collect();
+        let mut gates = Gates::lock(&mut gated);
+        let history = source.map_or_else(Vec::new, |source| gates.history(&source));
         let mut topology = self.topology.write();
         self.check_ends(&topology, &binding)?;
         let definition = self.define_binding(&topology, &binding, &[], &[]);
+        let destination = binding.destination.clone();
         let added = topology
             .bind(binding)
             .map_err(|error| self.bind_failure(&error))?;
         if !added {
             return Ok(self.services.definitions_point());
         }
-        let mut changes: Vec<_> = definition
-            .into_iter()
-            .map(|it| Definition::Binding(it).put())
-            .collect();
+        let changes = definition.map(|it| Definition::Binding(it).put());
+        let mut plan = Plan::new(self.services.next_ticket(), changes.into_iter().collect());
         self.routes_changed();
-        Ok(self.stage(&mut changes))
+        if let Destination::Queue(id) = destination
+            && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
+        {
+            // In one commit with the binding.
+            for message in &history {
+                plan.enter(&queue, without_blind_copies(message.clone()), now);
+            }
+        }
+        let point = self.stage(&mut plan.changes);
+        drop(topology);
+        let passed = plan.show(point, now);
+        drop(gates);
+        self.care_for_all(passed.left, now);
+        match destination {
+            Destination::Exchange(name) => Ok(self.pass_all(&name, &history, now).max(point)),
+            Destination::Queue(_) => Ok(point),
+        }
+    }
+
+    /// Has messages that an exchange remembers go on from another that was bound to it.
+    fn pass_all(
+        self: &Arc<Self>,
+        exchange: &str,
+        messages: &[Message],
+        now: Timestamp,
+    ) -> CommitPoint {
+        let mut point = CommitPoint::NONE;
+        for message in messages {
+            let passing = Passing {
+                exchange,
+                attended_to: false,
+                returned: false,
+                message,
+                random: self
+                    .services
+                    .next_ticket()
+                    .0
+                    .wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            };
+            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
+            point = point.max(passed.point);
+            self.care_for_all(passed.left, now);
+        }
+        point
     }
 
     fn check_ends(&self, topology: &Topology, binding: &Binding) -> Result<(), ChannelError> {

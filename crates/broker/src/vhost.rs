@@ -262,6 +262,17 @@ impl VirtualHost {
         }
     }
 
+    /// [`VirtualHost::care`] for each of these.
+    pub(crate) fn care_for_all(
+        self: &Arc<Self>,
+        left: Vec<(QueueHandle, Effects)>,
+        now: Timestamp,
+    ) {
+        for (queue, effects) in left {
+            self.care(&queue, effects, now);
+        }
+    }
+
     /// Has the pager look at `queue` once `point` is durable; if it is already, looks now.
     fn look_again_at(
         &self,

@@ -1,6 +1,8 @@
 //! What an exchange is: its kind, its flags, and which of its arguments decide how it matches.
 
-use leveret_codec::{AMQPValue, FieldTable};
+use leveret_codec::{AMQPValue, FieldTable, value_as_integer};
+
+use crate::erlang_text;
 
 /// An exchange as declared.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,9 @@ pub enum ExchangeError {
     /// `hash-header` or `hash-property` is not a string.
     #[error("Invalid argument, '{0}' must be a string")]
     HashArgumentType(&'static str),
+    /// `x-recent-history-length` is no number above zero.
+    #[error("Invalid argument {0}, 'x-recent-history-length' must be a positive integer")]
+    HistoryLength(String),
 }
 
 /// Every kind with its name on the wire.
@@ -118,6 +123,9 @@ impl ExchangeKind {
     }
 }
 
+/// What an `x-recent-history` exchange remembers without `x-recent-history-length`.
+const HISTORY_LENGTH: usize = 20;
+
 /// Arguments by which an exchange of any kind drops duplicates.
 const DEDUPLICATING: [&str; 2] = ["x-dedup-window-ms", "x-dedup-producers"];
 
@@ -141,8 +149,28 @@ impl Exchange {
     pub fn check(&self) -> Result<(), ExchangeError> {
         match self.delayed_kind()? {
             ExchangeKind::ConsistentHash => HashOn::parse(&self.arguments).map(drop),
+            ExchangeKind::RecentHistory => self.history_length().map(drop),
             _ => Ok(()),
         }
+    }
+
+    /// How many messages an `x-recent-history` exchange remembers.
+    ///
+    /// # Errors
+    /// `x-recent-history-length` is no number above zero.
+    pub fn history_length(&self) -> Result<usize, ExchangeError> {
+        let Some(length) = argument(&self.arguments, "x-recent-history-length") else {
+            return Ok(HISTORY_LENGTH);
+        };
+        // rabbitmq: unsigned numbers do not count
+        let signed = !matches!(
+            length,
+            AMQPValue::ShortShortUInt(_) | AMQPValue::ShortUInt(_) | AMQPValue::LongUInt(_)
+        );
+        value_as_integer(length)
+            .filter(|length| signed && *length > 0)
+            .map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+            .ok_or_else(|| ExchangeError::HistoryLength(erlang_text::printed(length)))
     }
 
     /// The kind whose rules decide which bindings match: `x-delayed-type` for `x-delayed-message`, and
@@ -260,6 +288,32 @@ mod tests {
         }
         let without = exchange(ExchangeKind::DelayedMessage, &[]);
         assert_eq!(without.check(), Err(ExchangeError::DelayedType));
+    }
+
+    #[test]
+    fn a_history_is_20_long_or_as_long_as_is_said() {
+        let plain = exchange(ExchangeKind::RecentHistory, &[]);
+        assert_eq!(plain.history_length(), Ok(20));
+        let with = |length: AMQPValue| {
+            let mut exchange = exchange(ExchangeKind::RecentHistory, &[]);
+            let name = "x-recent-history-length".into();
+            exchange.arguments.insert(name, length);
+            exchange.check().map_err(|error| error.to_string())?;
+            exchange.history_length().map_err(|error| error.to_string())
+        };
+        assert_eq!(with(AMQPValue::LongLongInt(3)), Ok(3));
+        assert_eq!(with(AMQPValue::ShortShortInt(1)), Ok(1));
+        let refused = |value: &str| {
+            Err(format!(
+                "Invalid argument {value}, 'x-recent-history-length' must be a positive integer"
+            ))
+        };
+        assert_eq!(with(AMQPValue::LongInt(0)), refused("0"));
+        assert_eq!(with(AMQPValue::LongInt(-5)), refused("-5"));
+        assert_eq!(with(AMQPValue::LongUInt(5)), refused("5"));
+        assert_eq!(with(AMQPValue::Boolean(true)), refused("true"));
+        let text = AMQPValue::LongString(LongString::from("5"));
+        assert_eq!(with(text), refused("<<\"5\">>"));
     }
 
     #[test]

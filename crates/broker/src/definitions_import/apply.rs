@@ -123,7 +123,7 @@ impl Broker {
             };
             let queue = |name: &str| vhost.queue(name).ok().map(|queue| queue.id());
             let binding = placed.it.it.resolve(&vhost.topology.read(), queue);
-            match binding.map(|binding| vhost.bind(binding)) {
+            match binding.map(|binding| vhost.bind(binding, now)) {
                 None => tracing::warn!(
                     place = placed.place,
                     source = placed.it.it.source,

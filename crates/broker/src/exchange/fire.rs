@@ -92,6 +92,7 @@ impl VirtualHost {
         let passing = Passing {
             exchange: exchange.name(),
             attended_to: true,
+            returned: false,
             message: &message,
             random: due.place.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };

@@ -4,14 +4,15 @@
 //! Routing asks at each of them ([`leveret_routing::Exchange::is_attended`]); all others are routed
 //! by their names alone and never come here. What an exchange keeps lies in logs of the store that
 //! its definition names, and becomes durable in the same commit as the message: [`pass`] puts such
-//! a commit together. Lock order: gates of deduplication, in the order of their ids, then topology,
-//! then a queue; the other locks here are leaves.
+//! a commit together. Lock order: gates, in the order of their ids, then topology, then a queue; the
+//! other locks here are leaves.
 
 mod delay;
 mod delayed;
 mod fire;
 mod gates;
 mod held;
+mod history;
 mod pass;
 mod rewrite;
 
@@ -35,7 +36,9 @@ use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 pub(crate) use delayed::Delayed;
 pub use fire::{DelayedMessage, DelayedPlace};
+use gates::Gate;
 pub(crate) use gates::{Gated, Gates};
+use history::History;
 pub(crate) use pass::{Passing, Plan};
 pub(crate) use rewrite::without_blind_copies;
 
@@ -49,6 +52,9 @@ pub(crate) struct ExchangeLogs {
     /// The keys of what was published before.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<KeyLogs>,
+    /// The last messages that passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<u64>,
 }
 
 impl ExchangeLogs {
@@ -59,13 +65,15 @@ impl ExchangeLogs {
             delayed: allocate(exchange.kind == ExchangeKind::DelayedMessage),
             // A policy may have a durable exchange keep keys at any time.
             keys: exchange.durable.then(|| KeyLogs::allocate(&services.store)),
+            history: allocate(exchange.durable && exchange.kind == ExchangeKind::RecentHistory),
         }
     }
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = LogId> {
         let keys = self.keys.into_iter().flat_map(KeyLogs::iter);
-        self.delayed.into_iter().map(LogId).chain(keys)
+        let single = self.delayed.into_iter().chain(self.history);
+        single.map(LogId).chain(keys)
     }
 }
 
@@ -83,7 +91,9 @@ pub(crate) struct Attended {
     /// topology is locked; the gate learns of them when it is locked next.
     rules: Mutex<Rules>,
     has_cache: bool,
-    gate: Mutex<Deduplication>,
+    /// The last messages are remembered.
+    has_history: bool,
+    gate: Mutex<Gate>,
 }
 
 impl std::fmt::Debug for Attended {
@@ -111,13 +121,21 @@ impl Attended {
             .then(|| CacheRules::parse(&exchange.arguments).ok())
             .flatten();
         let key_logs = logs.keys.filter(|_| !volatile);
-        let gate = Deduplication::new(rules, cache, key_logs);
+        let keys = Deduplication::new(rules, cache, key_logs);
+        let history = (exchange.kind == ExchangeKind::RecentHistory)
+            .then(|| exchange.history_length().ok())
+            .flatten()
+            .map(|length| {
+                let log = logs.history.filter(|_| !volatile).map(LogId);
+                History::new(length, log)
+            });
         let attended = Attended {
             id: services.next_ticket().0,
-            deduplicates: AtomicBool::new(gate.is_on()),
+            deduplicates: AtomicBool::new(keys.is_on()),
             rules: Mutex::new(rules),
             has_cache: cache.is_some(),
-            gate: Mutex::new(gate),
+            has_history: history.is_some(),
+            gate: Mutex::new(Gate { keys, history }),
             vhost: Arc::clone(vhost),
             name: exchange.name.clone(),
             logs,
@@ -147,12 +165,21 @@ impl Attended {
         if let Some(delayed) = &self.delayed {
             delayed.recover(&services.store, &self.name);
         }
-        self.gate.lock().recover(&services.store, &self.name);
+        let mut gate = self.gate.lock();
+        gate.keys.recover(&services.store, &self.name);
+        if let Some(history) = &mut gate.history {
+            history.recover(&services.store, &self.name);
+        }
     }
 
     /// Whether duplicates are looked for.
     pub(crate) fn deduplicates(&self) -> bool {
         self.deduplicates.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last messages are remembered.
+    pub(crate) fn has_history(&self) -> bool {
+        self.has_history
     }
 
     /// Other rules, by policy.
@@ -163,15 +190,15 @@ impl Attended {
     }
 
     /// Locks the gate, with the rules in force.
-    fn lock_gate(&self) -> MutexGuard<'_, Deduplication> {
+    fn lock_gate(&self) -> MutexGuard<'_, Gate> {
         let mut gate = self.gate.lock();
-        gate.set_rules(*self.rules.lock());
+        gate.keys.set_rules(*self.rules.lock());
         gate
     }
 
     /// Duplicates and gaps in what was published to it.
     pub(crate) fn deduplication_counts(&self) -> DeduplicationCounts {
-        self.gate.lock().counts()
+        self.gate.lock().keys.counts()
     }
 
     /// Removes some of the keys that have expired.
@@ -179,11 +206,11 @@ impl Attended {
         let mut changes = Vec::new();
         let alarm = {
             let mut gate = self.gate.lock();
-            gate.expire(now, &mut changes);
+            gate.keys.expire(now, &mut changes);
             if !changes.is_empty() {
                 vhost.services.store.stage(&mut changes);
             }
-            gate.alarm(now)
+            gate.keys.alarm(now)
         };
         if let Some(at) = alarm {
             vhost.services.deadlines.add(at, Arc::clone(self));

@@ -15,7 +15,7 @@ use leveret_store::{Change, CommitPoint};
 use smallvec::SmallVec;
 
 use super::gates::{Gated, Gates};
-use super::{Attended, DelayedPlace, delay, rewrite};
+use super::{Attended, DelayedPlace, delay, history, rewrite};
 use crate::deduplication::Marks;
 use crate::message::Message;
 use crate::queue::effects::Effects;
@@ -30,6 +30,8 @@ pub(crate) struct Passing<'a> {
     pub(crate) exchange: &'a str,
     /// That exchange has had its say already: the message was held back there.
     pub(crate) attended_to: bool,
+    /// It goes back to its publisher, for want of a queue: exchanges remember it, and that is all.
+    pub(crate) returned: bool,
     /// The message, with its BCC header.
     pub(crate) message: &'a Message,
     /// See [`RouteInput::random`].
@@ -49,6 +51,8 @@ pub(crate) struct Verdict {
     targets: Targets,
     delays: SmallVec<[(Arc<Attended>, Timestamp); 1]>,
     marks: SmallVec<[(Arc<Attended>, Marks); 1]>,
+    /// Exchanges that remember it.
+    histories: SmallVec<[Arc<Attended>; 1]>,
     /// An exchange on its way knows it already.
     duplicate: bool,
 }
@@ -152,6 +156,7 @@ impl VirtualHost {
             return verdict;
         };
         let delay_ms = delay::delay_ms(header.properties.headers);
+        let remembered = history::is_remembered(header.properties.headers);
         let route = self.route_passing(passing, &mut |exchange: &Exchange| {
             let Some(attended) = self.attended(&exchange.name) else {
                 return true;
@@ -159,8 +164,14 @@ impl VirtualHost {
             if passing.is_past(exchange) {
                 return true;
             }
+            if remembered && attended.has_history() {
+                verdict.histories.push(Arc::clone(&attended));
+            }
+            if passing.returned {
+                return true;
+            }
             if let Some(gate) = gates.of(&attended) {
-                match gate.judge(&header, now) {
+                match gate.keys.judge(&header, now) {
                     Some(marks) => verdict.marks.push((Arc::clone(&attended), marks)),
                     None => {
                         verdict.duplicate = true;
@@ -176,7 +187,9 @@ impl VirtualHost {
                 None => true,
             }
         });
-        verdict.targets = self.handles(&route);
+        if !passing.returned {
+            verdict.targets = self.handles(&route);
+        }
         verdict
     }
 }
@@ -206,18 +219,15 @@ impl Plan {
         gates: &mut Gates<'_>,
         now: Timestamp,
     ) {
-        let changes = &mut self.changes;
         let taken_by_some = !verdict.targets.is_empty() || !verdict.delays.is_empty();
         let mut refused = false;
         let delivered = rewrite::without_blind_copies(message.clone());
         for queue in verdict.targets {
-            let (taken, effects) =
-                queue.publish_apart(self.ticket, delivered.clone(), now, changes);
-            refused |= !taken;
-            self.left.push((queue.clone(), effects));
-            if taken && !self.targets.iter().any(|other| other.id() == queue.id()) {
-                self.targets.push(queue);
-            }
+            refused |= !self.enter(&queue, delivered.clone(), now);
+        }
+        let changes = &mut self.changes;
+        for exchange in verdict.histories {
+            gates.remember(&exchange, message, changes);
         }
         for (exchange, due) in verdict.delays {
             let Some(delayed) = exchange.delayed() else {
@@ -238,6 +248,16 @@ impl Plan {
             }
         }
         self.refused |= refused;
+    }
+
+    /// Has a queue take a message; false if its limit refuses it.
+    pub(crate) fn enter(&mut self, queue: &QueueHandle, message: Message, now: Timestamp) -> bool {
+        let (taken, effects) = queue.publish_apart(self.ticket, message, now, &mut self.changes);
+        self.left.push((queue.clone(), effects));
+        if taken && !self.targets.iter().any(|other| other.id() == queue.id()) {
+            self.targets.push(queue.clone());
+        }
+        taken
     }
 
     /// Everything is staged at `point`: what is held back begins to wait.
@@ -264,7 +284,7 @@ impl Plan {
     }
 
     /// Everything is staged at `point`: the queues show what they took.
-    fn show(mut self, point: CommitPoint, now: Timestamp) -> Passed {
+    pub(crate) fn show(mut self, point: CommitPoint, now: Timestamp) -> Passed {
         let mut hold = None;
         for queue in self.targets {
             let effects = queue.show(self.ticket, point, now);

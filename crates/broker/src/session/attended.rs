@@ -36,15 +36,15 @@ impl Connection {
             );
         }
         self.flush_publishes(link, now)?;
-        if mandatory && !routable {
-            return_message(link, number, &without_blind_copies(message));
-            self.settle_attended(number, false, CommitPoint::NONE);
-            return Ok(());
+        let returned = mandatory && !routable;
+        if returned {
+            return_message(link, number, &without_blind_copies(message.clone()));
         }
         let exchange = message.exchange_and_key().0;
         let passing = Passing {
             exchange: &String::from_utf8_lossy(exchange),
             attended_to: false,
+            returned,
             message: &message,
             random,
         };

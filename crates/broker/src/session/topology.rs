@@ -98,7 +98,7 @@ impl Connection {
                     &bind.routing_key,
                     bind.arguments,
                 )?;
-                let point = self.vhost.bind(binding)?;
+                let point = self.vhost.bind(binding, link.now)?;
                 self.answer(
                     link,
                     number,
@@ -255,7 +255,7 @@ impl Connection {
                     &bind.routing_key,
                     bind.arguments,
                 )?;
-                let point = self.vhost.bind(binding)?;
+                let point = self.vhost.bind(binding, link.now)?;
                 self.answer(
                     link,
                     number,

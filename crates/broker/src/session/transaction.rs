@@ -234,7 +234,8 @@ impl Connection {
             },
         );
     }
-    /// The exchanges that look for duplicates on the ways of all these.
+
+    /// The exchanges with a memory on the ways of all these.
     fn gates_of(&self, publishes: &[Kept]) -> Gated {
         let mut gated = Gated::new();
         for kept in publishes {
@@ -243,6 +244,7 @@ impl Connection {
                 let passing = Passing {
                     exchange: &String::from_utf8_lossy(exchange),
                     attended_to: false,
+                    returned: false,
                     message: &kept.message,
                     random,
                 };
@@ -268,7 +270,12 @@ impl Connection {
         for kept in publishes {
             let targets = match kept.route {
                 KeptRoute::Queues(targets) => targets,
-                KeptRoute::Attended { routable, random } if routable || !kept.mandatory => {
+                KeptRoute::Attended { routable, random } => {
+                    let returned = kept.mandatory && !routable;
+                    if returned {
+                        let message = without_blind_copies(kept.message.clone());
+                        return_message(link, number, &message);
+                    }
                     // What was published before enters its queues before.
                     for (queue, messages) in &mut queues {
                         queue.publish_hidden(ticket, messages.drain(..), now, &mut plan.changes);
@@ -277,6 +284,7 @@ impl Connection {
                     let passing = Passing {
                         exchange: &String::from_utf8_lossy(exchange),
                         attended_to: false,
+                        returned,
                         message: &kept.message,
                         random,
                     };
@@ -284,7 +292,6 @@ impl Connection {
                     plan.take(verdict, &kept.message, gates, now);
                     continue;
                 }
-                KeptRoute::Attended { .. } => Targets::new(),
             };
             if targets.is_empty() && kept.mandatory {
                 return_message(link, number, &without_blind_copies(kept.message.clone()));

@@ -27,6 +27,7 @@ mod overdue;
 mod paging;
 mod policies;
 mod publishing;
+mod recent_history;
 mod retries;
 mod settling;
 mod stream_model;
