@@ -241,11 +241,3 @@ def test_headers_unbind_needs_the_same_arguments(channel, catcher):
     assert c.routes(headers={"a": 1}) == ["it"]
     channel.queue_unbind(c.queues["it"], c.exchange, "", {"a": 1})
     assert c.routes(headers={"a": 1}) == []
-
-
-@pytest.mark.leveret_only("RabbitMQ knows these types with plugins only")
-@pytest.mark.parametrize("kind", ["x-recent-history"])
-def test_types_that_are_not_there_yet_say_so(channel, scratch, kind):
-    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
-        channel.exchange_declare(scratch.name(), kind, arguments={"x-cache-size": 10})
-    assert (closed.value.reply_code, closed.value.reply_text) == (540, f"NOT_IMPLEMENTED - exchange type '{kind}'")

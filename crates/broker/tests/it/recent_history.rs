@@ -126,21 +126,13 @@ fn a_returned_message_is_remembered() {
     let client = prepared(&world, 3);
     client.confirms();
     client.publish_with("", "a", &message().mandatory());
-    client.expect(&["return 312 talk/", "ack 1"]);
-    client.tx_channel_publishes("b");
+    client.expect(&["return 312 NO_ROUTE 'a'", "ack 1"]);
+    let other = world.client();
+    other.tx(10);
+    other.publish_with("b", "b", &message().mandatory());
+    other.tx(20);
+    other.expect(&["tx.select-ok", "return 312 NO_ROUTE 'b'", "commit-ok"]);
     assert_eq!(heard(&client, "q"), "a b");
-}
-
-impl Client {
-    /// Publishes a mandatory message in a transaction that commits.
-    fn tx_channel_publishes(&self, body: &str) {
-        let other = self.with_channel(2);
-        other.tx(10);
-        other.expect(&["tx.select-ok"]);
-        other.publish_with("", body, &message().mandatory());
-        other.tx(20);
-        other.expect(&["return 312 talk/", "tx.commit-ok"]);
-    }
 }
 
 #[test]
@@ -151,6 +143,7 @@ fn an_exchange_that_binds_passes_the_last_messages_on() {
         client.publish_with(key, key, &message());
     }
     client.declare_exchange("news", "topic", &[Flag::Durable], &[]);
+    client.expect(&["exchange.declare-ok"]);
     client.declare_ok("q", &[Flag::Durable], &[]);
     client.bind("q", "news", "x.*");
     client.seen();
