@@ -9,6 +9,8 @@ import pika
 import pytest
 
 from support.broker_process import BrokerProcess, ExternalBroker
+from support.examples import Example
+from support.services import PostgreSQL, Redis
 from support.wire import WireClient
 
 EXTERNAL_URL = os.environ.get("AMQP_TEST_URL")
@@ -161,3 +163,46 @@ def scratch(broker):
         except pika.exceptions.ChannelClosedByBroker:
             channel = connection.channel()  # another connection's exclusive queue: goes with that one
     connection.close()
+
+
+@pytest.fixture
+def start_example(tmp_path):
+    """Starts programs of examples/ that run until they are stopped."""
+    started = []
+
+    def start(broker, program, *arguments):
+        name = f"example{len(started)}"
+        started.append(Example(broker, tmp_path / f"{name}.out", tmp_path / f"{name}.err", program, *arguments))
+        return started[-1]
+
+    yield start
+    for example in started:
+        example.kill()
+
+
+def running(service):
+    """Starts a server for as long as the fixture lasts; skips the test where its packages could not be had."""
+    if why := service.missing():
+        pytest.skip(why)
+    server = service()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    yield from running(PostgreSQL)
+
+
+@pytest.fixture
+def postgres(postgres_server):
+    """The URL of an empty PostgreSQL database."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture
+def redis_server():
+    """A Redis with nothing in it."""
+    yield from running(Redis)

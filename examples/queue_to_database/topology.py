@@ -1,0 +1,5 @@
+"""The queue of this example."""
+
+
+QUEUE = "measurements"
+DECLARATION = {"queue": QUEUE, "durable": True}

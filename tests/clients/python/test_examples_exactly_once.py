@@ -1,0 +1,70 @@
+"""examples/emr and examples/pipeline: nothing is lost or doubled although processes are killed at random.
+
+The programs in charge of the killing bring a broker of their own; here they kill for a shorter time than by default."""
+
+import re
+import subprocess
+import uuid
+
+import pika
+import psycopg
+import pytest
+
+from support.examples import command
+from support.services import free_port
+from support.waiting import eventually, exists, taken
+
+
+@pytest.fixture
+def faults(binary):
+    """Runs a program that kills others; what it printed."""
+    running = []
+
+    def run(program, *arguments, timeout_s):
+        process = subprocess.Popen(command(program, "--leveret", binary, "--port", free_port(), *arguments),
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True)
+        running.append(process)
+        printed, _ = process.communicate(timeout=timeout_s)
+        assert process.returncode == 0, printed
+        return printed
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.terminate()  # it ends what it has started
+            process.communicate(timeout=30)
+
+
+def test_medical_records_are_stored_exactly_once(faults, postgres, tmp_path):
+    printed = faults("emr/faults.py", "--database", postgres, "--seconds", "20", "--directory", tmp_path,
+                     timeout_s=110)
+    print(printed)
+    assert re.search(r"^\d+ records, each exactly once$", printed, re.MULTILINE)
+    assert all(int(kills) > 0 for kills in re.findall(r"killed (\d+) times", printed))
+    # What the producer sent again, the broker kept from the consumer: only redeliveries came to it twice.
+    assert "redelivered=False" not in (tmp_path / "consumer.log").read_text()
+
+
+def test_records_are_written_with_their_key_or_refused(own_broker, open_connection, start_example, postgres):
+    own = own_broker()
+    channel = open_connection(own).channel()
+    consumer = start_example(own, "emr/consumer.py", "--database", postgres)
+    eventually(lambda: exists(own, open_connection, "medical_records"))
+    known, new = str(uuid.uuid4()), str(uuid.uuid4())
+    with psycopg.connect(postgres, autocommit=True) as database:
+        database.execute("INSERT INTO processed VALUES (%s)", [known])
+        for key, body in ((known, b'{"patient": 1}'), (new, b'{"patient": 2}'), (str(uuid.uuid4()), b"no JSON")):
+            channel.basic_publish("", "medical_records", body, pika.BasicProperties(message_id=key))
+        _, _, refused = eventually(lambda: taken(channel, "medical_records.refused"))
+        assert refused == b"no JSON"
+        assert database.execute("SELECT message_id::text, record FROM records").fetchall() == [(new, {"patient": 2})]
+    assert consumer.lines() == [f"came again, redelivered=False: {known}"]
+    assert consumer.stop() == 0
+
+
+def test_pipeline_is_exact_over_50_kills(faults):
+    printed = faults("pipeline/faults.py", timeout_s=110)
+    print(printed)
+    assert printed.splitlines()[-1] == "10000 readings, each became one result"
+    assert int(re.search(r"at least (\d+) of them in the middle of work", printed)[1]) > 5
