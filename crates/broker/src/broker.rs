@@ -421,6 +421,7 @@ impl Broker {
                         exchange.handle_timeout(&vhost, now);
                     }
                 }
+                Party::Commit(commit) => commit.finish(now),
             }
         }
     }
@@ -445,6 +446,10 @@ impl Broker {
                         if let Some(vhost) = self.vhost(exchange.vhost()) {
                             exchange.page_in(&vhost, now);
                         }
+                        continue;
+                    }
+                    Party::Commit(commit) => {
+                        commit.finish(now);
                         continue;
                     }
                 };

@@ -30,83 +30,73 @@ impl VirtualHost {
         letter: DeadLetter,
         now: Timestamp,
     ) -> Vec<(QueueHandle, Effects)> {
-        let sequence = letter.in_flight.sequence;
-        let mut acknowledgement = letter.log.map(|log| Change::Acknowledge {
-            log,
-            first: sequence,
-            count: 1,
-        });
-        let options = source.options();
-        let Some(exchange) = options.dead_letter_exchange else {
+        let acknowledgement = acknowledgement(&letter);
+        let Some(composed) = compose_for(source, &letter, now) else {
             self.services
                 .store
                 .stage(&mut acknowledgement.into_iter().collect());
             return Vec::new();
         };
-        let composed = compose(
-            source.name(),
-            &exchange,
-            options.dead_letter_routing_key.as_deref(),
-            &letter,
-            now,
-        );
-        let mut targets = Targets::new();
-        let mut attended = false;
-        if let Some(composed) = &composed {
-            let keys: Vec<&[u8]> = composed.more_keys.iter().map(Vec::as_slice).collect();
-            let decoded = composed.message.decode_header().ok();
-            let input = RouteInput {
-                headers: decoded
-                    .as_ref()
-                    .and_then(|header| header.properties.headers),
-                more_keys: &keys,
-                ..RouteInput::new(&composed.routing_key)
-            };
-            (targets, attended) = self.route_internally(&exchange, &input);
-            targets.retain(|target| {
-                letter.reason == DeadLetterReason::Rejected || !composed.would_cycle(target.name())
-            });
-        }
-        if let Some(composed) = composed.as_ref().filter(|_| attended) {
-            let passing = Passing {
-                exchange: &exchange,
-                attended_to: false,
-                returned: false,
-                message: &composed.message,
-                random: sequence.0,
-            };
-            let admits = |target: &QueueHandle| {
-                letter.reason == DeadLetterReason::Rejected || !composed.would_cycle(target.name())
-            };
-            let settles = acknowledgement.into_iter().collect();
-            return self.pass(&passing, settles, &admits, now).left;
-        }
-        let Some(composed) = composed.filter(|_| !targets.is_empty()) else {
-            if acknowledgement.is_some() {
-                self.services
-                    .store
-                    .stage(&mut acknowledgement.into_iter().collect());
-            }
-            return Vec::new();
-        };
-        let last = targets.len() - 1;
-        let mut left = Vec::with_capacity(targets.len());
-        for (index, target) in targets.into_iter().enumerate() {
-            let acknowledgement = if index == last {
-                acknowledgement.take()
-            } else {
-                None
-            };
+        let admits = |target: &QueueHandle| composed.may_enter(target);
+        let (mut targets, attended) = self.route_letter(&composed);
+        targets.retain(|target| admits(target));
+        if let [target] = targets.as_slice()
+            && !attended
+        {
             let effects = target.publish_moved(composed.message.clone(), acknowledgement, now);
-            left.push((target, effects));
+            return vec![(target.clone(), effects)];
         }
-        left
+        let settles = acknowledgement.into_iter().collect();
+        self.pass(&composed.passing(), settles, &admits, now).left
+    }
+
+    fn route_letter(&self, composed: &Composed) -> (Targets, bool) {
+        let keys: Vec<&[u8]> = composed.more_keys.iter().map(Vec::as_slice).collect();
+        let decoded = composed.message.decode_header().ok();
+        let input = RouteInput {
+            headers: decoded
+                .as_ref()
+                .and_then(|header| header.properties.headers),
+            more_keys: &keys,
+            ..RouteInput::new(&composed.routing_key)
+        };
+        self.route_internally(&composed.exchange, &input)
     }
 }
 
+/// The change that takes the message out of the queue it leaves, if the store has it.
+pub(crate) fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
+    letter.log.map(|log| Change::Acknowledge {
+        log,
+        first: letter.in_flight.sequence,
+        count: 1,
+    })
+}
+
+/// The message as the dead-letter exchange of the queue it leaves gets it; None: it goes nowhere.
+pub(crate) fn compose_for(
+    source: &QueueHandle,
+    letter: &DeadLetter,
+    now: Timestamp,
+) -> Option<Composed> {
+    let options = source.options();
+    let exchange = options.dead_letter_exchange?;
+    let routing_key = options.dead_letter_routing_key;
+    compose(
+        source.name(),
+        &exchange,
+        routing_key.as_deref(),
+        letter,
+        now,
+    )
+}
+
 /// A dead letter ready for routing.
-struct Composed {
-    message: Message,
+pub(crate) struct Composed {
+    pub(crate) message: Message,
+    exchange: String,
+    reason: DeadLetterReason,
+    random: u64,
     routing_key: Vec<u8>,
     more_keys: Vec<Vec<u8>>,
     /// Queue and reason of each death, newest first.
@@ -114,7 +104,22 @@ struct Composed {
 }
 
 impl Composed {
-    /// A message that has come full circle with no rejection in between is dropped.
+    /// Its way from the dead-letter exchange.
+    pub(crate) fn passing(&self) -> Passing<'_> {
+        Passing {
+            exchange: &self.exchange,
+            attended_to: false,
+            returned: false,
+            message: &self.message,
+            random: self.random,
+        }
+    }
+
+    /// A message that has come full circle with no rejection is dropped.
+    pub(crate) fn may_enter(&self, queue: &QueueHandle) -> bool {
+        self.reason == DeadLetterReason::Rejected || !self.would_cycle(queue.name())
+    }
+
     fn would_cycle(&self, queue: &str) -> bool {
         match self.deaths.iter().position(|(name, _)| name == queue) {
             Some(last) => self
@@ -188,6 +193,9 @@ fn compose(
     let message = Message::compose(&mut MessageScratch::default(), &names, &header, body);
     Some(Composed {
         message,
+        exchange: exchange.to_owned(),
+        reason: letter.reason,
+        random: letter.in_flight.sequence.0,
         routing_key,
         more_keys,
         deaths,

@@ -9,6 +9,7 @@
 
 mod administration;
 pub mod broker;
+mod commit;
 pub mod config;
 pub mod credit;
 mod dead_letter;

@@ -11,17 +11,19 @@ use leveret_routing::QueueId;
 use leveret_store::{Change, CommitPoint};
 use parking_lot::Mutex;
 
+use crate::commit::PendingCommit;
 use crate::exchange::Attended;
 use crate::message::Message;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::{QueueMemory, Store};
 use crate::time::Timestamp;
 
-/// Whose time has come, or whose messages are to be read back.
+/// Whose time has come, whose messages are to be read back, or who is durable by now.
 #[derive(Clone, Debug)]
 pub(crate) enum Party {
     Queue(QueueHandle),
     Exchange(Arc<Attended>),
+    Commit(Arc<PendingCommit>),
 }
 
 impl From<QueueHandle> for Party {
@@ -33,6 +35,12 @@ impl From<QueueHandle> for Party {
 impl From<Arc<Attended>> for Party {
     fn from(exchange: Arc<Attended>) -> Party {
         Party::Exchange(exchange)
+    }
+}
+
+impl From<Arc<PendingCommit>> for Party {
+    fn from(commit: Arc<PendingCommit>) -> Party {
+        Party::Commit(commit)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::deduplication::Marks;
 use crate::message::Message;
 use crate::queue::effects::Effects;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
+use crate::queue::publish::Taken;
 use crate::time::Timestamp;
 use crate::vhost::{Targets, VirtualHost, carbon_copies};
 
@@ -55,6 +56,13 @@ pub(crate) struct Verdict {
     histories: SmallVec<[Arc<Attended>; 1]>,
     /// An exchange on its way knows it already.
     duplicate: bool,
+}
+
+impl Verdict {
+    /// Only queues that `admits` names get it.
+    pub(crate) fn retain(&mut self, admits: impl Fn(&QueueHandle) -> bool) {
+        self.targets.retain(|queue| admits(queue));
+    }
 }
 
 /// A message held back, once it is staged.
@@ -102,7 +110,7 @@ impl VirtualHost {
         self.gates_on_the_way(passing, &mut gated);
         let mut gates = Gates::lock(&mut gated);
         let mut verdict = self.judge(passing, &mut gates, now);
-        verdict.targets.retain(|queue| admits(queue));
+        verdict.retain(admits);
         let mut plan = Plan::new(self.services.next_ticket(), settles);
         // Nobody waits for what changes nothing; a duplicate waits for what it is a duplicate of.
         let waits = verdict.duplicate;
@@ -223,7 +231,7 @@ impl Plan {
         let mut refused = false;
         let delivered = rewrite::without_blind_copies(message.clone());
         for queue in verdict.targets {
-            refused |= !self.enter(&queue, delivered.clone(), now);
+            refused |= self.enter(&queue, delivered.clone(), now) == Taken::Refused;
         }
         let changes = &mut self.changes;
         for exchange in verdict.histories {
@@ -250,11 +258,11 @@ impl Plan {
         self.refused |= refused;
     }
 
-    /// Has a queue take a message; false if its limit refuses it.
-    pub(crate) fn enter(&mut self, queue: &QueueHandle, message: Message, now: Timestamp) -> bool {
+    /// Has a queue take a message.
+    pub(crate) fn enter(&mut self, queue: &QueueHandle, message: Message, now: Timestamp) -> Taken {
         let (taken, effects) = queue.publish_apart(self.ticket, message, now, &mut self.changes);
         self.left.push((queue.clone(), effects));
-        if taken && !self.targets.iter().any(|other| other.id() == queue.id()) {
+        if taken == Taken::Yes && !self.targets.iter().any(|other| other.id() == queue.id()) {
             self.targets.push(queue.clone());
         }
         taken

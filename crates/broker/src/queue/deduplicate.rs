@@ -67,11 +67,9 @@ impl QueueDeduplication {
     /// A message has left the queue for good.
     fn forget(&mut self, message: &Message) {
         if let Some(present) = &mut self.present
-            && message.has_headers()
-            && let Ok(header) = message.decode_header()
-            && let Some(key) = key_of_header(header.properties.headers)
+            && let Some(key) = key_of(message)
         {
-            present.remove(&key.0);
+            present.remove(&key);
         }
     }
 
@@ -88,15 +86,18 @@ impl QueueDeduplication {
                 return;
             };
             next = Sequence(last.sequence.0 + 1);
-            for stored in &messages {
-                if let Ok(header) = stored.payload.decode_header()
-                    && let Some(key) = key_of_header(header.properties.headers)
-                {
-                    present.insert(key.0);
-                }
-            }
+            present.extend(messages.iter().filter_map(|stored| key_of(&stored.payload)));
         }
     }
+}
+
+/// The plugin's key of a message.
+fn key_of(message: &Message) -> Option<[u8; 16]> {
+    if !message.has_headers() {
+        return None;
+    }
+    let header = message.decode_header().ok()?;
+    key_of_header(header.properties.headers).map(|key| key.0)
 }
 
 impl Queue {
@@ -170,14 +171,15 @@ impl Queue {
         }
     }
 
-    /// All ready messages have left.
+    /// All ready messages have left, but for those in memory.
     pub(crate) fn forget_keys(&mut self) {
-        if let Some(present) = self
-            .deduplication
-            .as_mut()
-            .and_then(|it| it.present.as_mut())
-        {
-            *present = FxHashSet::default();
+        let Some(it) = &mut self.deduplication else {
+            return;
+        };
+        if let Some(present) = &mut it.present {
+            // rabbitmq: the plugin forgets the keys of unacknowledged messages too
+            let left = self.levels.iter().flat_map(super::Level::in_memory);
+            *present = left.filter_map(|entry| key_of(&entry.message)).collect();
         }
     }
 

@@ -157,15 +157,25 @@ impl Queue {
             .saturating_sub(entry.message.body_bytes());
     }
 
+    fn settle_top(&mut self) {
+        while self.top > 0 && self.levels[self.top].is_empty() {
+            self.top -= 1;
+        }
+    }
+
+    /// Whether the message that is next must not be seen yet.
+    pub(crate) fn front_is_hidden(&mut self) -> bool {
+        self.settle_top();
+        self.levels[self.top].front_is_hidden()
+    }
+
     /// Removes the front message of the top level for good, or sends it to the dead letters.
     pub(crate) fn discard_front(
         &mut self,
         reason: DeadLetterReason,
         effects: &mut Effects,
     ) -> bool {
-        while self.top > 0 && self.levels[self.top].is_empty() {
-            self.top -= 1;
-        }
+        self.settle_top();
         let number = self.top_level();
         let Some(entry) = self.levels[self.top].pop() else {
             return false;
@@ -192,6 +202,16 @@ impl Queue {
         effects: &mut Effects,
     ) {
         self.forget_key(&in_flight.message);
+        self.leave(in_flight, reason, effects);
+    }
+
+    /// As [`Queue::dead_letter`], of a message whose key is still taken.
+    pub(crate) fn leave(
+        &mut self,
+        in_flight: InFlight,
+        reason: DeadLetterReason,
+        effects: &mut Effects,
+    ) {
         if self.options.dead_letter_exchange.is_some() {
             let level = self.levels.get(usize::from(in_flight.level));
             let log = level
@@ -322,9 +342,9 @@ impl Queue {
                 } else {
                     self.forget_key(&entry.message);
                 }
-                GetResult::Message(entry.into_flight(level), self.ready)
+                GetResult::Message(entry.into_flight(level), self.visible())
             }
-            None if self.ready > 0 => GetResult::NotLoaded,
+            None if self.visible() > 0 => GetResult::NotLoaded,
             None => GetResult::Empty,
         };
         self.consider_page_in(effects);

@@ -15,9 +15,10 @@ use parking_lot::Mutex;
 
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
-use super::effects::Effects;
+use super::effects::{DeadLetter, Effects};
 use super::machine::Machine;
 use super::options::{QueueKind, QueueOptions};
+use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
 use super::{QueueCounts, Store};
@@ -27,7 +28,7 @@ use crate::message::Message;
 use crate::stream::StreamRead;
 use crate::time::Timestamp;
 
-pub use super::ready::HiddenTicket;
+pub use super::hidden::HiddenTicket;
 pub use super::settle::{Outcome, Settlement as QueueSettlement};
 
 /// Identifies a session for exclusive queues.
@@ -251,7 +252,7 @@ impl QueueHandle {
         self.with(|queue, _| queue.hidden_staged_at(ticket, point));
     }
 
-    /// Takes one message without showing it; false if the queue's limit refuses it. What makes it
+    /// Takes one message without showing it, if it is new and no limit refuses it. What makes it
     /// durable is added to `changes`; once that is staged, [`QueueHandle::show`] shows it.
     pub(crate) fn publish_apart(
         &self,
@@ -259,7 +260,7 @@ impl QueueHandle {
         message: Message,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) -> (bool, Effects) {
+    ) -> (Taken, Effects) {
         self.with(|queue, effects| queue.publish_apart(ticket, message, now, changes, effects))
     }
 
@@ -273,12 +274,6 @@ impl QueueHandle {
     pub fn reveal(&self, point: CommitPoint, now: Timestamp) -> Effects {
         self.with(|queue, effects| queue.reveal(self, point, now, effects))
             .1
-    }
-
-    /// The change that acknowledges a delivery in the store, if it is stored.
-    #[must_use]
-    pub fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
-        self.0.machine.lock().acknowledgement(in_flight)
     }
 
     /// Duplicates and gaps in what was published to it; None: they are not looked for.
@@ -307,6 +302,21 @@ impl QueueHandle {
     pub fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
         self.with(|queue, effects| queue.settle(self, settlements, now, effects))
             .1
+    }
+
+    /// Adds to `changes` what makes these settlements of a transaction durable, and turns them into such
+    /// as stage nothing more; [`QueueHandle::settle`] follows when they are durable. Answers what is to be
+    /// dead-lettered with the transaction.
+    pub(crate) fn settle_apart(
+        &self,
+        settlements: &mut [Settlement],
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+    ) -> Vec<DeadLetter> {
+        let verb = |queue: &mut Machine, effects: &mut Effects| {
+            queue.settle_apart(settlements, now, changes, effects);
+        };
+        self.with(verb).1.dead_letters
     }
 
     /// Adds a consumer; deliveries begin at once.

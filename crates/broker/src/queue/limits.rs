@@ -22,22 +22,25 @@ impl Queue {
                 .is_some_and(|max| self.ready_body_bytes + message.body_bytes() > max)
     }
 
-    /// Whether the queue is over a limit that is kept by dropping the oldest.
+    /// Whether the queue is over a limit that is kept by dropping the oldest. What must not be seen yet
+    /// counts when it shows.
     pub(crate) fn is_over(&self) -> bool {
         if self.options.overflow != Overflow::DropHead {
             return false;
         }
-        self.options.max_length.is_some_and(|max| self.ready > max)
-            || self
-                .options
-                .max_length_bytes
-                .is_some_and(|max| self.ready_body_bytes > max)
+        let bytes = self.ready_body_bytes.saturating_sub(self.hidden.body_bytes);
+        let options = &self.options;
+        options.max_length.is_some_and(|max| self.visible() > max)
+            || options.max_length_bytes.is_some_and(|max| bytes > max)
     }
 
     /// Drops from the head until the limits hold, or until the rest must be read first. With another
     /// overflow behaviour a queue may stay over a limit that came later than its messages.
     pub(crate) fn drop_head(&mut self, effects: &mut Effects) {
         while self.options.overflow == Overflow::DropHead && self.is_over() {
+            if self.front_is_hidden() {
+                break;
+            }
             if !self.discard_front(DeadLetterReason::MaxLength, effects) {
                 effects.page_in = true;
                 break;
@@ -97,10 +100,7 @@ impl Queue {
     /// Each level's head is looked at: a message of low priority expires on time as well.
     fn expire_heads(&mut self, now: Timestamp, effects: &mut Effects) {
         for index in 0..self.levels.len() {
-            while self.levels[index]
-                .front()
-                .is_some_and(|front| front.expires_at <= now)
-            {
+            while self.levels[index].front_expires_at() <= now {
                 let Some(entry) = self.levels[index].pop() else {
                     break;
                 };
@@ -155,10 +155,7 @@ impl Queue {
         {
             return;
         }
-        let fronts = self
-            .levels
-            .iter_mut()
-            .filter_map(|level| level.front().map(|front| front.expires_at));
+        let fronts = self.levels.iter_mut().map(super::Level::front_expires_at);
         let earliest = fronts.min().unwrap_or(Timestamp::NEVER);
         let relief = if self.crowded {
             now + RELIEF_MS

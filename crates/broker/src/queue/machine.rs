@@ -9,12 +9,14 @@ use super::consumers::{Consumer, ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
 use super::effects::Effects;
 use super::handle::{ConsumeError, GetResult, QueueHandle};
+use super::hidden::HiddenTicket;
 use super::options::{QueueKind, QueueOptions};
-use super::ready::{HiddenTicket, PageIn};
+use super::publish::Taken;
+use super::ready::PageIn;
 use super::settle::Settlement;
 use super::{Queue, QueueCounts, QueueMemory, Store};
 use crate::deduplication::{DeduplicationCounts, KeyLogs};
-use crate::mailbox::{InFlight, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::message::Message;
 use crate::stream::{Stream, StreamRead};
 use crate::time::Timestamp;
@@ -142,12 +144,12 @@ impl Machine {
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
         effects: &mut Effects,
-    ) -> bool {
+    ) -> Taken {
         match self {
             Machine::Queue(queue) => queue.publish_apart(ticket, message, now, changes, effects),
             Machine::Stream(stream) => {
                 stream.publish_hidden(ticket, std::iter::once(message), now, changes);
-                true
+                Taken::Yes
             }
         }
     }
@@ -185,13 +187,6 @@ impl Machine {
         }
     }
 
-    pub(crate) fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
-        match self {
-            Machine::Queue(queue) => queue.acknowledgement(in_flight),
-            Machine::Stream(_) => None,
-        }
-    }
-
     pub(crate) fn is_deleted(&self) -> bool {
         either!(self, it => it.is_deleted())
     }
@@ -206,6 +201,19 @@ impl Machine {
         match self {
             Machine::Queue(queue) => queue.settle(this, settlements, now, effects),
             Machine::Stream(stream) => stream.settle(this, settlements, effects),
+        }
+    }
+
+    /// A stream stages nothing when its deliveries are settled.
+    pub(crate) fn settle_apart(
+        &mut self,
+        settlements: &mut [Settlement],
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+        effects: &mut Effects,
+    ) {
+        if let Machine::Queue(queue) = self {
+            queue.settle_apart(settlements, now, changes, effects);
         }
     }
 

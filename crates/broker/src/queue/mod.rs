@@ -15,10 +15,11 @@ mod deduplicate;
 pub mod dispatch;
 pub mod effects;
 pub mod handle;
+pub(crate) mod hidden;
 mod limits;
 pub(crate) mod machine;
 pub mod options;
-mod publish;
+pub(crate) mod publish;
 pub(crate) mod ready;
 mod retry;
 mod settle;
@@ -28,12 +29,13 @@ use std::sync::Arc;
 use leveret_store::{Change, CommitPoint, LogId, MessageLog, Sequence};
 
 use crate::deduplication::KeyLogs;
-use crate::mailbox::{InFlight, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::message::Message;
 use crate::time::Timestamp;
 use consumers::Consumers;
 use deduplicate::QueueDeduplication;
 use effects::Effects;
+use hidden::HiddenCounts;
 use options::QueueOptions;
 use ready::Level;
 use retry::Retries;
@@ -82,7 +84,9 @@ pub(crate) struct Queue {
     /// No level above this one has messages.
     top: usize,
     consumers: Consumers,
+    /// Those that must not be seen yet are counted too.
     ready: u64,
+    hidden: HiddenCounts,
     ready_memory: u64,
     ready_body_bytes: u64,
     /// Bytes of messages that ever left the ready ones.
@@ -93,6 +97,8 @@ pub(crate) struct Queue {
     key_logs: Option<KeyLogs>,
     deduplication: Option<Box<QueueDeduplication>>,
     changes: Vec<Change<Message>>,
+    /// Logs of a deleted queue that what it had hidden may bring back.
+    graves: Vec<LogId>,
     /// Publishers held back until this queue has drained.
     held: Vec<Arc<Mailbox>>,
     /// Its consumers fell behind; publishers are not held for them until it has drained.
@@ -130,6 +136,7 @@ impl Queue {
             top: 0,
             consumers,
             ready: 0,
+            hidden: HiddenCounts::default(),
             ready_memory: 0,
             ready_body_bytes: 0,
             taken_memory: 0,
@@ -138,6 +145,7 @@ impl Queue {
             key_logs: None,
             deduplication: None,
             changes: Vec::new(),
+            graves: Vec::new(),
             held: Vec::new(),
             lagging: false,
             last_used: now,
@@ -213,11 +221,16 @@ impl Queue {
 
     pub(crate) fn counts(&self) -> QueueCounts {
         QueueCounts {
-            ready: self.ready,
+            ready: self.visible(),
             unacknowledged: self.in_flight,
             waiting: self.retries.count(),
             consumers: u32::try_from(self.consumers.count()).unwrap_or(u32::MAX),
         }
+    }
+
+    /// How many ready messages may be seen.
+    fn visible(&self) -> u64 {
+        self.ready.saturating_sub(self.hidden.messages)
     }
 
     pub(crate) fn options(&self) -> &QueueOptions {
@@ -241,32 +254,15 @@ impl Queue {
         self.deleted
     }
 
-    /// The change that acknowledges a delivery in the store.
-    pub(crate) fn acknowledgement(&self, in_flight: &InFlight) -> Option<Change<Message>> {
-        let log = self
-            .levels
-            .get(usize::from(in_flight.level))?
-            .log
-            .filter(|_| in_flight.stored && !self.deleted)?;
-        Some(Change::Acknowledge {
-            log,
-            first: in_flight.sequence,
-            count: 1,
-        })
-    }
-
     fn can_spill(&self) -> bool {
         !self.store.is_volatile()
     }
 
-    /// Removes all ready and waiting messages and says how many there were.
+    /// Removes all ready and waiting messages that may be seen, and says how many there were.
     pub(crate) fn purge(&mut self, effects: &mut Effects) -> u64 {
         let (waiting, retries) = self.purge_retries();
         effects.retries = retries;
-        let purged = std::mem::take(&mut self.ready) + waiting;
-        self.ready_memory = 0;
-        self.ready_body_bytes = 0;
-        self.top = 0;
+        let purged = self.visible() + waiting;
         let changes = &mut self.changes;
         for level in &mut self.levels {
             let log = level.log;
@@ -277,10 +273,25 @@ impl Queue {
             });
             effects.garbage.extend(garbage);
         }
+        self.count_anew();
         self.forget_keys();
         self.stage(effects);
         self.release_publishers(effects);
         purged
+    }
+
+    /// Counts the ready messages when nothing is left of them but what is in memory.
+    fn count_anew(&mut self) {
+        (self.ready, self.ready_memory, self.ready_body_bytes) = (0, 0, 0);
+        self.top = 0;
+        for (index, level) in self.levels.iter().enumerate() {
+            for entry in level.in_memory() {
+                self.ready += 1;
+                self.ready_memory += entry.message.memory_bytes() as u64;
+                self.ready_body_bytes += entry.message.body_bytes();
+                self.top = index;
+            }
+        }
     }
 
     /// Empties the queue for good; returns how many ready messages it had and its consumers.
@@ -290,15 +301,21 @@ impl Queue {
         effects.retries = retries;
         // Their logs go as a whole.
         self.changes.clear();
-        let purged = std::mem::take(&mut self.ready) + waiting;
-        self.ready_memory = 0;
+        let purged = self.visible() + waiting;
+        let awaits_staging = self.levels.iter().any(Level::awaits_staging);
         for level in &mut self.levels {
-            effects.garbage.extend(level.clear(|_, _| ()));
+            effects.garbage.extend(level.clear_all());
             if let Some(log) = level.log.take() {
                 self.changes.push(Change::DeleteLog { log });
             }
         }
+        self.hidden = HiddenCounts::default();
+        self.count_anew();
         self.delete_keys();
+        if awaits_staging {
+            self.graves
+                .extend(self.changes.iter().filter_map(deleted_log));
+        }
         self.release_publishers(effects);
         let consumers = self.consumers.take_all();
         (purged, consumers)
@@ -309,9 +326,26 @@ impl Queue {
         std::mem::take(&mut self.changes)
     }
 
+    /// What was hidden here when the queue was deleted is staged by now, behind the removal of its logs:
+    /// they are removed again.
+    fn bury_again(&mut self) {
+        let removals = self.graves.iter().map(|&log| Change::DeleteLog { log });
+        let mut removals: Vec<_> = removals.collect();
+        if !removals.is_empty() {
+            self.store.stage(&mut removals);
+        }
+    }
+
     fn release_publishers(&mut self, effects: &mut Effects) {
         effects.releases.append(&mut self.held);
         self.lagging = false;
+    }
+}
+
+fn deleted_log(change: &Change<Message>) -> Option<LogId> {
+    match change {
+        Change::DeleteLog { log } => Some(*log),
+        _ => None,
     }
 }
 

@@ -5,10 +5,22 @@ use leveret_store::{Change, CommitPoint, Enqueue};
 use super::Queue;
 use super::effects::Effects;
 use super::handle::QueueHandle;
+use super::hidden::{HiddenCounts, HiddenTicket};
 use super::options::Overflow;
-use super::ready::{Entry, HiddenTicket};
+use super::ready::Entry;
 use crate::message::Message;
 use crate::time::Timestamp;
+
+/// What a queue did with a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Taken {
+    /// It is in the queue.
+    Yes,
+    /// It was published before.
+    Known,
+    /// A limit keeps it out.
+    Refused,
+}
 
 impl Queue {
     /// Takes a batch of messages. The positions of those refused by the queue's limit
@@ -90,28 +102,15 @@ impl Queue {
         if self.deleted {
             return;
         }
-        let before: Vec<u64> = self.levels.iter().map(super::Level::peek_next).collect();
-        let refuses =
-            self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
         for message in messages {
-            if self.deduplication.is_some() && !self.admits(&message, now) {
-                continue;
-            }
-            // rabbitmq: nobody is told; transactions know no basic.nack
-            if refuses && self.is_full_for(&message) {
-                continue;
-            }
-            self.note_admitted(now);
-            self.enqueue(message, now);
-        }
-        for (index, level) in self.levels.iter_mut().enumerate() {
-            let first = before.get(index).copied().unwrap_or(0);
-            level.hide_latest(ticket, level.peek_next() - first);
+            // rabbitmq: nobody is told of a limit; transactions know no basic.nack
+            self.hide(ticket, message, now);
         }
         changes.append(&mut self.changes);
     }
 
-    /// Takes one message as [`Queue::publish_hidden`] does, unless the queue's limit refuses it.
+    /// Takes one message as [`Queue::publish_hidden`] does, and does with a refused one what the
+    /// queue's limit says.
     pub(crate) fn publish_apart(
         &mut self,
         ticket: HiddenTicket,
@@ -119,19 +118,46 @@ impl Queue {
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
         effects: &mut Effects,
-    ) -> bool {
+    ) -> Taken {
+        if self.deleted {
+            return Taken::Yes;
+        }
+        let taken = self.hide(ticket, message.clone(), now);
+        if taken == Taken::Refused {
+            self.refuse(message, effects);
+        }
+        changes.append(&mut self.changes);
+        taken
+    }
+
+    fn hide(&mut self, ticket: HiddenTicket, message: Message, now: Timestamp) -> Taken {
+        if self.deduplication.is_some() && !self.admits(&message, now) {
+            return Taken::Known;
+        }
         let refuses =
             self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
-        if refuses && !self.deleted && self.is_full_for(&message) {
-            self.refuse(message, effects);
-            return false;
+        if refuses && self.is_full_for(&message) {
+            return Taken::Refused;
         }
-        self.publish_hidden(ticket, std::iter::once(message), now, changes);
-        true
+        self.note_admitted(now);
+        let index = self.level_of(&message);
+        let body_bytes = message.body_bytes();
+        let sequence = self.levels[index].peek_next();
+        self.enqueue(message, now);
+        self.levels[index].hide(ticket, sequence, body_bytes);
+        self.hidden.add(HiddenCounts {
+            messages: 1,
+            body_bytes,
+        });
+        Taken::Yes
     }
 
     /// What was hidden under `ticket` is staged at `point`.
     pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        if self.deleted {
+            self.bury_again();
+            return;
+        }
         for level in &mut self.levels {
             level.hidden_staged_at(ticket, point);
         }
@@ -147,9 +173,13 @@ impl Queue {
         effects: &mut Effects,
     ) {
         effects.point = effects.point.max(point);
+        if self.deleted {
+            self.bury_again();
+            return;
+        }
         self.answer_duplicates(effects);
         for level in &mut self.levels {
-            level.show(ticket);
+            self.hidden.subtract(level.show(ticket));
             if level.log.is_some() {
                 level.staged_at(point);
             }
@@ -174,7 +204,7 @@ impl Queue {
     ) {
         let durable = self.store.durable_point().max(point);
         for level in &mut self.levels {
-            level.reveal(durable);
+            self.hidden.subtract(level.reveal(durable));
         }
         if self.is_over() {
             self.drop_head(effects);

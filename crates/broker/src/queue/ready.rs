@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
 
+use super::hidden::{Hidden, HiddenCounts, HiddenTicket};
 use crate::mailbox::InFlight;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -66,20 +67,6 @@ pub(crate) struct PageIn {
     pub(crate) epoch: u64,
 }
 
-/// Names what one caller has hidden in however many queues, until it is staged and shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct HiddenTicket(pub u64);
-
-/// Messages on their way to being staged, or of a transaction on its way to being durable.
-#[derive(Clone, Copy, Debug)]
-struct Hidden {
-    ticket: HiddenTicket,
-    first: u64,
-    last: u64,
-    /// None until the transaction is staged.
-    point: Option<CommitPoint>,
-}
-
 /// The ready messages of one priority level.
 #[derive(Debug, Default)]
 pub(crate) struct Level {
@@ -99,8 +86,7 @@ pub(crate) struct Level {
     /// Everything below was delivered once.
     delivered_below: u64,
     loading: bool,
-    /// Entries of transactions that are not durable yet: first and last sequence, and when they show.
-    hidden: VecDeque<Hidden>,
+    hidden: Hidden,
     /// Grows whenever the paged run is thrown away, so that a read under way is ignored.
     epoch: u64,
 }
@@ -174,9 +160,7 @@ impl Level {
     /// Remembers that everything pushed so far is staged at `point`.
     pub(crate) fn staged_at(&mut self, point: CommitPoint) {
         // What another caller has hidden is staged later, by that caller.
-        let unstaged = self.hidden.iter().filter(|hidden| hidden.point.is_none());
-        let below = unstaged.map(|hidden| hidden.first).min();
-        let below = below.unwrap_or(self.next);
+        let below = self.hidden.first_unstaged().unwrap_or(self.next);
         match self.staged.back_mut() {
             Some(last) if last.1 == point => last.0 = below,
             _ => self.staged.push_back((below, point)),
@@ -211,46 +195,38 @@ impl Level {
         }
     }
 
-    /// The latest `count` messages stay hidden.
-    pub(crate) fn hide_latest(&mut self, ticket: HiddenTicket, count: u64) {
-        if count > 0 {
-            self.hidden.push_back(Hidden {
-                ticket,
-                first: self.next - count,
-                last: self.next - 1,
-                point: None,
-            });
-        }
+    /// The message with this sequence, which was pushed last, stays hidden.
+    pub(crate) fn hide(&mut self, ticket: HiddenTicket, sequence: u64, body_bytes: u64) {
+        self.hidden.hide(ticket, sequence, body_bytes);
     }
 
     /// What was hidden under `ticket` was staged at `point`.
     pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
-        for hidden in self
-            .hidden
-            .iter_mut()
-            .filter(|hidden| hidden.ticket == ticket)
-        {
-            hidden.point = Some(point);
-        }
+        self.hidden.staged_at(ticket, point);
         self.staged_at(point);
     }
 
-    /// Shows what was hidden under `ticket` and is staged by now.
-    pub(crate) fn show(&mut self, ticket: HiddenTicket) {
-        self.hidden.retain(|hidden| hidden.ticket != ticket);
+    /// Shows what was hidden under `ticket` and is staged by now; answers how much it was.
+    pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
+        self.hidden.show(ticket)
     }
 
-    /// Shows every transaction that is durable.
-    pub(crate) fn reveal(&mut self, durable: CommitPoint) {
-        self.hidden
-            .retain(|hidden| hidden.point.is_none_or(|point| point > durable));
+    /// Shows everything hidden that is durable; answers how much it was.
+    pub(crate) fn reveal(&mut self, durable: CommitPoint) -> HiddenCounts {
+        self.hidden.reveal(durable)
     }
 
-    /// Whether a message must not be seen yet.
-    fn is_hidden(&self, sequence: Sequence) -> bool {
-        self.hidden
-            .iter()
-            .any(|hidden| (hidden.first..=hidden.last).contains(&sequence.0))
+    /// Whether something is hidden and not staged yet.
+    pub(crate) fn awaits_staging(&self) -> bool {
+        self.hidden.first_unstaged().is_some()
+    }
+
+    /// When the next message expires; never while it is hidden or not in memory.
+    pub(crate) fn front_expires_at(&mut self) -> Timestamp {
+        match self.front().map(|front| front.expires_at) {
+            Some(at) if at != Timestamp::NEVER && !self.front_is_hidden() => at,
+            _ => Timestamp::NEVER,
+        }
     }
 
     /// Whether the next message must not be seen yet.
@@ -259,7 +235,7 @@ impl Level {
             return false;
         }
         let sequence = self.front().map(|front| front.sequence);
-        sequence.is_some_and(|sequence| self.is_hidden(sequence))
+        sequence.is_some_and(|sequence| self.hidden.contains(sequence))
     }
 
     /// The sequence the next message will have.
@@ -296,7 +272,7 @@ impl Level {
                 break;
             };
             let waits = front.stored
-                && (front.sequence.0 >= self.durable_below || self.is_hidden(front.sequence));
+                && (front.sequence.0 >= self.durable_below || self.hidden.contains(front.sequence));
             // Behind a message that waits for the store others are spilled by the window, so that the
             // store knows how far behind it is and publishers are held for it.
             if !front.stored || (waits && self.tail_unstored > tail_window) {
@@ -457,30 +433,59 @@ impl Level {
         paged.count
     }
 
-    /// Takes everything out. What the store has is acknowledged through `acknowledge(first, count)`.
+    /// Takes out everything but what is hidden. What the store has of it is acknowledged through
+    /// `acknowledge(first, count)`.
     pub(crate) fn clear(
         &mut self,
         mut acknowledge: impl FnMut(Sequence, u64),
     ) -> [VecDeque<Entry>; 2] {
-        for entry in self.head.iter().filter(|entry| entry.stored) {
+        let [head, head_kept] = self.split(Area::Head);
+        let [tail, tail_kept] = self.split(Area::Tail);
+        for entry in head.iter().filter(|entry| entry.stored) {
             acknowledge(entry.sequence, 1);
         }
         if let Some(paged) = self.paged.take() {
             acknowledge(paged.from, paged.until.0 - paged.from.0);
         }
-        for entry in self.tail.iter().filter(|entry| entry.stored) {
+        for entry in tail.iter().filter(|entry| entry.stored) {
             acknowledge(entry.sequence, 1);
         }
         self.epoch += 1;
         self.loading = false;
-        self.head_memory = 0;
-        self.tail_memory = 0;
-        self.tail_unstored = 0;
-        self.staged.clear();
-        [
-            std::mem::take(&mut self.head),
-            std::mem::take(&mut self.tail),
-        ]
+        self.head_memory = memory_of(head_kept.iter());
+        self.tail_memory = memory_of(tail_kept.iter());
+        self.tail_unstored = memory_of(tail_kept.iter().filter(|entry| !entry.stored));
+        if self.hidden.is_empty() {
+            self.staged.clear();
+        }
+        self.head = head_kept;
+        self.tail = tail_kept;
+        [head, tail]
+    }
+
+    /// Takes everything out, hidden or not: the level's log goes as a whole.
+    pub(crate) fn clear_all(&mut self) -> [VecDeque<Entry>; 2] {
+        self.hidden = Hidden::default();
+        self.clear(|_, _| ())
+    }
+
+    /// What goes of an area of memory, and what stays for being hidden.
+    fn split(&mut self, area: Area) -> [VecDeque<Entry>; 2] {
+        let entries = std::mem::take(match area {
+            Area::Head => &mut self.head,
+            Area::Tail => &mut self.tail,
+        });
+        if self.hidden.is_empty() {
+            return [entries, VecDeque::new()];
+        }
+        let hidden = |entry: &Entry| self.hidden.contains(entry.sequence);
+        let (kept, gone) = entries.into_iter().partition(hidden);
+        [gone, kept]
+    }
+
+    /// Everything in memory.
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
+        self.head.iter().chain(&self.tail)
     }
 
     /// Gives memory back after a burst.
@@ -495,4 +500,14 @@ impl Level {
             self.staged = VecDeque::new();
         }
     }
+}
+
+#[derive(Clone, Copy)]
+enum Area {
+    Head,
+    Tail,
+}
+
+fn memory_of<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
+    entries.map(|entry| entry.message.memory_bytes()).sum()
 }

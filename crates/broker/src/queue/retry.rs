@@ -75,19 +75,29 @@ impl Queue {
     /// Lets a message wait for its next delivery; one that has used up all delays goes to the dead
     /// letters.
     pub(crate) fn retry(&mut self, mut in_flight: InFlight, now: Timestamp, effects: &mut Effects) {
-        let delays = &self.options.retry_delays_ms;
-        let Some(delay_ms) = delays.get(usize::from(in_flight.retries)).copied() else {
+        let Some(due) = self.next_retry(&mut in_flight, now) else {
             self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
             return;
         };
-        in_flight.retries = in_flight.retries.saturating_add(1);
-        let due = now + delay_ms;
         self.write_retry(&in_flight, due);
         self.retries.push(due, in_flight);
     }
 
+    /// When the message comes back, with one more delay used up; None: there is none left.
+    pub(crate) fn next_retry(&self, in_flight: &mut InFlight, now: Timestamp) -> Option<Timestamp> {
+        let delays = &self.options.retry_delays_ms;
+        let delay_ms = *delays.get(usize::from(in_flight.retries))?;
+        in_flight.retries = in_flight.retries.saturating_add(1);
+        Some(now + delay_ms)
+    }
+
+    /// Lets a message wait that is written down already.
+    pub(crate) fn wait_until(&mut self, due: Timestamp, in_flight: InFlight) {
+        self.retries.push(due, in_flight);
+    }
+
     /// Writes down how often the message came back and when it is due, if it survives a restart.
-    fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) {
+    pub(crate) fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) {
         let level = self.levels.get(usize::from(in_flight.level));
         let survives = in_flight.stored && self.durable && in_flight.message.is_persistent();
         if let Some(log) = level.and_then(|level| level.log).filter(|_| survives) {

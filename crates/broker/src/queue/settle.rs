@@ -1,11 +1,14 @@
 //! What became of deliveries: acknowledged, put back, or rejected.
 
+use leveret_store::Change;
+
 use super::Queue;
 use super::consumers::ConsumerRef;
 use super::effects::{DeadLetterReason, Effects};
 use super::handle::QueueHandle;
 use super::ready::Entry;
 use crate::mailbox::InFlight;
+use crate::message::Message;
 use crate::time::Timestamp;
 
 /// The fate of one delivery.
@@ -24,6 +27,8 @@ pub enum Outcome {
     Uncounted,
     /// To the dead letters, or gone.
     Rejected,
+    /// As [`Outcome::Requeued`] with `x-retry-delays`: counted and written down already, it comes back then.
+    Waits(Timestamp),
 }
 
 impl Outcome {
@@ -96,7 +101,11 @@ impl Queue {
                 self.acknowledge_stored(in_flight.level, in_flight.sequence);
             }
             Outcome::Acknowledged => {}
-            Outcome::Requeued | Outcome::Returned | Outcome::Undelivered | Outcome::Uncounted => {}
+            Outcome::Requeued
+            | Outcome::Returned
+            | Outcome::Undelivered
+            | Outcome::Uncounted
+            | Outcome::Waits(_) => {}
             Outcome::Rejected => {
                 self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
             }
@@ -115,13 +124,10 @@ impl Queue {
         {
             match outcome {
                 Outcome::Acknowledged | Outcome::Rejected => {}
+                Outcome::Waits(due) => self.wait_until(*due, in_flight.clone()),
                 Outcome::Undelivered | Outcome::Uncounted => back.push(in_flight.clone()),
                 Outcome::Requeued | Outcome::Returned => {
-                    let counted = InFlight {
-                        delivery_count: in_flight.delivery_count.saturating_add(1),
-                        redelivered: true,
-                        ..in_flight.clone()
-                    };
+                    let counted = counted(in_flight);
                     if u32::from(counted.delivery_count) > limit {
                         self.dead_letter(counted, DeadLetterReason::DeliveryLimit, effects);
                     } else if delayed && *outcome == Outcome::Requeued {
@@ -137,6 +143,75 @@ impl Queue {
             self.put_back(in_flight);
         }
         self.drop_head(effects);
+    }
+
+    /// Adds to `changes` what makes these settlements durable, and turns them into such as stage nothing
+    /// more: [`Queue::settle`] follows when they are durable. What is to be dead-lettered is left in
+    /// `effects`.
+    pub(crate) fn settle_apart(
+        &mut self,
+        settlements: &mut [Settlement],
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+        effects: &mut Effects,
+    ) {
+        if self.deleted {
+            return;
+        }
+        for settlement in settlements {
+            match settlement.outcome {
+                Outcome::Acknowledged => self.acknowledge_apart(settlement),
+                Outcome::Rejected => {
+                    self.dead_letter_apart(settlement, DeadLetterReason::Rejected, effects);
+                }
+                Outcome::Requeued => self.requeue_apart(settlement, now, effects),
+                Outcome::Returned
+                | Outcome::Undelivered
+                | Outcome::Uncounted
+                | Outcome::Waits(_) => {}
+            }
+        }
+        changes.append(&mut self.changes);
+    }
+
+    fn acknowledge_apart(&mut self, settlement: &mut Settlement) {
+        let in_flight = &mut settlement.in_flight;
+        if std::mem::take(&mut in_flight.stored) {
+            self.acknowledge_stored(in_flight.level, in_flight.sequence);
+        }
+    }
+
+    fn dead_letter_apart(
+        &mut self,
+        settlement: &mut Settlement,
+        reason: DeadLetterReason,
+        effects: &mut Effects,
+    ) {
+        self.leave(settlement.in_flight.clone(), reason, effects);
+        settlement.in_flight.stored = false;
+        settlement.outcome = Outcome::Acknowledged;
+    }
+
+    fn requeue_apart(
+        &mut self,
+        settlement: &mut Settlement,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let counted = counted(&settlement.in_flight);
+        let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
+        let over = u32::from(counted.delivery_count) > limit;
+        if !over && self.options.retry_delays_ms.is_empty() {
+            return;
+        }
+        settlement.in_flight = counted;
+        match self.next_retry(&mut settlement.in_flight, now) {
+            Some(due) if !over => {
+                self.write_retry(&settlement.in_flight, due);
+                settlement.outcome = Outcome::Waits(due);
+            }
+            _ => self.dead_letter_apart(settlement, DeadLetterReason::DeliveryLimit, effects),
+        }
     }
 
     pub(crate) fn put_back(&mut self, in_flight: InFlight) {
@@ -157,5 +232,14 @@ impl Queue {
             redelivered: in_flight.redelivered,
             stored: in_flight.stored,
         });
+    }
+}
+
+/// A delivery that came back.
+fn counted(in_flight: &InFlight) -> InFlight {
+    InFlight {
+        delivery_count: in_flight.delivery_count.saturating_add(1),
+        redelivered: true,
+        ..in_flight.clone()
     }
 }

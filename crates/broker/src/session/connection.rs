@@ -22,6 +22,7 @@ use super::publish::Batch;
 use super::queue_table::QueueTable;
 use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
+use crate::commit::PendingCommit;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::{Letters, Notice};
 use crate::queue::dispatch::HoldMark;
@@ -37,8 +38,15 @@ const HOLD_TIMEOUT_MS: u64 = 50;
 pub(super) struct Parked {
     pub(super) point: CommitPoint,
     pub(super) reply: Vec<u8>,
-    /// Queues with messages of a transaction that show once it is durable.
-    pub(super) reveal: Vec<QueueHandle>,
+    pub(super) committed: Option<Committed>,
+}
+
+/// A transaction that shows with the reply.
+pub(super) struct Committed {
+    pub(super) commit: Arc<PendingCommit>,
+    pub(super) channel: u16,
+    /// What its settlements give back of the channel's shared credit.
+    pub(super) credit: u32,
 }
 
 /// A publisher held back.
@@ -428,7 +436,7 @@ impl Connection {
             Parked {
                 point,
                 reply: bytes,
-                reveal: Vec::new(),
+                committed: None,
             },
         );
     }
@@ -443,13 +451,14 @@ impl Connection {
 
     fn unpark(&mut self, link: &mut Link, parked: Parked) {
         link.output.buffer().extend_from_slice(&parked.reply);
-        self.reveal(parked.point, parked.reveal, link.now);
-    }
-
-    fn reveal(&self, point: CommitPoint, queues: Vec<QueueHandle>, now: Timestamp) {
-        for queue in queues {
-            let effects = queue.reveal(point, now);
-            self.vhost.care(&queue, effects, now);
+        let Some(committed) = parked.committed else {
+            return;
+        };
+        committed.commit.finish(link.now);
+        if let Some(channel) = self.channels.get_mut(&committed.channel)
+            && channel.credit.give_back(committed.credit)
+        {
+            self.resume_channel(committed.channel, link.now);
         }
     }
 
@@ -605,10 +614,9 @@ impl Connection {
         if self.flush(link, now).is_err() {
             self.batch.clear();
         }
-        // A commit under way is not undone. Nobody is left to wait for it, so it shows at once, as
-        // any publish does before it is durable.
-        if let Some(parked) = self.parked.take() {
-            self.reveal(parked.point, parked.reveal, now);
+        // A commit under way is not undone.
+        if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {
+            committed.commit.finish_alone(&self.vhost.services, now);
         }
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {

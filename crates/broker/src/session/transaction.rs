@@ -1,17 +1,21 @@
 //! `tx`: publishes and settlements kept back until commit, then made durable as one unit.
 //!
-//! Messages enter their queues hidden, everything is staged as one change of the store, and they
-//! show once that is durable: nobody sees half a transaction, before a crash or after.
+//! Messages enter their queues hidden, dead letters of what is rejected too; everything is staged as one
+//! change of the store. Once that is durable the messages show and the settlements happen
+//! ([`crate::commit`]): nobody sees half a transaction, before a crash or after.
 
 use std::sync::Arc;
 
 use leveret_codec::protocol::{AMQPClass, tx as wire};
+use leveret_store::Change;
 
 use super::Link;
 use super::channel::PublishMode;
-use super::connection::{Connection, Parked};
+use super::connection::{Committed, Connection, Parked};
 use super::publish::return_message;
 use super::unacked::Unacked;
+use crate::commit::{PendingCommit, QueueSettlements};
+use crate::dead_letter::{self, Composed};
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::exchange::{Gated, Gates, Passing, Plan, without_blind_copies};
 use crate::message::Message;
@@ -107,6 +111,15 @@ impl Transaction {
     }
 }
 
+/// A transaction's settlements, ready to be staged.
+#[derive(Default)]
+struct Settled {
+    /// What is left to be done in each queue when they are durable.
+    by_queue: QueueSettlements,
+    letters: Vec<Composed>,
+    changes: Vec<Change<Message>>,
+}
+
 impl Connection {
     pub(super) fn tx_method(
         &mut self,
@@ -134,11 +147,7 @@ impl Connection {
                 );
                 Ok(())
             }
-            wire::AMQPMethod::Commit(_) => {
-                let transaction = std::mem::take(self.transaction(number)?);
-                self.commit(link, number, transaction, now);
-                Ok(())
-            }
+            wire::AMQPMethod::Commit(_) => self.commit(link, number, now),
             wire::AMQPMethod::Rollback(_) => {
                 let unacked = self.transaction(number)?.roll_back();
                 let ledger = &mut self.channel(number)?.ledger;
@@ -163,81 +172,104 @@ impl Connection {
         }
     }
 
-    fn commit(&mut self, link: &mut Link, number: u16, transaction: Transaction, now: Timestamp) {
-        let Transaction {
-            publishes,
-            settlements,
-            ..
-        } = transaction;
-        let ticket = self.vhost.services.next_ticket();
-        let mut plan = Plan::new(ticket, Vec::new());
+    fn commit(&mut self, link: &mut Link, number: u16, now: Timestamp) -> Result<(), Failure> {
+        let transaction = std::mem::take(self.transaction(number)?);
         let vhost = Arc::clone(&self.vhost);
-        let mut gated = self.gates_of(&publishes);
+        let Settled {
+            by_queue,
+            letters,
+            changes,
+        } = self.settle_apart(&transaction.settlements, now);
+        let mut gated = self.gates_of(&transaction.publishes, &letters);
         let mut gates = Gates::lock(&mut gated);
-        let mut reveal = self.hide_publishes(link, number, publishes, &mut plan, &mut gates, now);
-        let mut credit = 0;
-        for (unacked, outcome) in settlements {
-            credit += u32::from(unacked.consumer.is_some());
-            let mut in_flight = unacked.in_flight;
-            if outcome == Outcome::Acknowledged
-                && let Some(queue) = self.queues.queue(unacked.queue)
-                && let Some(change) = queue.acknowledgement(&in_flight)
-            {
-                plan.changes.push(change);
-                // The store learns of it with the transaction; the queue only gives credit back.
-                in_flight.stored = false;
-            }
-            self.queues.settle(
-                unacked.queue,
-                QueueSettlement {
-                    in_flight,
-                    consumer: unacked.consumer,
-                    outcome,
-                },
-                true,
-            );
+        let ticket = vhost.services.next_ticket();
+        let mut plan = Plan::new(ticket, changes);
+        let publishes = transaction.publishes;
+        let mut hidden_in =
+            self.hide_publishes(link, number, publishes, &mut plan, &mut gates, now);
+        for letter in &letters {
+            let mut verdict = vhost.judge(&letter.passing(), &mut gates, now);
+            verdict.retain(|queue| letter.may_enter(queue));
+            plan.take(verdict, &letter.message, &mut gates, now);
         }
-        let point = self.vhost.services.stage_definitions(&mut plan.changes);
+        // Also with no changes: what was published before to what it is a duplicate of is waited for.
+        let point = vhost.services.store.stage(&mut plan.changes);
         plan.begin_delays(&vhost, point, now);
         gates.set_alarms(&vhost, now);
         drop(gates);
-        let (attended, left) = plan.into_hidden();
-        for (queue, effects) in left {
-            self.vhost.care(&queue, effects, now);
-        }
-        for queue in attended {
-            if !reveal.iter().any(|other| other.id() == queue.id()) {
-                reveal.push(queue);
+        let (others, left) = plan.into_hidden();
+        vhost.care_for_all(left, now);
+        for queue in others {
+            if !hidden_in.iter().any(|other| other.id() == queue.id()) {
+                hidden_in.push(queue);
             }
         }
-        for queue in &reveal {
+        for queue in &hidden_in {
             queue.hidden_staged_at(ticket, point);
         }
-        if let Some(channel) = self.channels.get_mut(&number)
-            && channel.credit.give_back(credit)
-        {
-            self.freed.push(number);
+        let mut credit = 0;
+        for (unacked, _) in transaction.settlements {
+            credit += u32::from(unacked.consumer.is_some());
+            self.queues.release(unacked.queue);
         }
-        self.flush_settlements(now);
+        let committed = Committed {
+            commit: PendingCommit::new(&vhost, point, hidden_in, by_queue),
+            channel: number,
+            credit,
+        };
         let mut reply = Vec::new();
         leveret_codec::write_method(
             &mut reply,
             number,
             &AMQPClass::Tx(wire::AMQPMethod::CommitOk(wire::CommitOk {})),
         );
-        self.park(
-            link,
-            Parked {
-                point,
-                reply,
-                reveal,
-            },
-        );
+        let parked = Parked {
+            point,
+            reply,
+            committed: Some(committed),
+        };
+        self.park(link, parked);
+        Ok(())
+    }
+
+    /// What makes the settlements durable, dead letters and all. Nothing has happened yet.
+    fn settle_apart(&self, settlements: &[(Unacked, Outcome)], now: Timestamp) -> Settled {
+        let mut settled = Settled::default();
+        for (unacked, outcome) in settlements {
+            let Some(queue) = self.queues.queue(unacked.queue) else {
+                continue;
+            };
+            let settlement = QueueSettlement {
+                in_flight: unacked.in_flight.clone(),
+                consumer: unacked.consumer,
+                outcome: *outcome,
+            };
+            let known = settled
+                .by_queue
+                .iter_mut()
+                .find(|(other, _)| other.id() == queue.id());
+            match known {
+                Some((_, settlements)) => settlements.push(settlement),
+                None => settled.by_queue.push((queue.clone(), vec![settlement])),
+            }
+        }
+        let changes = &mut settled.changes;
+        for (queue, settlements) in &mut settled.by_queue {
+            for letter in queue.settle_apart(settlements, now, changes) {
+                changes.extend(dead_letter::acknowledgement(&letter));
+                let composed = dead_letter::compose_for(queue, &letter, now);
+                settled.letters.extend(composed);
+            }
+        }
+        settled
     }
 
     /// The exchanges with a memory on the ways of all these.
-    fn gates_of(&self, publishes: &[Kept]) -> Gated {
+    fn gates_of(&self, publishes: &[Kept], letters: &[Composed]) -> Gated {
         let mut gated = Gated::new();
+        for letter in letters {
+            self.vhost.gates_on_the_way(&letter.passing(), &mut gated);
+        }
         for kept in publishes {
             if let KeptRoute::Attended { random, .. } = kept.route {
                 let exchange = kept.message.exchange_and_key().0;

@@ -62,6 +62,8 @@ pub(crate) struct Stream {
     /// The deadline that was asked for last.
     scheduled: Option<Timestamp>,
     deleted: bool,
+    /// The log of a deleted stream, which what was hidden in it may bring back.
+    grave: Option<LogId>,
 }
 
 impl Stream {
@@ -83,6 +85,7 @@ impl Stream {
             durable_asked: false,
             scheduled: None,
             deleted: false,
+            grave: None,
         }
     }
 
@@ -191,6 +194,7 @@ impl Stream {
         effects.kept = self.tail.take();
         if let Some(log) = self.log.take() {
             self.changes.push(Change::DeleteLog { log });
+            self.grave = Some(log);
         }
         self.readers.take_all().map(|reader| reader.spec).collect()
     }

@@ -33,5 +33,6 @@ mod settling;
 mod stream_model;
 mod streams;
 mod topology;
+mod transaction_units;
 mod transactions;
 mod unreadable;

@@ -1,0 +1,97 @@
+//! A transaction between being staged and being durable.
+//!
+//! Its messages are in their queues, hidden; its settlements have not happened yet as far as anybody can
+//! see. [`PendingCommit::finish`] makes all of it visible. The session does so when it answers the
+//! commit; if its connection ends before, the store's waker and the pager see to it.
+
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use leveret_store::CommitPoint;
+use parking_lot::Mutex;
+
+use crate::queue::handle::{QueueHandle, QueueSettlement};
+use crate::services::Services;
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+/// Settlements by queue.
+pub(crate) type QueueSettlements = Vec<(QueueHandle, Vec<QueueSettlement>)>;
+
+/// What shows once the transaction is durable.
+pub(crate) struct PendingCommit {
+    vhost: Arc<VirtualHost>,
+    point: CommitPoint,
+    rest: Mutex<Rest>,
+}
+
+#[derive(Default)]
+struct Rest {
+    hidden_in: Vec<QueueHandle>,
+    settlements: QueueSettlements,
+}
+
+impl std::fmt::Debug for PendingCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PendingCommit({:?})", self.point)
+    }
+}
+
+impl PendingCommit {
+    /// A transaction staged at `point`, with messages hidden in queues, and settlements that stage
+    /// nothing more.
+    pub(crate) fn new(
+        vhost: &Arc<VirtualHost>,
+        point: CommitPoint,
+        hidden_in: Vec<QueueHandle>,
+        settlements: QueueSettlements,
+    ) -> Arc<PendingCommit> {
+        Arc::new(PendingCommit {
+            vhost: Arc::clone(vhost),
+            point,
+            rest: Mutex::new(Rest {
+                hidden_in,
+                settlements,
+            }),
+        })
+    }
+
+    /// Shows everything; called when it is durable. A second call does nothing.
+    pub(crate) fn finish(&self, now: Timestamp) {
+        let rest = std::mem::take(&mut *self.rest.lock());
+        for (queue, settlements) in rest.settlements {
+            let effects = queue.settle(&settlements, now);
+            self.vhost.care(&queue, effects, now);
+        }
+        for queue in rest.hidden_in {
+            let effects = queue.reveal(self.point, now);
+            self.vhost.care(&queue, effects, now);
+        }
+    }
+
+    /// Has it finished when it is durable: the connection that would have is gone.
+    pub(crate) fn finish_alone(self: &Arc<Self>, services: &Arc<Services>, now: Timestamp) {
+        let waker = Waker::from(Arc::new(CommitWaker {
+            services: Arc::clone(services),
+            commit: Arc::clone(self),
+        }));
+        if !services.store.wake_at(self.point, &waker) {
+            self.finish(now);
+        }
+    }
+}
+
+struct CommitWaker {
+    services: Arc<Services>,
+    commit: Arc<PendingCommit>,
+}
+
+impl Wake for CommitWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.services.pager.ask(Arc::clone(&self.commit));
+    }
+}

@@ -1,0 +1,112 @@
+//! Messages that are in their queue and must not be seen yet: they are on their way to the store with
+//! something larger, a transaction mostly.
+//!
+//! What is hidden is in memory always and keeps its place. Until it shows, nothing takes it out: no
+//! delivery, no limit, no expiry, no purge. So nothing about it can be staged before it is staged itself.
+
+use std::collections::VecDeque;
+
+use leveret_store::{CommitPoint, Sequence};
+
+/// Names what one caller has hidden in however many queues, until it is staged and shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HiddenTicket(pub u64);
+
+/// How much is hidden.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct HiddenCounts {
+    pub(crate) messages: u64,
+    pub(crate) body_bytes: u64,
+}
+
+impl HiddenCounts {
+    pub(crate) fn add(&mut self, other: HiddenCounts) {
+        self.messages += other.messages;
+        self.body_bytes += other.body_bytes;
+    }
+
+    pub(crate) fn subtract(&mut self, other: HiddenCounts) {
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.body_bytes = self.body_bytes.saturating_sub(other.body_bytes);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    ticket: HiddenTicket,
+    first: u64,
+    last: u64,
+    body_bytes: u64,
+    /// None until it is staged.
+    point: Option<CommitPoint>,
+}
+
+/// The hidden messages of one priority level, in runs of sequences.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden(VecDeque<Run>);
+
+impl Hidden {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Hides a message, the latest of its level.
+    pub(crate) fn hide(&mut self, ticket: HiddenTicket, sequence: u64, body_bytes: u64) {
+        match self.0.back_mut() {
+            Some(run) if run.ticket == ticket && run.last + 1 == sequence => {
+                run.last = sequence;
+                run.body_bytes += body_bytes;
+            }
+            _ => self.0.push_back(Run {
+                ticket,
+                first: sequence,
+                last: sequence,
+                body_bytes,
+                point: None,
+            }),
+        }
+    }
+
+    /// What was hidden under `ticket` was staged at `point`.
+    pub(crate) fn staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        for run in self.0.iter_mut().filter(|run| run.ticket == ticket) {
+            run.point = Some(point);
+        }
+    }
+
+    /// The first sequence that is not staged yet.
+    pub(crate) fn first_unstaged(&self) -> Option<u64> {
+        let unstaged = self.0.iter().filter(|run| run.point.is_none());
+        unstaged.map(|run| run.first).min()
+    }
+
+    /// Shows what was hidden under `ticket`; answers how much it was.
+    pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
+        self.retain(|run| run.ticket != ticket)
+    }
+
+    /// Shows all that is durable; answers how much it was.
+    pub(crate) fn reveal(&mut self, durable: CommitPoint) -> HiddenCounts {
+        self.retain(|run| run.point.is_none_or(|point| point > durable))
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Run) -> bool) -> HiddenCounts {
+        let mut shown = HiddenCounts::default();
+        self.0.retain(|run| {
+            let stays = stays(run);
+            if !stays {
+                shown.messages += run.last - run.first + 1;
+                shown.body_bytes += run.body_bytes;
+            }
+            stays
+        });
+        shown
+    }
+
+    /// Whether a message must not be seen yet.
+    pub(crate) fn contains(&self, sequence: Sequence) -> bool {
+        self.0
+            .iter()
+            .any(|run| (run.first..=run.last).contains(&sequence.0))
+    }
+}
