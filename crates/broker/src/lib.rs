@@ -20,6 +20,7 @@ pub mod definitions_import;
 pub mod error;
 mod exchange;
 mod grant;
+pub mod inventory;
 pub mod limits;
 pub mod mailbox;
 pub mod message;

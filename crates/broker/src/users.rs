@@ -148,6 +148,14 @@ impl Users {
         Arc::clone(&self.tallies.entry(name.to_owned()).or_default())
     }
 
+    /// The channels that all users have open.
+    pub(crate) fn channel_count(&self) -> u64 {
+        self.tallies
+            .iter()
+            .map(|of_user| of_user.channels.count())
+            .sum()
+    }
+
     /// Sets a user's permissions in a virtual host.
     pub fn permit(&self, vhost: &str, user: &str, permission: Permission) {
         let place = (vhost.to_owned(), user.to_owned());

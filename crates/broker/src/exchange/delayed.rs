@@ -2,8 +2,9 @@
 
 use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
-use super::fire::DelayedPlace;
+use super::fire::{DelayedMessage, DelayedPlace};
 use super::held::{Due, Held, Todo};
 use crate::message::Message;
 use crate::queue::Store;
@@ -13,6 +14,10 @@ use crate::time::Timestamp;
 const READ_BYTES: usize = 1 << 20;
 /// Wanted messages no farther apart than this are read in one go, with what lies between them.
 const GAP_MAX: u64 = 16;
+/// Messages read at a time for a list.
+const LIST_CHUNK: usize = 32;
+/// Bytes of messages read for one list.
+const LIST_BYTES: usize = 32 << 20;
 
 /// The messages one exchange holds back.
 pub(crate) struct Delayed {
@@ -195,39 +200,60 @@ impl Delayed {
         self.held.lock().count()
     }
 
-    /// See [`Held::list`]; with the bodies. Blocks on files.
-    pub(crate) fn list(
+    /// See [`Held::list`]; each message as `view` sees it. Ends early once about [`LIST_BYTES`] were
+    /// read. Blocks on files.
+    pub(crate) fn list<T>(
         &self,
         store: &Store,
         exchange: &str,
         after: Option<DelayedPlace>,
         max: usize,
-    ) -> Vec<(DelayedPlace, Option<Message>)> {
-        let places: Vec<_> = {
+        view: impl Fn(&Message) -> T,
+    ) -> Vec<DelayedMessage<T>> {
+        let places = self.held.lock().list(after, max);
+        let mut listed = Vec::with_capacity(places.len());
+        let mut bytes = 0;
+        for places in places.chunks(LIST_CHUNK) {
+            if bytes >= LIST_BYTES {
+                break;
+            }
+            let messages = self.messages(store, exchange, places);
+            bytes += messages
+                .values()
+                .map(|message| message.memory_bytes())
+                .sum::<usize>();
+            listed.extend(places.iter().map(|place| DelayedMessage {
+                place: *place,
+                seen: messages.get(&place.sequence).map(&view),
+            }));
+        }
+        listed
+    }
+
+    /// The messages at `places`, from memory or from the store, by their sequences.
+    fn messages(
+        &self,
+        store: &Store,
+        exchange: &str,
+        places: &[DelayedPlace],
+    ) -> FxHashMap<u64, Message> {
+        let mut messages: FxHashMap<u64, Message> = {
             let held = self.held.lock();
-            let places = held.list(after, max);
-            places
-                .into_iter()
-                .map(|place| (place, held.body(&place)))
-                .collect()
+            let here = |place: &DelayedPlace| Some((place.sequence, held.body(place)?));
+            places.iter().filter_map(here).collect()
         };
-        let mut absent: Vec<u64> = places
-            .iter()
-            .filter(|(_, message)| message.is_none())
-            .map(|(place, _)| place.sequence)
-            .collect();
-        absent.sort_unstable();
-        let (read, _) = self.read(store, exchange, &absent);
-        let from_store = |sequence: u64| {
-            let at = read.binary_search_by_key(&sequence, |stored| stored.sequence.0);
-            at.ok()
-                .and_then(|at| read.get(at))
-                .map(|stored| stored.payload.clone())
-        };
-        places
-            .into_iter()
-            .map(|(place, message)| (place, message.or_else(|| from_store(place.sequence))))
-            .collect()
+        let mut wanted: Vec<u64> = places.iter().map(|place| place.sequence).collect();
+        wanted.retain(|sequence| !messages.contains_key(sequence));
+        wanted.sort_unstable();
+        let mut rest = wanted.as_slice();
+        while !rest.is_empty() {
+            let (found, absent) = self.read(store, exchange, rest);
+            let seen = found.len() + absent.len();
+            messages.extend(found.into_iter().map(|it| (it.sequence.0, it.payload)));
+            // Each call answers for a part of them, from the first on.
+            rest = rest.get(seen.max(1)..).unwrap_or_default();
+        }
+        messages
     }
 
     /// See [`Held::cancel`].

@@ -30,11 +30,12 @@ pub struct DelayedPlace {
 
 /// A message that waits for its time.
 #[derive(Clone, Debug)]
-pub struct DelayedMessage {
+pub struct DelayedMessage<T> {
     /// When it is due, and its identity.
     pub place: DelayedPlace,
-    /// What was published; None if it went on while the list was made.
-    pub message: Option<Message>,
+    /// What was asked about it; None if it went on while the list was made, or is not in the store
+    /// yet.
+    pub seen: Option<T>,
 }
 
 impl Attended {
@@ -157,27 +158,25 @@ impl Broker {
         Ok(attended.delayed().map_or(0, Delayed::count))
     }
 
-    /// The messages an `x-delayed-message` exchange holds back, the earliest first: at most `max`,
-    /// beginning after `after`. Blocks on files.
+    /// The messages an `x-delayed-message` exchange holds back as `view` sees them, the earliest
+    /// first: at most `max`, and fewer if their bodies are large, but one at least; beginning after
+    /// `after`. Blocks on files.
     ///
     /// # Errors
     /// 404: there is no such exchange.
-    pub fn delayed_messages(
+    pub fn delayed_messages<T>(
         &self,
         vhost: &str,
         exchange: &str,
         after: Option<DelayedPlace>,
         max: usize,
-    ) -> Result<Vec<DelayedMessage>, ChannelError> {
+        view: impl Fn(&Message) -> T,
+    ) -> Result<Vec<DelayedMessage<T>>, ChannelError> {
         let (vhost, attended) = self.delayed_exchange(vhost, exchange)?;
         let Some(delayed) = attended.delayed() else {
             return Ok(Vec::new());
         };
-        let listed = delayed.list(&vhost.services.store, exchange, after, max);
-        Ok(listed
-            .into_iter()
-            .map(|(place, message)| DelayedMessage { place, message })
-            .collect())
+        Ok(delayed.list(&vhost.services.store, exchange, after, max, view))
     }
 
     /// Cancels a delayed message by its sequence. Answers when that is durable; None: it is not held

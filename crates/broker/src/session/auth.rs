@@ -86,7 +86,8 @@ pub(crate) fn login(link: &Link, mechanism: Mechanism, response: &[u8]) -> Resul
     Ok(Login { user, mechanism })
 }
 
-fn is_loopback(address: std::net::IpAddr) -> bool {
+/// Whether an address is this machine's own.
+pub(crate) fn is_loopback(address: std::net::IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 

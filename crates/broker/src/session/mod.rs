@@ -46,6 +46,7 @@ use crate::mailbox::Mailbox;
 use crate::output::Output;
 use crate::queue::handle::SessionId;
 use crate::time::Timestamp;
+pub(crate) use auth::is_loopback;
 use connection::Connection;
 
 /// Output beyond which no more deliveries are taken until some of it is written.

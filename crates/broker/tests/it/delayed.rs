@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use leveret_broker::DelayedPlace;
+use leveret_broker::message::Message;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
 
 use crate::harness::calls::{Flag, number, string, table};
@@ -347,14 +348,14 @@ fn they_are_listed_and_cancelled() {
             client.publish_with("k", body, &delayed(delay));
         }
         let list = |after: Option<DelayedPlace>, max| {
-            let found = world.broker.delayed_messages("/", "later", after, max);
+            let found = (world.broker).delayed_messages("/", "later", after, max, Message::clone);
             found.unwrap()
         };
         let shown = |after, max| -> Vec<String> {
             let text = |message: &[u8]| String::from_utf8_lossy(message).into_owned();
             list(after, max)
                 .iter()
-                .map(|one| text(one.message.as_ref().unwrap().body()))
+                .map(|one| text(one.seen.as_ref().unwrap().body()))
                 .collect()
         };
         assert_eq!(shown(None, 10), ["a", "b", "c", "d"]);

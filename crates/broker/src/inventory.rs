@@ -1,0 +1,217 @@
+//! What there is, for whoever shows it from outside AMQP: who may look, and lists of virtual hosts,
+//! queues, exchanges and the policies in force on them. Changes nothing, and holds no lock longer than
+//! it takes to copy handles and names.
+
+use std::net::IpAddr;
+use std::task::Waker;
+
+use leveret_routing::Exchange;
+use leveret_store::CommitPoint;
+use serde_json::{Map, Value};
+
+use crate::broker::Broker;
+use crate::error::ChannelError;
+use crate::grant::Grant;
+use crate::policy::{Policy, PolicyKind};
+use crate::queue::handle::QueueHandle;
+use crate::queue::options;
+use crate::session::is_loopback;
+use crate::users::{Access, Resource, User};
+use crate::vhost::VirtualHost;
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LoginError {
+    /// The name or the password is wrong.
+    Credentials,
+    /// The user may only come from this machine.
+    NotLoopback,
+}
+
+/// The policies that apply to a queue or exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AppliedPolicies {
+    /// The name of the users' policy.
+    pub policy: Option<String>,
+    /// The name of the operator's policy.
+    pub operator_policy: Option<String>,
+    /// What both of them set.
+    pub definition: Map<String, Value>,
+}
+
+impl AppliedPolicies {
+    fn new(user: Option<&Policy>, operator: Option<&Policy>) -> AppliedPolicies {
+        let mut definition = user.map_or_else(Map::new, |policy| policy.spec.definition.clone());
+        for (key, value) in operator.iter().flat_map(|policy| &policy.spec.definition) {
+            let stricter = definition.get(key).map(|own| stricter(own, value).clone());
+            definition.insert(key.clone(), stricter.unwrap_or_else(|| value.clone()));
+        }
+        AppliedPolicies {
+            policy: user.map(|policy| policy.spec.name.clone()),
+            operator_policy: operator.map(|policy| policy.spec.name.clone()),
+            definition,
+        }
+    }
+}
+
+/// rabbitmq: of two numbers the lower one is in force, of anything else the operator's. A negative
+/// number is no limit (`delivery-limit`).
+fn stricter<'a>(user: &'a Value, operator: &'a Value) -> &'a Value {
+    match (user.as_i64(), operator.as_i64()) {
+        (Some(user_limit), Some(limit)) if user_limit >= 0 && (limit < 0 || user_limit < limit) => {
+            user
+        }
+        _ => operator,
+    }
+}
+
+impl User {
+    fn has_tag(&self, among: &[&str]) -> bool {
+        self.tags.iter().any(|tag| among.contains(&tag.as_str()))
+    }
+
+    /// Tagged `administrator`.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.has_tag(&["administrator"])
+    }
+
+    /// Tagged as one who may see what concerns all virtual hosts.
+    #[must_use]
+    pub fn is_monitor(&self) -> bool {
+        self.has_tag(&["administrator", "monitoring"])
+    }
+
+    /// Tagged as one who may look at anything at all.
+    #[must_use]
+    pub fn is_management(&self) -> bool {
+        self.has_tag(&["administrator", "monitoring", "policymaker", "management"])
+    }
+}
+
+impl Broker {
+    /// Lets in a user who comes by something else than AMQP.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn log_in(&self, name: &str, password: &[u8], from: IpAddr) -> Result<User, LoginError> {
+        if !self.users.authenticate(name, password) {
+            return Err(LoginError::Credentials);
+        }
+        if self.config.loopback_users.iter().any(|user| user == name) && !is_loopback(from) {
+            return Err(LoginError::NotLoopback);
+        }
+        self.users.get(name).ok_or(LoginError::Credentials)
+    }
+
+    /// Whether a user may connect to a virtual host.
+    #[must_use]
+    pub fn may_enter(&self, vhost: &str, user: &str) -> bool {
+        self.users.grant(vhost, user).is_some()
+    }
+
+    /// Checks one access of a user.
+    ///
+    /// # Errors
+    /// 403 with RabbitMQ's text.
+    pub fn check_access(
+        &self,
+        vhost: &str,
+        user: &str,
+        access: Access,
+        resource: Resource<'_>,
+    ) -> Result<(), ChannelError> {
+        match self.users.grant(vhost, user) {
+            Some(grant) => grant.check(access, resource),
+            None => Grant::none(user, vhost).check(access, resource),
+        }
+    }
+
+    /// Open AMQP connections.
+    #[must_use]
+    pub fn connection_count(&self) -> u64 {
+        let vhosts = self.vhosts();
+        vhosts.iter().map(|vhost| vhost.connection_count()).sum()
+    }
+
+    /// Open channels.
+    #[must_use]
+    pub fn channel_count(&self) -> u64 {
+        self.users.channel_count()
+    }
+
+    /// Wakes `waker` once everything up to `point` is on stable storage; false, and no wake, if it is
+    /// already.
+    #[must_use]
+    pub fn wake_when_durable(&self, point: CommitPoint, waker: &Waker) -> bool {
+        self.services.store.wake_at(point, waker)
+    }
+}
+
+impl VirtualHost {
+    /// All queues, in no order.
+    #[must_use]
+    pub fn queue_handles(&self) -> Vec<QueueHandle> {
+        self.queues.iter().map(|queue| queue.clone()).collect()
+    }
+
+    /// The names of all exchanges, in no order.
+    #[must_use]
+    pub fn exchange_names(&self) -> Vec<String> {
+        let topology = self.topology.read();
+        let names = topology.exchanges().map(|exchange| exchange.name.clone());
+        names.collect()
+    }
+
+    /// An exchange by name.
+    #[must_use]
+    pub fn exchange(&self, name: &str) -> Option<Exchange> {
+        self.topology.read().exchange(name).cloned()
+    }
+
+    /// The policies that apply to a queue.
+    #[must_use]
+    pub fn policies_of_queue(&self, queue: &QueueHandle) -> AppliedPolicies {
+        let identity = queue.identity();
+        let kind = options::kind(&identity.arguments);
+        let policies = self.policies.read();
+        let of_kind = |by| policies.for_queue(by, &identity.name, kind);
+        AppliedPolicies::new(of_kind(PolicyKind::User), of_kind(PolicyKind::Operator))
+    }
+
+    /// The policies that apply to an exchange.
+    #[must_use]
+    pub fn policies_of_exchange(&self, name: &str) -> AppliedPolicies {
+        // rabbitmq: no policy applies to the default exchange
+        if name.is_empty() {
+            return AppliedPolicies::default();
+        }
+        let policies = self.policies.read();
+        let of_kind = |by| policies.for_exchange(by, name);
+        AppliedPolicies::new(of_kind(PolicyKind::User), of_kind(PolicyKind::Operator))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::stricter;
+
+    #[test]
+    fn the_stricter_limit_is_shown() {
+        for (user, operator, expected) in [
+            (json!(5), json!(9), json!(5)),
+            (json!(9), json!(5), json!(5)),
+            (json!(-1), json!(5), json!(5)),
+            (json!(5), json!(-1), json!(5)),
+            (
+                json!("drop-head"),
+                json!("reject-publish"),
+                json!("reject-publish"),
+            ),
+        ] {
+            assert_eq!(stricter(&user, &operator), &expected);
+        }
+    }
+}
