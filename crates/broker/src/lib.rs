@@ -41,7 +41,7 @@ mod vhost_policies;
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
 pub use deduplication::{DeduplicationCounts, Rules as DeduplicationRules};
-pub use exchange::{DelayedMessage, DelayedPlace};
+pub use exchange::{DelayedMessage, DelayedPage, DelayedPlace};
 pub use output::Output;
 pub use session::{Peer, Session};
 pub use time::Timestamp;

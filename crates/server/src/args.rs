@@ -88,6 +88,9 @@ settings! {
     /// Listen for AMQP clients here; repeatable; port 0 picks a free one [default: 0.0.0.0:5672]
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_LISTEN")]
     listen: Vec<ListenAddress>,
+    /// Serve the management HTTP API here; repeatable; port 0 picks a free one [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_MANAGEMENT_LISTEN")]
+    management_listen: Vec<ListenAddress>,
     /// Keep everything durable in this directory [default: ./leveret-data]
     #[arg(long, value_name = "DIR", env = "LEVERET_DATA_DIR")]
     data_dir: PathBuf,

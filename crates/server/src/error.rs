@@ -18,10 +18,12 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {}", listen_mend(.reason))]
+    #[error("cannot listen on {address}: {}", listen_mend(.reason, .option))]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The option it comes from.
+        option: &'static str,
         /// The system's reason.
         reason: io::Error,
     },
@@ -98,18 +100,17 @@ pub enum ServeError {
     Internal(String),
 }
 
-fn listen_mend(reason: &io::Error) -> String {
+fn listen_mend(reason: &io::Error, option: &str) -> String {
     match reason.kind() {
         io::ErrorKind::AddrInUse => {
-            "the port is in use; stop what uses it or choose another with --listen".to_owned()
+            format!("the port is in use; stop what uses it or choose another with {option}")
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have the address; correct --listen".to_owned()
+            format!("this machine does not have the address; correct {option}")
         }
-        io::ErrorKind::PermissionDenied => {
-            "not permitted; choose a port above 1023 with --listen or grant CAP_NET_BIND_SERVICE"
-                .to_owned()
-        }
-        _ => format!("{reason}; correct --listen"),
+        io::ErrorKind::PermissionDenied => format!(
+            "not permitted; choose a port above 1023 with {option} or grant CAP_NET_BIND_SERVICE"
+        ),
+        _ => format!("{reason}; correct {option}"),
     }
 }

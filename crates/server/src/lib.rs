@@ -14,6 +14,7 @@ mod definitions;
 mod error;
 mod limits;
 mod listener;
+mod management;
 mod memory;
 mod pager;
 mod readiness;

@@ -18,16 +18,44 @@ const BACKLOG: i32 = 4096;
 /// Pause after an error of accept that a retry at once would only repeat, such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What is spoken on a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Protocol {
+    /// AMQP 0-9-1.
+    Amqp,
+    /// The management API.
+    Http,
+}
+
+impl Protocol {
+    /// Its name, which is the scheme of its URLs too.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Protocol::Amqp => "amqp",
+            Protocol::Http => "http",
+        }
+    }
+
+    /// The option that says where it is listened for.
+    fn option(self) -> &'static str {
+        match self {
+            Protocol::Amqp => "--listen",
+            Protocol::Http => "--management-listen",
+        }
+    }
+}
+
 /// A socket that has its address and does not listen yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: Socket,
     wanted: SocketAddr,
+    protocol: Protocol,
 }
 
 impl Bound {
     /// Takes the address.
-    pub(crate) fn bind(wanted: SocketAddr) -> Result<Self, StartError> {
+    pub(crate) fn bind(wanted: SocketAddr, protocol: Protocol) -> Result<Self, StartError> {
         let bind = || {
             let socket = Socket::new(Domain::for_address(wanted), Type::STREAM, None)?;
             if wanted.is_ipv6() {
@@ -43,9 +71,14 @@ impl Bound {
         };
         let socket = bind().map_err(|reason| StartError::Listen {
             address: wanted,
+            option: protocol.option(),
             reason,
         })?;
-        Ok(Self { socket, wanted })
+        Ok(Self {
+            socket,
+            wanted,
+            protocol,
+        })
     }
 
     /// Begins to listen. Needs the runtime.
@@ -54,10 +87,15 @@ impl Bound {
             self.socket.listen(BACKLOG)?;
             let socket = TcpListener::from_std(self.socket.into())?;
             let address = socket.local_addr()?;
-            Ok(Listener { socket, address })
+            Ok(Listener {
+                socket,
+                address,
+                protocol: self.protocol,
+            })
         };
         listen().map_err(|reason| StartError::Listen {
             address: self.wanted,
+            option: self.protocol.option(),
             reason,
         })
     }
@@ -68,12 +106,23 @@ impl Bound {
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    protocol: Protocol,
 }
 
 impl Listener {
     /// The address with its real port.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What is spoken on it.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The socket itself, for who accepts on it otherwise than here.
+    pub(crate) fn into_socket(self) -> TcpListener {
+        self.socket
     }
 
     /// The URL by which a client on this machine reaches it.
@@ -83,10 +132,11 @@ impl Listener {
             SocketAddr::V6(address) if address.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             address => address.ip(),
         };
-        format!("amqp://{}", SocketAddr::new(reachable, self.address.port()))
+        let reachable = SocketAddr::new(reachable, self.address.port());
+        format!("{}://{reachable}", self.protocol.name())
     }
 
-    /// Accepts for good, one task a connection.
+    /// Accepts AMQP connections for good, one task a connection.
     pub(crate) async fn accept(self, shared: Arc<Shared>) {
         loop {
             match self.socket.accept().await {
@@ -113,7 +163,7 @@ fn open(shared: &Arc<Shared>, socket: TcpStream, remote: SocketAddr) {
 }
 
 /// Errors that concern the connection that would have been accepted, not the listener.
-fn is_of_one_peer(error: &io::Error) -> bool {
+pub(crate) fn is_of_one_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, PermissionDenied,
         TimedOut,
@@ -135,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn accepted_sockets_inherit_the_options() {
-        let listener = Bound::bind("127.0.0.1:0".parse().unwrap())
+        let listener = Bound::bind("127.0.0.1:0".parse().unwrap(), Protocol::Amqp)
             .unwrap()
             .listen()
             .unwrap();
@@ -152,12 +202,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_in_use_is_an_error_that_says_so() {
-        let first = Bound::bind("127.0.0.1:0".parse().unwrap())
+        let first = Bound::bind("127.0.0.1:0".parse().unwrap(), Protocol::Amqp)
             .unwrap()
             .listen()
             .unwrap();
         let address = first.address();
-        let error = Bound::bind(address)
+        let error = Bound::bind(address, Protocol::Amqp)
             .and_then(Bound::listen)
             .unwrap_err()
             .to_string();

@@ -64,7 +64,7 @@ fn content(listeners: &[Listener]) -> String {
         .map(|listener| {
             let address = listener.address();
             serde_json::json!({
-                "protocol": "amqp",
+                "protocol": listener.protocol().name(),
                 "address": address.ip(),
                 "port": address.port(),
                 "url": listener.url(),

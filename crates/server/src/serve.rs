@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::deadlines::Deadlines;
 use crate::error::{ServeError, StartError};
-use crate::listener::{Bound, Listener};
+use crate::listener::{Bound, Listener, Protocol};
+use crate::management::Management;
 use crate::memory::Activity;
 use crate::pager::Pager;
 use crate::readiness::{self, ReadyFile};
@@ -40,11 +41,11 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     limits::raise_open_files();
     let clock = Clock::start();
 
-    let bound = config
-        .listeners
-        .iter()
-        .copied()
-        .map(Bound::bind)
+    let amqp = config.listeners.iter().map(|it| (*it, Protocol::Amqp));
+    let http = config.management.iter().map(|it| (*it, Protocol::Http));
+    let bound = amqp
+        .chain(http)
+        .map(|(address, protocol)| Bound::bind(address, protocol))
         .collect::<Result<Vec<_>, _>>()?;
     let store = OpenStore::open(&config.storage)?;
     let broker = Broker::open(config.broker, store.handle(), clock.now());
@@ -119,10 +120,15 @@ async fn until_stopped(
     ))));
     let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
     readiness::announce(&listeners);
+    let management = Management::new(Arc::clone(shared), listeners.iter());
     for listener in listeners {
         tracing::info!(url = listener.url(), "listening");
-        tasks.spawn(listener.accept(Arc::clone(shared)));
+        match listener.protocol() {
+            Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),
+            Protocol::Http => tasks.spawn(Arc::clone(&management).accept(listener)),
+        };
     }
+    drop(management);
     let stopped = async {
         let signal = signals.requested().await;
         tracing::info!(signal, connections = shared.connections.count(), "stopping");

@@ -4,7 +4,7 @@ use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::fire::{DelayedMessage, DelayedPlace};
+use super::fire::{DelayedMessage, DelayedPage, DelayedPlace};
 use super::held::{Due, Held, Todo};
 use crate::message::Message;
 use crate::queue::Store;
@@ -209,25 +209,29 @@ impl Delayed {
         after: Option<DelayedPlace>,
         max: usize,
         view: impl Fn(&Message) -> T,
-    ) -> Vec<DelayedMessage<T>> {
-        let places = self.held.lock().list(after, max);
-        let mut listed = Vec::with_capacity(places.len());
+    ) -> DelayedPage<T> {
+        let places = self.held.lock().list(after, max.saturating_add(1));
+        let (wanted, _) = places.split_at(places.len().min(max));
+        let mut messages = Vec::with_capacity(wanted.len());
         let mut bytes = 0;
-        for places in places.chunks(LIST_CHUNK) {
+        for places in wanted.chunks(LIST_CHUNK) {
             if bytes >= LIST_BYTES {
                 break;
             }
-            let messages = self.messages(store, exchange, places);
-            bytes += messages
+            let found = self.messages(store, exchange, places);
+            bytes += found
                 .values()
                 .map(|message| message.memory_bytes())
                 .sum::<usize>();
-            listed.extend(places.iter().map(|place| DelayedMessage {
+            messages.extend(places.iter().map(|place| DelayedMessage {
                 place: *place,
-                seen: messages.get(&place.sequence).map(&view),
+                seen: found.get(&place.sequence).map(&view),
             }));
         }
-        listed
+        DelayedPage {
+            more: places.len() > messages.len(),
+            messages,
+        }
     }
 
     /// The messages at `places`, from memory or from the store, by their sequences.

@@ -38,6 +38,15 @@ pub struct DelayedMessage<T> {
     pub seen: Option<T>,
 }
 
+/// A part of the messages that wait.
+#[derive(Clone, Debug)]
+pub struct DelayedPage<T> {
+    /// The earliest first.
+    pub messages: Vec<DelayedMessage<T>>,
+    /// There are more behind them.
+    pub more: bool,
+}
+
 impl Attended {
     /// The alarm went off, or messages were read: what is due goes on.
     pub(crate) fn handle_timeout(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
@@ -171,10 +180,10 @@ impl Broker {
         after: Option<DelayedPlace>,
         max: usize,
         view: impl Fn(&Message) -> T,
-    ) -> Result<Vec<DelayedMessage<T>>, ChannelError> {
+    ) -> Result<DelayedPage<T>, ChannelError> {
         let (vhost, attended) = self.delayed_exchange(vhost, exchange)?;
         let Some(delayed) = attended.delayed() else {
-            return Ok(Vec::new());
+            return Err(ChannelError::no_exchange(exchange, vhost.name()));
         };
         Ok(delayed.list(&vhost.services.store, exchange, after, max, view))
     }

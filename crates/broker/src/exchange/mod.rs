@@ -35,7 +35,7 @@ use crate::services::Services;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 pub(crate) use delayed::Delayed;
-pub use fire::{DelayedMessage, DelayedPlace};
+pub use fire::{DelayedMessage, DelayedPage, DelayedPlace};
 use gates::Gate;
 pub(crate) use gates::{Gated, Gates};
 use history::History;

@@ -349,7 +349,7 @@ fn they_are_listed_and_cancelled() {
         }
         let list = |after: Option<DelayedPlace>, max| {
             let found = (world.broker).delayed_messages("/", "later", after, max, Message::clone);
-            found.unwrap()
+            found.unwrap().messages
         };
         let shown = |after, max| -> Vec<String> {
             let text = |message: &[u8]| String::from_utf8_lossy(message).into_owned();

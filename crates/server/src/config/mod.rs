@@ -25,6 +25,8 @@ const DATA_DIRECTORY: &str = "./leveret-data";
 pub struct Config {
     /// Where to listen for AMQP clients; never empty.
     pub listeners: Vec<SocketAddr>,
+    /// Where to serve the management API; often nowhere.
+    pub management: Vec<SocketAddr>,
     /// Where durable things go.
     pub storage: Storage,
     /// The broker's own part.
@@ -105,6 +107,7 @@ impl Config {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, AMQP_PORT));
         let listen = settings.listen.take().unwrap_or_default();
         let listeners: Vec<_> = listen.into_iter().map(|address| address.0).collect();
+        let management = settings.management_listen.take().unwrap_or_default();
         let storage = if settings.in_memory.unwrap_or(false) {
             Storage::InMemory
         } else {
@@ -123,6 +126,7 @@ impl Config {
             } else {
                 listeners
             },
+            management: management.into_iter().map(|address| address.0).collect(),
             storage,
             log_filter: settings.log.take().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),

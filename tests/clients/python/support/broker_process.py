@@ -17,16 +17,16 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def listener_address(ready_text):
-    """(host, port) of the first AMQP listener in the text of a ready file."""
+def listener_address(ready_text, protocol="amqp"):
+    """(host, port) of the first listener for `protocol` in the text of a ready file."""
     listeners = json.loads(ready_text)["listeners"]
     for listener in listeners:
         fields = listener if isinstance(listener, dict) else {"url": listener}
         text = fields.get("url") or fields.get("address")
         parts = urlsplit(text if "//" in text else f"//{text}")
-        if parts.scheme in ("", "amqp"):
+        if (parts.scheme or "amqp") == protocol:
             return parts.hostname, parts.port
-    raise AssertionError(f"no AMQP listener in {ready_text}")
+    raise AssertionError(f"no listener for {protocol} in {ready_text}")
 
 
 class ExternalBroker:
@@ -84,6 +84,10 @@ class BrokerProcess:
             time.sleep(0.005)
         self.host, self.port = listener_address(ready.read_text())
         return self
+
+    def management(self):
+        """The address of the management API; the broker needs `--management-listen`."""
+        return listener_address((self.directory / "ready.json").read_text(), "http")
 
     def alive(self):
         return self.process is not None and self.process.poll() is None

@@ -1,0 +1,53 @@
+//! One HTTP connection: hyper over a socket, within bounds of time and size.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::patience::Patient;
+use super::{Management, service};
+
+/// How long a request's head may take to come, and how long a connection may wait for its next request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most header lines of a request.
+const HEADERS_MAX: usize = 64;
+/// Most bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// After this time a connection is closed once its request is answered …
+const LIFETIME: Duration = Duration::from_secs(600);
+/// … and after this time more in any case.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Serves one accepted socket until it is closed.
+pub(super) async fn serve(management: Arc<Management>, socket: TcpStream, remote: SocketAddr) {
+    let answer = service_fn(|request| {
+        let management = Arc::clone(&management);
+        async move { service::answer(&management, remote.ip(), &request).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(Patient::new(socket)), answer);
+    let mut connection = pin!(connection);
+    let served = match tokio::time::timeout(LIFETIME, connection.as_mut()).await {
+        Ok(served) => served,
+        Err(_) => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(GRACE, connection).await {
+                Ok(served) => served,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%remote, %error, "a management connection ended");
+    }
+}

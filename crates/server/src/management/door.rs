@@ -1,0 +1,104 @@
+//! Who asks, and whether it may see what it asks for: HTTP Basic authentication against the broker's users, RabbitMQ's
+//! tags, and permissions. Texts are RabbitMQ's.
+
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+use leveret_broker::Broker;
+use leveret_broker::inventory::LoginError;
+use leveret_broker::users::{Access, Resource, User};
+
+use super::answer::Refusal;
+
+/// The user who asks.
+///
+/// rabbitmq: there is no way in without one of the management tags
+pub(super) fn enter(broker: &Broker, headers: &HeaderMap, from: IpAddr) -> Result<User, Refusal> {
+    let (name, password) = credentials(headers).ok_or(Refusal::Unauthenticated)?;
+    let refused = |reason: &str| {
+        tracing::warn!(user = name, %from, reason, "HTTP access denied");
+        Refusal::NotAuthorised(reason.to_owned())
+    };
+    match broker.log_in(&name, &password, from) {
+        Ok(user) if user.is_management() => Ok(user),
+        Ok(_) => Err(refused("Not management user")),
+        Err(LoginError::NotLoopback) => Err(refused("User can only log in via localhost")),
+        Err(LoginError::Credentials) => {
+            tracing::warn!(user = name, %from, "HTTP access denied: invalid credentials");
+            Err(Refusal::Unauthenticated)
+        }
+    }
+}
+
+/// Name and password of HTTP Basic authentication (RFC 7617).
+fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let mut decoded = STANDARD.decode(encoded.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let password = decoded.split_off(colon + 1);
+    decoded.pop();
+    Some((String::from_utf8(decoded).ok()?, password))
+}
+
+/// rabbitmq: what is in a virtual host is for those who may connect to it, and for administrators
+pub(super) fn check_vhost(broker: &Broker, user: &User, vhost: &str) -> Result<(), Refusal> {
+    // One that does not exist is told as such.
+    if broker.vhost(vhost).is_none()
+        || user.is_administrator()
+        || broker.may_enter(vhost, &user.name)
+    {
+        return Ok(());
+    }
+    Err(Refusal::NotAuthorised(
+        "User not authorised to access virtual host".to_owned(),
+    ))
+}
+
+/// Checks a permission on an exchange, as for AMQP: administrators need it too.
+pub(super) fn check_exchange(
+    broker: &Broker,
+    user: &User,
+    vhost: &str,
+    access: Access,
+    exchange: &str,
+) -> Result<(), Refusal> {
+    broker
+        .check_access(vhost, &user.name, access, Resource::Exchange(exchange))
+        .map_err(|error| Refusal::NotAuthorised(error.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn of(value: &'static str) -> Option<(String, Vec<u8>)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+        credentials(&headers)
+    }
+
+    #[test]
+    fn basic_credentials_are_read() {
+        let guest = Some(("guest".to_owned(), b"gu:est".to_vec()));
+        assert_eq!(of("Basic Z3Vlc3Q6Z3U6ZXN0"), guest);
+        assert_eq!(of("basic Z3Vlc3Q6Z3U6ZXN0"), guest);
+        for wrong in [
+            "",
+            "Basic",
+            "Basic !",
+            "Basic Z3Vlc3Q=",
+            "Bearer Z3Vlc3Q6Z3U6ZXN0",
+        ] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Lists, whole or a page of them. A long one is built and sent piece by piece, so that neither its memory nor the work
+//! on it at a stretch grows with what there is.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::answer::{Answer, Refusal, with_body};
+use super::body::AnswerBody;
+use super::desk::Desk;
+use super::query::{Columns, ListQuery, Page};
+
+/// About the size of a piece.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What is in a list: cheap to copy and to hold, shown when its turn comes.
+pub(super) trait Item: Send + 'static {
+    /// The virtual host and the name; lists are in their order.
+    fn place(&self) -> (&str, &str);
+    /// As JSON; None if it is gone.
+    fn show(&self) -> Option<Value>;
+}
+
+/// A list on its way.
+struct Listing<T> {
+    items: std::vec::IntoIter<T>,
+    columns: Columns,
+    /// What stands before and behind the items, where it is a page.
+    page: Option<Value>,
+    shown: usize,
+    begun: bool,
+}
+
+/// Answers a list of what `collect` finds, which is called on the desk.
+pub(super) async fn answer<T: Item>(
+    desk: &Desk,
+    query: ListQuery,
+    collect: impl FnOnce() -> Vec<T> + Send + 'static,
+) -> Result<Answer, Refusal> {
+    let first = desk.work(move || {
+        let mut listing = Listing::new(collect(), query)?;
+        let piece = listing.piece();
+        Ok((listing, piece))
+    });
+    let (listing, piece) = first.await.ok_or_else(broken)??;
+    if listing.items.len() == 0 {
+        return Ok(with_body(AnswerBody::Whole(Some(piece))));
+    }
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(send(desk.clone(), listing, piece, sender));
+    Ok(with_body(AnswerBody::Parts(receiver)))
+}
+
+/// The desk failed: a panic, which is logged.
+pub(super) fn broken() -> Refusal {
+    Refusal::Unavailable("the answer could not be built".to_owned())
+}
+
+/// Builds piece after piece, each when the one before is on its way, until nobody wants more.
+async fn send<T: Item>(
+    desk: Desk,
+    mut listing: Listing<T>,
+    mut piece: Bytes,
+    sender: mpsc::Sender<Bytes>,
+) {
+    loop {
+        let last = listing.items.len() == 0;
+        if sender.send(piece).await.is_err() || last {
+            return;
+        }
+        let next = desk.work(move || {
+            let piece = listing.piece();
+            (listing, piece)
+        });
+        match next.await {
+            Some(built) => (listing, piece) = built,
+            None => return,
+        }
+    }
+}
+
+impl<T: Item> Listing<T> {
+    fn new(mut items: Vec<T>, query: ListQuery) -> Result<Self, Refusal> {
+        let total = items.len();
+        items.sort_by(|one, other| one.place().cmp(&other.place()));
+        if query.reverse {
+            items.reverse();
+        }
+        if let Some(part) = &query.name {
+            items.retain(|item| item.place().1.to_lowercase().contains(part));
+        }
+        let page = query
+            .page
+            .map(|page| cut_out(page, &mut items, total))
+            .transpose()?;
+        Ok(Self {
+            items: items.into_iter(),
+            columns: query.columns,
+            page,
+            shown: 0,
+            begun: false,
+        })
+    }
+
+    /// The next piece; with the last item comes the end.
+    fn piece(&mut self) -> Bytes {
+        let mut piece = Vec::with_capacity(1024);
+        if !self.begun {
+            self.begun = true;
+            piece.extend_from_slice(if self.page.is_some() {
+                b"{\"items\":["
+            } else {
+                b"["
+            });
+        }
+        while piece.len() < PIECE_BYTES {
+            let Some(item) = self.items.next() else {
+                break;
+            };
+            let Some(value) = item.show() else {
+                continue;
+            };
+            if self.shown > 0 {
+                piece.push(b',');
+            }
+            self.shown += 1;
+            piece.extend_from_slice(self.columns.cut(value).to_string().as_bytes());
+        }
+        if self.items.len() == 0 {
+            piece.push(b']');
+            if let Some(mut page) = self.page.take() {
+                page["item_count"] = Value::from(self.shown);
+                let rest = page.to_string();
+                piece.push(b',');
+                piece.extend(rest.bytes().skip(1));
+            }
+        }
+        Bytes::from(piece)
+    }
+}
+
+/// Leaves in `items` those of one page; answers what else is said about it.
+fn cut_out<T>(page: Page, items: &mut Vec<T>, total: usize) -> Result<Value, Refusal> {
+    let Page { number, size } = page;
+    let filtered = items.len();
+    let before = (number - 1).saturating_mul(size);
+    if before > filtered {
+        return Err(Refusal::Bad(
+            "page_out_of_range",
+            format!("Page out of range, page: {number} page size: {size}, len: {filtered}"),
+        ));
+    }
+    items.drain(..before);
+    items.truncate(size);
+    Ok(json!({
+        "filtered_count": filtered,
+        "page": number,
+        "page_count": filtered.div_ceil(size),
+        "page_size": size,
+        "total_count": total,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::management::query::Query;
+
+    struct Named(String);
+
+    impl Item for Named {
+        fn place(&self) -> (&str, &str) {
+            ("/", &self.0)
+        }
+
+        fn show(&self) -> Option<Value> {
+            (self.0 != "gone").then(|| json!({"name": self.0, "padding": "x".repeat(1000)}))
+        }
+    }
+
+    /// The pieces of a list of `names`, put together, and how many there were.
+    fn listed(names: &[String], query: &str) -> Result<(Value, usize), Refusal> {
+        let query = Query::parse(Some(query))
+            .and_then(|query| query.list())
+            .unwrap();
+        let mut listing = Listing::new(names.iter().cloned().map(Named).collect(), query)?;
+        let (mut text, mut pieces) = (Vec::new(), 0);
+        loop {
+            text.extend_from_slice(&listing.piece());
+            pieces += 1;
+            if listing.items.len() == 0 {
+                return Ok((serde_json::from_slice(&text).unwrap(), pieces));
+            }
+        }
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count)
+            .rev()
+            .map(|number| format!("q{number:03}"))
+            .collect()
+    }
+
+    #[test]
+    fn long_lists_come_in_pieces_and_in_order() {
+        let (list, pieces) = listed(&names(200), "columns=name").unwrap();
+        assert_eq!((list.as_array().unwrap().len(), pieces), (200, 1));
+        let (list, pieces) = listed(&names(200), "").unwrap();
+        assert_eq!(list[0]["name"], "q000");
+        assert_eq!(list[199]["name"], "q199");
+        assert!(pieces > 2, "{pieces}");
+        assert_eq!(listed(&[], "").unwrap().0, json!([]));
+        assert_eq!(listed(&["gone".to_owned()], "").unwrap().0, json!([]));
+    }
+
+    #[test]
+    fn pages_say_where_they_are() {
+        let (page, _) = listed(&names(25), "page=3&page_size=10&columns=name").unwrap();
+        assert_eq!(page["items"].as_array().unwrap().len(), 5);
+        assert_eq!(page["items"][0], json!({"name": "q020"}));
+        assert_eq!(
+            (&page["item_count"], &page["page_count"]),
+            (&json!(5), &json!(3))
+        );
+        let (page, _) = listed(&names(25), "page=1&name=Q01&sort_reverse=true").unwrap();
+        assert_eq!(
+            (&page["filtered_count"], &page["total_count"]),
+            (&json!(10), &json!(25))
+        );
+        assert_eq!(page["items"][0]["name"], "q019");
+        assert_eq!(listed(&[], "page=1").unwrap().0["items"], json!([]));
+        assert_eq!(
+            listed(&names(5), "page=3&page_size=5").unwrap_err(),
+            Refusal::Bad(
+                "page_out_of_range",
+                "Page out of range, page: 3 page size: 5, len: 5".to_owned()
+            )
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! What follows the question mark: pages, columns, filters. Names, rules and error texts are RabbitMQ's.
+
+use serde_json::{Map, Value};
+
+use super::answer::Refusal;
+use super::route::decode;
+
+/// rabbitmq: items of a page where the request does not say, and at most
+const PAGE_SIZE: usize = 100;
+const PAGE_SIZE_MAX: usize = 500;
+
+/// Names and values, in order.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+/// One page of a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Page {
+    /// Counted from 1.
+    pub(super) number: usize,
+    /// Items of a page.
+    pub(super) size: usize,
+}
+
+/// What is wanted of a list.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ListQuery {
+    /// One page of it, or all of it.
+    pub(super) page: Option<Page>,
+    /// Only names with this in them, lower case.
+    pub(super) name: Option<String>,
+    /// From the last to the first.
+    pub(super) reverse: bool,
+    /// Which fields.
+    pub(super) columns: Columns,
+}
+
+/// The fields that are wanted, each as the way to it through nested objects; none: all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Columns(Vec<Vec<String>>);
+
+impl Query {
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Refusal> {
+        let pairs = text
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let read = |text: &str| decode(&text.replace('+', " "));
+            Ok((read(name)?, read(value)?))
+        });
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A number, if it is there.
+    fn number(&self, name: &str) -> Result<Option<usize>, Refusal> {
+        let invalid = || Refusal::bad("Pagination parameters are invalid");
+        let value = self.get(name).map(str::parse);
+        value.transpose().map_err(|_| invalid())
+    }
+
+    /// `limit`, from 1 to the largest page.
+    pub(super) fn limit(&self) -> Result<usize, Refusal> {
+        let limit = self.number("limit")?.unwrap_or(PAGE_SIZE);
+        if (1..=PAGE_SIZE_MAX).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(Refusal::bad(format!(
+                "limit must be from 1 to {PAGE_SIZE_MAX}"
+            )))
+        }
+    }
+
+    /// Which fields are wanted.
+    pub(super) fn columns(&self) -> Columns {
+        let columns = self.get("columns").unwrap_or_default().split(',');
+        let columns = columns.filter(|column| !column.is_empty());
+        let path = |column: &str| column.split('.').map(str::to_owned).collect();
+        Columns(columns.map(path).collect())
+    }
+
+    /// What is wanted of a list.
+    pub(super) fn list(&self) -> Result<ListQuery, Refusal> {
+        let page = self.page()?;
+        if let Some(sort) = self
+            .get("sort")
+            .filter(|sort| !["", "name", "vhost"].contains(sort))
+        {
+            return Err(Refusal::NotImplemented(format!(
+                "lists are sorted by virtual host and name, not by '{sort}'"
+            )));
+        }
+        let name = self
+            .get("name")
+            .filter(|name| page.is_some() && !name.is_empty());
+        if name.is_some() && self.get("use_regex") == Some("true") {
+            return Err(Refusal::NotImplemented("use_regex is not there".to_owned()));
+        }
+        Ok(ListQuery {
+            page,
+            name: name.map(str::to_lowercase),
+            reverse: self.get("sort_reverse") == Some("true"),
+            columns: self.columns(),
+        })
+    }
+
+    fn page(&self) -> Result<Option<Page>, Refusal> {
+        let (number, size) = (self.number("page")?, self.number("page_size")?);
+        match (number, size.unwrap_or(PAGE_SIZE)) {
+            (None, _) => Ok(None),
+            (Some(number), size) if number > 0 && (1..=PAGE_SIZE_MAX).contains(&size) => {
+                Ok(Some(Page { number, size }))
+            }
+            (Some(number), size) => Err(Refusal::Bad(
+                "invalid_pagination_parameters",
+                format!("Invalid pagination parameters: page number {number}, page size {size}"),
+            )),
+        }
+    }
+}
+
+impl Columns {
+    /// Leaves in `value` what is wanted.
+    pub(super) fn cut(&self, value: Value) -> Value {
+        let paths: Vec<&[String]> = self.0.iter().map(Vec::as_slice).collect();
+        cut(value, &paths)
+    }
+}
+
+fn cut(value: Value, paths: &[&[String]]) -> Value {
+    // Nothing in particular is wanted of it, or all of it.
+    if paths.is_empty() || paths.iter().any(|path| path.is_empty()) {
+        return value;
+    }
+    let Value::Object(fields) = value else {
+        return value;
+    };
+    let mut left = Map::new();
+    for (name, field) in fields {
+        let below = paths.iter().filter_map(|path| match path.split_first() {
+            Some((first, rest)) if *first == name => Some(rest),
+            _ => None,
+        });
+        let below: Vec<&[String]> = below.collect();
+        if !below.is_empty() {
+            left.insert(name, cut(field, &below));
+        }
+    }
+    Value::Object(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query::parse(Some(text)).unwrap()
+    }
+
+    #[test]
+    fn pages_are_checked_as_rabbitmq_checks_them() {
+        let page = |text| query(text).list().map(|list| list.page);
+        assert_eq!(page(""), Ok(None));
+        assert_eq!(page("page_size=7"), Ok(None));
+        assert_eq!(
+            page("page=2"),
+            Ok(Some(Page {
+                number: 2,
+                size: 100
+            }))
+        );
+        assert_eq!(
+            page("page=2&page_size=500"),
+            Ok(Some(Page {
+                number: 2,
+                size: 500
+            }))
+        );
+        for wrong in ["page=0", "page=1&page_size=501", "page=1&page_size=0"] {
+            assert!(
+                matches!(
+                    page(wrong),
+                    Err(Refusal::Bad("invalid_pagination_parameters", _))
+                ),
+                "{wrong}"
+            );
+        }
+        for wrong in ["page=x", "page=-1", "page=1&page_size=x"] {
+            assert_eq!(
+                page(wrong),
+                Err(Refusal::bad("Pagination parameters are invalid")),
+                "{wrong}"
+            );
+        }
+        assert!(matches!(
+            page("sort=messages"),
+            Err(Refusal::NotImplemented(_))
+        ));
+    }
+
+    #[test]
+    fn columns_leave_what_is_named() {
+        let value =
+            || json!({"name": "q", "messages": 1, "stats": {"publish": 2, "rate": {"a": 3}}});
+        let cut = |columns: &str| query(&format!("columns={columns}")).columns().cut(value());
+        assert_eq!(cut(""), value());
+        assert_eq!(cut("name,zz"), json!({"name": "q"}));
+        assert_eq!(
+            cut("name,stats.rate"),
+            json!({"name": "q", "stats": {"rate": {"a": 3}}})
+        );
+        assert_eq!(cut("stats"), json!({"stats": value()["stats"]}));
+    }
+
+    #[test]
+    fn values_are_decoded() {
+        let query = query("name=a+b%2Bc&x");
+        assert_eq!(query.get("name"), Some("a b+c"));
+        assert_eq!(query.get("x"), Some(""));
+        assert!(Query::parse(Some("a=%f")).is_err());
+    }
+}

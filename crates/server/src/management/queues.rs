@@ -1,0 +1,72 @@
+//! Queues as JSON, with RabbitMQ's names for what RabbitMQ has too.
+
+use std::sync::Arc;
+
+use leveret_broker::queue::QueueCounts;
+use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::vhost::VirtualHost;
+use serde_json::{Value, json};
+
+use super::fields;
+use super::list::Item;
+
+/// One queue.
+pub(super) struct QueueItem {
+    pub(super) vhost: Arc<VirtualHost>,
+    pub(super) queue: QueueHandle,
+}
+
+/// The queues of these virtual hosts.
+pub(super) fn of(vhosts: &[Arc<VirtualHost>]) -> Vec<QueueItem> {
+    let of_one = |vhost: &Arc<VirtualHost>| {
+        let vhost = Arc::clone(vhost);
+        let queues = vhost.queue_handles().into_iter();
+        queues.map(move |queue| QueueItem {
+            vhost: Arc::clone(&vhost),
+            queue,
+        })
+    };
+    vhosts.iter().flat_map(of_one).collect()
+}
+
+impl Item for QueueItem {
+    fn place(&self) -> (&str, &str) {
+        (self.vhost.name(), self.queue.name())
+    }
+
+    fn show(&self) -> Option<Value> {
+        if self.queue.is_deleted() {
+            return None;
+        }
+        let identity = self.queue.identity();
+        let policies = self.vhost.policies_of_queue(&self.queue);
+        let counts = self.queue.counts();
+        let duplicates = self.queue.deduplication_counts();
+        Some(json!({
+            "name": identity.name,
+            "vhost": *identity.vhost,
+            "type": self.queue.kind().name(),
+            "durable": identity.durable,
+            "auto_delete": identity.auto_delete,
+            "exclusive": identity.exclusive.is_some(),
+            "arguments": fields::table(&identity.arguments),
+            "policy": policies.policy,
+            "operator_policy": policies.operator_policy,
+            "effective_policy_definition": policies.definition,
+            "state": "running",
+            "consumers": counts.consumers,
+            "messages": messages(&counts),
+            "messages_ready": counts.ready,
+            "messages_unacknowledged": counts.unacknowledged,
+            "leveret": {
+                "messages_waiting": counts.waiting,
+                "deduplication": duplicates.as_ref().map(fields::deduplication),
+            },
+        }))
+    }
+}
+
+/// All messages of a queue; those that wait for their next delivery (`x-retry-delays`) are among them.
+pub(super) fn messages(counts: &QueueCounts) -> u64 {
+    counts.ready + counts.unacknowledged + counts.waiting
+}
