@@ -176,6 +176,8 @@ def test_duplicates_are_counted(api, channel):
     window = {"x-dedup-window-ms": 60_000}
     channel.queue_declare("once", arguments=window)
     channel.exchange_declare("once", "fanout", arguments=window)
+    channel.queue_declare("behind", exclusive=True)
+    channel.queue_bind("behind", "once", "")
     channel.confirm_delivery()
     for key in "aabba":
         for exchange in ("", "once"):

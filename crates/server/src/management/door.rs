@@ -61,7 +61,7 @@ pub(super) fn check_vhost(broker: &Broker, user: &User, vhost: &str) -> Result<(
     ))
 }
 
-/// Checks a permission on an exchange, as for AMQP: administrators need it too.
+/// Checks a permission on an exchange, as for AMQP: administrators need it too. There must be one.
 pub(super) fn check_exchange(
     broker: &Broker,
     user: &User,
@@ -69,6 +69,12 @@ pub(super) fn check_exchange(
     access: Access,
     exchange: &str,
 ) -> Result<(), Refusal> {
+    let there = broker
+        .vhost(vhost)
+        .and_then(|vhost| vhost.exchange(exchange));
+    if there.is_none() {
+        return Err(Refusal::NotFound);
+    }
     broker
         .check_access(vhost, &user.name, access, Resource::Exchange(exchange))
         .map_err(|error| Refusal::NotAuthorised(error.text))
