@@ -16,7 +16,7 @@ use crate::reply_code::ReplyCode;
 const CLASS_BASIC: u16 = 60;
 
 /// A content header, borrowed from its frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ContentHeader<'a> {
     /// The whole payload of the header frame, as it will be delivered.
     pub payload: &'a [u8],
@@ -68,24 +68,33 @@ impl HeaderError {
 ///
 /// # Errors
 /// The header is malformed or not of class basic.
-#[inline]
 pub fn decode_header(payload: &[u8]) -> Result<ContentHeader<'_>, HeaderError> {
-    let mut input = Input(payload);
-    let class = input.u16().ok_or(HeaderError::Truncated)?;
-    let weight = input.u16().ok_or(HeaderError::Truncated)?;
-    if class != CLASS_BASIC {
-        return Err(HeaderError::WrongClass(class));
+    let mut header = ContentHeader::default();
+    header.read(payload)?;
+    Ok(header)
+}
+
+impl<'a> ContentHeader<'a> {
+    /// [`decode_header`] into a header that is [`ContentHeader::default`] and stays where it is: it
+    /// is large, and moving it costs more than reading it. After an error its contents say nothing.
+    ///
+    /// # Errors
+    /// As [`decode_header`].
+    #[inline]
+    pub fn read(&mut self, payload: &'a [u8]) -> Result<(), HeaderError> {
+        let mut input = Input(payload);
+        let class = input.u16().ok_or(HeaderError::Truncated)?;
+        let weight = input.u16().ok_or(HeaderError::Truncated)?;
+        if class != CLASS_BASIC {
+            return Err(HeaderError::WrongClass(class));
+        }
+        if weight != 0 {
+            return Err(HeaderError::Weight(weight));
+        }
+        self.payload = payload;
+        self.body_size = input.u64().ok_or(HeaderError::Truncated)?;
+        self.properties.read(input.0)
     }
-    if weight != 0 {
-        return Err(HeaderError::Weight(weight));
-    }
-    let body_size = input.u64().ok_or(HeaderError::Truncated)?;
-    let properties = Properties::read(input.0)?;
-    Ok(ContentHeader {
-        payload,
-        body_size,
-        properties,
-    })
 }
 
 /// Reads the payload of a content header frame into owned properties, for the rare paths that

@@ -49,8 +49,19 @@ pub enum Method<'a> {
         /// rabbitmq: for the whole channel rather than each new consumer.
         global: bool,
     },
-    /// Any other method, of either side.
-    Control(AMQPClass),
+    /// Any other method, of either side. Boxed, as the hot methods are small and moved often.
+    Control(Box<AMQPClass>),
+}
+
+impl Method<'_> {
+    /// The method where it is none of the hot ones.
+    #[must_use]
+    pub fn control(&self) -> Option<&AMQPClass> {
+        match self {
+            Method::Control(class) => Some(class),
+            _ => None,
+        }
+    }
 }
 
 /// The arguments of basic.publish, borrowed. Names may be any bytes.
@@ -203,7 +214,7 @@ fn control<'a>(payload: &'a [u8], arguments: &'a [u8]) -> Result<Method<'a>, Met
         Err(Mismatch::Malformed) => return Err(malformed(arguments)),
     }
     match parse_class(payload) {
-        Ok(([], class)) => Ok(Method::Control(class)),
+        Ok(([], class)) => Ok(Method::Control(Box::new(class))),
         Ok(_) => Err(malformed(arguments)),
         // All else that the parser could object to has been checked.
         Err(_) => Err(MethodError::NotUtf8),

@@ -69,68 +69,67 @@ pub struct Properties<'a> {
 }
 
 impl<'a> Properties<'a> {
-    /// Reads flags and properties, which must be all of `bytes`.
+    /// Reads flags and properties, which must be all of `bytes`, into properties that are empty.
     #[inline]
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Properties<'a>, HeaderError> {
+    pub(crate) fn read(&mut self, bytes: &'a [u8]) -> Result<(), HeaderError> {
         let mut input = Input(bytes);
         let flags = read_flags(&mut input)?;
-        let properties =
-            Properties::read_flagged(flags, &mut input).ok_or(HeaderError::Truncated)?;
+        self.read_flagged(flags, &mut input)
+            .ok_or(HeaderError::Truncated)?;
         if !input.is_empty() {
             return Err(HeaderError::Trailing);
         }
-        if let Some(headers) = properties.headers {
+        if let Some(headers) = self.headers {
             headers.check()?;
         }
-        Ok(properties)
+        Ok(())
     }
 
     #[inline]
-    fn read_flagged(flags: u16, input: &mut Input<'a>) -> Option<Properties<'a>> {
-        let mut properties = Properties::default();
+    fn read_flagged(&mut self, flags: u16, input: &mut Input<'a>) -> Option<()> {
         if flags & FLAG_CONTENT_TYPE != 0 {
-            properties.content_type = Some(input.short()?);
+            self.content_type = Some(input.short()?);
         }
         if flags & FLAG_CONTENT_ENCODING != 0 {
-            properties.content_encoding = Some(input.short()?);
+            self.content_encoding = Some(input.short()?);
         }
         if flags & FLAG_HEADERS != 0 {
-            properties.headers = Some(RawTable::from_encoded(input.long()?));
+            self.headers = Some(RawTable::from_encoded(input.long()?));
         }
         if flags & FLAG_DELIVERY_MODE != 0 {
-            properties.delivery_mode = Some(input.u8()?);
+            self.delivery_mode = Some(input.u8()?);
         }
         if flags & FLAG_PRIORITY != 0 {
-            properties.priority = Some(input.u8()?);
+            self.priority = Some(input.u8()?);
         }
         if flags & FLAG_CORRELATION_ID != 0 {
-            properties.correlation_id = Some(input.short()?);
+            self.correlation_id = Some(input.short()?);
         }
         if flags & FLAG_REPLY_TO != 0 {
-            properties.reply_to = Some(input.short()?);
+            self.reply_to = Some(input.short()?);
         }
         if flags & FLAG_EXPIRATION != 0 {
-            properties.expiration = Some(input.short()?);
+            self.expiration = Some(input.short()?);
         }
         if flags & FLAG_MESSAGE_ID != 0 {
-            properties.message_id = Some(input.short()?);
+            self.message_id = Some(input.short()?);
         }
         if flags & FLAG_TIMESTAMP != 0 {
-            properties.timestamp = Some(input.u64()?);
+            self.timestamp = Some(input.u64()?);
         }
         if flags & FLAG_KIND != 0 {
-            properties.kind = Some(input.short()?);
+            self.kind = Some(input.short()?);
         }
         if flags & FLAG_USER_ID != 0 {
-            properties.user_id = Some(input.short()?);
+            self.user_id = Some(input.short()?);
         }
         if flags & FLAG_APP_ID != 0 {
-            properties.app_id = Some(input.short()?);
+            self.app_id = Some(input.short()?);
         }
         if flags & FLAG_CLUSTER_ID != 0 {
-            properties.cluster_id = Some(input.short()?);
+            self.cluster_id = Some(input.short()?);
         }
-        Some(properties)
+        Some(())
     }
 
     /// The properties as flags and values, as a content header has them.

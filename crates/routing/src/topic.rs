@@ -44,11 +44,15 @@ impl Node {
     }
 }
 
+/// A word of a binding key. Most are short and lie within their edge: a look-up among very many
+/// bindings costs as much as the cache lines it touches.
+type Word = SmallVec<[u8; 16]>;
+
 #[derive(Clone, Debug)]
 struct Edge {
     parent: u32,
     child: u32,
-    word: Box<[u8]>,
+    word: Word,
 }
 
 impl Default for TopicTrie {
@@ -244,7 +248,7 @@ impl TopicTrie {
                     Edge {
                         parent,
                         child,
-                        word: word.into(),
+                        word: Word::from_slice(word),
                     },
                     |edge| hash_edge(edge.parent, self.hasher.hash_one(&edge.word)),
                 );

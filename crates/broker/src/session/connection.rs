@@ -164,7 +164,7 @@ impl Connection {
             Err(error) => return Err(ConnectionError::frame_error(error).into()),
         };
         if frame.channel == 0 {
-            return self.connection_method(link, method, now).map(|()| 0);
+            return self.connection_method(link, &method, now).map(|()| 0);
         }
         match self.channels.get(&frame.channel) {
             Some(channel) if channel.closing => {
@@ -220,7 +220,7 @@ impl Connection {
             }
             Method::Control(class) => {
                 self.flush(link, now)?;
-                self.control_method(link, frame.channel, class, now)
+                self.control_method(link, frame.channel, *class, now)
                     .map(|()| 0)
             }
         }
@@ -229,18 +229,16 @@ impl Connection {
     fn connection_method(
         &mut self,
         link: &mut Link,
-        method: Method<'_>,
+        method: &Method<'_>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        match method {
-            Method::Control(AMQPClass::Connection(connection_wire::AMQPMethod::Close(_))) => {
+        match method.control() {
+            Some(AMQPClass::Connection(connection_wire::AMQPMethod::Close(_))) => {
                 self.flush(link, now)?;
                 self.close_requested = true;
                 Ok(())
             }
-            Method::Control(AMQPClass::Connection(connection_wire::AMQPMethod::UpdateSecret(
-                _,
-            ))) => {
+            Some(AMQPClass::Connection(connection_wire::AMQPMethod::UpdateSecret(_))) => {
                 // The new secret matters to token logins only; a password was checked once at the start.
                 tracing::debug!(user = self.login.user, mechanism = ?self.login.mechanism, "secret updated");
                 link.send(
@@ -265,7 +263,7 @@ impl Connection {
         number: u16,
         method: &Method<'_>,
     ) -> Result<(), Failure> {
-        let Method::Control(AMQPClass::Channel(method)) = method else {
+        let Some(AMQPClass::Channel(method)) = method.control() else {
             return Err(ConnectionError::channel_error("expected 'channel.open'").into());
         };
         match method {
@@ -307,12 +305,12 @@ impl Connection {
         number: u16,
         method: &Method<'_>,
     ) -> Result<(), Failure> {
-        match method {
-            Method::Control(AMQPClass::Channel(wire::AMQPMethod::CloseOk(_))) => {
+        match method.control() {
+            Some(AMQPClass::Channel(wire::AMQPMethod::CloseOk(_))) => {
                 self.channels.remove(&number);
             }
             // rabbitmq: a close that crossed ours is answered; ours still waits for its answer
-            Method::Control(AMQPClass::Channel(wire::AMQPMethod::Close(_))) => {
+            Some(AMQPClass::Channel(wire::AMQPMethod::Close(_))) => {
                 link.send(
                     number,
                     &AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {})),

@@ -4,7 +4,7 @@
 //! that comes in pieces is assembled here first.
 
 use bytes::Bytes;
-use leveret_codec::{ContentHeader, FrameKind, Publish, decode_header, read_frame};
+use leveret_codec::{ContentHeader, FrameKind, Publish, read_frame};
 
 use super::Link;
 use super::connection::Connection;
@@ -29,7 +29,7 @@ pub(super) struct Assembly {
 pub(super) struct WholePublish<'a> {
     pub(super) names: &'a [u8],
     pub(super) mandatory: bool,
-    pub(super) header: ContentHeader<'a>,
+    pub(super) header: &'a ContentHeader<'a>,
     pub(super) body: Body<'a>,
 }
 
@@ -49,7 +49,14 @@ impl Connection {
         if !self.publishes {
             self.note_publisher(link);
         }
-        if let Some((whole, used)) = self.whole_publish(link, number, publish, behind)? {
+        let mut header = ContentHeader::default();
+        if let Some((body, used)) = whole_content(link, number, &mut header, behind)? {
+            let whole = WholePublish {
+                names: publish.names,
+                mandatory: publish.mandatory,
+                header: &header,
+                body: Body::Borrowed(body),
+            };
             self.take_publish(link, number, whole, now)?;
             return Ok(used);
         }
@@ -62,47 +69,6 @@ impl Connection {
         };
         self.channel(number)?.assembly = Some(Box::new(assembly));
         Ok(0)
-    }
-
-    /// The publish, if header and body follow in the read buffer, the body in at most one frame.
-    fn whole_publish<'a>(
-        &self,
-        link: &Link,
-        number: u16,
-        publish: &Publish<'a>,
-        behind: &'a [u8],
-    ) -> Result<Option<(WholePublish<'a>, usize)>, Failure> {
-        let Ok(Some(frame)) = read_frame(behind, link.frame_max) else {
-            return Ok(None);
-        };
-        if frame.kind != FrameKind::Header || frame.channel != number {
-            return Ok(None);
-        }
-        let header = decode_content_header(frame.payload)?;
-        check_size(&header, link.broker.config.message_bytes_max)?;
-        let mut used = frame.wire_length();
-        let mut body: &[u8] = &[];
-        if header.body_size > 0 {
-            let rest = behind.get(used..).unwrap_or_default();
-            let Ok(Some(frame)) = read_frame(rest, link.frame_max) else {
-                return Ok(None);
-            };
-            if frame.kind != FrameKind::Body
-                || frame.channel != number
-                || frame.payload.len() as u64 != header.body_size
-            {
-                return Ok(None);
-            }
-            body = frame.payload;
-            used += frame.wire_length();
-        }
-        let whole = WholePublish {
-            names: publish.names,
-            mandatory: publish.mandatory,
-            header,
-            body: Body::Borrowed(body),
-        };
-        Ok(Some((whole, used)))
     }
 
     /// A content header frame.
@@ -128,7 +94,8 @@ impl Connection {
             )
             .into());
         }
-        let header = decode_content_header(payload)?;
+        let mut header = ContentHeader::default();
+        read_content_header(&mut header, payload)?;
         if let Err(error) = check_size(&header, link.broker.config.message_bytes_max) {
             channel.assembly = None;
             return Err(error);
@@ -198,23 +165,63 @@ impl Connection {
             body,
             ..
         } = *assembly;
-        let header = header.unwrap_or_default();
+        let payload = header.unwrap_or_default();
+        let mut header = ContentHeader::default();
+        read_content_header(&mut header, &payload)?;
         let whole = WholePublish {
             names: &names,
             mandatory,
-            header: decode_content_header(&header)?,
+            header: &header,
             body: Body::Owned(Bytes::from(body)),
         };
         self.take_publish(link, number, whole, now)
     }
 }
 
+/// The header, read into `header`, and the body, if both follow in the read buffer, the body in at
+/// most one frame; and how much of the buffer they are.
+fn whole_content<'a>(
+    link: &Link,
+    number: u16,
+    header: &mut ContentHeader<'a>,
+    behind: &'a [u8],
+) -> Result<Option<(&'a [u8], usize)>, Failure> {
+    let Ok(Some(frame)) = read_frame(behind, link.frame_max) else {
+        return Ok(None);
+    };
+    if frame.kind != FrameKind::Header || frame.channel != number {
+        return Ok(None);
+    }
+    read_content_header(header, frame.payload)?;
+    check_size(header, link.broker.config.message_bytes_max)?;
+    let used = frame.wire_length();
+    if header.body_size == 0 {
+        return Ok(Some((&[], used)));
+    }
+    let rest = behind.get(used..).unwrap_or_default();
+    let Ok(Some(frame)) = read_frame(rest, link.frame_max) else {
+        return Ok(None);
+    };
+    if frame.kind != FrameKind::Body
+        || frame.channel != number
+        || frame.payload.len() as u64 != header.body_size
+    {
+        return Ok(None);
+    }
+    Ok(Some((frame.payload, used + frame.wire_length())))
+}
+
 fn not_a_method() -> Failure {
     ConnectionError::unexpected_frame("expected method frame, got non method frame instead").into()
 }
 
-fn decode_content_header(payload: &[u8]) -> Result<ContentHeader<'_>, Failure> {
-    decode_header(payload).map_err(|error| ConnectionError::new(error.reply_code(), error).into())
+fn read_content_header<'a>(
+    header: &mut ContentHeader<'a>,
+    payload: &'a [u8],
+) -> Result<(), Failure> {
+    header
+        .read(payload)
+        .map_err(|error| ConnectionError::new(error.reply_code(), error).into())
 }
 
 fn check_size(header: &ContentHeader<'_>, bytes_max: u64) -> Result<(), Failure> {

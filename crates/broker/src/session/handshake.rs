@@ -57,12 +57,15 @@ impl Session {
             // rabbitmq: nothing but connection methods may come before connection.open-ok
             _ => return Err(Failure::Abort),
         }
-        let method = match decode_method(frame.payload) {
-            Ok(Method::Control(AMQPClass::Connection(method))) => method,
+        let class = match decode_method(frame.payload) {
+            Ok(Method::Control(class)) => *class,
             Ok(_) | Err(MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. }) => {
                 return Err(Failure::Abort);
             }
             Err(error) => return Err(ConnectionError::frame_error(error).into()),
+        };
+        let AMQPClass::Connection(method) = class else {
+            return Err(Failure::Abort);
         };
         match (&self.phase, method) {
             (_, wire::AMQPMethod::Close(_)) => {

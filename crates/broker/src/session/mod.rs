@@ -200,10 +200,6 @@ impl Session {
             }
         };
         let mut used = frame.wire_length();
-        let channel = frame.channel;
-        let ids = leveret_codec::method_ids(frame.payload)
-            .filter(|_| frame.kind == FrameKind::Method)
-            .unwrap_or((0, 0));
         let result = match &mut self.phase {
             Phase::Open(connection) => {
                 let behind = rest.get(used..).unwrap_or_default();
@@ -218,7 +214,12 @@ impl Session {
             Phase::Finished => Ok(()),
             _ => self.handle_handshake(&frame, now),
         };
-        self.settle_failure(result, ids, channel, now);
+        if result.is_err() {
+            let ids = leveret_codec::method_ids(frame.payload)
+                .filter(|_| frame.kind == FrameKind::Method)
+                .unwrap_or((0, 0));
+            self.settle_failure(result, ids, frame.channel, now);
+        }
         if let Phase::Open(connection) = &mut self.phase
             && connection.take_close_request()
         {

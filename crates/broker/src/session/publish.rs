@@ -235,16 +235,19 @@ impl Connection {
         whole: WholePublish<'_>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.check_properties(&whole.header)?;
-        let destination = self.destination(link, whole.names, &whole.header)?;
+        self.check_properties(whole.header)?;
+        let destination = self.destination(link, whole.names, whole.header)?;
         let attended = matches!(destination, Destination::Attended(_));
         // What exchanges may keep is routed later, and needs its BCC header for that.
-        let rewritten = self.rewritten_header(number, &whole.header, attended)?;
-        let header = match &rewritten {
-            Some(payload) => decode_header(payload).map_err(ChannelError::precondition)?,
-            None => whole.header,
+        let rewritten = self.rewritten_header(number, whole.header, attended)?;
+        let scratch = &mut self.batch.scratch;
+        let message = match &rewritten {
+            None => Message::compose(scratch, whole.names, whole.header, whole.body),
+            Some(payload) => {
+                let header = decode_header(payload).map_err(ChannelError::precondition)?;
+                Message::compose(scratch, whole.names, &header, whole.body)
+            }
         };
-        let message = Message::compose(&mut self.batch.scratch, whole.names, &header, whole.body);
         if let Destination::Attended(targets) = destination {
             let routable = !targets.is_empty();
             return self.publish_attended(link, number, message, whole.mandatory, routable, now);
@@ -387,7 +390,7 @@ impl Connection {
             return Ok(Destination::Attended(routed.targets));
         }
         if routed.cacheable && !routed.targets.is_empty() && !copied {
-            self.routes.insert(names, routed.targets.clone());
+            self.routes.insert(names, &routed.targets);
             return Ok(Destination::ByNames(routed.targets));
         }
         Ok(Destination::ThisOnce(routed.targets))

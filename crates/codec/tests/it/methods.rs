@@ -30,7 +30,10 @@ fn names(exchange: &str, routing_key: &str) -> Vec<u8> {
 
 fn check_control(method: AMQPClass) {
     let payload = written(|out| write_method(out, 1, &method));
-    assert_eq!(decode_method(&payload), Ok(Method::Control(method)));
+    assert_eq!(
+        decode_method(&payload),
+        Ok(Method::Control(Box::new(method)))
+    );
     for length in 4..payload.len() {
         assert!(decode_method(&payload[..length]).is_err());
     }
@@ -91,7 +94,7 @@ proptest! {
         let expected = AMQPClass::Basic(basic::AMQPMethod::Deliver(basic::Deliver {
             consumer_tag, delivery_tag, redelivered, exchange, routing_key,
         }));
-        prop_assert_eq!(decode_method(&payload), Ok(Method::Control(expected)));
+        prop_assert_eq!(decode_method(&payload), Ok(Method::Control(Box::new(expected))));
     }
 
     #[test]
@@ -105,7 +108,7 @@ proptest! {
         let expected = AMQPClass::Basic(basic::AMQPMethod::GetOk(basic::GetOk {
             delivery_tag, redelivered, exchange, routing_key, message_count,
         }));
-        prop_assert_eq!(decode_method(&payload), Ok(Method::Control(expected)));
+        prop_assert_eq!(decode_method(&payload), Ok(Method::Control(Box::new(expected))));
     }
 
     #[test]
@@ -119,7 +122,7 @@ proptest! {
         let expected = AMQPClass::Basic(basic::AMQPMethod::Return(basic::Return {
             reply_code, reply_text, exchange, routing_key,
         }));
-        prop_assert_eq!(decode_method(&payload), Ok(Method::Control(expected)));
+        prop_assert_eq!(decode_method(&payload), Ok(Method::Control(Box::new(expected))));
     }
 
     #[test]
