@@ -117,10 +117,17 @@ class BrokerProcess:
 
     def resident_bytes(self):
         """Resident memory of the process, from /proc."""
+        return self._memory_bytes("VmRSS:")
+
+    def resident_bytes_peak(self):
+        """The most resident memory the process has had."""
+        return self._memory_bytes("VmHWM:")
+
+    def _memory_bytes(self, name):
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
+        raise AssertionError(f"no {name}")
 
     def log_tail(self):
         return self.log.read_text(errors="replace")[-2000:]

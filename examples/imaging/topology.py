@@ -1,0 +1,4 @@
+"""The queue of this example."""
+
+QUEUE = "images"
+DECLARATION = {"queue": QUEUE, "durable": True}
