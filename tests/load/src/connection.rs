@@ -398,7 +398,7 @@ fn control(frame: &Frame<'_>) -> Result<Option<AMQPClass>, Error> {
     match decode_method(frame.payload) {
         Ok(Method::Control(method)) => {
             closed(&method)?;
-            Ok(Some(method).filter(|method| !is_unasked(method)))
+            Ok(Some(*method).filter(|method| !is_unasked(method)))
         }
         Ok(_) => Ok(None),
         Err(error) => Err(Error::Broker(error.to_string())),
