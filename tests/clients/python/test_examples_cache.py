@@ -1,0 +1,45 @@
+"""examples/cache_update: Redis and the memory of two web servers follow the changes."""
+
+import json
+import re
+import urllib.request
+
+from support.examples import run_example
+from support.waiting import eventually
+
+
+def test_caches_follow_the_changes(own_broker, start_example, redis_server):
+    own = own_broker()
+    at = ["--redis", redis_server.url()]
+    writer = start_example(own, "cache_update/cache_writer.py", *at)
+    shops = [start_example(own, "cache_update/shop.py", *at, "--http-port", 0) for _ in range(2)]
+
+    def ask(shop):
+        url = re.match("http://.*", shop.printed())[0]
+        with urllib.request.urlopen(url + "tea", timeout=10) as answer:
+            fields = json.load(answer)
+        return fields["price"], fields["from"]
+
+    def all_answer(price, source):
+        return all(ask(shop) == (price, source) for shop in shops)
+
+    def change(price, *options):
+        run_example(own, "cache_update/change_price.py", "tea", price, *options)
+
+    for shop in shops:
+        shop.wait_for("http://")
+    change("3.20")
+    writer.wait_for("tea 3.20")
+    eventually(lambda: all_answer("3.20", "memory"), what="3.20 in memory")
+    change("3.50")
+    eventually(lambda: all_answer("3.50", "memory"), what="3.50 in memory")
+    change("1.00", "--version", "1")
+    writer.wait_for("tea 1.00 is out of date")
+    eventually(lambda: all_answer("3.50", "memory"), what="3.50 still")
+    # A change made while the writer is away, and a restart of the broker.
+    writer.kill()
+    change("4.00")
+    own.restart_after_kill(keep_port=True)
+    start_example(own, "cache_update/cache_writer.py", *at).wait_for("tea 4.00")
+    eventually(lambda: all_answer("4.00", "memory"), what="4.00 in memory")
+    assert all(shop.stop() == 0 for shop in shops)
