@@ -1,5 +1,6 @@
 //! What an administrator does to a running broker: policies, limits, permissions, parameters. Every
-//! verb answers the commit point at which the change is durable; it is in force at once.
+//! verb but for tracing answers the commit point at which the change is durable; it is in force at
+//! once.
 
 use std::collections::BTreeMap;
 
@@ -123,6 +124,20 @@ impl Broker {
         };
         self.services
             .stage_definitions(&mut vec![Definition::Limits(definition).put()])
+    }
+
+    /// Has a copy of each message that is published or delivered in a virtual host go to its exchange
+    /// `amq.rabbitmq.trace`, or no longer; false if there is no such virtual host. Nothing of it is
+    /// stored: after a restart the configuration decides again.
+    pub fn set_tracing(&self, vhost: &str, on: bool) -> bool {
+        let found = self.vhost(vhost);
+        if let Some(found) = &found
+            && found.is_traced() != on
+        {
+            found.set_traced(on);
+            tracing::info!(vhost, on, "tracing of messages");
+        }
+        found.is_some()
     }
 
     /// What limits a virtual host.

@@ -328,6 +328,7 @@ impl Broker {
 
     fn insert_vhost(&self, name: &str) -> Arc<VirtualHost> {
         let vhost = Arc::new(VirtualHost::new(name, Arc::clone(&self.services)));
+        vhost.set_traced(self.config.traced_vhosts.iter().any(|it| it == name));
         self.vhosts.insert(name.to_owned(), Arc::clone(&vhost));
         vhost
     }

@@ -33,6 +33,8 @@ pub struct BrokerConfig {
     pub message_bytes_max: u64,
     /// Virtual hosts to create at start, beside `/`.
     pub vhosts: Vec<String>,
+    /// Virtual hosts whose messages are copied to `amq.rabbitmq.trace` from the start.
+    pub traced_vhosts: Vec<String>,
     /// Made when it does not exist and either no user exists or `ensure_default_user` is set.
     pub default_user: String,
     /// The default user's password.
@@ -72,6 +74,7 @@ impl Default for BrokerConfig {
             handshake_timeout_ms: 10_000,
             message_bytes_max: 128 << 20,
             vhosts: Vec::new(),
+            traced_vhosts: Vec::new(),
             default_user: "guest".to_owned(),
             default_password: "guest".to_owned(),
             ensure_default_user: false,

@@ -511,11 +511,7 @@ impl VirtualHost {
                 attended_to: false,
                 returned: false,
                 message,
-                random: self
-                    .services
-                    .next_ticket()
-                    .0
-                    .wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                random: self.services.next_random(),
             };
             let passed = self.pass(&passing, Vec::new(), &|_| true, now);
             point = point.max(passed.point);

@@ -165,6 +165,11 @@ impl Services {
         HiddenTicket(self.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Evenly distributed numbers, for exchanges that route by chance.
+    pub(crate) fn next_random(&self) -> u64 {
+        self.next_ticket().0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
     /// Stages changes that include definitions; answers when they are durable.
     pub(crate) fn stage_definitions(&self, changes: &mut Vec<Change<Message>>) -> CommitPoint {
         if changes.is_empty() {

@@ -4,7 +4,7 @@
 //! cache and lets it go before any queue is locked. Declarations are in `declare`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::deduplication::Rules;
 use crate::error::ChannelError;
-use crate::exchange::{Attended, ExchangeLogs};
+use crate::exchange::{Attended, ExchangeLogs, Passing};
 use crate::limits::VhostLimits;
 use crate::message::Message;
 use crate::policy::set::Policies;
@@ -35,6 +35,8 @@ pub struct VirtualHost {
     pub(crate) topology: RwLock<Topology>,
     /// Grows with every change that can alter a route; read without the lock.
     generation: AtomicU64,
+    /// Messages are copied to the firehose.
+    traced: AtomicBool,
     pub(crate) queues: DashMap<String, QueueHandle>,
     pub(crate) queues_by_id: DashMap<QueueId, QueueHandle>,
     /// Locked below the topology, held for a moment.
@@ -67,6 +69,7 @@ impl VirtualHost {
             name: Arc::from(name),
             topology: RwLock::new(Topology::new()),
             generation: AtomicU64::new(1),
+            traced: AtomicBool::new(false),
             queues: DashMap::with_shard_amount(4),
             queues_by_id: DashMap::with_shard_amount(4),
             policies: RwLock::default(),
@@ -98,6 +101,21 @@ impl VirtualHost {
 
     pub(crate) fn routes_changed(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether a copy of each message goes to `amq.rabbitmq.trace`.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_traced(&self, traced: bool) {
+        self.traced.store(traced, Ordering::Relaxed);
+    }
+
+    /// Whether anything is bound to `exchange`.
+    pub(crate) fn is_source(&self, exchange: &str) -> bool {
+        self.topology.read().exchange_in_use(exchange)
     }
 
     /// A queue by name.
@@ -235,6 +253,39 @@ impl VirtualHost {
         });
         drop(topology);
         (self.handles(&route), attended)
+    }
+
+    /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
+    /// queue that is full does without it.
+    pub(crate) fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
+        let (exchange, key) = message.exchange_and_key();
+        let exchange = String::from_utf8_lossy(exchange);
+        let Ok(header) = message.decode_header() else {
+            return;
+        };
+        let input = RouteInput {
+            headers: header.properties.headers,
+            random: self.services.next_random(),
+            ..RouteInput::new(key)
+        };
+        let (targets, attended) = self.route_internally(&exchange, &input);
+        if attended {
+            let passing = Passing {
+                exchange: &exchange,
+                attended_to: false,
+                returned: false,
+                message,
+                random: input.random,
+            };
+            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
+            self.care_for_all(passed.left, now);
+            return;
+        }
+        let mut rejected = Vec::new();
+        for queue in targets {
+            let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
+            self.care(&queue, effects, now);
+        }
     }
 
     /// Does what a queue's verb left to be done, and what that leaves in turn.

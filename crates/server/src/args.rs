@@ -101,6 +101,9 @@ settings! {
     /// Create this virtual host at start; repeatable
     #[arg(long = "vhost", value_name = "NAME", value_delimiter = ',', env = "LEVERET_VHOST")]
     vhosts: Vec<Name>,
+    /// Copy the messages of this virtual host to its exchange amq.rabbitmq.trace; repeatable
+    #[arg(long = "trace-vhost", value_name = "NAME", value_delimiter = ',', env = "LEVERET_TRACE_VHOST")]
+    trace_vhosts: Vec<Name>,
     /// Which log lines to keep: error, warn, info, debug, trace, or PART=LEVEL,… [default: info]
     #[arg(long, value_name = "FILTER", env = "LEVERET_LOG")]
     log: LogFilter,

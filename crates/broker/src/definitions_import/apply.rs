@@ -31,6 +31,9 @@ impl Broker {
                 self.create_vhost(vhost);
             }
         }
+        for (vhost, traced) in &plan.traced {
+            self.set_tracing(vhost, *traced);
+        }
         for user in users {
             if self.users.get(&user.name).as_ref() != Some(&user) {
                 self.put_user(user);

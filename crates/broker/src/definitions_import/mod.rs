@@ -83,6 +83,8 @@ struct BindingPlan {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     vhosts: Vec<String>,
+    /// Virtual hosts of which the file says whether they are traced.
+    traced: Vec<(String, bool)>,
     users: Vec<Placed<UserPlan>>,
     permissions: Vec<PlacedIn<ForUser<Permission>>>,
     topic_permissions: Vec<PlacedIn<ForUser<TopicPermission>>>,

@@ -32,7 +32,12 @@ impl Plan {
         let root = Node::root(&document);
         let mut plan = Plan::default();
         for node in root.list("vhosts")? {
-            plan.vhosts.push(node.required("name")?.name()?);
+            let name = node.required("name")?.name()?;
+            if node.field("tracing")?.is_some() {
+                let traced = node.flag_or("tracing", false)?;
+                plan.traced.push((name.clone(), traced));
+            }
+            plan.vhosts.push(name);
         }
         plan.users = each(&root, "users", user)?;
         plan.permissions = each_in_vhost(&root, "permissions", permission)?;

@@ -425,7 +425,10 @@ impl Connection {
             in_flight.message.names(),
             count,
         );
-        write_content(link, number, &in_flight);
+        write_content(link, number, &in_flight, false);
+        if self.vhost.is_traced() {
+            self.trace_delivery(link, number, queue.name(), &in_flight, false, now);
+        }
         let row = self.queues.acquire(&queue);
         if !get.no_ack {
             let due = due(None, Some(&queue), &link.broker.config, now);

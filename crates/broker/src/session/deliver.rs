@@ -8,6 +8,7 @@ use leveret_codec::{AMQPValue, write_deliver};
 use super::connection::Connection;
 use super::overdue::due;
 use super::stream::header_with_offset;
+use super::trace::Traced;
 use super::unacked::Unacked;
 use super::{Link, OUTPUT_HIGH_WATER, stamp};
 use crate::mailbox::{Delivery, InFlight, Letters};
@@ -32,7 +33,8 @@ impl Connection {
 
     /// Deals with letters that are out of the mailbox.
     pub(super) fn finish_letters(&mut self, link: &mut Link, now: Timestamp) {
-        self.write_deliveries(link);
+        let traced = self.write_deliveries(link);
+        self.trace_deliveries(link, &traced, now);
         if !self.letters.notices.is_empty() {
             self.take_notices(link);
         }
@@ -43,7 +45,10 @@ impl Connection {
         }
     }
 
-    fn write_deliveries(&mut self, link: &mut Link) {
+    /// Writes all deliveries; answers those that are to be traced.
+    fn write_deliveries(&mut self, link: &mut Link) -> Vec<Traced> {
+        let mut sightings = Vec::new();
+        let traced = self.vhost.is_traced();
         let Connection {
             channels,
             consumers,
@@ -73,6 +78,14 @@ impl Connection {
             *acknowledge_by = due.min(*acknowledge_by);
             while let Some(Delivery { in_flight, .. }) = deliveries.next_if(same) {
                 let tag = channel.next_delivery_tag();
+                if traced {
+                    sightings.push(Traced {
+                        channel: channel.number,
+                        queue: consumer.queue,
+                        in_flight: in_flight.clone(),
+                        of_stream: consumer.of_stream,
+                    });
+                }
                 let message = &in_flight.message;
                 write_deliver(
                     link.output.buffer(),
@@ -82,17 +95,7 @@ impl Connection {
                     in_flight.redelivered,
                     message.names(),
                 );
-                if consumer.of_stream {
-                    let header = header_with_offset(&in_flight.message, in_flight.sequence.0);
-                    link.output.write_content_with(
-                        &header,
-                        channel.number,
-                        link.frame_max,
-                        &in_flight.message,
-                    );
-                } else {
-                    write_content(link, channel.number, &in_flight);
-                }
+                write_content(link, channel.number, &in_flight, consumer.of_stream);
                 if !consumer.no_ack {
                     queues.add_use(consumer.queue);
                     channel.ledger.push(Unacked {
@@ -116,18 +119,31 @@ impl Connection {
                 }
             }
         }
+        sightings
     }
 }
 
-/// Content header and body of a delivery; one that came back says how often.
-pub(super) fn write_content(link: &mut Link, channel: u16, in_flight: &InFlight) {
+/// The content header of a delivery that says more than the message does: at which offset it stands,
+/// or how often it came back.
+pub(super) fn delivered_header(in_flight: &InFlight, of_stream: bool) -> Option<Vec<u8>> {
     let message = &in_flight.message;
-    if in_flight.delivery_count == 0 {
-        link.output.write_content(channel, link.frame_max, message);
-        return;
+    if of_stream {
+        return Some(header_with_offset(message, in_flight.sequence.0));
     }
-    let count = AMQPValue::LongLongInt(i64::from(in_flight.delivery_count));
-    let header = stamp::with_entry(message, stamp::DELIVERY_COUNT, count);
-    link.output
-        .write_content_with(&header, channel, link.frame_max, message);
+    (in_flight.delivery_count > 0).then(|| {
+        let count = AMQPValue::LongLongInt(i64::from(in_flight.delivery_count));
+        stamp::with_entry(message, stamp::DELIVERY_COUNT, count)
+    })
+}
+
+/// Content header and body of a delivery.
+pub(super) fn write_content(link: &mut Link, channel: u16, in_flight: &InFlight, of_stream: bool) {
+    let message = &in_flight.message;
+    match delivered_header(in_flight, of_stream) {
+        None => link.output.write_content(channel, link.frame_max, message),
+        Some(header) => {
+            link.output
+                .write_content_with(&header, channel, link.frame_max, message);
+        }
+    }
 }

@@ -27,6 +27,7 @@ mod settle;
 mod stamp;
 mod stream;
 mod topology;
+mod trace;
 mod transaction;
 mod unacked;
 

@@ -13,7 +13,9 @@ use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::content::WholePublish;
+use super::trace::keys_of_publish;
 use crate::error::{ChannelError, Failure};
+use crate::exchange::without_blind_copies;
 use crate::message::{Message, MessageScratch, parse_expiration};
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
@@ -240,6 +242,7 @@ impl Connection {
         let attended = matches!(destination, Destination::Attended(_));
         // What exchanges may keep is routed later, and needs its BCC header for that.
         let rewritten = self.rewritten_header(number, whole.header, attended)?;
+        let traced = self.vhost.is_traced().then(|| keys_of_publish(&whole));
         let scratch = &mut self.batch.scratch;
         let message = match &rewritten {
             None => Message::compose(scratch, whole.names, whole.header, whole.body),
@@ -250,7 +253,16 @@ impl Connection {
         };
         if let Destination::Attended(targets) = destination {
             let routable = !targets.is_empty();
-            return self.publish_attended(link, number, message, whole.mandatory, routable, now);
+            let mandatory = whole.mandatory;
+            if let Some(keys) = traced {
+                let seen = without_blind_copies(message.clone());
+                self.trace_publish(link, number, &seen, keys, targets.iter(), now);
+            }
+            return self.publish_attended(link, number, message, mandatory, routable, now);
+        }
+        if let Some(keys) = traced {
+            let queues = self.queues_of(&destination);
+            self.trace_publish(link, number, &message, keys, queues.iter(), now);
         }
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
@@ -294,6 +306,15 @@ impl Connection {
             self.flush(link, now)?;
         }
         Ok(())
+    }
+
+    fn queues_of(&self, destination: &Destination) -> Targets {
+        match destination {
+            Destination::AsBefore => self.batch.latest_queues(),
+            Destination::ByNames(targets)
+            | Destination::ThisOnce(targets)
+            | Destination::Attended(targets) => targets.clone(),
+        }
     }
 
     fn check_properties(&self, header: &ContentHeader<'_>) -> Result<(), Failure> {

@@ -33,6 +33,7 @@ mod settling;
 mod stream_model;
 mod streams;
 mod topology;
+mod tracing;
 mod transaction_units;
 mod transactions;
 mod unreadable;

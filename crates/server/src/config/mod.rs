@@ -157,6 +157,8 @@ fn broker(settings: Settings) -> Result<BrokerConfig, ConfigError> {
         .into_iter()
         .chain(settings.vhosts.unwrap_or_default());
     config.vhosts = vhosts.map(|name| name.0).collect();
+    let traced = settings.trace_vhosts.unwrap_or_default();
+    config.traced_vhosts = traced.into_iter().map(|name| name.0).collect();
     set_name(&mut config.default_user, settings.default_user);
     if let Some(password) = settings.default_password {
         config.default_password = password;

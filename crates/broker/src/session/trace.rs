@@ -1,0 +1,254 @@
+//! The firehose: of each message that is published or delivered in a traced virtual host, a copy goes
+//! to `amq.rabbitmq.trace`, with headers that say where it was going.
+//!
+//! Nothing here is called while a virtual host is not traced.
+
+use leveret_codec::protocol::basic::AMQPProperties;
+use leveret_codec::{
+    AMQPValue, FieldArray, FieldTable, ShortString, decode_header, decode_properties,
+    encode_header, write_names,
+};
+
+use super::Link;
+use super::connection::Connection;
+use super::content::WholePublish;
+use super::deliver::delivered_header;
+use super::queue_table::QueueNumber;
+use crate::mailbox::InFlight;
+use crate::message::{Body, Message, MessageScratch};
+use crate::queue::handle::QueueHandle;
+use crate::time::Timestamp;
+use crate::vhost::carbon_copies;
+
+/// The exchange that copies go to.
+pub(crate) const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// A message as it is seen on its way.
+struct Sighting<'a> {
+    /// `publish.` and its exchange, or `deliver.` and its queue.
+    key: String,
+    exchange: &'a [u8],
+    routing_keys: Vec<AMQPValue>,
+    /// The content header as it came or goes.
+    header: &'a [u8],
+    body: Body<'a>,
+    channel: u16,
+    /// What only one of the two ways has.
+    extra: (&'static str, AMQPValue),
+}
+
+/// A delivery to be traced.
+pub(super) struct Traced {
+    pub(super) channel: u16,
+    pub(super) queue: QueueNumber,
+    pub(super) in_flight: InFlight,
+    pub(super) of_stream: bool,
+}
+
+/// The names of a message's routing keys.
+pub(super) struct TracedKeys(Vec<AMQPValue>);
+
+fn long_string(text: impl Into<Vec<u8>>) -> AMQPValue {
+    AMQPValue::LongString(text.into().into())
+}
+
+fn array(values: Vec<AMQPValue>) -> AMQPValue {
+    AMQPValue::FieldArray(FieldArray::from(values))
+}
+
+fn number(value: u64) -> AMQPValue {
+    match i32::try_from(value) {
+        Ok(value) => AMQPValue::LongInt(value),
+        Err(_) => AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX)),
+    }
+}
+
+fn body_of(message: &Message) -> Body<'_> {
+    message.large_body().map_or_else(
+        || Body::Borrowed(message.body()),
+        |body| Body::Owned(body.clone()),
+    )
+}
+
+/// All routing keys of a publish, those in CC and BCC too.
+pub(super) fn keys_of_publish(whole: &WholePublish<'_>) -> TracedKeys {
+    let (_, key) = leveret_codec::split_names(whole.names).unwrap_or_default();
+    let copies = carbon_copies(whole.header.properties.headers).unwrap_or_default();
+    let keys = std::iter::once(key).chain(copies);
+    TracedKeys(keys.map(long_string).collect())
+}
+
+impl Connection {
+    /// A message was published; `queues` is where it goes.
+    pub(super) fn trace_publish<'a>(
+        &self,
+        link: &Link,
+        channel: u16,
+        message: &Message,
+        keys: TracedKeys,
+        queues: impl Iterator<Item = &'a QueueHandle>,
+        now: Timestamp,
+    ) {
+        let (exchange, _) = message.exchange_and_key();
+        let queues = queues.map(|queue| long_string(queue.name())).collect();
+        let sighting = Sighting {
+            key: format!("publish.{}", String::from_utf8_lossy(exchange)),
+            exchange,
+            routing_keys: keys.0,
+            header: message.header(),
+            body: body_of(message),
+            channel,
+            extra: ("routed_queues", array(queues)),
+        };
+        self.publish_trace(link, sighting, now);
+    }
+
+    /// These were delivered.
+    pub(super) fn trace_deliveries(&self, link: &Link, traced: &[Traced], now: Timestamp) {
+        for it in traced {
+            if let Some(queue) = self.queues.queue(it.queue) {
+                self.trace_delivery(
+                    link,
+                    it.channel,
+                    queue.name(),
+                    &it.in_flight,
+                    it.of_stream,
+                    now,
+                );
+            }
+        }
+    }
+
+    /// A message out of `queue` is delivered.
+    pub(super) fn trace_delivery(
+        &self,
+        link: &Link,
+        channel: u16,
+        queue: &str,
+        in_flight: &InFlight,
+        of_stream: bool,
+        now: Timestamp,
+    ) {
+        let message = &in_flight.message;
+        let (exchange, key) = message.exchange_and_key();
+        // What is traced already is not traced again.
+        if exchange == TRACE_EXCHANGE.as_bytes() {
+            return;
+        }
+        let header = delivered_header(in_flight, of_stream);
+        let header = header.as_deref().unwrap_or(message.header());
+        let headers = decode_header(header)
+            .ok()
+            .and_then(|it| it.properties.headers);
+        let copies = carbon_copies(headers).unwrap_or_default();
+        let keys = std::iter::once(key).chain(copies).map(long_string);
+        let sighting = Sighting {
+            key: format!("deliver.{queue}"),
+            exchange,
+            routing_keys: keys.collect(),
+            header,
+            body: body_of(message),
+            channel,
+            extra: (
+                "redelivered",
+                AMQPValue::LongInt(in_flight.redelivered.into()),
+            ),
+        };
+        self.publish_trace(link, sighting, now);
+    }
+
+    fn publish_trace(&self, link: &Link, sighting: Sighting<'_>, now: Timestamp) {
+        if !self.vhost.is_source(TRACE_EXCHANGE) {
+            return;
+        }
+        if let Some(message) = self.compose_trace(link, sighting) {
+            self.vhost.publish_from_within(&message, now);
+        }
+    }
+
+    fn compose_trace(&self, link: &Link, sighting: Sighting<'_>) -> Option<Message> {
+        let peer = &link.peer;
+        let properties = decode_properties(sighting.header).ok()?;
+        let mut headers = FieldTable::default();
+        for (name, value) in [
+            ("exchange_name", long_string(sighting.exchange)),
+            ("routing_keys", array(sighting.routing_keys)),
+            (
+                "properties",
+                AMQPValue::FieldTable(table_of_properties(&properties)),
+            ),
+            (
+                "node",
+                long_string(link.broker.config.cluster_name.as_str()),
+            ),
+            ("vhost", long_string(self.vhost.name().as_bytes())),
+            (
+                "connection",
+                long_string(format!("{} -> {}", peer.remote, peer.local)),
+            ),
+            ("channel", AMQPValue::LongInt(sighting.channel.into())),
+            ("user", long_string(self.login.user.as_str())),
+            sighting.extra,
+        ] {
+            headers.insert(name.into(), value);
+        }
+        let body_size = match &sighting.body {
+            Body::Borrowed(body) => body.len(),
+            Body::Owned(body) => body.len(),
+        };
+        let header = encode_header(
+            body_size as u64,
+            &AMQPProperties::default().with_headers(headers),
+        );
+        let mut names = Vec::new();
+        write_names(
+            &mut names,
+            TRACE_EXCHANGE.as_bytes(),
+            sighting.key.as_bytes(),
+        );
+        let header = decode_header(&header).ok()?;
+        Some(Message::compose(
+            &mut MessageScratch::default(),
+            &names,
+            &header,
+            sighting.body,
+        ))
+    }
+}
+
+/// The properties that are there, by RabbitMQ's names.
+fn table_of_properties(properties: &AMQPProperties) -> FieldTable {
+    let text = |value: &Option<ShortString>| value.as_ref().map(|it| long_string(it.as_str()));
+    let named = [
+        ("content_type", text(properties.content_type())),
+        ("content_encoding", text(properties.content_encoding())),
+        (
+            "headers",
+            properties.headers().clone().map(AMQPValue::FieldTable),
+        ),
+        (
+            "delivery_mode",
+            properties.delivery_mode().map(|it| number(it.into())),
+        ),
+        (
+            "priority",
+            properties.priority().map(|it| number(it.into())),
+        ),
+        ("correlation_id", text(properties.correlation_id())),
+        ("reply_to", text(properties.reply_to())),
+        ("expiration", text(properties.expiration())),
+        ("message_id", text(properties.message_id())),
+        ("timestamp", properties.timestamp().map(number)),
+        ("type", text(properties.kind())),
+        ("user_id", text(properties.user_id())),
+        ("app_id", text(properties.app_id())),
+        ("cluster_id", text(properties.cluster_id())),
+    ];
+    let mut table = FieldTable::default();
+    for (name, value) in named {
+        if let Some(value) = value {
+            table.insert(name.into(), value);
+        }
+    }
+    table
+}
