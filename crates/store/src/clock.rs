@@ -11,10 +11,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Lets the next group gather for `gap`.
+/// Lets the next group gather for `gap`, or another thread come to its end.
 #[allow(
     clippy::disallowed_methods,
-    reason = "a deliberate gap between two commits, not a wait for a state"
+    reason = "a deliberate gap between two commits, or between two looks of a poll with a deadline"
 )]
 pub(crate) fn pause(gap: Duration) {
     std::thread::sleep(gap);

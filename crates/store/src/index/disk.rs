@@ -5,8 +5,13 @@ use std::fs::File;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::rows::Row;
+use crate::clock;
 
 /// Where the rows of the index are kept.
 pub trait IndexStore: Send + 'static {
@@ -31,6 +36,9 @@ const SLED_CACHE_BYTES: u64 = 8 << 20;
 /// What is written between two syncs stays well below a segment, because sled uses a freed segment
 /// again before the sync that makes the freeing safe.
 const BATCH_BYTES: usize = 96 * 1024;
+/// How long a handle that was dropped may take to let go of the file, and how often that is looked at.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
+const RELEASE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Rows in sled 0.34, in a directory of its own.
 pub struct SledIndex {
@@ -144,6 +152,10 @@ fn commit(database: &sled::Db, file: &File, batch: sled::Batch) -> io::Result<()
 
 fn open(directory: &Path) -> io::Result<(sled::Db, File)> {
     let is_new = !directory.is_dir();
+    if !is_new {
+        await_release(directory)?;
+        remove_unfinished(directory)?;
+    }
     let database = guarded(|| {
         sled::Config::new()
             .path(directory)
@@ -168,6 +180,44 @@ fn open(directory: &Path) -> io::Result<(sled::Db, File)> {
         }
     }
     Ok((database, file))
+}
+
+/// Waits until sled has let go of its file. A handle that was dropped may still have work with its threads, which
+/// keep the file and its lock, and sled refuses to open then; the store's own lock keeps everybody else out.
+fn await_release(directory: &Path) -> io::Result<()> {
+    let file = match File::open(directory.join("db")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let begun = clock::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Let go of with the file.
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if begun.elapsed() > RELEASE_PATIENCE {
+            // sled says who is to blame.
+            return Ok(());
+        }
+        clock::pause(RELEASE_PAUSE);
+    }
+}
+
+/// Removes a snapshot that a crash left unfinished: sled takes it for the newest one and calls the index damaged.
+/// The one before it, or the log where there is none, says the same.
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// sled panics on damage that it does not expect; that must not take the broker along.

@@ -12,5 +12,6 @@ mod basics;
 mod conforming;
 mod crashes;
 mod faults;
+mod index;
 mod kills;
 mod support;
