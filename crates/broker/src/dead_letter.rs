@@ -148,6 +148,11 @@ fn compose(
     let (old_exchange, old_key) = message.exchange_and_key();
     let properties = decode_properties(message.header()).ok()?;
     let mut headers = properties.headers().clone().unwrap_or_default();
+    let marks = message.marks();
+    if !marks.died {
+        // rabbitmq: what clients publish under these names is theirs, and says nothing of deaths (4.0)
+        headers = without(&headers, &DEATH_HEADERS);
+    }
     let copies = strings(headers.inner().get("CC"));
     let mut old_keys = vec![long_string(old_key)];
     old_keys.extend(copies.iter().map(|key| long_string(key.as_slice())));
@@ -174,12 +179,18 @@ fn compose(
         }
         headers.insert(format!("x-last-death-{key}").into(), long_string(value));
     }
-    let (routing_key, more_keys) = match new_key {
+    let (routing_key, more_keys, marks) = match new_key {
         Some(key) => {
-            headers = without(&headers, "CC");
-            (key.as_bytes().to_vec(), Vec::new())
+            headers = without(&headers, &["CC"]);
+            let key = key.as_bytes().to_vec();
+            (key, Vec::new(), marks.without_blind_keys())
         }
-        None => (old_key.to_vec(), copies),
+        None => {
+            // rabbitmq: all keys it was published with, those of BCC too
+            let blind_keys = marks.blind_keys().map(<[u8]>::to_vec);
+            let more_keys = copies.into_iter().chain(blind_keys).collect();
+            (old_key.to_vec(), more_keys, marks)
+        }
     };
     let properties = without_expiration(&properties).with_headers(headers);
     let header = encode_header(message.body_bytes(), &properties);
@@ -190,7 +201,8 @@ fn compose(
         |body| Body::Owned(body.clone()),
     );
     let header = decode_header(&header).ok()?;
-    let message = Message::compose(&mut MessageScratch::default(), &names, &header, body);
+    let scratch = &mut MessageScratch::default();
+    let message = Message::compose_marked(scratch, &names, marks.of_the_dead(), &header, body);
     Some(Composed {
         message,
         exchange: exchange.to_owned(),
@@ -217,12 +229,23 @@ fn strings(value: Option<&AMQPValue>) -> Vec<Vec<u8>> {
     }
 }
 
-fn without(headers: &FieldTable, name: &str) -> FieldTable {
+/// The headers that dead-lettering writes.
+const DEATH_HEADERS: [&str; 7] = [
+    "x-death",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-first-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+    "x-last-death-exchange",
+];
+
+fn without(headers: &FieldTable, names: &[&str]) -> FieldTable {
     let mut kept = FieldTable::default();
     for (key, value) in headers
         .inner()
         .iter()
-        .filter(|(key, _)| key.as_str() != name)
+        .filter(|(key, _)| !names.contains(&key.as_str()))
     {
         kept.insert(key.clone(), value.clone());
     }
@@ -240,7 +263,6 @@ fn add_death(
     now: Timestamp,
 ) -> Vec<(String, String)> {
     let mut entries: Vec<FieldTable> = match headers.inner().get("x-death") {
-        // rabbitmq: a forged x-death that is no array of tables counts as none
         Some(AMQPValue::FieldArray(array)) => array
             .as_slice()
             .iter()

@@ -196,6 +196,19 @@ impl ChannelError {
         ))
     }
 
+    /// 406 for an `x-` argument that this type of queue does not take.
+    #[must_use]
+    pub fn unsupported_argument(
+        argument: &str,
+        queue: &str,
+        vhost: &str,
+        kind: &str,
+    ) -> ChannelError {
+        ChannelError::precondition(format_args!(
+            "invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {kind}"
+        ))
+    }
+
     /// 406 for a queue beyond the virtual host's limit.
     #[must_use]
     pub fn queue_limit(queue: &str, vhost: &str, limit: u64) -> ChannelError {

@@ -23,6 +23,7 @@ mod grant;
 pub mod inventory;
 pub mod limits;
 pub mod mailbox;
+pub mod marks;
 pub mod message;
 pub mod output;
 pub mod password;

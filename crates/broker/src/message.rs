@@ -9,6 +9,7 @@ use leveret_codec::{ContentHeader, HeaderError, decode_header, split_names};
 use leveret_store::Payload;
 use triomphe::ThinArc;
 
+use crate::marks::{self, Marks};
 use crate::time::Timestamp;
 
 /// Bodies from this size on live in a buffer of their own.
@@ -21,7 +22,11 @@ const PREFIX_BYTES: usize = 6;
 #[derive(Clone, Debug)]
 struct Head {
     names_len: u16,
+    /// Length of what stands between names and content header: [`Marks`].
+    marks_len: u32,
     header_len: u32,
+    /// See [`Marks::died`].
+    died: bool,
     persistent: bool,
     has_headers: bool,
     priority: Option<u8>,
@@ -33,7 +38,8 @@ struct Head {
 /// A message as published; cheap to clone, immutable.
 ///
 /// Layout of the slice, which is also the stored form (a large body follows it):
-/// `names length u16 | header length u32 | names | content header payload | small body`.
+/// `names length u16 | header length u32 | names | marks | content header payload | small body`. The two
+/// highest bits of the names' length say which marks there are, see [`crate::marks`].
 #[derive(Clone)]
 pub struct Message(ThinArc<Head, u8>);
 
@@ -51,13 +57,26 @@ impl Message {
         header: &ContentHeader<'_>,
         body: Body<'_>,
     ) -> Message {
+        Message::compose_marked(scratch, names, Marks::default(), header, body)
+    }
+
+    /// Composes a message as [`Message::compose`] does, with the broker's own marks on it.
+    #[must_use]
+    pub fn compose_marked(
+        scratch: &mut MessageScratch,
+        names: &[u8],
+        marks: Marks<'_>,
+        header: &ContentHeader<'_>,
+        body: Body<'_>,
+    ) -> Message {
         let bytes = &mut scratch.0;
         bytes.clear();
-        let names_len = u16::try_from(names.len()).unwrap_or(u16::MAX);
+        let names_len = u16::try_from(names.len()).unwrap_or(marks::LENGTH_MAX);
         let header_len = u32::try_from(header.payload.len()).unwrap_or(u32::MAX);
-        bytes.extend_from_slice(&names_len.to_be_bytes());
+        bytes.extend_from_slice(&(names_len | marks.bits()).to_be_bytes());
         bytes.extend_from_slice(&header_len.to_be_bytes());
         bytes.extend_from_slice(names);
+        let marks_len = marks.write(bytes);
         bytes.extend_from_slice(header.payload);
         let large_body = match body {
             Body::Borrowed(body) if body.len() < LARGE_BODY_BYTES => {
@@ -74,7 +93,9 @@ impl Message {
         let properties = &header.properties;
         let head = Head {
             names_len,
+            marks_len,
             header_len,
+            died: marks.died,
             persistent: properties.delivery_mode == Some(2),
             has_headers: properties.headers.is_some(),
             priority: properties.priority,
@@ -105,13 +126,30 @@ impl Message {
         split_names(self.names()).unwrap_or_default()
     }
 
+    fn header_start(&self) -> usize {
+        let head = self.head();
+        PREFIX_BYTES + usize::from(head.names_len) + head.marks_len as usize
+    }
+
     /// The payload of the content header frame.
     #[must_use]
     pub fn header(&self) -> &[u8] {
-        let start = PREFIX_BYTES + usize::from(self.head().names_len);
+        let start = self.header_start();
         self.slice()
             .get(start..start + self.head().header_len as usize)
             .unwrap_or_default()
+    }
+
+    /// What the broker alone knows of it.
+    #[must_use]
+    pub fn marks(&self) -> Marks<'_> {
+        let head = self.head();
+        let start = PREFIX_BYTES + usize::from(head.names_len);
+        let section = self
+            .slice()
+            .get(start..self.header_start())
+            .unwrap_or_default();
+        Marks::of_section(head.died, section)
     }
 
     /// The content header, decoded anew.
@@ -129,7 +167,7 @@ impl Message {
         match &head.large_body {
             Some(body) => body,
             None => {
-                let start = PREFIX_BYTES + usize::from(head.names_len) + head.header_len as usize;
+                let start = self.header_start() + head.header_len as usize;
                 self.slice().get(start..).unwrap_or_default()
             }
         }
@@ -217,9 +255,12 @@ impl Payload for Message {
     }
 
     fn from_stored(bytes: &[u8]) -> Option<Message> {
-        let names_len = u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?);
+        let bits = u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?);
+        let names_len = bits & marks::LENGTH_MAX;
         let header_len = u32::from_be_bytes(bytes.get(2..PREFIX_BYTES)?.try_into().ok()?);
-        let header_start = PREFIX_BYTES + usize::from(names_len);
+        let marks_start = PREFIX_BYTES + usize::from(names_len);
+        let marks_len = marks::section_len(bits, bytes.get(marks_start..)?)?;
+        let header_start = marks_start.checked_add(marks_len as usize)?;
         let body_start = header_start.checked_add(header_len as usize)?;
         let header = decode_header(bytes.get(header_start..body_start)?).ok()?;
         let body = bytes.get(body_start..)?;
@@ -232,7 +273,9 @@ impl Payload for Message {
         let properties = &header.properties;
         let head = Head {
             names_len,
+            marks_len,
             header_len,
+            died: bits & marks::DIED != 0,
             persistent: properties.delivery_mode == Some(2),
             has_headers: properties.headers.is_some(),
             priority: properties.priority,

@@ -40,7 +40,7 @@ use gates::Gate;
 pub(crate) use gates::{Gated, Gates};
 use history::History;
 pub(crate) use pass::{Passing, Plan};
-pub(crate) use rewrite::without_blind_copies;
+pub(crate) use rewrite::{blind_keys, without_blind_copies};
 
 /// The logs in which a durable exchange keeps what it keeps, as its definition has them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]

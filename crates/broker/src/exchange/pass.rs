@@ -136,7 +136,8 @@ impl VirtualHost {
             return route;
         };
         let headers = header.properties.headers;
-        let more_keys = carbon_copies(headers).unwrap_or_default();
+        let mut more_keys = carbon_copies(headers).unwrap_or_default();
+        more_keys.extend(passing.message.marks().blind_keys());
         let input = RouteInput {
             routing_key: passing.message.exchange_and_key().1,
             headers,

@@ -1,12 +1,21 @@
 //! Changing the headers of a message on its way through the broker.
 
-use leveret_codec::{FieldTable, RawTable, decode_header, encode_table};
+use leveret_codec::{FieldTable, RawTable, RawValue, decode_header, encode_table};
 
+use crate::marks::{Marks, encode_keys};
 use crate::message::{Body, Message, MessageScratch};
 
 /// The message with its headers changed; None if what was stored of it cannot be read.
 pub(crate) fn with_headers(
     message: &Message,
+    change: impl FnOnce(&mut FieldTable),
+) -> Option<Message> {
+    with_headers_and_marks(message, message.marks(), change)
+}
+
+fn with_headers_and_marks(
+    message: &Message,
+    marks: Marks<'_>,
     change: impl FnOnce(&mut FieldTable),
 ) -> Option<Message> {
     let header = message.decode_header().ok()?;
@@ -24,9 +33,10 @@ pub(crate) fn with_headers(
         || Body::Borrowed(message.body()),
         |body| Body::Owned(body.clone()),
     );
-    Some(Message::compose(
+    Some(Message::compose_marked(
         &mut MessageScratch::default(),
         message.names(),
+        marks,
         &header,
         body,
     ))
@@ -45,17 +55,28 @@ pub(crate) fn remove(headers: &mut FieldTable, name: &str) {
     *headers = kept;
 }
 
-/// The message as its receivers may see it: without the BCC header, which only routing reads.
+/// The message as its receivers may see it: the keys of its BCC header are kept in its marks only.
 pub(crate) fn without_blind_copies(message: Message) -> Message {
-    let blind = message.has_headers()
-        && message.decode_header().is_ok_and(|header| {
-            header
-                .properties
-                .headers
-                .is_some_and(|headers| headers.get(b"BCC").is_some())
-        });
-    if !blind {
+    let header = message.decode_header().ok();
+    let headers = header.and_then(|header| header.properties.headers);
+    let Some(keys) = headers.and_then(blind_keys) else {
         return message;
+    };
+    with_headers_and_marks(&message, Marks::blind(&keys), |headers| {
+        remove(headers, BLIND_COPIES);
+    })
+    .unwrap_or(message)
+}
+
+/// The header with the keys that receivers do not see.
+const BLIND_COPIES: &str = "BCC";
+
+/// The keys of the BCC header, for [`Marks::blind`]; None where there is no such header.
+pub(crate) fn blind_keys(headers: RawTable<'_>) -> Option<Vec<u8>> {
+    match headers.get(BLIND_COPIES.as_bytes())? {
+        RawValue::Array(keys) => Some(encode_keys(
+            keys.iter().filter_map(|key| key.ok()?.as_bytes()),
+        )),
+        _ => Some(Vec::new()),
     }
-    with_headers(&message, |headers| remove(headers, "BCC")).unwrap_or(message)
 }

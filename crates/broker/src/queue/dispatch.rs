@@ -240,13 +240,10 @@ impl Queue {
     /// Asks for the next run to be read when somebody may want it soon.
     pub(crate) fn consider_page_in(&mut self, effects: &mut Effects) {
         // Without consumers as well where messages expire: only what is in memory can.
-        if (self.consumers.count() > 0 || self.expiring)
-            && !self.page_in_asked
-            && self
-                .levels
-                .iter()
-                .any(|level| level.wants_page_in(self.memory.head_bytes))
-        {
+        let window = self.memory.head_bytes;
+        let of_ready = || self.levels.iter().any(|level| level.wants_page_in(window));
+        let is_used = self.consumers.count() > 0 || self.expiring;
+        if !self.page_in_asked && (self.wants_retry_page_in() || (is_used && of_ready())) {
             self.page_in_asked = true;
             effects.page_in = true;
         }
@@ -261,7 +258,8 @@ impl Queue {
             .enumerate()
             .rev()
             .filter_map(|(index, level)| Some((u8::try_from(index).ok()?, level)))
-            .find_map(|(number, level)| level.page_in_request(number, window, window));
+            .find_map(|(number, level)| level.page_in_request(number, window, window))
+            .or_else(|| self.retry_page_in(window));
         self.page_in_asked = request.is_some();
         request
     }
@@ -291,7 +289,9 @@ impl Queue {
         if self.deleted {
             return Err(ConsumeError::Deleted);
         }
-        if self.consumers.has_exclusive() || (spec.exclusive && self.consumers.count() > 0) {
+        // rabbitmq: a queue with a single active consumer knows no exclusive ones
+        let alone_elsewhere = self.options.single_active_consumer || self.consumers.count() > 0;
+        if self.consumers.has_exclusive() || (spec.exclusive && alone_elsewhere) {
             return Err(ConsumeError::ExclusiveUse);
         }
         self.had_consumers = true;
@@ -357,7 +357,9 @@ impl Queue {
     /// asks again.
     pub(crate) fn read_failed(&mut self, request: &PageIn) {
         self.page_in_asked = false;
-        if let Some(level) = self.levels.get_mut(usize::from(request.level)) {
+        if request.of_retries {
+            self.retry_read_failed();
+        } else if let Some(level) = self.levels.get_mut(usize::from(request.level)) {
             level.read_failed(request);
         }
     }
@@ -375,6 +377,25 @@ impl Queue {
             messages.clear();
             return;
         }
+        if request.of_retries {
+            self.retries_loaded(request, messages);
+        } else {
+            self.ready_loaded(request, messages, now);
+        }
+        if self.is_over() {
+            self.drop_head(effects);
+        }
+        self.dispatch(this, now, effects);
+        self.ask_deadline(now, effects);
+    }
+
+    /// Takes in the front of a paged run.
+    fn ready_loaded(
+        &mut self,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) {
         let Some(level) = self.levels.get_mut(usize::from(request.level)) else {
             return;
         };
@@ -394,11 +415,6 @@ impl Queue {
             .front()
             .is_some_and(|front| front.expires_at != Timestamp::NEVER);
         self.wait_again(request.level, waiting);
-        if self.is_over() {
-            self.drop_head(effects);
-        }
-        self.dispatch(this, now, effects);
-        self.ask_deadline(now, effects);
     }
 
     pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {

@@ -451,7 +451,7 @@ impl QueueHandle {
         if let Err(error) = store.read(
             request.log,
             request.from,
-            usize::MAX,
+            request.messages_max,
             request.bytes_max,
             buffer,
         ) {

@@ -37,7 +37,7 @@ impl QueueKind {
     }
 
     /// RabbitMQ's module name, which its error texts show.
-    fn module(self) -> &'static str {
+    pub(crate) fn module(self) -> &'static str {
         match self {
             QueueKind::Classic => "rabbit_classic_queue",
             QueueKind::Quorum => "rabbit_quorum_queue",
@@ -122,6 +122,8 @@ impl QueueOptions {
 #[derive(Clone, Copy)]
 enum Check {
     NonNegative,
+    Positive,
+    Version,
     Integer,
     Milliseconds { zero: bool },
     Priority,
@@ -179,11 +181,11 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
     // Leveret's own.
     (RETRY_DELAYS, Check::Delays, QUEUES),
     ("x-queue-mode", Check::Mode, CLASSIC),
-    ("x-queue-version", Check::NonNegative, CLASSIC),
+    ("x-queue-version", Check::Version, CLASSIC),
     ("x-single-active-consumer", Check::Flag, ALL),
     // A negative one stands for no limit.
     ("x-delivery-limit", Check::Integer, QUORUM),
-    ("x-quorum-initial-group-size", Check::NonNegative, QUORUM),
+    ("x-quorum-initial-group-size", Check::Positive, QUORUM),
     ("x-quorum-target-group-size", Check::NonNegative, QUORUM),
     (
         "x-queue-leader-locator",
@@ -194,7 +196,7 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
         ALL,
     ),
     ("x-queue-master-locator", Check::Text, CLASSIC),
-    ("x-initial-cluster-size", Check::NonNegative, STREAM),
+    ("x-initial-cluster-size", Check::Positive, STREAM),
     ("x-max-age", Check::Age, STREAM),
     (
         "x-stream-max-segment-size-bytes",
@@ -269,6 +271,16 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
         Check::NonNegative => match expect_integer(value)? {
             n if n < 0 => Err(format!("{{value_negative,{n}}}")),
             _ => Ok(()),
+        },
+        Check::Positive => match expect_integer(value)? {
+            n if n < 0 => Err(format!("{{value_negative,{n}}}")),
+            0 => Err("{value_zero,0}".to_owned()),
+            _ => Ok(()),
+        },
+        Check::Version => match expect_integer(value)? {
+            n if n < 0 => Err(format!("{{value_negative,{n}}}")),
+            1 | 2 => Ok(()),
+            n => Err(format!("\"unsupported queue version '{n}'\"")),
         },
         Check::Integer => expect_integer(value).map(|_| ()),
         Check::Milliseconds { zero } => match expect_integer(value)? {
@@ -389,8 +401,8 @@ pub fn parse(
             .map_err(|why| ChannelError::invalid_argument("x-queue-type", queue, vhost, why))?;
     }
     let kind = kind(arguments);
+    check_values(arguments, kind, queue, vhost)?;
     check_supported(arguments, kind, queue, vhost)?;
-    check_values(arguments, queue, vhost)?;
     check_properties(kind, properties, queue, vhost)?;
     if argument(arguments, "x-dead-letter-routing-key").is_some()
         && argument(arguments, "x-dead-letter-exchange").is_none()
@@ -424,31 +436,41 @@ fn check_stream_sizes(arguments: &FieldTable) -> Result<(), ChannelError> {
     Ok(())
 }
 
+fn bit(kind: QueueKind) -> u8 {
+    match kind {
+        QueueKind::Classic => CLASSIC,
+        QueueKind::Quorum => QUORUM,
+        QueueKind::Stream => STREAM,
+    }
+}
+
 fn check_supported(
     arguments: &FieldTable,
     kind: QueueKind,
     queue: &str,
     vhost: &str,
 ) -> Result<(), ChannelError> {
-    let bit = match kind {
-        QueueKind::Classic => CLASSIC,
-        QueueKind::Quorum => QUORUM,
-        QueueKind::Stream => STREAM,
-    };
     for (name, _, kinds) in ARGUMENTS {
-        if kinds & bit == 0 && argument(arguments, name).is_some() {
-            return Err(ChannelError::precondition(format_args!(
-                "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type {}",
-                kind.module()
-            )));
+        if kinds & bit(kind) == 0 && argument(arguments, name).is_some() {
+            return Err(ChannelError::unsupported_argument(
+                name,
+                queue,
+                vhost,
+                kind.module(),
+            ));
         }
     }
     Ok(())
 }
 
-fn check_values(arguments: &FieldTable, queue: &str, vhost: &str) -> Result<(), ChannelError> {
-    for (name, how, _) in ARGUMENTS {
-        let Some(value) = argument(arguments, name) else {
+fn check_values(
+    arguments: &FieldTable,
+    kind: QueueKind,
+    queue: &str,
+    vhost: &str,
+) -> Result<(), ChannelError> {
+    for (name, how, kinds) in ARGUMENTS {
+        let Some(value) = argument(arguments, name).filter(|_| kinds & bit(kind) != 0) else {
             continue;
         };
         if *name == "x-dead-letter-exchange" && text(value).is_none() {

@@ -6,7 +6,7 @@ use super::Queue;
 use super::effects::Effects;
 use super::handle::QueueHandle;
 use super::hidden::{HiddenCounts, HiddenTicket};
-use super::options::Overflow;
+use super::options::{Overflow, QueueKind};
 use super::ready::Entry;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -214,9 +214,15 @@ impl Queue {
         self.ask_deadline(now, effects);
     }
 
+    /// Whether a message is to survive a restart in this queue.
+    pub(crate) fn keeps(&self, message: &Message) -> bool {
+        // rabbitmq: quorum queues persist whatever they are given
+        self.durable && (message.is_persistent() || self.options.kind == QueueKind::Quorum)
+    }
+
     fn enqueue(&mut self, message: Message, now: Timestamp) {
         let index = self.level_of(&message);
-        let stored = self.durable && message.is_persistent() && !self.store.is_volatile();
+        let stored = self.keeps(&message) && !self.store.is_volatile();
         let store = &self.store;
         let level = &mut self.levels[index];
         let sequence = level.next_sequence();
@@ -304,6 +310,7 @@ impl Queue {
         }
         let window = self.memory.tail_bytes;
         self.crowded = self.levels.iter().any(|level| level.is_crowded(window));
+        self.page_out_retries();
         self.consider_page_in(effects);
     }
 

@@ -57,14 +57,17 @@ pub(crate) struct Paged {
     pub(crate) body_bytes: u64,
 }
 
-/// A wish to have the front of the paged run read.
+/// A wish to have the front of the paged run read, or messages whose retry is due.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageIn {
     pub(crate) level: u8,
     pub(crate) log: LogId,
     pub(crate) from: Sequence,
+    pub(crate) messages_max: usize,
     pub(crate) bytes_max: usize,
     pub(crate) epoch: u64,
+    /// Not of the paged run, but of messages whose retry is due.
+    pub(crate) of_retries: bool,
 }
 
 /// The ready messages of one priority level.
@@ -328,7 +331,12 @@ impl Level {
         !self.loading
             && self.paged.is_some()
             && self.log.is_some()
-            && self.head_memory <= head_window / 2
+            && self.head_runs_low(head_window)
+    }
+
+    /// Whether there is room at the head for what comes from the store.
+    pub(crate) fn head_runs_low(&self, head_window: usize) -> bool {
+        self.head_memory <= head_window / 2
     }
 
     /// What should be read now, if anything; answers once until [`Level::loaded`] is called.
@@ -360,8 +368,10 @@ impl Level {
             level,
             log,
             from: paged.from,
+            messages_max: usize::MAX,
             bytes_max,
             epoch: self.epoch,
+            of_retries: false,
         })
     }
 

@@ -1,73 +1,156 @@
 //! `x-retry-delays`: what a client puts back comes back after the next delay of the list.
 //!
-//! A message that waits stands in a heap by the time it is due, beside the ready ones; of its place in
+//! A message that waits stands in a map by the time it is due, beside the ready ones; of its place in
 //! the queue it keeps the sequence. In the store it stays where it is: the same sequence is written
 //! again with the number of its retries as flags and the time it is due as time, which one commit
 //! makes durable. Its time to live starts anew when it comes back.
+//!
+//! ```text
+//!  put back ──> waiting, in memory ──due──────────────────────────────> ready
+//!                  │ durable, and beyond the window                       ^
+//!                  └──> waiting, on disk ──due──> wanted ──read back──────┘
+//! ```
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use leveret_store::{Change, Enqueue, Sequence};
+use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
 
 use super::Queue;
 use super::effects::{DeadLetterReason, Effects};
-use super::ready::Entry;
+use super::ready::{Entry, PageIn};
 use crate::mailbox::InFlight;
+use crate::message::Message;
 use crate::time::Timestamp;
+
+/// How many retries that are due are read back with one call.
+const READ_TOGETHER_MAX: usize = 1024;
+
+/// Where a waiting message stands: by the time it is due, then by its place in the queue.
+type Place = (Timestamp, u8, Sequence);
+
+/// What is kept of a message of which only the store has the bytes.
+#[derive(Clone, Copy, Debug)]
+struct OnDisk {
+    due: Timestamp,
+    delivery_count: u16,
+    retries: u8,
+}
 
 /// A message that waits for its next delivery.
 #[derive(Debug)]
-struct Waiting {
-    due: Timestamp,
-    in_flight: InFlight,
-}
-
-impl Waiting {
-    fn order(&self) -> (Timestamp, u8, Sequence) {
-        (self.due, self.in_flight.level, self.in_flight.sequence)
-    }
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
-    }
-}
-impl Eq for Waiting {}
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order().cmp(&other.order())
-    }
+enum Waiting {
+    InMemory(InFlight),
+    OnDisk(OnDisk),
 }
 
 /// All messages of a queue that wait for their next delivery, the earliest first.
 #[derive(Debug, Default)]
-pub(crate) struct Retries(BinaryHeap<Reverse<Waiting>>);
+pub(crate) struct Retries {
+    waiting: BTreeMap<Place, Waiting>,
+    /// Due, and to be read back first; by level and sequence.
+    wanted: BTreeMap<(u8, Sequence), OnDisk>,
+    /// Bytes of the waiting ones in memory.
+    memory: usize,
+    /// Those in memory that the store has too, in the order they were staged, and at which commit point.
+    leaving: VecDeque<(CommitPoint, Place)>,
+    /// How many of `leaving`, the latest, are not staged yet.
+    unstaged: usize,
+    reading: bool,
+}
 
 impl Retries {
     pub(crate) fn count(&self) -> u64 {
-        self.0.len() as u64
+        (self.waiting.len() + self.wanted.len()) as u64
     }
 
+    /// When the first one that waits is due.
     pub(crate) fn earliest(&self) -> Option<Timestamp> {
-        self.0.peek().map(|Reverse(first)| first.due)
+        let ((due, ..), _) = self.waiting.first_key_value()?;
+        Some(*due)
     }
 
-    fn push(&mut self, due: Timestamp, in_flight: InFlight) {
-        self.0.push(Reverse(Waiting { due, in_flight }));
+    /// Adds one that waits; `is_written`: the store has it, or will with what is staged next.
+    fn push(&mut self, due: Timestamp, in_flight: InFlight, is_written: bool) {
+        let place = (due, in_flight.level, in_flight.sequence);
+        self.memory += in_flight.message.memory_bytes();
+        if is_written {
+            self.leaving.push_back((CommitPoint::NONE, place));
+            self.unstaged += 1;
+        }
+        self.waiting.insert(place, Waiting::InMemory(in_flight));
     }
 
-    fn pop_due(&mut self, now: Timestamp) -> Option<Waiting> {
-        if self.earliest()? > now {
+    /// What was added since the last call is staged at `point`.
+    pub(crate) fn staged_at(&mut self, point: CommitPoint) {
+        let staged = self.leaving.len() - self.unstaged;
+        for (at, _) in self.leaving.range_mut(staged..) {
+            *at = point;
+        }
+        self.unstaged = 0;
+    }
+
+    /// Leaves the bytes of durable ones to the store while more than `window` bytes are in memory.
+    pub(crate) fn page_out(&mut self, durable: CommitPoint, window: usize) {
+        while self.memory > window
+            && self.leaving.len() > self.unstaged
+            && let Some((point, place)) = self.leaving.front().copied()
+            && point <= durable
+        {
+            self.leaving.pop_front();
+            if let Some(waiting) = self.waiting.get_mut(&place)
+                && let Waiting::InMemory(in_flight) = waiting
+            {
+                self.memory -= in_flight.message.memory_bytes();
+                *waiting = Waiting::OnDisk(OnDisk {
+                    due: place.0,
+                    delivery_count: in_flight.delivery_count,
+                    retries: in_flight.retries,
+                });
+            }
+        }
+        if self.waiting.is_empty() {
+            self.leaving = VecDeque::new();
+            self.unstaged = 0;
+        }
+    }
+
+    /// Whether some could leave memory once they are durable.
+    pub(crate) fn is_crowded(&self, window: usize) -> bool {
+        self.memory > window && !self.leaving.is_empty()
+    }
+
+    /// Takes the next that is due; one on disk is wanted from now on.
+    fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, Option<InFlight>)> {
+        let first = self.waiting.first_entry()?;
+        let (due, level, sequence) = *first.key();
+        if due > now {
             return None;
         }
-        self.0.pop().map(|Reverse(first)| first)
+        match first.remove() {
+            Waiting::InMemory(in_flight) => {
+                self.memory -= in_flight.message.memory_bytes();
+                Some((due, Some(in_flight)))
+            }
+            Waiting::OnDisk(on_disk) => {
+                self.wanted.insert((level, sequence), on_disk);
+                Some((due, None))
+            }
+        }
+    }
+
+    /// Whether some are due that must be read back, and no read is under way.
+    pub(crate) fn wants_page_in(&self) -> bool {
+        !self.reading && !self.wanted.is_empty()
+    }
+
+    /// The first wanted one, and how many others follow it without a gap.
+    fn first_wanted(&self) -> Option<(u8, Sequence, usize)> {
+        let (&(level, first), _) = self.wanted.first_key_value()?;
+        let run = (first.0..)
+            .zip(self.wanted.keys())
+            .take(READ_TOGETHER_MAX)
+            .take_while(|(expected, at)| **at == (level, Sequence(*expected)));
+        Some((level, first, run.count()))
     }
 }
 
@@ -79,8 +162,8 @@ impl Queue {
             self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
             return;
         };
-        self.write_retry(&in_flight, due);
-        self.retries.push(due, in_flight);
+        let is_written = self.write_retry(&in_flight, due);
+        self.retries.push(due, in_flight, is_written);
     }
 
     /// When the message comes back, with one more delay used up; None: there is none left.
@@ -93,55 +176,157 @@ impl Queue {
 
     /// Lets a message wait that is written down already.
     pub(crate) fn wait_until(&mut self, due: Timestamp, in_flight: InFlight) {
-        self.retries.push(due, in_flight);
+        let is_written = self.retry_log(&in_flight).is_some();
+        self.retries.push(due, in_flight, is_written);
     }
 
-    /// Writes down how often the message came back and when it is due, if it survives a restart.
-    pub(crate) fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) {
-        let level = self.levels.get(usize::from(in_flight.level));
-        let survives = in_flight.stored && self.durable && in_flight.message.is_persistent();
-        if let Some(log) = level.and_then(|level| level.log).filter(|_| survives) {
-            self.changes.push(Change::Enqueue(Enqueue {
-                log,
-                sequence: in_flight.sequence,
-                flags: in_flight.retries,
-                time_ms: due.0,
-                transient: false,
-                payload: in_flight.message.clone(),
-            }));
-        }
+    /// The log a retry of this message is written to, if it survives a restart.
+    fn retry_log(&self, in_flight: &InFlight) -> Option<LogId> {
+        let level = self.levels.get(usize::from(in_flight.level))?;
+        let survives = in_flight.stored && self.keeps(&in_flight.message);
+        level.log.filter(|_| survives)
     }
 
-    /// Puts back what is due.
+    /// Writes down how often the message came back and when it is due, if it survives a restart; says
+    /// whether it does.
+    pub(crate) fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) -> bool {
+        let Some(log) = self.retry_log(in_flight) else {
+            return false;
+        };
+        self.changes.push(Change::Enqueue(Enqueue {
+            log,
+            sequence: in_flight.sequence,
+            flags: in_flight.retries,
+            time_ms: due.0,
+            transient: false,
+            payload: in_flight.message.clone(),
+        }));
+        true
+    }
+
+    /// Puts back what is due; what is on disk is asked for.
     pub(crate) fn return_due(&mut self, now: Timestamp) {
-        while let Some(Waiting { due, mut in_flight }) = self.retries.pop_due(now) {
-            in_flight.expires_at = in_flight
-                .message
-                .expires_at(due, self.options.message_ttl_ms)
-                .unwrap_or(Timestamp::NEVER);
-            self.expiring |= in_flight.expires_at != Timestamp::NEVER;
-            self.put_back(in_flight);
+        while let Some((due, in_flight)) = self.retries.pop_due(now) {
+            if let Some(in_flight) = in_flight {
+                self.come_back(in_flight, due);
+            }
         }
+    }
+
+    fn come_back(&mut self, mut in_flight: InFlight, due: Timestamp) {
+        in_flight.expires_at = in_flight
+            .message
+            .expires_at(due, self.options.message_ttl_ms)
+            .unwrap_or(Timestamp::NEVER);
+        self.expiring |= in_flight.expires_at != Timestamp::NEVER;
+        self.put_back(in_flight);
     }
 
     /// Messages read back whose time has not come. They counted as ready.
     pub(crate) fn wait_again(&mut self, level: u8, waiting: Vec<(Timestamp, Entry)>) {
         for (due, entry) in waiting {
             self.forget_ready(&entry);
-            self.retries.push(due, entry.into_flight(level));
+            self.retries.push(due, entry.into_flight(level), true);
+        }
+        // They come from the store.
+        self.retries.staged_at(CommitPoint::NONE);
+        self.page_out_retries();
+    }
+
+    /// Lets waiting messages leave memory beyond what a queue may keep there.
+    pub(crate) fn page_out_retries(&mut self) {
+        let durable = self.store.durable_point();
+        self.retries.page_out(durable, self.memory.tail_bytes);
+        self.crowded |= self.retries.is_crowded(self.memory.tail_bytes);
+    }
+
+    /// Whether messages whose retry is due should be read: the head they come into has room.
+    pub(crate) fn wants_retry_page_in(&self) -> bool {
+        self.retries.wants_page_in()
+            && self.retries.first_wanted().is_some_and(|(level, ..)| {
+                let level = self.levels.get(usize::from(level));
+                level.is_some_and(|level| level.head_runs_low(self.memory.head_bytes))
+            })
+    }
+
+    /// What is to be read because its retry is due.
+    pub(crate) fn retry_page_in(&mut self, bytes_max: usize) -> Option<PageIn> {
+        if !self.wants_retry_page_in() {
+            return None;
+        }
+        let (level, from, messages_max) = self.retries.first_wanted()?;
+        let log = self.levels.get(usize::from(level))?.log?;
+        self.retries.reading = true;
+        Some(PageIn {
+            level,
+            log,
+            from,
+            messages_max,
+            bytes_max,
+            epoch: 0,
+            of_retries: true,
+        })
+    }
+
+    /// What [`Queue::retry_page_in`] asked for could not be read; it is asked for again at the next
+    /// occasion.
+    pub(crate) fn retry_read_failed(&mut self) {
+        self.retries.reading = false;
+    }
+
+    /// Puts back what was read because its retry is due.
+    pub(crate) fn retries_loaded(
+        &mut self,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+    ) {
+        self.retries.reading = false;
+        let level = request.level;
+        // If the store does not have it, nothing has: it is not asked for again.
+        let mut missing = self.retries.wanted.contains_key(&(level, request.from));
+        for stored in messages.drain(..) {
+            let Some(wanted) = self.retries.wanted.remove(&(level, stored.sequence)) else {
+                continue;
+            };
+            missing &= stored.sequence != request.from;
+            let in_flight = InFlight {
+                message: stored.payload,
+                sequence: stored.sequence,
+                expires_at: Timestamp::NEVER,
+                delivery_count: wanted.delivery_count,
+                level,
+                retries: wanted.retries,
+                redelivered: true,
+                stored: true,
+            };
+            self.come_back(in_flight, wanted.due);
+        }
+        if missing {
+            self.retries.wanted.remove(&(level, request.from));
         }
     }
 
     /// Takes out everything that waits; what the store has of it is acknowledged.
     pub(crate) fn purge_retries(&mut self) -> (u64, VecDeque<InFlight>) {
-        let waiting = std::mem::take(&mut self.retries.0);
-        let waiting: VecDeque<InFlight> = waiting
-            .into_iter()
-            .map(|Reverse(it)| it.in_flight)
-            .collect();
-        for in_flight in waiting.iter().filter(|it| it.stored) {
-            self.acknowledge_stored(in_flight.level, in_flight.sequence);
+        let retries = std::mem::take(&mut self.retries);
+        let count = retries.count();
+        let mut freed = VecDeque::new();
+        for (level, sequence) in retries.wanted.into_keys() {
+            self.acknowledge_stored(level, sequence);
         }
-        (waiting.len() as u64, waiting)
+        for ((_, level, sequence), waiting) in retries.waiting {
+            let stored = match waiting {
+                Waiting::OnDisk(_) => true,
+                Waiting::InMemory(in_flight) => {
+                    let stored = in_flight.stored;
+                    freed.push_back(in_flight);
+                    stored
+                }
+            };
+            if stored {
+                self.acknowledge_stored(level, sequence);
+            }
+        }
+        (count, freed)
     }
 }

@@ -86,6 +86,10 @@ impl Queue {
         }
         if !self.deleted {
             self.stage(effects);
+            if comes_back && !self.options.retry_delays_ms.is_empty() {
+                self.retries.staged_at(effects.point);
+                self.page_out_retries();
+            }
             self.dispatch(this, now, effects);
             self.ask_deadline(now, effects);
         }

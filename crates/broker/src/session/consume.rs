@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::Link;
 use super::connection::Connection;
+use super::consumer_arguments::ConsumerArguments;
 use super::deliver::write_content;
 use super::overdue::due;
 use super::publish::REPLY_TO;
@@ -18,8 +19,7 @@ use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::ConsumerSlot;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
 use crate::queue::handle::{ConsumeError, GetResult, Outcome, QueueHandle, QueueSettlement};
-use crate::queue::options::{self, QueueKind};
-use crate::stream::StreamRead;
+use crate::queue::options::QueueKind;
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
 
@@ -235,19 +235,7 @@ impl Connection {
             ))
             .into());
         }
-        let wrong = |argument: &'static str| {
-            let (queue, vhost) = (&queue, &self.vhost);
-            move |why: String| {
-                ChannelError::invalid_argument(argument, queue.name(), vhost.name(), why)
-            }
-        };
-        let priority = match options::argument(&consume.arguments, "x-priority") {
-            Some(value) => options::expect_integer(value).map_err(wrong("x-priority"))?,
-            None => 0,
-        };
-        let timeout_ms = options::consumer_timeout_ms(&consume.arguments)
-            .map_err(wrong(options::CONSUMER_TIMEOUT))?;
-        let read = StreamRead::parse(&consume.arguments, now).map_err(wrong("x-stream-offset"))?;
+        let asked = ConsumerArguments::parse(&consume.arguments, &queue, now)?;
         let of_stream = queue.kind() == QueueKind::Stream;
         if of_stream {
             self.check_stream_consumer(number, &queue, consume.no_ack)?;
@@ -267,16 +255,12 @@ impl Connection {
             slot,
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
-            priority: i32::try_from(priority).unwrap_or(if priority < 0 {
-                i32::MIN
-            } else {
-                i32::MAX
-            }),
+            priority: asked.priority,
             prefetch: channel.prefetch,
             channel_credit: std::sync::Arc::clone(&channel.credit),
         };
         let (added, effects) = if of_stream {
-            queue.consume_stream(spec, read, now)
+            queue.consume_stream(spec, asked.read, now)
         } else {
             queue.consume(spec, now)
         };
@@ -294,7 +278,7 @@ impl Connection {
             of_stream,
             queue: self.queues.acquire(&queue),
             reference,
-            timeout_ms,
+            timeout_ms: asked.timeout_ms,
             reply_address: replies.then(|| queue.name().to_owned()),
         };
         self.consumers.insert(slot, consumer);

@@ -15,6 +15,7 @@ mod channel;
 mod confirms;
 mod connection;
 mod consume;
+mod consumer_arguments;
 mod content;
 mod deliver;
 mod handshake;

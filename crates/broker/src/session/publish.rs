@@ -15,7 +15,8 @@ use super::connection::Connection;
 use super::content::WholePublish;
 use super::trace::keys_of_publish;
 use crate::error::{ChannelError, Failure};
-use crate::exchange::without_blind_copies;
+use crate::exchange::{blind_keys, without_blind_copies};
+use crate::marks::Marks;
 use crate::message::{Message, MessageScratch, parse_expiration};
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
@@ -245,11 +246,12 @@ impl Connection {
         let traced = self.vhost.is_traced().then(|| keys_of_publish(&whole));
         let scratch = &mut self.batch.scratch;
         let message = match &rewritten {
-            None => Message::compose(scratch, whole.names, whole.header, whole.body),
-            Some(payload) => {
+            Some((payload, blind_keys)) => {
                 let header = decode_header(payload).map_err(ChannelError::precondition)?;
-                Message::compose(scratch, whole.names, &header, whole.body)
+                let marks = Marks::blind(blind_keys);
+                Message::compose_marked(scratch, whole.names, marks, &header, whole.body)
             }
+            None => Message::compose(scratch, whole.names, whole.header, whole.body),
         };
         if let Destination::Attended(targets) = destination {
             let routable = !targets.is_empty();
@@ -338,22 +340,24 @@ impl Connection {
     }
 
     /// The header to store where it cannot stay as it came: BCC is taken out, and the pseudo-queue in
-    /// reply-to becomes the address of this channel's reply consumer.
+    /// reply-to becomes the address of this channel's reply consumer. With it the keys in BCC.
     fn rewritten_header(
         &self,
         number: u16,
         header: &ContentHeader<'_>,
         keep_blind: bool,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, Failure> {
         let replies = header.properties.reply_to == Some(REPLY_TO.as_bytes());
         let headers = header.properties.headers.filter(|_| !keep_blind);
-        let blind = headers.is_some_and(|headers| headers.get(b"BCC").is_some());
-        if !replies && !blind {
+        let blind = headers.and_then(blind_keys);
+        if !replies && blind.is_none() {
             return Ok(None);
         }
         let mut properties: AMQPProperties =
             decode_properties(header.payload).map_err(ChannelError::precondition)?;
-        if blind && let Some(headers) = properties.headers().clone() {
+        if blind.is_some()
+            && let Some(headers) = properties.headers().clone()
+        {
             let mut kept = leveret_codec::FieldTable::default();
             for (key, value) in headers
                 .inner()
@@ -371,7 +375,8 @@ impl Connection {
                 .ok_or_else(|| ChannelError::precondition("fast reply consumer does not exist"))?;
             properties = properties.with_reply_to(ShortString::from(address));
         }
-        Ok(Some(encode_header(header.body_size, &properties)))
+        let payload = encode_header(header.body_size, &properties);
+        Ok(Some((payload, blind.unwrap_or_default())))
     }
 
     /// Where a publish goes.
