@@ -56,6 +56,13 @@ enum Destination {
     Attended(Targets),
 }
 
+/// A content header that the broker changed.
+struct Rewritten {
+    payload: Vec<u8>,
+    /// The keys of the BCC header it had.
+    blind: Vec<u8>,
+}
+
 /// Publishes gathered while frames are read. Holds nothing but publishes, so order is kept.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -246,9 +253,9 @@ impl Connection {
         let traced = self.vhost.is_traced().then(|| keys_of_publish(&whole));
         let scratch = &mut self.batch.scratch;
         let message = match &rewritten {
-            Some((payload, blind_keys)) => {
+            Some(Rewritten { payload, blind }) => {
                 let header = decode_header(payload).map_err(ChannelError::precondition)?;
-                let marks = Marks::blind(blind_keys);
+                let marks = Marks::blind(blind);
                 Message::compose_marked(scratch, whole.names, marks, &header, whole.body)
             }
             None => Message::compose(scratch, whole.names, whole.header, whole.body),
@@ -346,7 +353,7 @@ impl Connection {
         number: u16,
         header: &ContentHeader<'_>,
         keep_blind: bool,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, Failure> {
+    ) -> Result<Option<Rewritten>, Failure> {
         let replies = header.properties.reply_to == Some(REPLY_TO.as_bytes());
         let headers = header.properties.headers.filter(|_| !keep_blind);
         let blind = headers.and_then(blind_keys);
@@ -376,7 +383,10 @@ impl Connection {
             properties = properties.with_reply_to(ShortString::from(address));
         }
         let payload = encode_header(header.body_size, &properties);
-        Ok(Some((payload, blind.unwrap_or_default())))
+        Ok(Some(Rewritten {
+            payload,
+            blind: blind.unwrap_or_default(),
+        }))
     }
 
     /// Where a publish goes.
