@@ -141,6 +141,19 @@ def test_a_publish_to_a_missing_exchange_closes_the_channel_and_is_never_confirm
     confirming.open_channel(1)
 
 
+@pytest.mark.parametrize("body", [b"", b"in a frame of its own"])
+def test_an_error_names_the_publish_that_came_in_pieces(confirming, scratch, body):
+    confirming.open_channel(2)
+    confirming.send(1, spec.Basic.Publish(exchange=scratch.name(), routing_key="k"))
+    confirming.call(2, spec.Basic.Qos())
+    confirming.send_header(1, len(body))
+    if body:
+        confirming.call(2, spec.Basic.Qos())
+        confirming.send_body(1, body)
+    close = confirming.read_method(spec.Channel.Close)
+    assert (close.reply_code, close.class_id, close.method_id) == (404, 60, 40)
+
+
 def test_confirms_still_come_for_a_queue_that_is_purged_or_deleted(confirming, scratch):
     queue = scratch.name()
     confirming.call(1, spec.Queue.Declare(queue=queue, durable=True))

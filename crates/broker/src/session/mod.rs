@@ -55,6 +55,8 @@ use connection::Connection;
 const OUTPUT_HIGH_WATER: usize = 256 << 10;
 /// Output beyond which nothing more is read from a client that does not take its answers.
 const OUTPUT_MAX: usize = 4 << 20;
+/// Class and method of `basic.publish`.
+const BASIC_PUBLISH: (u16, u16) = (60, 40);
 /// How long a client may take to answer `connection.close`.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
@@ -217,9 +219,7 @@ impl Session {
             _ => self.handle_handshake(&frame, now),
         };
         if result.is_err() {
-            let ids = leveret_codec::method_ids(frame.payload)
-                .filter(|_| frame.kind == FrameKind::Method)
-                .unwrap_or((0, 0));
+            let ids = blamed_method(&frame, &result);
             self.settle_failure(result, ids, frame.channel, now);
         }
         if let Phase::Open(connection) = &mut self.phase
@@ -427,6 +427,16 @@ impl Session {
                 write_heartbeat(self.link.output.buffer());
             }
         }
+    }
+}
+
+/// Class and method a close names as its cause. Content that comes in pieces belongs to the
+/// publish it was announced by.
+fn blamed_method(frame: &Frame<'_>, result: &Result<(), Failure>) -> (u16, u16) {
+    match (frame.kind, result) {
+        (FrameKind::Method, _) => leveret_codec::method_ids(frame.payload).unwrap_or_default(),
+        (FrameKind::Header | FrameKind::Body, Err(Failure::Channel(_))) => BASIC_PUBLISH,
+        _ => (0, 0),
     }
 }
 
