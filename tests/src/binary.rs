@@ -1,4 +1,4 @@
-//! Finds the binary under test.
+//! Finds the binaries under test.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,31 @@ use std::sync::OnceLock;
 /// When there is none.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match env::var_os("LEVERET_BIN") {
-        Some(path) => PathBuf::from(path)
-            .canonicalize()
-            .expect("LEVERET_BIN names the binary"),
-        None => built(),
+    BINARY.get_or_init(|| {
+        named_by("LEVERET_BIN")
+            .unwrap_or_else(|| built(&["--package", "leveret-server"], "leveret", "LEVERET_BIN"))
     })
 }
 
-fn built() -> PathBuf {
+/// The path of the broker with failpoints: `LEVERET_FAILPOINT_BIN`, or the workspace's own as for [`binary`].
+///
+/// # Panics
+/// When there is none.
+pub fn failpoint_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let package = ["--package", "leveret-tests", "--features", "failpoints"];
+        named_by("LEVERET_FAILPOINT_BIN")
+            .unwrap_or_else(|| built(&package, "leveret-failpoints", "LEVERET_FAILPOINT_BIN"))
+    })
+}
+
+fn named_by(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable)?).canonicalize();
+    Some(path.unwrap_or_else(|error| panic!("{variable} names no binary: {error}")))
+}
+
+fn built(package: &[&str], name: &str, variable: &str) -> PathBuf {
     // TARGET/PROFILE/deps/TEST
     let test = env::current_exe().expect("the path of the running test");
     let profile_directory = test.ancestors().nth(2).expect("a profile directory");
@@ -30,23 +46,15 @@ fn built() -> PathBuf {
         Some(name) => name,
     };
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "leveret-server",
-            "--bin",
-            "leveret",
-            "--profile",
-            profile,
-        ])
+        .args(["build", "--quiet", "--bin", name, "--profile", profile])
+        .args(package)
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     assert!(
         status.is_ok_and(|status| status.success()),
-        "cannot build the binary; name one by LEVERET_BIN"
+        "cannot build the binary; name one by {variable}"
     );
-    profile_directory.join("leveret")
+    profile_directory.join(name)
 }

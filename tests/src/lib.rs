@@ -18,7 +18,9 @@
 )]
 
 mod binary;
+pub mod history;
 mod wait;
+pub mod wire;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -29,7 +31,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use binary::binary;
+pub use binary::{binary, failpoint_binary};
 pub use wait::{Stopwatch, eventually};
 
 /// Longest wait for the broker to start or stop.
@@ -38,6 +40,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A running broker on a free loopback port, with a directory of its own; ended by its process id when dropped.
 #[derive(Debug)]
 pub struct Leveret {
+    program: PathBuf,
     directory: Directory,
     options: Vec<OsString>,
     variables: Vec<(String, String)>,
@@ -72,27 +75,34 @@ impl Leveret {
     /// The same, with environment variables.
     #[must_use]
     pub fn start_with(options: &[&str], variables: &[(&str, &str)]) -> Leveret {
-        let directory = tempfile::Builder::new()
-            .prefix("leveret-test-")
-            .tempdir()
-            .expect("a temporary directory");
-        Self::start_at(Directory::Temporary(directory), options, variables)
+        Self::start_at(binary(), temporary(), options, variables)
+    }
+
+    /// Starts the broker that has failpoints, which are set with [`set_variables`](Self::set_variables).
+    #[must_use]
+    pub fn start_with_failpoints(options: &[&str], variables: &[(&str, &str)]) -> Leveret {
+        let directory = temporary();
+        Self::start_at(failpoint_binary(), directory, options, variables)
     }
 
     /// The same, in `directory`, which is left behind.
     #[must_use]
     pub fn start_in(directory: &Path, options: &[&str]) -> Leveret {
-        Self::start_at(Directory::Kept(directory.to_owned()), options, &[])
+        let directory = Directory::Kept(directory.to_owned());
+        Self::start_at(binary(), directory, options, &[])
     }
 
-    fn start_at(directory: Directory, options: &[&str], variables: &[(&str, &str)]) -> Leveret {
+    fn start_at(
+        program: &Path,
+        directory: Directory,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Leveret {
         let mut broker = Leveret {
+            program: program.to_owned(),
             directory,
             options: options.iter().map(OsString::from).collect(),
-            variables: variables
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            variables: owned(variables),
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
@@ -172,6 +182,13 @@ impl Leveret {
         );
     }
 
+    /// How the broker ended, if it has done so by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().expect("wait");
+        self.child = self.child.take().filter(|_| ended.is_none());
+        ended
+    }
+
     /// Waits for the broker to end by itself.
     ///
     /// # Panics
@@ -191,6 +208,35 @@ impl Leveret {
         self.launch();
     }
 
+    /// Has further starts see these environment variables and no others.
+    pub fn set_variables(&mut self, variables: &[(&str, &str)]) {
+        self.variables = owned(variables);
+    }
+
+    /// Starts it again where it may end by itself before clients can connect; answers how it ended if it did.
+    #[must_use]
+    pub fn try_start_again(&mut self) -> Option<ExitStatus> {
+        assert!(self.child.is_none(), "the broker still runs");
+        let mut child = self.spawn();
+        match self.await_ready(&mut child) {
+            Ok(address) => {
+                self.child = Some(child);
+                self.address = address;
+                None
+            }
+            Err(status) => Some(status),
+        }
+    }
+
+    /// Starts it again and ends it as a crash would, this long after, whether or not it was ready by then.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        assert!(self.child.is_none(), "the broker still runs");
+        let child = self.spawn();
+        self.child = Some(child);
+        let _ = eventually(after, || None::<()>);
+        self.kill9();
+    }
+
     /// Stops it in order and starts it again.
     pub fn restart(&mut self) {
         let status = self.terminate();
@@ -199,8 +245,14 @@ impl Leveret {
     }
 
     fn launch(&mut self) {
+        if let Some(status) = self.try_start_again() {
+            panic!("the broker ended with {status}\n{}", self.log());
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let directory = self.directory();
-        let ready_file = directory.join("ready.json");
+        let ready_file = self.ready_file();
         drop(fs::remove_file(&ready_file));
         let log = |name: &str| {
             let file = File::options()
@@ -209,10 +261,10 @@ impl Leveret {
                 .open(directory.join(name));
             file.expect("a file in the test's directory")
         };
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         command
             .args(["--listen", &self.address.to_string()])
-            .args([OsString::from("--ready-file"), ready_file.clone().into()])
+            .args([OsString::from("--ready-file"), ready_file.into()])
             .args([OsString::from("--data-dir"), self.data_dir().into()])
             .args(&self.options)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -220,17 +272,42 @@ impl Leveret {
             .stdin(Stdio::null())
             .stdout(log("stdout"))
             .stderr(log("stderr"));
-        let mut child = command.spawn().expect("the broker's binary runs");
+        command.spawn().expect("the broker's binary runs")
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.directory().join("ready.json")
+    }
+
+    /// Waits until clients can connect, and answers where; or how the process ended before that.
+    fn await_ready(&self, child: &mut Child) -> Result<SocketAddr, ExitStatus> {
         let ready = eventually(PATIENCE, || {
             if let Some(status) = child.try_wait().expect("wait") {
-                panic!("the broker ended with {status}\n{}", self.log());
+                return Some(Err(status));
             }
-            fs::read_to_string(&ready_file).ok()
+            fs::read_to_string(self.ready_file()).ok().map(Ok)
         });
-        self.child = Some(child);
-        let ready = ready.unwrap_or_else(|| panic!("the broker is not ready\n{}", self.log()));
-        self.address = first_listener(&ready);
+        let ready = ready.unwrap_or_else(|| {
+            drop(child.kill());
+            panic!("the broker is not ready\n{}", self.log())
+        });
+        Ok(first_listener(&ready?))
     }
+}
+
+fn temporary() -> Directory {
+    let directory = tempfile::Builder::new()
+        .prefix("leveret-test-")
+        .tempdir()
+        .expect("a temporary directory");
+    Directory::Temporary(directory)
+}
+
+fn owned(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    let variables = variables.iter();
+    variables
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 impl Drop for Leveret {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use leveret_store::CommitPoint;
+use leveret_store::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
 use crate::queue::handle::{QueueHandle, QueueSettlement};
@@ -59,6 +60,7 @@ impl PendingCommit {
     /// Shows everything; called when it is durable. A second call does nothing.
     pub(crate) fn finish(&self, now: Timestamp) {
         let rest = std::mem::take(&mut *self.rest.lock());
+        failpoint::reached(Failpoint::BeforeReveal);
         for (queue, settlements) in rest.settlements {
             let effects = queue.settle(&settlements, now);
             self.vhost.care(&queue, effects, now);
@@ -66,6 +68,7 @@ impl PendingCommit {
         for queue in rest.hidden_in {
             let effects = queue.reveal(self.point, now);
             self.vhost.care(&queue, effects, now);
+            failpoint::reached(Failpoint::InReveal);
         }
     }
 

@@ -13,6 +13,7 @@ use leveret_codec::{
 };
 use leveret_routing::RouteInput;
 use leveret_store::Change;
+use leveret_store::failpoint::{self, Failpoint};
 
 use crate::exchange::Passing;
 use crate::message::{Body, Message, MessageScratch};
@@ -30,6 +31,7 @@ impl VirtualHost {
         letter: DeadLetter,
         now: Timestamp,
     ) -> Vec<(QueueHandle, Effects)> {
+        failpoint::reached(Failpoint::BeforeDeadLetter);
         let acknowledgement = acknowledgement(&letter);
         let Some(composed) = compose_for(source, &letter, now) else {
             self.services
@@ -44,6 +46,7 @@ impl VirtualHost {
             && !attended
         {
             let effects = target.publish_moved(composed.message.clone(), acknowledgement, now);
+            failpoint::reached(Failpoint::AfterDeadLetter);
             return vec![(target.clone(), effects)];
         }
         let settles = acknowledgement.into_iter().collect();

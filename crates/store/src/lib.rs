@@ -15,6 +15,7 @@ mod changes;
 mod clock;
 pub mod conformance;
 mod error;
+pub mod failpoint;
 pub mod files;
 mod index;
 mod journal;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::snapshot::Snapshot;
 use super::{Internal, Shared, compaction};
+use crate::failpoint::{self, Failpoint};
 use crate::files::is_full;
 use crate::index::Index;
 use crate::index::rows::{self, Checkpoint, Row};
@@ -120,7 +121,9 @@ fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
         let mut index = shared.index.lock();
         write_log(&mut index, id, rows);
     });
+    failpoint::reached(Failpoint::InCheckpoint);
     write(shared, plan.rows, &plan.checkpoint)?;
+    failpoint::reached(Failpoint::BeforeFree);
     free(shared, &plan.empty)?;
     compaction::run(shared, plan.checkpoint.position.segment);
     Ok(())
@@ -231,6 +234,7 @@ fn free<P: Payload>(shared: &Shared<P>, empty: &[u32]) -> io::Result<()> {
         };
         if let Some(entry) = entry {
             shared.segments.free(entry.segment)?;
+            failpoint::reached(Failpoint::InFree);
         }
     }
     Ok(())

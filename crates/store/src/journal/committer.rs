@@ -12,7 +12,8 @@ use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
 use super::segment::Writable;
 use super::{Internal, Shared, Unit};
-use crate::files::is_full;
+use crate::failpoint::{self, Failpoint};
+use crate::files::{StoreFile, is_full};
 use crate::index::Position;
 use crate::{Change, CommitPoint, Payload, StoreStatus, clock};
 
@@ -148,6 +149,7 @@ impl<P: Payload> Committer<P> {
             self.shared
                 .waiters
                 .advance(CommitPoint(taken.point + unit as u64));
+            failpoint::reached(Failpoint::AfterConfirm);
             if internal.is_some() {
                 self.shared.duties.lock().internal_done += 1;
                 self.shared.duties_changed.notify_all();
@@ -211,6 +213,7 @@ impl<P: Payload> Committer<P> {
                 "one unit of {total} bytes is more than a record can hold"
             )));
         }
+        failpoint::reached(Failpoint::BeforeWrite);
         self.make_room(total)?;
         let Some(current) = &self.current else {
             return Err(self.fail("no segment to write to"));
@@ -230,6 +233,7 @@ impl<P: Payload> Committer<P> {
             .encode(),
         );
         self.write(changes, total)?;
+        failpoint::reached(Failpoint::AfterWrite);
         self.lsn += 1;
         if self.encoder.is_durable() {
             self.durable_lsn = self.lsn;
@@ -312,6 +316,7 @@ impl<P: Payload> Committer<P> {
                 .max(end);
             push_zeros(&mut slices, filled - end);
         }
+        die_writing(&*current.segment.file, &mut slices, self.offset);
         // A synchronous write vouches for its own bytes only, not for what was written before it.
         let alone = durable && !self.unsynced;
         current
@@ -414,6 +419,24 @@ impl<P: Payload> Committer<P> {
             self.asked.prepare_for
         };
         self.shared.duties_changed.notify_all();
+    }
+}
+
+/// Ends the process with a torn or an unsynced record behind it, if a test asked for that.
+fn die_writing(file: &dyn StoreFile, slices: &mut [IoSlice<'_>], offset: u64) {
+    if failpoint::is_due(Failpoint::InWrite) {
+        let half = slices.iter().map(|slice| slice.len()).sum::<usize>() / 2;
+        let mut bytes: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        bytes.truncate(half);
+        let _ = file.write_at(&mut [IoSlice::new(&bytes)], offset, false);
+        failpoint::end();
+    }
+    if failpoint::is_due(Failpoint::BeforeSync) {
+        let _ = file.write_at(slices, offset, false);
+        failpoint::end();
     }
 }
 

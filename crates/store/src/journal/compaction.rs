@@ -7,6 +7,7 @@ use super::encoder::Copied;
 use super::read::{load, messages};
 use super::segment::Segment;
 use super::{Internal, Shared};
+use crate::failpoint::{self, Failpoint};
 use crate::index::{Chunk, Index};
 use crate::{LogId, Payload, StoreError};
 
@@ -78,7 +79,9 @@ struct Batch {
 impl Batch {
     fn write<P: Payload>(&mut self, shared: &Arc<Shared<P>>) -> bool {
         self.bytes = 0;
-        shared.write_internal(Internal::Copied(std::mem::take(&mut self.pieces)))
+        let written = shared.write_internal(Internal::Copied(std::mem::take(&mut self.pieces)));
+        failpoint::reached(Failpoint::InCompaction);
+        written
     }
 }
 

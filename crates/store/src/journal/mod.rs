@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::OpenError;
+use crate::failpoint;
 use crate::files::{DiskFiles, Files, StoreFile};
 use crate::index::Index;
 use crate::index::disk::{IndexStore, SledIndex};
@@ -232,6 +233,7 @@ impl<P: Payload> Journal<P> {
     /// The directory is in use, unusable, of a newer format or damaged. Nothing was changed then.
     pub fn open(directory: &Path, options: JournalOptions) -> Result<Self, OpenError> {
         let index = SledIndex::new(&directory.join("index"));
+        let options = failpoint::small(options);
         Journal::open_on(Arc::new(DiskFiles), Box::new(index), directory, options)
     }
 

@@ -16,6 +16,7 @@ use super::segment::{SegmentFiles, Writable};
 use super::{Duties, Journal, JournalOptions, Shared, Staging, StatusCell, checkpoint};
 use crate::Payload;
 use crate::error::OpenError;
+use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
 use crate::index::disk::IndexStore;
 use crate::index::rows::{BadRow, Checkpoint, Loaded};
@@ -272,7 +273,10 @@ pub(super) fn open<P: Payload>(
     let epoch = checkpoint.map_or(0, |checkpoint| checkpoint.epoch);
     let mut replay =
         Replay::new(&heads, &segments, index.position, epoch).recovering(options.recover);
-    replay.run(&mut |record| recovery::apply(&mut index, record, &mut |_| {}))?;
+    replay.run(&mut |record| {
+        recovery::apply(&mut index, record, &mut |_| {});
+        failpoint::reached(Failpoint::InReplay);
+    })?;
     let replayed = replay.position.lsn != index.position.lsn;
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);
@@ -281,6 +285,7 @@ pub(super) fn open<P: Payload>(
         epoch: replay.epoch.max(epoch).max(entered.epoch) + 1,
     };
 
+    failpoint::reached(Failpoint::BeforeSettle);
     // From here on the directory is changed.
     let changed = settle(
         &*files,
@@ -292,6 +297,7 @@ pub(super) fn open<P: Payload>(
         resume.epoch,
     );
     changed.map_err(unusable(directory))?;
+    failpoint::reached(Failpoint::AfterSettle);
     let clean =
         !entered.was_running && !replayed && checkpoint.is_none_or(|checkpoint| checkpoint.clean);
     let saved = (clean && index.dirty_logs.is_empty()).then_some(index.position.lsn);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
 
 const SEGMENT_SUFFIX: &str = ".seg";
@@ -197,6 +198,7 @@ impl SegmentFiles {
             let _ = self.files.remove(writable.segment.path());
             return Err(error);
         }
+        failpoint::reached(Failpoint::NewSegment);
         Ok(writable)
     }
 

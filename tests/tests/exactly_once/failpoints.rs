@@ -1,0 +1,102 @@
+//! Death at named places, with clients at work; and that the binary which is shipped has no such places.
+
+use leveret_tests::wire::Client;
+use leveret_tests::{Leveret, binary};
+
+use crate::scene::{OPTIONS, Scene};
+use crate::workload;
+
+const SMALL: (&str, &str) = ("LEVERET_FAILPOINT_SMALL_JOURNAL", "yes");
+/// How often the broker dies at each place.
+const DEATHS: u64 = 2;
+
+/// Dies at each of these places, at a visit below the number beside it.
+fn dies_at(places: &[(&str, u64)]) {
+    let mut scene = Scene::new(Leveret::start_with_failpoints(&OPTIONS, &[SMALL]));
+    for (place, visits) in places {
+        for _ in 0..DEATHS {
+            let visit = scene.dice.between(1, *visits);
+            dies_once(&mut scene, place, visit);
+        }
+    }
+    scene.end();
+}
+
+fn dies_once(scene: &mut Scene, place: &str, visit: u64) {
+    // Something to recover, for those places that are visited at the start.
+    let workload = scene.work();
+    scene.happen(300);
+    scene.kill(workload);
+    let value = format!("{place}=after:{visit}");
+    scene
+        .broker
+        .set_variables(&[SMALL, ("LEVERET_FAILPOINT", &value)]);
+    if scene.broker.try_start_again().is_none() {
+        scene.started();
+        let workload = scene.work();
+        scene.dies(workload, place);
+    }
+    scene.broker.set_variables(&[SMALL]);
+    scene.broker.start_again();
+    scene.started();
+}
+
+#[test]
+fn around_the_write_of_a_record() {
+    dies_at(&[
+        ("before-write", 200),
+        ("in-write", 200),
+        ("before-sync", 200),
+        ("after-write", 200),
+        ("after-confirm", 200),
+    ]);
+}
+
+#[test]
+fn in_checkpoints_and_compaction() {
+    dies_at(&[
+        ("new-segment", 3),
+        ("in-checkpoint", 4),
+        ("before-free", 4),
+        ("in-free", 3),
+        ("in-compaction", 3),
+    ]);
+}
+
+#[test]
+fn during_recovery() {
+    dies_at(&[("in-replay", 20), ("before-settle", 2), ("after-settle", 2)]);
+}
+
+#[test]
+fn between_commit_and_visibility() {
+    dies_at(&[("before-reveal", 30), ("in-reveal", 60)]);
+}
+
+#[test]
+fn around_a_dead_letter() {
+    dies_at(&[("before-dead-letter", 30), ("after-dead-letter", 30)]);
+}
+
+#[test]
+fn the_shipped_binary_has_no_such_places() {
+    let bytes = std::fs::read(binary()).unwrap();
+    for word in [
+        "LEVERET_FAILPOINT",
+        "before-reveal",
+        "in-compaction",
+        "after-dead-letter",
+    ] {
+        let found = bytes
+            .windows(word.len())
+            .any(|window| window == word.as_bytes());
+        assert!(!found, "{word} is in the binary");
+    }
+    let every = "before-write=after:1,in-write=after:1,after-write=after:1,in-replay=after:1";
+    let variables = [("LEVERET_FAILPOINT", every), SMALL];
+    let mut broker = Leveret::start_with(&OPTIONS, &variables);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    workload::declare(&mut client).unwrap();
+    client.close().unwrap();
+    assert!(broker.terminate().success());
+}
