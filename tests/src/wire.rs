@@ -289,19 +289,19 @@ impl Client {
                 multiple,
                 ..
             } => return Ok(Some(Incoming::Nacked { tag, multiple })),
-            Method::Control(AMQPClass::Basic(basic::AMQPMethod::Deliver(it))) => {
-                (it.delivery_tag, it.redelivered)
-            }
-            Method::Control(AMQPClass::Basic(basic::AMQPMethod::GetOk(it))) => {
-                (it.delivery_tag, it.redelivered)
-            }
-            Method::Control(AMQPClass::Channel(channel::AMQPMethod::Close(it))) => {
-                return Err(io::Error::other(it.reply_text.to_string()));
-            }
-            Method::Control(AMQPClass::Connection(connection::AMQPMethod::Close(it))) => {
-                return Err(io::Error::other(it.reply_text.to_string()));
-            }
-            Method::Control(method) => return Ok(Some(Incoming::Method(method))),
+            Method::Control(method) => match *method {
+                AMQPClass::Basic(basic::AMQPMethod::Deliver(it)) => {
+                    (it.delivery_tag, it.redelivered)
+                }
+                AMQPClass::Basic(basic::AMQPMethod::GetOk(it)) => (it.delivery_tag, it.redelivered),
+                AMQPClass::Channel(channel::AMQPMethod::Close(it)) => {
+                    return Err(io::Error::other(it.reply_text.to_string()));
+                }
+                AMQPClass::Connection(connection::AMQPMethod::Close(it)) => {
+                    return Err(io::Error::other(it.reply_text.to_string()));
+                }
+                method => return Ok(Some(Incoming::Method(method))),
+            },
             other => return Err(io::Error::other(format!("{other:?}"))),
         };
         let delivery = Delivery {
