@@ -10,32 +10,74 @@ const SMALL: (&str, &str) = ("LEVERET_FAILPOINT_SMALL_JOURNAL", "yes");
 /// How often the broker dies at each place.
 const DEATHS: u64 = 2;
 
+/// How often a start is tried that should die, but may have too little to read back.
+const STARTS: u64 = 20;
+
+fn scene() -> Scene {
+    Scene::new(Leveret::start_with_failpoints(&OPTIONS, &[SMALL]))
+}
+
 /// Dies at each of these places, at a visit below the number beside it.
-fn dies_at(places: &[(&str, u64)]) {
-    let mut scene = Scene::new(Leveret::start_with_failpoints(&OPTIONS, &[SMALL]));
+fn dies_at_work(places: &[(&str, u64)]) {
+    let mut scene = scene();
     for (place, visits) in places {
         for _ in 0..DEATHS {
             let visit = scene.dice.between(1, *visits);
-            dies_once(&mut scene, place, visit);
+            work_and_kill(&mut scene);
+            // A start may come by the place, too.
+            if !starts_and_dies(&mut scene, place, visit) {
+                let workload = scene.work();
+                scene.dies(workload, place);
+            }
+            start_calmly(&mut scene);
         }
     }
     scene.end();
 }
 
-fn dies_once(scene: &mut Scene, place: &str, visit: u64) {
-    // Something to recover, for those places that are visited at the start.
+/// Dies at each of these places while it starts. How much there is to read back is a matter of when the last checkpoint
+/// was: the visit asked for comes down until there is enough.
+fn dies_at_start(places: &[(&str, u64)]) {
+    let mut scene = scene();
+    for (place, visits) in places {
+        for _ in 0..DEATHS {
+            let mut visit = scene.dice.between(1, *visits);
+            work_and_kill(&mut scene);
+            let died = (0..STARTS).any(|_| {
+                let died = starts_and_dies(&mut scene, place, visit);
+                if !died {
+                    work_and_kill(&mut scene);
+                    visit = (visit / 2).max(1);
+                }
+                died
+            });
+            assert!(died, "{place} was never reached");
+            start_calmly(&mut scene);
+        }
+    }
+    scene.end();
+}
+
+fn work_and_kill(scene: &mut Scene) {
     let workload = scene.work();
     scene.happen(300);
     scene.kill(workload);
+}
+
+/// Starts the broker, which dies at this visit of the place if it comes to it; otherwise it runs.
+fn starts_and_dies(scene: &mut Scene, place: &str, visit: u64) -> bool {
     let value = format!("{place}=after:{visit}");
     scene
         .broker
         .set_variables(&[SMALL, ("LEVERET_FAILPOINT", &value)]);
-    if scene.broker.try_start_again().is_none() {
+    let died = scene.broker.try_start_again().is_some();
+    if !died {
         scene.started();
-        let workload = scene.work();
-        scene.dies(workload, place);
     }
+    died
+}
+
+fn start_calmly(scene: &mut Scene) {
     scene.broker.set_variables(&[SMALL]);
     scene.broker.start_again();
     scene.started();
@@ -43,7 +85,7 @@ fn dies_once(scene: &mut Scene, place: &str, visit: u64) {
 
 #[test]
 fn around_the_write_of_a_record() {
-    dies_at(&[
+    dies_at_work(&[
         ("before-write", 200),
         ("in-write", 200),
         ("before-sync", 200),
@@ -54,7 +96,7 @@ fn around_the_write_of_a_record() {
 
 #[test]
 fn in_checkpoints_and_compaction() {
-    dies_at(&[
+    dies_at_work(&[
         ("new-segment", 3),
         ("in-checkpoint", 4),
         ("before-free", 4),
@@ -65,17 +107,17 @@ fn in_checkpoints_and_compaction() {
 
 #[test]
 fn during_recovery() {
-    dies_at(&[("in-replay", 20), ("before-settle", 2), ("after-settle", 2)]);
+    dies_at_start(&[("in-replay", 20), ("before-settle", 2), ("after-settle", 2)]);
 }
 
 #[test]
 fn between_commit_and_visibility() {
-    dies_at(&[("before-reveal", 30), ("in-reveal", 60)]);
+    dies_at_work(&[("before-reveal", 30), ("in-reveal", 60)]);
 }
 
 #[test]
 fn around_a_dead_letter() {
-    dies_at(&[("before-dead-letter", 30), ("after-dead-letter", 30)]);
+    dies_at_work(&[("before-dead-letter", 30), ("after-dead-letter", 30)]);
 }
 
 #[test]
