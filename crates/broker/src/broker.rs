@@ -204,7 +204,7 @@ impl Broker {
         logs.iter().collect()
     }
 
-    fn recover_queue(&self, definition: QueueDefinition, now: Timestamp) {
+    fn recover_queue(&self, mut definition: QueueDefinition, now: Timestamp) {
         let Some(vhost) = self.vhost(&definition.vhost) else {
             return;
         };
@@ -242,7 +242,13 @@ impl Broker {
         for (log, level) in definition.log_ids().zip(0u8..=255) {
             queue.recover_level(level, log, true);
         }
-        if let Some(logs) = definition.key_logs {
+        if definition.key_logs.is_none() {
+            // Declared before there were keys to keep.
+            definition.key_logs = Some(KeyLogs::allocate(&services.store));
+            services.stage_definitions(&mut vec![Definition::Queue(definition.clone()).put()]);
+        }
+        let key_logs = definition.key_logs;
+        if let Some(logs) = key_logs {
             queue.set_key_logs(logs, true);
         }
         let identity = QueueIdentity {
@@ -254,7 +260,7 @@ impl Broker {
             exclusive: None,
             arguments: definition.arguments,
         };
-        let queue = QueueHandle::new(identity, queue);
+        let queue = QueueHandle::new(identity, queue, key_logs, &services.store);
         vhost.insert_queue(&mut vhost.topology.write(), &queue);
         vhost.care(&queue, queue.touch(now), now);
         // The head is read in the background, so that what has expired meanwhile goes.

@@ -15,6 +15,7 @@ use leveret_routing::RouteInput;
 use leveret_store::Change;
 use leveret_store::failpoint::{self, Failpoint};
 
+use crate::deduplication::Look;
 use crate::exchange::Passing;
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::effects::{DeadLetter, DeadLetterReason, Effects};
@@ -113,6 +114,7 @@ impl Composed {
             exchange: &self.exchange,
             attended_to: false,
             returned: false,
+            look: Look::Moved,
             message: &self.message,
             random: self.random,
         }

@@ -9,10 +9,12 @@ use leveret_codec::FieldTable;
 use leveret_routing::{BindError, Binding, Destination, Exchange, Removed, Topology};
 use leveret_store::{Change, CommitPoint};
 
-use crate::deduplication::KeyLogs;
+use crate::deduplication::{KeyLogs, Look};
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
 use crate::error::{ChannelError, Failure};
-use crate::exchange::{self, ExchangeLogs, Gated, Gates, Passing, Plan, without_blind_copies};
+use crate::exchange::{
+    self, ExchangeLogs, Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies,
+};
 use crate::mailbox::Notice;
 use crate::message::Message;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
@@ -212,6 +214,7 @@ impl VirtualHost {
             now,
         );
         let mut point = NOTHING_STAGED;
+        let key_logs = definition.as_ref().and_then(|it| it.key_logs);
         if let Some(definition) = definition {
             for (log, level) in definition.log_ids().zip(0u8..=255) {
                 queue.recover_level(level, log, false);
@@ -221,7 +224,7 @@ impl VirtualHost {
             }
             point = services.stage_definitions(&mut vec![Definition::Queue(definition).put()]);
         }
-        let queue = QueueHandle::new(identity, queue);
+        let queue = QueueHandle::new(identity, queue, key_logs, &services.store);
         self.insert_queue(&mut topology, &queue);
         Ok(Ok(DeclaredQueue {
             counts: queue.counts(),
@@ -462,7 +465,7 @@ impl VirtualHost {
     ) -> Result<CommitPoint, Failure> {
         let source = self.attended(&binding.source);
         let source = source.filter(|source| source.has_history());
-        let mut gated: Gated = source.iter().cloned().collect();
+        let mut gated: Gated = source.iter().cloned().map(Gatekeeper::Exchange).collect();
         let mut gates = Gates::lock(&mut gated);
         let history = source.map_or_else(Vec::new, |source| gates.history(&source));
         let mut topology = self.topology.write();
@@ -483,7 +486,8 @@ impl VirtualHost {
         {
             // In one commit with the binding.
             for message in &history {
-                plan.enter(&queue, without_blind_copies(message.clone()), now);
+                let message = without_blind_copies(message.clone());
+                plan.enter(&queue, message, Look::Moved, now);
             }
         }
         let point = self.stage(&mut plan.changes);
@@ -510,6 +514,7 @@ impl VirtualHost {
                 exchange,
                 attended_to: false,
                 returned: false,
+                look: Look::Moved,
                 message,
                 random: self.services.next_random(),
             };

@@ -14,7 +14,8 @@ use leveret_store::{Change, CommitPoint};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
-use crate::deduplication::Rules;
+use crate::deduplication::{KeyLogs, Look, Rules};
+use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
 use crate::exchange::{Attended, ExchangeLogs, Passing};
 use crate::limits::VhostLimits;
@@ -204,19 +205,50 @@ impl VirtualHost {
         let by_policy = policy.is_on();
         match self.attended(name) {
             Some(attended) => attended.set_rules(Rules::parse(&exchange.arguments).or(policy)),
-            None => {
-                let logs = self.exchange_logs.get(name).map(|logs| *logs);
-                let logs = logs.unwrap_or_default();
-                let made = Attended::new(self.name(), exchange, policy, logs, &self.services);
-                if let Some(attended) = made {
-                    // At once: what became due meanwhile goes on as soon as all of the topology is there.
-                    let at_once = Timestamp::default();
-                    self.services.deadlines.add(at_once, Arc::clone(&attended));
-                    self.attended.insert(name.to_owned(), attended);
-                }
-            }
+            None => self.begin_to_attend(exchange, policy, false),
         }
         topology.set_attended(name, by_policy);
+    }
+
+    /// A producer numbers what it publishes to an exchange: from now on the exchange keeps the numbers.
+    pub(crate) fn attend_to_producers(&self, name: &str) {
+        // Those of the default exchange's are kept by the queues.
+        if name.is_empty() || self.attended(name).is_some() {
+            return;
+        }
+        let topology = self.topology.write();
+        if self.attended(name).is_none()
+            && let Some(exchange) = topology.exchange(name)
+        {
+            let policy = self.deduplication_by_policy(name);
+            self.begin_to_attend(exchange, policy, true);
+        }
+    }
+
+    fn begin_to_attend(&self, exchange: &Exchange, policy: Rules, numbered: bool) {
+        let services = &self.services;
+        let name = &exchange.name;
+        let known = self.exchange_logs.get(name).map(|logs| *logs);
+        let mut logs = known.unwrap_or_default();
+        let is_kept = |log| services.store.log_state(log).is_some_and(|it| it.live > 0);
+        let numbers = logs.keys().map(KeyLogs::of_producers);
+        let numbered = numbered || numbers.is_some_and(is_kept);
+        let attends = exchange.is_attended() || policy.is_on() || numbered;
+        if !attends {
+            return;
+        }
+        if exchange.durable && logs.keys().is_none() {
+            // One of the broker's own, or declared before there were keys to keep.
+            logs = logs.with_keys(services);
+            self.exchange_logs.insert(name.clone(), logs);
+            let definition = ExchangeDefinition::new(self.name(), exchange).with_logs(logs);
+            services.stage_definitions(&mut vec![Definition::Exchange(definition).put()]);
+        }
+        let attended = Attended::new(self.name(), exchange, policy, logs, services);
+        // At once: what became due meanwhile goes on as soon as all of the topology is there.
+        let at_once = Timestamp::default();
+        services.deadlines.add(at_once, Arc::clone(&attended));
+        self.attended.insert(name.clone(), attended);
     }
 
     /// These exchanges are gone, and with them what they kept; adds the removal to `changes`.
@@ -274,6 +306,7 @@ impl VirtualHost {
                 exchange: &exchange,
                 attended_to: false,
                 returned: false,
+                look: Look::Published,
                 message,
                 random: input.random,
             };

@@ -126,8 +126,8 @@ impl ExchangeKind {
 /// What an `x-recent-history` exchange remembers without `x-recent-history-length`.
 const HISTORY_LENGTH: usize = 20;
 
-/// Arguments by which an exchange of any kind drops duplicates.
-const DEDUPLICATING: [&str; 2] = ["x-dedup-window-ms", "x-dedup-producers"];
+/// The argument by which an exchange of any kind drops duplicates.
+const DEDUPLICATING: &str = "x-dedup-window-ms";
 
 impl Exchange {
     /// Whether the broker must see each message that comes by, for the exchange's kind or for its
@@ -135,9 +135,7 @@ impl Exchange {
     #[must_use]
     pub fn is_attended(&self) -> bool {
         self.kind.is_attended()
-            || DEDUPLICATING
-                .iter()
-                .any(|name| argument(&self.arguments, name).is_some())
+            || argument(&self.arguments, DEDUPLICATING).is_some()
     }
 
     /// Checks the arguments that decide how it matches. An exchange that fails should not be declared;

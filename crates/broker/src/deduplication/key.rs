@@ -21,6 +21,11 @@ impl Key {
         Key(key)
     }
 
+    /// In which of so many parts it is kept. Hash tables use the other bits.
+    pub(crate) fn shard(&self, shards: usize) -> usize {
+        usize::from(self.0[15]) % shards
+    }
+
     /// Its bits are as good as any hash.
     pub(crate) fn hash(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -50,12 +55,22 @@ pub(crate) fn ttl_ms(headers: Option<RawTable<'_>>) -> Option<u64> {
     u64::try_from(ttl).ok()
 }
 
-/// A producer's name and its number for this message, where both are given.
-pub(crate) fn of_producer(headers: Option<RawTable<'_>>) -> Option<(&[u8], u64)> {
+/// A producer by its name, and its number for a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Number {
+    pub(crate) producer: Key,
+    pub(crate) sequence: u64,
+}
+
+/// The number in the headers `x-producer` and `x-sequence`, where both are there and make sense.
+pub(crate) fn of_producer(headers: Option<RawTable<'_>>) -> Option<Number> {
     let headers = headers?;
     let producer = headers.get(b"x-producer")?.as_bytes()?;
     let sequence = headers.get(b"x-sequence")?.as_integer()?;
-    Some((producer, u64::try_from(sequence).ok()?))
+    Some(Number {
+        producer: Key::of(b'p', producer),
+        sequence: u64::try_from(sequence).ok()?,
+    })
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! Publisher deduplication: what was published before is known by a key, and is not taken again.
 //!
-//! Three forms, each off unless asked for, alone or together: the header of the community plugin
-//! (`x-deduplication-header`), the `message_id` property for a window of time, and a producer's name
-//! with a sequence number. Exchanges and queues use the same machine; it locks nothing, does no I/O and
-//! is told the time. What makes a key durable is a [`Change`], which the caller stages together with
-//! the message's own.
+//! Three forms, alone or together: the header of the community plugin (`x-deduplication-header`), the
+//! `message_id` property for a window of time, and a producer's name with a sequence number
+//! ([`Producers`]). Exchanges and queues use the same machines; they lock nothing, do no I/O after the
+//! start and are told the time. What makes a key durable is a [`Change`], which the caller stages
+//! together with the message's own: a key never outlives a message that a crash takes.
 
 mod key;
+mod keyed;
 mod producers;
 mod record;
 mod window;
 
-use leveret_codec::{AMQPValue, ContentHeader, FieldTable, value_as_integer};
+use leveret_codec::{ContentHeader, FieldTable, value_as_integer};
 use leveret_store::{Change, LogId};
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,9 @@ use crate::message::Message;
 use crate::queue::Store;
 use crate::queue::options::{argument, text};
 use crate::time::Timestamp;
-pub(crate) use key::{Key, of_header as key_of_header};
-use producers::{Producers, Verdict};
+pub(crate) use key::{Key, Number, of_header as key_of_header, of_producer as number_of_producer};
+pub(crate) use keyed::Keyed;
+pub(crate) use producers::{Producers, Standing};
 use window::Window;
 
 /// Expired keys are removed in steps of so many.
@@ -46,14 +48,24 @@ pub(crate) struct CacheRules {
 pub struct Rules {
     /// `x-dedup-window-ms`: the `message_id` property is a key for so long, milliseconds.
     pub window_ms: Option<u64>,
-    /// `x-dedup-producers`: the headers `x-producer` and `x-sequence` are looked at.
-    pub producers: bool,
 }
 
 /// The argument that asks for a window.
 pub(crate) const WINDOW: &str = "x-dedup-window-ms";
-/// The argument that has producers' sequences looked at.
-pub(crate) const PRODUCERS: &str = "x-dedup-producers";
+
+/// How a message comes to an exchange or a queue.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Look {
+    /// A client publishes it.
+    #[default]
+    Published,
+    /// Likewise, with its producer's number. `strict`: a number that leaves out others is refused, for
+    /// there is a confirm to tell that with.
+    Numbered { number: Number, strict: bool },
+    /// It was published before and comes by again: a dead letter, a recent history. Windows and caches
+    /// have seen it.
+    Moved,
+}
 
 impl Rules {
     /// What a queue's or exchange's arguments ask for.
@@ -63,10 +75,6 @@ impl Rules {
             window_ms: argument(arguments, WINDOW)
                 .and_then(value_as_integer)
                 .and_then(|window| u64::try_from(window).ok()),
-            producers: matches!(
-                argument(arguments, PRODUCERS),
-                Some(AMQPValue::Boolean(true))
-            ),
         }
     }
 
@@ -75,14 +83,13 @@ impl Rules {
     pub(crate) fn or(self, policy: Rules) -> Rules {
         Rules {
             window_ms: self.window_ms.or(policy.window_ms),
-            producers: self.producers || policy.producers,
         }
     }
 
     /// Whether anything is looked at.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.window_ms.is_some() || self.producers
+        self.window_ms.is_some()
     }
 }
 
@@ -148,6 +155,11 @@ impl KeyLogs {
         }
     }
 
+    /// The log of producers' numbers.
+    pub(crate) fn of_producers(self) -> LogId {
+        LogId(self.producers)
+    }
+
     /// All of them.
     pub(crate) fn iter(self) -> impl Iterator<Item = LogId> {
         [self.headers, self.message_ids, self.producers]
@@ -164,7 +176,7 @@ impl KeyLogs {
 pub struct DeduplicationCounts {
     /// Messages not taken, for they were published before.
     pub duplicates: u64,
-    /// Times a producer's sequence left out numbers.
+    /// Messages whose producer's sequence left out numbers, refused or not.
     pub gaps: u64,
     /// Keys known now.
     pub keys: u64,
@@ -177,7 +189,6 @@ pub struct DeduplicationCounts {
 pub(crate) struct Marks {
     header: Option<(Key, Timestamp)>,
     message_id: Option<(Key, Timestamp)>,
-    producer: Option<(Box<[u8]>, u64, bool)>,
 }
 
 /// What was published before to one exchange or queue.
@@ -187,9 +198,7 @@ pub(crate) struct Deduplication {
     cache: Option<CacheRules>,
     headers: Window,
     message_ids: Window,
-    producers: Producers,
     duplicates: u64,
-    gaps: u64,
     /// The alarm asked for last.
     scheduled: Option<Timestamp>,
 }
@@ -207,7 +216,6 @@ impl Deduplication {
             cache,
             headers: Window::new(logs.filter(|_| kept).map(|logs| LogId(logs.headers))),
             message_ids: Window::new(logs.map(|logs| LogId(logs.message_ids))),
-            producers: Producers::new(logs.map(|logs| LogId(logs.producers))),
             ..Deduplication::default()
         }
     }
@@ -216,7 +224,6 @@ impl Deduplication {
     pub(crate) fn recover(&mut self, store: &Store, whose: &str) {
         self.headers.recover(store, whose);
         self.message_ids.recover(store, whose);
-        self.producers.recover(store, whose);
     }
 
     /// Other rules, by policy.
@@ -241,13 +248,6 @@ impl Deduplication {
     fn marks(&self, header: &ContentHeader<'_>, now: Timestamp) -> Option<Marks> {
         let properties = &header.properties;
         let mut marks = Marks::default();
-        if properties
-            .headers
-            .is_some_and(|headers| headers.get(b"x-death").is_some())
-        {
-            // A dead letter that comes by again is no second publish.
-            return Some(marks);
-        }
         if let Some(cache) = self.cache
             && let Some(key) = key::of_header(properties.headers)
         {
@@ -267,23 +267,15 @@ impl Deduplication {
             }
             marks.message_id = Some((key, now + window_ms));
         }
-        if self.rules.producers
-            && let Some((producer, sequence)) = key::of_producer(properties.headers)
-        {
-            let gap = match self.producers.judge(producer, sequence) {
-                Verdict::Past => return None,
-                Verdict::Next => false,
-                Verdict::Gap => true,
-            };
-            marks.producer = Some((producer.into(), sequence, gap));
-        }
         Some(marks)
     }
 
-    /// The message with these marks is taken; what makes that durable is added to `changes`.
+    /// The message with these marks is taken; what makes that durable is added to `changes`, if the
+    /// message survives a restart itself.
     pub(crate) fn note(
         &mut self,
         marks: Marks,
+        survives: bool,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
@@ -292,15 +284,11 @@ impl Deduplication {
                 self.headers.shrink_to(size - 1, changes);
             }
             self.headers.expire(now, EXPIRE_ALONG, changes);
-            self.headers.insert(key, expires, changes);
+            self.headers.insert(key, expires, survives, changes);
         }
         if let Some((key, expires)) = marks.message_id {
             self.message_ids.expire(now, EXPIRE_ALONG, changes);
-            self.message_ids.insert(key, expires, changes);
-        }
-        if let Some((producer, sequence, gap)) = marks.producer {
-            self.gaps += u64::from(gap);
-            self.producers.note(producer, sequence, changes);
+            self.message_ids.insert(key, expires, survives, changes);
         }
     }
 
@@ -339,19 +327,14 @@ impl Deduplication {
     pub(crate) fn counts(&self) -> DeduplicationCounts {
         DeduplicationCounts {
             duplicates: self.duplicates,
-            gaps: self.gaps,
             keys: (self.headers.len() + self.message_ids.len()) as u64,
-            producers: self.producers.len() as u64,
+            ..DeduplicationCounts::default()
         }
     }
 
     /// Its queue or exchange is gone, with everything.
     pub(crate) fn delete(&mut self, changes: &mut Vec<Change<Message>>) {
-        let logs = [
-            self.headers.log(),
-            self.message_ids.log(),
-            self.producers.log(),
-        ];
+        let logs = [self.headers.log(), self.message_ids.log()];
         changes.extend(
             logs.into_iter()
                 .flatten()

@@ -4,7 +4,7 @@
 use leveret_codec::{Properties, decode_header, write_names};
 use leveret_store::{LogId, Sequence, StoredMessage};
 
-use super::key::Key;
+use super::key::{Key, Number};
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::Store;
 
@@ -40,16 +40,18 @@ pub(crate) fn key(record: &Message) -> Option<Key> {
 }
 
 /// The record of a producer's latest number.
-pub(crate) fn of_producer(producer: &[u8], sequence: u64) -> Message {
-    let mut body = sequence.to_be_bytes().to_vec();
-    body.extend_from_slice(producer);
-    record(&body)
+pub(crate) fn of_number(number: &Number) -> Message {
+    let sequence = number.sequence.to_be_bytes();
+    record(&[&sequence[..], &number.producer.0].concat())
 }
 
-/// A producer's name and latest number.
-pub(crate) fn producer(record: &Message) -> Option<(Box<[u8]>, u64)> {
+/// A producer's latest number.
+pub(crate) fn number(record: &Message) -> Option<Number> {
     let (sequence, producer) = record.body().split_first_chunk()?;
-    Some((producer.into(), u64::from_be_bytes(*sequence)))
+    Some(Number {
+        producer: Key(producer.try_into().ok()?),
+        sequence: u64::from_be_bytes(*sequence),
+    })
 }
 
 /// Reads all records of a log in their order; answers the next sequence. Blocks on files.
@@ -85,11 +87,11 @@ mod tests {
         let stored = |message: &Message| Message::from_stored(&message.parts().concat()).unwrap();
         let one = Key::of(b'm', b"one");
         assert_eq!(key(&stored(&of_key(&one))), Some(one));
-        let record = of_producer(b"me", 7);
-        assert_eq!(producer(&stored(&record)), Some((b"me"[..].into(), 7)));
-        assert_eq!(
-            producer(&stored(&of_producer(b"", 0))),
-            Some((b""[..].into(), 0))
-        );
+        let number = Number {
+            producer: one,
+            sequence: 7,
+        };
+        assert_eq!(super::number(&stored(&of_number(&number))), Some(number));
+        assert_eq!(super::number(&stored(&of_key(&one))), None);
     }
 }

@@ -136,13 +136,8 @@ impl Window {
         usize::try_from(self.entries.next - self.entries.first).unwrap_or(usize::MAX)
     }
 
-    fn shard(key: &Key) -> usize {
-        // The table below uses the other bits.
-        usize::from(key.0[15]) % SHARDS
-    }
-
     fn find(&self, key: &Key) -> Option<u64> {
-        let shard = self.shards.get(Self::shard(key))?;
+        let shard = self.shards.get(key.shard(SHARDS))?;
         let same = |low: &u32| {
             let entry = self.entries.get(self.entries.widen(*low));
             entry.is_some_and(|entry| entry.key == *key)
@@ -159,15 +154,17 @@ impl Window {
         entry.is_some_and(|entry| entry.expires > now)
     }
 
-    /// Adds a key behind all others; what makes it durable is added to `changes`.
+    /// Adds a key behind all others; if it is to survive a restart, what makes it durable is added to
+    /// `changes`.
     pub(crate) fn insert(
         &mut self,
         key: Key,
         expires: Timestamp,
+        survives: bool,
         changes: &mut Vec<Change<Message>>,
     ) {
         let position = self.put(key, expires);
-        if let Some(log) = self.log {
+        if let Some(log) = self.log.filter(|_| survives) {
             changes.push(Change::Enqueue(Enqueue {
                 log,
                 sequence: Sequence(position),
@@ -188,7 +185,7 @@ impl Window {
         }
         let position = self.entries.push(Entry { key, expires });
         let entries = &self.entries;
-        if let Some(shard) = self.shards.get_mut(Self::shard(&key)) {
+        if let Some(shard) = self.shards.get_mut(key.shard(SHARDS)) {
             shard.insert_unique(key.hash(), low_half(position), |low| {
                 entries
                     .get(entries.widen(*low))
@@ -201,7 +198,7 @@ impl Window {
     /// The key is no longer found at this position; nothing happens if it never was.
     fn unlink(&mut self, key: &Key, position: u64) {
         let low = low_half(position);
-        let Some(shard) = self.shards.get_mut(Self::shard(key)) else {
+        let Some(shard) = self.shards.get_mut(key.shard(SHARDS)) else {
             return;
         };
         if let Ok(slot) = shard.find_entry(key.hash(), |other| *other == low) {
@@ -269,7 +266,7 @@ mod tests {
     }
 
     fn insert(window: &mut Window, number: u32, expires: u64) {
-        window.insert(key(number), Timestamp(expires), &mut Vec::new());
+        window.insert(key(number), Timestamp(expires), true, &mut Vec::new());
     }
 
     fn known(window: &Window, now: u64) -> Vec<u32> {
@@ -320,7 +317,7 @@ mod tests {
         let mut window = Window::new(Some(LogId(7)));
         let mut changes = Vec::new();
         for number in 0..3 {
-            window.insert(key(number), Timestamp(5), &mut changes);
+            window.insert(key(number), Timestamp(5), true, &mut changes);
         }
         window.expire(Timestamp(5), 2, &mut changes);
         let shown: Vec<String> = changes

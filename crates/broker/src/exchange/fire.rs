@@ -8,7 +8,7 @@ use super::held::{Due, Todo};
 use super::pass::Passing;
 use super::{Attended, Delayed, delay, rewrite};
 use crate::broker::Broker;
-use crate::deduplication::DeduplicationCounts;
+use crate::deduplication::{DeduplicationCounts, Look};
 use crate::error::ChannelError;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -103,6 +103,7 @@ impl VirtualHost {
             exchange: exchange.name(),
             attended_to: true,
             returned: false,
+            look: Look::Published,
             message: &message,
             random: due.place.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };
@@ -142,8 +143,8 @@ impl Broker {
         if found.topology.read().exchange(exchange).is_none() {
             return Err(missing());
         }
-        let attended = found.attended(exchange).filter(|it| it.deduplicates());
-        Ok(attended.map(|attended| attended.deduplication_counts()))
+        let attended = found.attended(exchange);
+        Ok(attended.and_then(|attended| attended.deduplication_counts()))
     }
 
     fn delayed_exchange(

@@ -1,6 +1,11 @@
-//! The locks of exchanges with a memory that a message passes, all held until it is staged: of two
-//! equal messages one is the first, and the other is answered when the first is safe; and a message
-//! is in an exchange's history for whoever binds, or comes by afterwards, never both.
+//! The locks of exchanges with a memory that a message passes, and of queues that look for duplicates,
+//! all held until it is staged: of two equal messages one is the first, and the other is answered when
+//! the first is safe; and a message is in an exchange's history for whoever binds, or comes by
+//! afterwards, never both.
+//!
+//! An exchange's gate is the lock of what it knows. A queue's gate holds the producers that published to
+//! it through the default exchange; what else it knows is under its own lock, and the gate only keeps
+//! others out as long as something is hidden in it and not staged.
 
 use std::sync::Arc;
 
@@ -11,44 +16,82 @@ use smallvec::SmallVec;
 
 use super::history::History;
 use super::{Attended, Passing};
-use crate::deduplication::{Deduplication, Marks};
+use crate::deduplication::{Deduplication, Look, Marks, Producers};
 use crate::message::Message;
+use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
-/// Exchanges whose gates are to be locked.
-pub(crate) type Gated = SmallVec<[Arc<Attended>; 1]>;
+/// Who has a gate: an exchange with a memory, or a queue that looks for duplicates.
+#[derive(Clone)]
+pub(crate) enum Gatekeeper {
+    Exchange(Arc<Attended>),
+    Queue(QueueHandle),
+}
+
+impl Gatekeeper {
+    /// Gates are locked in this order.
+    pub(super) fn order(&self) -> (u8, u64) {
+        match self {
+            Gatekeeper::Exchange(exchange) => (0, exchange.id),
+            Gatekeeper::Queue(queue) => (1, queue.id().0),
+        }
+    }
+}
+
+/// Those whose gates are to be locked.
+pub(crate) type Gated = SmallVec<[Gatekeeper; 2]>;
 
 /// What an exchange knows of the messages that passed.
 pub(crate) struct Gate {
     /// What they are known by.
     pub(super) keys: Deduplication,
+    /// Who published them.
+    pub(super) producers: Producers,
     /// The last of them.
     pub(super) history: Option<History>,
 }
 
+enum Locked<'a> {
+    Exchange(MutexGuard<'a, Gate>),
+    Queue(MutexGuard<'a, Producers>),
+}
+
 /// Locked gates.
-pub(crate) struct Gates<'a>(SmallVec<[(&'a Arc<Attended>, MutexGuard<'a, Gate>); 1]>);
+pub(crate) struct Gates<'a>(SmallVec<[(&'a Gatekeeper, Locked<'a>); 2]>);
 
 impl<'a> Gates<'a> {
     /// Locks the gates of all these, in the one order that everybody keeps to.
     pub(crate) fn lock(gated: &'a mut Gated) -> Gates<'a> {
-        gated.sort_unstable_by_key(|exchange| exchange.id);
-        gated.dedup_by_key(|exchange| exchange.id);
-        Gates(
-            gated
-                .iter()
-                .map(|exchange| (exchange, exchange.lock_gate()))
-                .collect(),
-        )
+        gated.sort_unstable_by_key(Gatekeeper::order);
+        gated.dedup_by_key(|keeper| keeper.order());
+        let lock = |keeper: &'a Gatekeeper| {
+            let locked = match keeper {
+                Gatekeeper::Exchange(exchange) => Locked::Exchange(exchange.lock_gate()),
+                Gatekeeper::Queue(queue) => Locked::Queue(queue.lock_gate()),
+            };
+            (keeper, locked)
+        };
+        Gates(gated.iter().map(lock).collect())
     }
 
     /// The gate of an exchange; None if it was not locked: it is met only since a moment ago.
     pub(crate) fn of(&mut self, exchange: &Attended) -> Option<&mut Gate> {
-        self.0
-            .iter_mut()
-            .find(|(other, _)| other.id == exchange.id)
-            .map(|(_, gate)| &mut **gate)
+        self.0.iter_mut().find_map(|(keeper, locked)| match locked {
+            Locked::Exchange(gate) if keeper.order() == (0, exchange.id) => Some(&mut **gate),
+            _ => None,
+        })
+    }
+
+    /// The producers of one whose gate was locked.
+    pub(crate) fn producers(&mut self, keeper: &Gatekeeper) -> Option<&mut Producers> {
+        let order = keeper.order();
+        let mut gates = self.0.iter_mut();
+        let found = gates.find(|(other, _)| other.order() == order);
+        found.map(|(_, locked)| match locked {
+            Locked::Exchange(gate) => &mut gate.producers,
+            Locked::Queue(producers) => &mut **producers,
+        })
     }
 
     /// Notes what a message that was taken is known by.
@@ -56,11 +99,12 @@ impl<'a> Gates<'a> {
         &mut self,
         exchange: &Attended,
         marks: Marks,
+        survives: bool,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
         if let Some(gate) = self.of(exchange) {
-            gate.keys.note(marks, now, changes);
+            gate.keys.note(marks, survives, now, changes);
         }
     }
 
@@ -84,8 +128,10 @@ impl<'a> Gates<'a> {
 
     /// Has expired keys removed in time.
     pub(crate) fn set_alarms(&mut self, vhost: &VirtualHost, now: Timestamp) {
-        for (exchange, gate) in &mut self.0 {
-            if let Some(at) = gate.keys.alarm(now) {
+        for (keeper, locked) in &mut self.0 {
+            if let (Gatekeeper::Exchange(exchange), Locked::Exchange(gate)) = (keeper, locked)
+                && let Some(at) = gate.keys.alarm(now)
+            {
                 vhost.services.deadlines.add(at, Arc::clone(exchange));
             }
         }
@@ -93,16 +139,25 @@ impl<'a> Gates<'a> {
 }
 
 impl VirtualHost {
-    /// Adds the exchanges with a memory on a message's way.
+    /// Adds those with a gate on a message's way.
     pub(crate) fn gates_on_the_way(&self, passing: &Passing<'_>, gated: &mut Gated) {
-        self.route_passing(passing, &mut |exchange: &Exchange| {
+        let route = self.route_passing(passing, &mut |exchange: &Exchange| {
             let attended = self.attended(&exchange.name);
             if let Some(attended) = attended.filter(|it| it.deduplicates() || it.has_history())
                 && !passing.is_past(exchange)
             {
-                gated.push(attended);
+                gated.push(Gatekeeper::Exchange(attended));
             }
             true
         });
+        let numbered = matches!(passing.look, Look::Numbered { .. });
+        let by_queue = numbered && passing.exchange.is_empty();
+        if numbered && !by_queue {
+            let first = self.attended(passing.exchange);
+            gated.extend(first.map(Gatekeeper::Exchange));
+        }
+        let queues = self.handles(&route).into_iter();
+        let queues = queues.filter(|queue| by_queue || queue.deduplicates());
+        gated.extend(queues.map(Gatekeeper::Queue));
     }
 }

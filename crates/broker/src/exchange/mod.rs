@@ -13,20 +13,21 @@ mod fire;
 mod gates;
 mod held;
 mod history;
+mod numbers;
 mod pass;
 mod rewrite;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leveret_codec::{AMQPValue, value_as_integer};
+use leveret_codec::value_as_integer;
 use leveret_routing::{Exchange, ExchangeKind};
 use leveret_store::{Change, LogId};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use crate::deduplication::{
-    CacheRules, Deduplication, DeduplicationCounts, KeyLogs, PRODUCERS, Rules, WINDOW,
+    CacheRules, Deduplication, DeduplicationCounts, KeyLogs, Producers, Rules, WINDOW,
 };
 use crate::error::ChannelError;
 use crate::message::Message;
@@ -37,8 +38,9 @@ use crate::vhost::VirtualHost;
 pub(crate) use delayed::Delayed;
 pub use fire::{DelayedMessage, DelayedPage, DelayedPlace};
 use gates::Gate;
-pub(crate) use gates::{Gated, Gates};
+pub(crate) use gates::{Gated, Gatekeeper, Gates};
 use history::History;
+pub(crate) use numbers::Numbers;
 pub(crate) use pass::{Passing, Plan};
 pub(crate) use rewrite::{blind_keys, without_blind_copies};
 
@@ -67,6 +69,23 @@ impl ExchangeLogs {
             keys: exchange.durable.then(|| KeyLogs::allocate(&services.store)),
             history: allocate(exchange.durable && exchange.kind == ExchangeKind::RecentHistory),
         }
+    }
+
+    /// With logs for keys, where it had none.
+    #[must_use]
+    pub(crate) fn with_keys(self, services: &Services) -> ExchangeLogs {
+        let keys = self
+            .keys
+            .unwrap_or_else(|| KeyLogs::allocate(&services.store));
+        ExchangeLogs {
+            keys: Some(keys),
+            ..self
+        }
+    }
+
+    /// Where the keys are.
+    pub(crate) fn keys(&self) -> Option<KeyLogs> {
+        self.keys
     }
 
     /// All of them.
@@ -103,18 +122,15 @@ impl std::fmt::Debug for Attended {
 }
 
 impl Attended {
-    /// What `exchange` has to keep under the rules of a policy; None for ordinary exchanges. What the
-    /// store has kept of it is read back.
+    /// What `exchange` has to keep under the rules of a policy. What the store has kept of it is read
+    /// back.
     pub(crate) fn new(
         vhost: &Arc<str>,
         exchange: &Exchange,
         policy: Rules,
         logs: ExchangeLogs,
         services: &Services,
-    ) -> Option<Arc<Attended>> {
-        if !exchange.is_attended() && !policy.is_on() {
-            return None;
-        }
+    ) -> Arc<Attended> {
         let volatile = services.store.is_volatile();
         let rules = Rules::parse(&exchange.arguments).or(policy);
         let cache = (exchange.kind == ExchangeKind::MessageDeduplication)
@@ -122,6 +138,8 @@ impl Attended {
             .flatten();
         let key_logs = logs.keys.filter(|_| !volatile);
         let keys = Deduplication::new(rules, cache, key_logs);
+        let producer_log = key_logs.map(KeyLogs::of_producers);
+        let producers = Producers::recovered(producer_log, &services.store, &exchange.name);
         let history = (exchange.kind == ExchangeKind::RecentHistory)
             .then(|| exchange.history_length().ok())
             .flatten()
@@ -135,7 +153,11 @@ impl Attended {
             rules: Mutex::new(rules),
             has_cache: cache.is_some(),
             has_history: history.is_some(),
-            gate: Mutex::new(Gate { keys, history }),
+            gate: Mutex::new(Gate {
+                keys,
+                producers,
+                history,
+            }),
             vhost: Arc::clone(vhost),
             name: exchange.name.clone(),
             logs,
@@ -144,7 +166,7 @@ impl Attended {
                 .map(|log| Delayed::new(LogId(log), exchange.durable, volatile)),
         };
         attended.recover(services);
-        Some(Arc::new(attended))
+        Arc::new(attended)
     }
 
     /// The virtual host it is in.
@@ -196,9 +218,15 @@ impl Attended {
         gate
     }
 
-    /// Duplicates and gaps in what was published to it.
-    pub(crate) fn deduplication_counts(&self) -> DeduplicationCounts {
-        self.gate.lock().keys.counts()
+    /// Duplicates and gaps in what was published to it; None: nobody looks for them.
+    pub(crate) fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
+        let gate = self.gate.lock();
+        if !self.deduplicates() && gate.producers.is_empty() {
+            return None;
+        }
+        let mut counts = gate.keys.counts();
+        gate.producers.add_to(&mut counts);
+        Some(counts)
     }
 
     /// Removes some of the keys that have expired.
@@ -246,8 +274,5 @@ pub(crate) fn check(exchange: &Exchange) -> Result<(), ChannelError> {
     {
         return Err(wrong(WINDOW));
     }
-    match options::argument(&exchange.arguments, PRODUCERS) {
-        None | Some(AMQPValue::Boolean(_)) => Ok(()),
-        Some(_) => Err(wrong(PRODUCERS)),
-    }
+    Ok(())
 }

@@ -14,9 +14,9 @@ use leveret_routing::{Exchange, Route, RouteInput};
 use leveret_store::{Change, CommitPoint};
 use smallvec::SmallVec;
 
-use super::gates::{Gated, Gates};
+use super::gates::{Gated, Gatekeeper, Gates};
 use super::{Attended, DelayedPlace, delay, history, rewrite};
-use crate::deduplication::Marks;
+use crate::deduplication::{Look, Marks, Number, Standing};
 use crate::message::Message;
 use crate::queue::effects::Effects;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
@@ -33,6 +33,8 @@ pub(crate) struct Passing<'a> {
     pub(crate) attended_to: bool,
     /// It goes back to its publisher, for want of a queue: exchanges remember it, and that is all.
     pub(crate) returned: bool,
+    /// Whether it is new, and what its producer says.
+    pub(crate) look: Look,
     /// The message, with its BCC header.
     pub(crate) message: &'a Message,
     /// See [`RouteInput::random`].
@@ -54,11 +56,43 @@ pub(crate) struct Verdict {
     marks: SmallVec<[(Arc<Attended>, Marks); 1]>,
     /// Exchanges that remember it.
     histories: SmallVec<[Arc<Attended>; 1]>,
-    /// An exchange on its way knows it already.
+    /// What its producer's latest number will be, and for whom.
+    numbers: SmallVec<[(Gatekeeper, Number); 1]>,
+    /// Somebody on its way knows it already.
     duplicate: bool,
+    /// Its producer left out numbers, and is to hear of it.
+    gap: bool,
 }
 
 impl Verdict {
+    /// Whether it was published before.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+
+    /// Looks at a producer's number; false: the message is not for this one.
+    fn count(
+        &mut self,
+        keeper: Gatekeeper,
+        number: Number,
+        strict: bool,
+        gates: &mut Gates<'_>,
+    ) -> bool {
+        // None: the gate is there only since a moment ago.
+        let standing = gates
+            .producers(&keeper)
+            .map(|producers| producers.judge(&number));
+        match standing {
+            Some(Standing::Past) => self.duplicate = true,
+            Some(Standing::Gap) if strict => self.gap = true,
+            _ => {
+                self.numbers.push((keeper, number));
+                return true;
+            }
+        }
+        false
+    }
+
     /// Only queues that `admits` names get it.
     pub(crate) fn retain(&mut self, admits: impl Fn(&QueueHandle) -> bool) {
         self.targets.retain(|queue| admits(queue));
@@ -81,6 +115,8 @@ pub(crate) struct Plan {
     targets: Vec<QueueHandle>,
     holds: Vec<Hold>,
     refused: bool,
+    /// A queue knows a message already.
+    duplicate: bool,
     left: Vec<(QueueHandle, Effects)>,
 }
 
@@ -88,8 +124,10 @@ pub(crate) struct Plan {
 pub(crate) struct Passed {
     /// When it is durable.
     pub(crate) point: CommitPoint,
-    /// A queue's limit refused it.
+    /// A queue's limit refused it, or its producer left out numbers.
     pub(crate) refused: bool,
+    /// It was published before.
+    pub(crate) duplicate: bool,
     /// A queue that wants its publisher held back.
     pub(crate) hold: Option<QueueHandle>,
     /// What the queues left to be done.
@@ -112,10 +150,9 @@ impl VirtualHost {
         let mut verdict = self.judge(passing, &mut gates, now);
         verdict.retain(admits);
         let mut plan = Plan::new(self.services.next_ticket(), settles);
+        plan.take(verdict, passing, &mut gates, now);
         // Nobody waits for what changes nothing; a duplicate waits for what it is a duplicate of.
-        let waits = verdict.duplicate;
-        plan.take(verdict, passing.message, &mut gates, now);
-        let point = if waits || !plan.changes.is_empty() {
+        let point = if plan.duplicate || !plan.changes.is_empty() {
             self.services.store.stage(&mut plan.changes)
         } else {
             CommitPoint::NONE
@@ -164,6 +201,12 @@ impl VirtualHost {
         let Ok(header) = passing.message.decode_header() else {
             return verdict;
         };
+        if let Look::Numbered { number, strict } = passing.look
+            && let Some(first) = self.attended(passing.exchange)
+            && !verdict.count(Gatekeeper::Exchange(first), number, strict, gates)
+        {
+            return verdict;
+        }
         let delay_ms = delay::delay_ms(header.properties.headers);
         let remembered = history::is_remembered(header.properties.headers);
         let route = self.route_passing(passing, &mut |exchange: &Exchange| {
@@ -173,13 +216,10 @@ impl VirtualHost {
             if passing.is_past(exchange) {
                 return true;
             }
-            if remembered && attended.has_history() {
-                verdict.histories.push(Arc::clone(&attended));
-            }
-            if passing.returned {
-                return true;
-            }
-            if let Some(gate) = gates.of(&attended) {
+            if passing.look != Look::Moved
+                && attended.deduplicates()
+                && let Some(gate) = gates.of(&attended)
+            {
                 match gate.keys.judge(&header, now) {
                     Some(marks) => verdict.marks.push((Arc::clone(&attended), marks)),
                     None => {
@@ -188,7 +228,10 @@ impl VirtualHost {
                     }
                 }
             }
-            match delay_ms.filter(|_| attended.delayed().is_some()) {
+            if remembered && attended.has_history() {
+                verdict.histories.push(Arc::clone(&attended));
+            }
+            match delay_ms.filter(|_| attended.delayed().is_some() && !passing.returned) {
                 Some(delay_ms) => {
                     verdict.delays.push((attended, now + delay_ms));
                     false
@@ -198,8 +241,25 @@ impl VirtualHost {
         });
         if !passing.returned {
             verdict.targets = self.handles(&route);
+            self.count_at_queues(passing, &mut verdict, gates);
         }
         verdict
+    }
+
+    /// Producers' numbers of what is published through the default exchange are the queues' matter.
+    fn count_at_queues(&self, passing: &Passing<'_>, verdict: &mut Verdict, gates: &mut Gates<'_>) {
+        let Look::Numbered { number, strict } = passing.look else {
+            return;
+        };
+        if !passing.exchange.is_empty() {
+            return;
+        }
+        let mut targets = std::mem::take(&mut verdict.targets);
+        targets
+            .retain(|queue| verdict.count(Gatekeeper::Queue(queue.clone()), number, strict, gates));
+        if !verdict.gap {
+            verdict.targets = targets;
+        }
     }
 }
 
@@ -211,6 +271,7 @@ impl Plan {
             targets: Vec::new(),
             holds: Vec::new(),
             refused: false,
+            duplicate: false,
             left: Vec::new(),
         }
     }
@@ -224,15 +285,18 @@ impl Plan {
     pub(crate) fn take(
         &mut self,
         verdict: Verdict,
-        message: &Message,
+        passing: &Passing<'_>,
         gates: &mut Gates<'_>,
         now: Timestamp,
     ) {
+        let message = passing.message;
+        let changes_before = self.changes.len();
         let taken_by_some = !verdict.targets.is_empty() || !verdict.delays.is_empty();
-        let mut refused = false;
+        let mut refused = verdict.gap;
+        self.duplicate |= verdict.duplicate;
         let delivered = rewrite::without_blind_copies(message.clone());
         for queue in verdict.targets {
-            refused |= self.enter(&queue, delivered.clone(), now) == Taken::Refused;
+            refused |= self.enter(&queue, delivered.clone(), passing.look, now) == Taken::Refused;
         }
         let changes = &mut self.changes;
         for exchange in verdict.histories {
@@ -250,18 +314,33 @@ impl Plan {
                 message: message.clone(),
             });
         }
-        // What is refused, or has nowhere to go, may come again.
+        // What is refused, or has nowhere to go, may come again; a key lives as long as its message does.
         if taken_by_some && !refused {
+            let survives = changes.len() > changes_before;
             for (exchange, marks) in verdict.marks {
-                gates.note(&exchange, marks, now, changes);
+                gates.note(&exchange, marks, survives, now, changes);
+            }
+        }
+        // Numbers go on whatever becomes of the message, unless its publisher is told to send it again.
+        for (keeper, number) in verdict.numbers.iter().filter(|_| !refused) {
+            if let Some(producers) = gates.producers(keeper) {
+                producers.note(number, changes);
             }
         }
         self.refused |= refused;
     }
 
     /// Has a queue take a message.
-    pub(crate) fn enter(&mut self, queue: &QueueHandle, message: Message, now: Timestamp) -> Taken {
-        let (taken, effects) = queue.publish_apart(self.ticket, message, now, &mut self.changes);
+    pub(crate) fn enter(
+        &mut self,
+        queue: &QueueHandle,
+        message: Message,
+        look: Look,
+        now: Timestamp,
+    ) -> Taken {
+        let (taken, effects) =
+            queue.publish_apart(self.ticket, message, look, now, &mut self.changes);
+        self.duplicate |= taken == Taken::Known;
         self.left.push((queue.clone(), effects));
         if taken == Taken::Yes && !self.targets.iter().any(|other| other.id() == queue.id()) {
             self.targets.push(queue.clone());
@@ -305,6 +384,7 @@ impl Plan {
         Passed {
             point,
             refused: self.refused,
+            duplicate: self.duplicate,
             hold,
             left: self.left,
         }

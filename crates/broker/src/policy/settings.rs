@@ -74,7 +74,7 @@ pub struct PolicySettings {
     pub stream_segment_bytes: Option<u64>,
     /// `alternate-exchange`
     pub alternate_exchange: Option<String>,
-    /// `dedup-window-ms` and `dedup-producers`
+    /// `dedup-window-ms`
     pub deduplication: Rules,
 }
 
@@ -139,7 +139,6 @@ enum Form {
     Whole,
     OneOf(&'static [&'static str]),
     Age,
-    Flag,
     /// Of no use here; accepted whatever it is.
     Anything,
 }
@@ -170,7 +169,7 @@ const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"
 const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders"];
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 
-/// Every key RabbitMQ knows, and the two of deduplication. Of those that place queues on the nodes of a cluster, mirror or federate
+/// Every key RabbitMQ knows, and that of deduplication. Of those that place queues on the nodes of a cluster, mirror or federate
 /// them, only the form is checked.
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
@@ -179,7 +178,6 @@ const KEYS: &[Key] = &[
     key("dead-letter-exchange", Form::Text, "dead letter exchange name", QUEUES, false),
     key("dead-letter-routing-key", Form::Text, "dead letter routing key", QUEUES, false),
     key("dead-letter-strategy", Form::OneOf(STRATEGIES), "dead letter strategy", QUORUM, false),
-    key("dedup-producers", Form::Flag, "deduplication setting", QUEUES, false),
     key("dedup-window-ms", Form::Positive, "deduplication window", QUEUES, false),
     key("delivery-limit", Form::Whole, "delivery limit", QUORUM, true),
     key("expires", Form::Positive, "queue expiry", QUEUES, true),
@@ -247,7 +245,6 @@ fn check(key: &Key, value: &Value) -> Result<(), PolicyError> {
         Form::Whole => value.is_i64() || value.is_u64(),
         Form::OneOf(values) => text.is_some_and(|text| values.contains(&text)),
         Form::Age => text.and_then(parse_age_ms).is_some(),
-        Form::Flag => value.is_boolean(),
         Form::Anything => true,
     };
     if good {
@@ -274,7 +271,6 @@ fn set(settings: &mut PolicySettings, name: &str, value: &Value) {
         "dead-letter-routing-key" => settings.dead_letter_routing_key = text(),
         "alternate-exchange" => settings.alternate_exchange = text(),
         "dedup-window-ms" => settings.deduplication.window_ms = count,
-        "dedup-producers" => settings.deduplication.producers = value.as_bool() == Some(true),
         "delivery-limit" => {
             let limit = value.as_i64().unwrap_or(i64::MAX);
             settings.delivery_limit = Some(DeliveryLimit::new(limit));

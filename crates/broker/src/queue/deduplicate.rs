@@ -1,19 +1,17 @@
 //! A queue that does not take what was published to it before.
 //!
-//! Windows and producers' sequences are [`crate::deduplication`]'s; their keys are staged with the
+//! Windows are [`crate::deduplication`]'s; their keys are staged with the
 //! messages. The plugin's form is different: a message is not taken while another with the same header
 //! is in the queue, ready, waiting or unacknowledged. That needs no record of its own: after a restart
 //! it is read from the messages.
 
 use leveret_store::{Change, LogId, Sequence};
-use rustc_hash::FxHashSet;
 
 use super::{Queue, Store};
 use crate::deduplication::{
-    Deduplication, DeduplicationCounts, Key, KeyLogs, Marks, key_of_header,
+    Deduplication, DeduplicationCounts, Key, KeyLogs, Keyed, Look, Marks, key_of_header,
 };
 use crate::message::Message;
-use crate::queue::effects::Effects;
 use crate::time::Timestamp;
 
 /// Bytes read from the store at once.
@@ -24,18 +22,16 @@ const READ_BYTES: usize = 1 << 20;
 pub(crate) struct QueueDeduplication {
     published: Deduplication,
     /// The keys of the messages in the queue; None: not asked for.
-    present: Option<FxHashSet<[u8; 16]>>,
+    present: Option<Keyed<()>>,
     refused: u64,
     /// Of the message that was admitted last and is not noted yet.
     marks: Option<Marks>,
     key: Option<Key>,
-    /// Duplicates came, whose publishers wait for the first of their kind to be durable.
-    duplicates_came: bool,
 }
 
 impl QueueDeduplication {
     /// Whether the message is to be taken.
-    fn admits(&mut self, message: &Message, now: Timestamp) -> bool {
+    fn admits(&mut self, message: &Message, look: Look, now: Timestamp) -> bool {
         self.key = None;
         self.marks = None;
         let Ok(header) = message.decode_header() else {
@@ -43,24 +39,25 @@ impl QueueDeduplication {
         };
         if let Some(present) = &self.present {
             self.key = key_of_header(header.properties.headers);
-            if self.key.is_some_and(|key| present.contains(&key.0)) {
+            if self.key.is_some_and(|key| present.contains(&key)) {
                 self.refused += 1;
-                self.duplicates_came = true;
                 return false;
             }
         }
+        if look == Look::Moved {
+            return true;
+        }
         self.marks = self.published.judge(&header, now);
-        self.duplicates_came |= self.marks.is_none();
         self.marks.is_some()
     }
 
     /// The message admitted last is taken.
-    fn note(&mut self, now: Timestamp, changes: &mut Vec<Change<Message>>) {
+    fn note(&mut self, survives: bool, now: Timestamp, changes: &mut Vec<Change<Message>>) {
         if let (Some(present), Some(key)) = (&mut self.present, self.key.take()) {
-            present.insert(key.0);
+            present.insert(key, ());
         }
         if let Some(marks) = self.marks.take() {
-            self.published.note(marks, now, changes);
+            self.published.note(marks, survives, now, changes);
         }
     }
 
@@ -86,18 +83,20 @@ impl QueueDeduplication {
                 return;
             };
             next = Sequence(last.sequence.0 + 1);
-            present.extend(messages.iter().filter_map(|stored| key_of(&stored.payload)));
+            for key in messages.iter().filter_map(|stored| key_of(&stored.payload)) {
+                present.insert(key, ());
+            }
         }
     }
 }
 
 /// The plugin's key of a message.
-fn key_of(message: &Message) -> Option<[u8; 16]> {
+fn key_of(message: &Message) -> Option<Key> {
     if !message.has_headers() {
         return None;
     }
     let header = message.decode_header().ok()?;
-    key_of_header(header.properties.headers).map(|key| key.0)
+    key_of_header(header.properties.headers)
 }
 
 impl Queue {
@@ -115,7 +114,10 @@ impl Queue {
         let unique = self.options.unique;
         let logs = self.key_logs.filter(|_| !self.store.is_volatile());
         // Keys of a policy that applies no longer are kept until they expire.
-        let has_keys = |logs: KeyLogs| logs.iter().any(|log| self.store.log_state(log).is_some());
+        let has_keys = |logs: KeyLogs| {
+            let log = LogId(logs.message_ids);
+            self.store.log_state(log).is_some()
+        };
         let on = rules.is_on() || unique || (recovers && logs.is_some_and(has_keys));
         if self.deduplication.is_none() && !on {
             return;
@@ -140,27 +142,17 @@ impl Queue {
     }
 
     /// Whether a message is new here; [`Queue::note_admitted`] follows if it is taken.
-    pub(crate) fn admits(&mut self, message: &Message, now: Timestamp) -> bool {
+    pub(crate) fn admits(&mut self, message: &Message, look: Look, now: Timestamp) -> bool {
         match &mut self.deduplication {
             None => true,
-            Some(it) => it.admits(message, now),
+            Some(it) => it.admits(message, look, now),
         }
     }
 
-    /// The message admitted last is taken; its keys are staged with it.
-    pub(crate) fn note_admitted(&mut self, now: Timestamp) {
+    /// The message admitted last is taken; its keys are staged with it if it survives a restart.
+    pub(crate) fn note_admitted(&mut self, survives: bool, now: Timestamp) {
         if let Some(it) = &mut self.deduplication {
-            it.note(now, &mut self.changes);
-        }
-    }
-
-    /// A duplicate is confirmed when what it is a duplicate of is durable.
-    pub(crate) fn answer_duplicates(&mut self, effects: &mut Effects) {
-        if let Some(it) = &mut self.deduplication
-            && std::mem::take(&mut it.duplicates_came)
-        {
-            let point = self.store.stage(&mut Vec::new());
-            effects.point = effects.point.max(point);
+            it.note(survives, now, &mut self.changes);
         }
     }
 
@@ -179,7 +171,10 @@ impl Queue {
         if let Some(present) = &mut it.present {
             // rabbitmq: the plugin forgets the keys of unacknowledged messages too
             let left = self.levels.iter().flat_map(super::Level::in_memory);
-            *present = left.filter_map(|entry| key_of(&entry.message)).collect();
+            *present = Keyed::default();
+            for key in left.filter_map(|entry| key_of(&entry.message)) {
+                present.insert(key, ());
+            }
         }
     }
 

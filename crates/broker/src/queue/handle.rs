@@ -1,17 +1,17 @@
 //! The only way to a queue, and the only place that locks one.
 //!
 //! Lock policy: a verb locks this one queue, never a second; nothing is awaited, logged or called
-//! back meanwhile. Store stage, mailboxes and credit are leaves below it. Sessions are woken and
+//! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage, mailboxes and credit are leaves below it. Sessions are woken and
 //! memory is freed after unlocking.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
 use leveret_codec::FieldTable;
 use leveret_routing::QueueId;
-use leveret_store::{Change, CommitPoint, StoredMessage};
-use parking_lot::Mutex;
+use leveret_store::{Change, CommitPoint, LogId, StoredMessage};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
@@ -22,7 +22,7 @@ use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
 use super::{QueueCounts, Store};
-use crate::deduplication::DeduplicationCounts;
+use crate::deduplication::{DeduplicationCounts, KeyLogs, Look, Producers};
 use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
 use crate::message::Message;
 use crate::stream::StreamRead;
@@ -80,6 +80,13 @@ struct Shared {
     kind: QueueKind,
     /// `x-consumer-timeout` in force, readable without the lock.
     consumer_timeout_ms: AtomicU64,
+    /// Duplicates are looked for, so that publishers take the gate.
+    deduplicates: AtomicBool,
+    /// See [`crate::exchange`]: taken before the queue is locked, and kept until what is published is
+    /// staged. Holds the producers that number what they publish here through the default exchange.
+    gate: Mutex<Producers>,
+    /// Where they are kept.
+    producer_log: Option<LogId>,
     machine: Mutex<Machine>,
 }
 
@@ -147,11 +154,24 @@ fn timeout_set(options: &QueueOptions) -> u64 {
 }
 
 impl QueueHandle {
-    pub(crate) fn new(identity: QueueIdentity, machine: Machine) -> QueueHandle {
+    /// `logs`: where a durable queue keeps the keys of what is published to it. Blocks on files where
+    /// there is something to read back.
+    pub(crate) fn new(
+        identity: QueueIdentity,
+        machine: Machine,
+        logs: Option<KeyLogs>,
+        store: &Store,
+    ) -> QueueHandle {
+        let producer_log = logs
+            .filter(|_| !store.is_volatile())
+            .map(KeyLogs::of_producers);
         QueueHandle(Arc::new(Shared {
+            gate: Mutex::new(Producers::recovered(producer_log, store, &identity.name)),
+            producer_log,
             identity,
             kind: machine.kind(),
             consumer_timeout_ms: AtomicU64::new(timeout_set(machine.options())),
+            deduplicates: AtomicBool::new(machine.options().deduplicates()),
             machine: Mutex::new(machine),
         }))
     }
@@ -219,6 +239,7 @@ impl QueueHandle {
         now: Timestamp,
         rejected: &mut Vec<usize>,
     ) -> Effects {
+        let _gate = self.gate_if_needed();
         self.with(|queue, effects| queue.publish(self, messages, now, rejected, effects))
             .1
     }
@@ -230,6 +251,7 @@ impl QueueHandle {
         acknowledgement: Option<Change<Message>>,
         now: Timestamp,
     ) -> Effects {
+        let _gate = self.gate_if_needed();
         self.with(|queue, effects| {
             queue.publish_moved(self, message, acknowledgement, now, effects);
         })
@@ -258,10 +280,13 @@ impl QueueHandle {
         &self,
         ticket: HiddenTicket,
         message: Message,
+        look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) -> (Taken, Effects) {
-        self.with(|queue, effects| queue.publish_apart(ticket, message, now, changes, effects))
+        self.with(|queue, effects| {
+            queue.publish_apart(ticket, message, look, now, changes, effects)
+        })
     }
 
     /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
@@ -279,7 +304,28 @@ impl QueueHandle {
     /// Duplicates and gaps in what was published to it; None: they are not looked for.
     #[must_use]
     pub fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
-        self.0.machine.lock().deduplication_counts()
+        let counts = self.0.machine.lock().deduplication_counts();
+        let producers = self.0.gate.lock();
+        if counts.is_none() && producers.is_empty() {
+            return None;
+        }
+        let mut counts = counts.unwrap_or_default();
+        producers.add_to(&mut counts);
+        Some(counts)
+    }
+
+    /// Whether duplicates are looked for in all that is published to it.
+    pub(crate) fn deduplicates(&self) -> bool {
+        self.0.deduplicates.load(Ordering::Relaxed)
+    }
+
+    /// Keeps others from publishing, if the queue looks for duplicates; see [`crate::exchange`].
+    pub(crate) fn lock_gate(&self) -> MutexGuard<'_, Producers> {
+        self.0.gate.lock()
+    }
+
+    fn gate_if_needed(&self) -> Option<MutexGuard<'_, Producers>> {
+        self.deduplicates().then(|| self.lock_gate())
     }
 
     /// Whether the queue was deleted.
@@ -394,10 +440,12 @@ impl QueueHandle {
         self.with(|queue, effects| {
             let (messages, consumers) = queue.delete(effects);
             let orphans = consumers.into_iter().map(Orphan::from).collect();
+            let mut changes = queue.take_changes();
+            changes.extend(self.0.producer_log.map(|log| Change::DeleteLog { log }));
             Deleted {
                 messages,
                 orphans,
-                changes: queue.take_changes(),
+                changes,
             }
         })
     }
@@ -414,6 +462,9 @@ impl QueueHandle {
         self.0
             .consumer_timeout_ms
             .store(timeout_ms, Ordering::Relaxed);
+        self.0
+            .deduplicates
+            .store(options.deduplicates(), Ordering::Relaxed);
         self.with(|queue, effects| queue.set_options(options, now, effects))
             .1
     }

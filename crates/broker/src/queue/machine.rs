@@ -15,7 +15,7 @@ use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
 use super::{Queue, QueueCounts, QueueMemory, Store};
-use crate::deduplication::{DeduplicationCounts, KeyLogs};
+use crate::deduplication::{DeduplicationCounts, KeyLogs, Look};
 use crate::mailbox::Mailbox;
 use crate::message::Message;
 use crate::stream::{Stream, StreamRead};
@@ -107,7 +107,9 @@ impl Machine {
         effects: &mut Effects,
     ) {
         match self {
-            Machine::Queue(queue) => queue.publish(this, messages, now, rejected, effects),
+            Machine::Queue(queue) => {
+                queue.publish(this, messages, Look::Published, now, rejected, effects);
+            }
             Machine::Stream(stream) => stream.publish(this, messages, now, effects),
         }
     }
@@ -141,12 +143,15 @@ impl Machine {
         &mut self,
         ticket: HiddenTicket,
         message: Message,
+        look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
         effects: &mut Effects,
     ) -> Taken {
         match self {
-            Machine::Queue(queue) => queue.publish_apart(ticket, message, now, changes, effects),
+            Machine::Queue(queue) => {
+                queue.publish_apart(ticket, message, look, now, changes, effects)
+            }
             Machine::Stream(stream) => {
                 stream.publish_hidden(ticket, std::iter::once(message), now, changes);
                 Taken::Yes

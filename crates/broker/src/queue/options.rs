@@ -9,7 +9,7 @@ use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
 
-use crate::deduplication::{PRODUCERS, Rules, WINDOW};
+use crate::deduplication::{Rules, WINDOW};
 use crate::error::ChannelError;
 use crate::policy::DeliveryLimit;
 
@@ -104,7 +104,7 @@ pub struct QueueOptions {
     pub consumer_timeout_ms: Option<u64>,
     /// `x-retry-delays`, milliseconds, one for each time a client puts the message back; empty: at once.
     pub retry_delays_ms: Arc<[u64]>,
-    /// `x-dedup-window-ms` and `x-dedup-producers`.
+    /// `x-dedup-window-ms`.
     pub deduplication: Rules,
     /// `x-message-deduplication`: no two messages with the same `x-deduplication-header` at a time.
     pub unique: bool,
@@ -115,6 +115,12 @@ impl QueueOptions {
     #[must_use]
     pub fn has_length_limit(&self) -> bool {
         self.max_length.is_some() || self.max_length_bytes.is_some()
+    }
+
+    /// Whether duplicates are looked for.
+    #[must_use]
+    pub(crate) fn deduplicates(&self) -> bool {
+        self.deduplication.is_on() || self.unique
     }
 }
 
@@ -155,7 +161,6 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
     ("x-expires", Check::Milliseconds { zero: false }, QUEUES),
     ("x-message-deduplication", Check::Flag, QUEUES),
     (WINDOW, Check::Milliseconds { zero: false }, QUEUES),
-    (PRODUCERS, Check::Flag, QUEUES),
     ("x-message-ttl", Check::Milliseconds { zero: true }, QUEUES),
     ("x-dead-letter-exchange", Check::Text, QUEUES),
     ("x-dead-letter-routing-key", Check::Text, QUEUES),

@@ -8,6 +8,7 @@ use super::handle::QueueHandle;
 use super::hidden::{HiddenCounts, HiddenTicket};
 use super::options::{Overflow, QueueKind};
 use super::ready::Entry;
+use crate::deduplication::Look;
 use crate::message::Message;
 use crate::time::Timestamp;
 
@@ -29,6 +30,7 @@ impl Queue {
         &mut self,
         this: &QueueHandle,
         messages: impl Iterator<Item = Message>,
+        look: Look,
         now: Timestamp,
         rejected: &mut Vec<usize>,
         effects: &mut Effects,
@@ -38,8 +40,10 @@ impl Queue {
             return;
         }
         let limited = self.options.has_length_limit();
+        let mut duplicates = false;
         for (position, message) in messages.enumerate() {
-            if self.deduplication.is_some() && !self.admits(&message, now) {
+            if self.deduplication.is_some() && !self.admits(&message, look, now) {
+                duplicates = true;
                 continue;
             }
             if limited && self.options.overflow != Overflow::DropHead && self.is_full_for(&message)
@@ -53,8 +57,8 @@ impl Queue {
                     continue;
                 }
             }
-            self.note_admitted(now);
-            self.enqueue(message, now);
+            let stored = self.enqueue(message, now);
+            self.note_admitted(stored, now);
             if limited && self.is_over() {
                 // A consumer with room takes the message before the limit does.
                 self.commit_enqueued(effects);
@@ -63,7 +67,10 @@ impl Queue {
             }
         }
         self.commit_enqueued(effects);
-        self.answer_duplicates(effects);
+        if duplicates {
+            // Confirmed when what they are duplicates of is durable.
+            effects.point = effects.point.max(self.store.stage(&mut Vec::new()));
+        }
         self.dispatch(this, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
@@ -84,6 +91,7 @@ impl Queue {
         self.publish(
             this,
             std::iter::once(message),
+            Look::Moved,
             now,
             &mut Vec::new(),
             effects,
@@ -104,7 +112,7 @@ impl Queue {
         }
         for message in messages {
             // rabbitmq: nobody is told of a limit; transactions know no basic.nack
-            self.hide(ticket, message, now);
+            self.hide(ticket, message, Look::Published, now);
         }
         changes.append(&mut self.changes);
     }
@@ -115,6 +123,7 @@ impl Queue {
         &mut self,
         ticket: HiddenTicket,
         message: Message,
+        look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
         effects: &mut Effects,
@@ -122,7 +131,7 @@ impl Queue {
         if self.deleted {
             return Taken::Yes;
         }
-        let taken = self.hide(ticket, message.clone(), now);
+        let taken = self.hide(ticket, message.clone(), look, now);
         if taken == Taken::Refused {
             self.refuse(message, effects);
         }
@@ -130,8 +139,14 @@ impl Queue {
         taken
     }
 
-    fn hide(&mut self, ticket: HiddenTicket, message: Message, now: Timestamp) -> Taken {
-        if self.deduplication.is_some() && !self.admits(&message, now) {
+    fn hide(
+        &mut self,
+        ticket: HiddenTicket,
+        message: Message,
+        look: Look,
+        now: Timestamp,
+    ) -> Taken {
+        if self.deduplication.is_some() && !self.admits(&message, look, now) {
             return Taken::Known;
         }
         let refuses =
@@ -139,11 +154,11 @@ impl Queue {
         if refuses && self.is_full_for(&message) {
             return Taken::Refused;
         }
-        self.note_admitted(now);
         let index = self.level_of(&message);
         let body_bytes = message.body_bytes();
         let sequence = self.levels[index].peek_next();
-        self.enqueue(message, now);
+        let stored = self.enqueue(message, now);
+        self.note_admitted(stored, now);
         self.levels[index].hide(ticket, sequence, body_bytes);
         self.hidden.add(HiddenCounts {
             messages: 1,
@@ -177,7 +192,6 @@ impl Queue {
             self.bury_again();
             return;
         }
-        self.answer_duplicates(effects);
         for level in &mut self.levels {
             self.hidden.subtract(level.show(ticket));
             if level.log.is_some() {
@@ -220,7 +234,8 @@ impl Queue {
         self.durable && (message.is_persistent() || self.options.kind == QueueKind::Quorum)
     }
 
-    fn enqueue(&mut self, message: Message, now: Timestamp) {
+    /// Adds a message behind all others; answers whether it survives a restart.
+    fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
         let index = self.level_of(&message);
         let stored = self.keeps(&message) && !self.store.is_volatile();
         let store = &self.store;
@@ -255,6 +270,7 @@ impl Queue {
             stored,
         };
         level.push(entry, self.memory.head_bytes);
+        stored
     }
 
     fn commit_enqueued(&mut self, effects: &mut Effects) {

@@ -6,51 +6,77 @@ use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::publish::return_message;
+use crate::deduplication::{Look, Number};
 use crate::error::Failure;
 use crate::exchange::{Passing, without_blind_copies};
 use crate::message::Message;
 use crate::time::Timestamp;
 
+/// A publish that is looked at one by one.
+pub(super) struct AttendedPublish {
+    /// It has its BCC header still.
+    pub(super) message: Message,
+    pub(super) mandatory: bool,
+    /// It has queues to go to, were it not for what exchanges on its way do.
+    pub(super) routable: bool,
+    /// What its producer says.
+    pub(super) number: Option<Number>,
+}
+
+impl AttendedPublish {
+    /// It goes back to its publisher, unless it was published before.
+    pub(super) fn is_returned(&self) -> bool {
+        self.mandatory && !self.routable
+    }
+
+    /// Its way from its exchange. `strict`: a number that leaves out others is refused.
+    pub(super) fn passing<'a>(
+        &'a self,
+        exchange: &'a str,
+        random: u64,
+        strict: bool,
+    ) -> Passing<'a> {
+        Passing {
+            exchange,
+            attended_to: false,
+            returned: self.is_returned(),
+            look: self
+                .number
+                .map_or(Look::Published, |number| Look::Numbered { number, strict }),
+            message: &self.message,
+            random,
+        }
+    }
+}
+
 impl Connection {
-    /// Publishes a message, which has its BCC header still. `routable`: it has queues to go to, were
-    /// it not for what exchanges on its way do.
+    /// Publishes a message by itself.
     pub(super) fn publish_attended(
         &mut self,
         link: &mut Link,
         number: u16,
-        message: Message,
-        mandatory: bool,
-        routable: bool,
+        publish: AttendedPublish,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let transaction_bytes_max = link.broker.config.transaction_bytes_max;
         let random = self.batch.next_random();
         let channel = self.channel(number)?;
+        // Without confirms there is nothing to tell of a gap with.
+        let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
-            return transaction.publish_attended(
-                message,
-                mandatory,
-                routable,
-                random,
-                transaction_bytes_max,
-            );
+            return transaction.publish_attended(publish, random, transaction_bytes_max);
         }
         self.flush_publishes(link, now)?;
-        let returned = mandatory && !routable;
-        if returned {
-            return_message(link, number, &without_blind_copies(message.clone()));
+        let exchange = publish.message.exchange_and_key().0;
+        let exchange = String::from_utf8_lossy(exchange);
+        if publish.number.is_some() {
+            self.vhost.attend_to_producers(&exchange);
         }
-        let exchange = message.exchange_and_key().0;
-        let passing = Passing {
-            exchange: &String::from_utf8_lossy(exchange),
-            attended_to: false,
-            returned,
-            message: &message,
-            random,
-        };
+        let passing = publish.passing(&exchange, random, strict);
         let passed = self.vhost.pass(&passing, Vec::new(), &|_| true, now);
-        for (queue, effects) in passed.left {
-            self.vhost.care(&queue, effects, now);
+        self.vhost.care_for_all(passed.left, now);
+        if passing.returned && !passed.duplicate && !passed.refused {
+            return_message(link, number, &without_blind_copies(publish.message.clone()));
         }
         self.settle_attended(number, passed.refused, passed.point);
         self.consider_hold(link, passed.hold, passed.point, now);

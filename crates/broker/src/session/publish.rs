@@ -10,10 +10,12 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::Link;
+use super::attended::AttendedPublish;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::content::WholePublish;
 use super::trace::keys_of_publish;
+use crate::deduplication::number_of_producer;
 use crate::error::{ChannelError, Failure};
 use crate::exchange::{blind_keys, without_blind_copies};
 use crate::marks::Marks;
@@ -61,6 +63,17 @@ struct Rewritten {
     payload: Vec<u8>,
     /// The keys of the BCC header it had.
     blind: Vec<u8>,
+}
+
+impl Destination {
+    fn targets(&self, batch: &Batch) -> Targets {
+        match self {
+            Destination::AsBefore => batch.latest_queues(),
+            Destination::ByNames(targets)
+            | Destination::ThisOnce(targets)
+            | Destination::Attended(targets) => targets.clone(),
+        }
+    }
 }
 
 /// Publishes gathered while frames are read. Holds nothing but publishes, so order is kept.
@@ -246,7 +259,11 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.check_properties(whole.header)?;
-        let destination = self.destination(link, whole.names, whole.header)?;
+        let mut destination = self.destination(link, whole.names, whole.header)?;
+        let producer_number = number_of_producer(whole.header.properties.headers);
+        if producer_number.is_some() {
+            destination = Destination::Attended(destination.targets(&self.batch));
+        }
         let attended = matches!(destination, Destination::Attended(_));
         // What exchanges may keep is routed later, and needs its BCC header for that.
         let rewritten = self.rewritten_header(number, whole.header, attended)?;
@@ -261,27 +278,26 @@ impl Connection {
             None => Message::compose(scratch, whole.names, whole.header, whole.body),
         };
         if let Destination::Attended(targets) = destination {
-            let routable = !targets.is_empty();
-            let mandatory = whole.mandatory;
             if let Some(keys) = traced {
                 let seen = without_blind_copies(message.clone());
                 self.trace_publish(link, number, &seen, keys, targets.iter(), now);
             }
-            return self.publish_attended(link, number, message, mandatory, routable, now);
+            let attended = AttendedPublish {
+                message,
+                mandatory: whole.mandatory,
+                routable: !targets.is_empty(),
+                number: producer_number,
+            };
+            return self.publish_attended(link, number, attended, now);
         }
         if let Some(keys) = traced {
-            let queues = self.queues_of(&destination);
+            let queues = destination.targets(&self.batch);
             self.trace_publish(link, number, &message, keys, queues.iter(), now);
         }
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
-                let targets = match destination {
-                    Destination::AsBefore => self.batch.latest_queues(),
-                    Destination::ByNames(targets)
-                    | Destination::ThisOnce(targets)
-                    | Destination::Attended(targets) => targets,
-                };
+                let targets = destination.targets(&self.batch);
                 return transaction.publish(
                     message,
                     targets,
@@ -315,15 +331,6 @@ impl Connection {
             self.flush(link, now)?;
         }
         Ok(())
-    }
-
-    fn queues_of(&self, destination: &Destination) -> Targets {
-        match destination {
-            Destination::AsBefore => self.batch.latest_queues(),
-            Destination::ByNames(targets)
-            | Destination::ThisOnce(targets)
-            | Destination::Attended(targets) => targets.clone(),
-        }
     }
 
     fn check_properties(&self, header: &ContentHeader<'_>) -> Result<(), Failure> {

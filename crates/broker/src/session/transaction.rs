@@ -10,6 +10,7 @@ use leveret_codec::protocol::{AMQPClass, tx as wire};
 use leveret_store::Change;
 
 use super::Link;
+use super::attended::AttendedPublish;
 use super::channel::PublishMode;
 use super::connection::{Committed, Connection, Parked};
 use super::publish::return_message;
@@ -17,24 +18,21 @@ use super::unacked::Unacked;
 use crate::commit::{PendingCommit, QueueSettlements};
 use crate::dead_letter::{self, Composed};
 use crate::error::{ChannelError, ConnectionError, Failure};
-use crate::exchange::{Gated, Gates, Passing, Plan, without_blind_copies};
+use crate::exchange::{Gated, Gatekeeper, Gates, Numbers, Plan, without_blind_copies};
 use crate::message::Message;
 use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
 use crate::vhost::Targets;
 
-struct Kept {
-    message: Message,
-    route: KeptRoute,
-    mandatory: bool,
-}
-
-/// Where a kept publish goes.
-enum KeptRoute {
-    Queues(Targets),
-    /// Past exchanges that keep something: decided when the transaction is committed.
+enum Kept {
+    Plain {
+        message: Message,
+        targets: Targets,
+        mandatory: bool,
+    },
+    /// Past exchanges that keep something, or with its producer's number: decided at the commit.
     Attended {
-        routable: bool,
+        publish: AttendedPublish,
         random: u64,
     },
 }
@@ -56,29 +54,28 @@ impl Transaction {
         mandatory: bool,
         bytes_max: usize,
     ) -> Result<(), Failure> {
-        self.keep(message, KeptRoute::Queues(targets), mandatory, bytes_max)
+        self.reserve(&message, bytes_max)?;
+        self.publishes.push(Kept::Plain {
+            message,
+            targets,
+            mandatory,
+        });
+        Ok(())
     }
 
-    /// Keeps a publish back that passes exchanges which keep something.
+    /// Keeps a publish back that is looked at by itself.
     pub(super) fn publish_attended(
         &mut self,
-        message: Message,
-        mandatory: bool,
-        routable: bool,
+        publish: AttendedPublish,
         random: u64,
         bytes_max: usize,
     ) -> Result<(), Failure> {
-        let route = KeptRoute::Attended { routable, random };
-        self.keep(message, route, mandatory, bytes_max)
+        self.reserve(&publish.message, bytes_max)?;
+        self.publishes.push(Kept::Attended { publish, random });
+        Ok(())
     }
 
-    fn keep(
-        &mut self,
-        message: Message,
-        route: KeptRoute,
-        mandatory: bool,
-        bytes_max: usize,
-    ) -> Result<(), Failure> {
+    fn reserve(&mut self, message: &Message, bytes_max: usize) -> Result<(), Failure> {
         self.bytes += message.memory_bytes();
         if self.bytes > bytes_max {
             return Err(ChannelError::precondition(format_args!(
@@ -86,11 +83,6 @@ impl Transaction {
             ))
             .into());
         }
-        self.publishes.push(Kept {
-            message,
-            route,
-            mandatory,
-        });
         Ok(())
     }
 
@@ -173,7 +165,7 @@ impl Connection {
     }
 
     fn commit(&mut self, link: &mut Link, number: u16, now: Timestamp) -> Result<(), Failure> {
-        let transaction = std::mem::take(self.transaction(number)?);
+        let mut transaction = std::mem::take(self.transaction(number)?);
         let vhost = Arc::clone(&self.vhost);
         let Settled {
             by_queue,
@@ -182,6 +174,11 @@ impl Connection {
         } = self.settle_apart(&transaction.settlements, now);
         let mut gated = self.gates_of(&transaction.publishes, &letters);
         let mut gates = Gates::lock(&mut gated);
+        if let Err(error) = self.check_numbers(&transaction.publishes, &mut gates) {
+            // The channel closes, and rolls it back.
+            std::mem::swap(self.transaction(number)?, &mut transaction);
+            return Err(error.into());
+        }
         let ticket = vhost.services.next_ticket();
         let mut plan = Plan::new(ticket, changes);
         let publishes = transaction.publishes;
@@ -190,7 +187,7 @@ impl Connection {
         for letter in &letters {
             let mut verdict = vhost.judge(&letter.passing(), &mut gates, now);
             verdict.retain(|queue| letter.may_enter(queue));
-            plan.take(verdict, &letter.message, &mut gates, now);
+            plan.take(verdict, &letter.passing(), &mut gates, now);
         }
         // Also with no changes: what was published before to what it is a duplicate of is waited for.
         let point = vhost.services.store.stage(&mut plan.changes);
@@ -271,19 +268,43 @@ impl Connection {
             self.vhost.gates_on_the_way(&letter.passing(), &mut gated);
         }
         for kept in publishes {
-            if let KeptRoute::Attended { random, .. } = kept.route {
-                let exchange = kept.message.exchange_and_key().0;
-                let passing = Passing {
-                    exchange: &String::from_utf8_lossy(exchange),
-                    attended_to: false,
-                    returned: false,
-                    message: &kept.message,
-                    random,
-                };
-                self.vhost.gates_on_the_way(&passing, &mut gated);
+            match kept {
+                Kept::Plain { targets, .. } => {
+                    let looking = targets.iter().filter(|queue| queue.deduplicates());
+                    gated.extend(looking.cloned().map(Gatekeeper::Queue));
+                }
+                Kept::Attended { publish, random } => {
+                    let exchange = publish.message.exchange_and_key().0;
+                    let exchange = String::from_utf8_lossy(exchange);
+                    if publish.number.is_some() {
+                        self.vhost.attend_to_producers(&exchange);
+                    }
+                    let passing = publish.passing(&exchange, *random, false);
+                    self.vhost.gates_on_the_way(&passing, &mut gated);
+                }
             }
         }
         gated
+    }
+
+    /// Whether producers' numbers leave none out: there is no `basic.nack` in a transaction, and half of
+    /// one is never carried out.
+    fn check_numbers(&self, publishes: &[Kept], gates: &mut Gates<'_>) -> Result<(), ChannelError> {
+        let mut numbers = Numbers::default();
+        for kept in publishes {
+            let Kept::Attended { publish, random } = kept else {
+                continue;
+            };
+            if let Some(number) = publish.number {
+                let exchange = publish.message.exchange_and_key().0;
+                let exchange = String::from_utf8_lossy(exchange);
+                let passing = publish.passing(&exchange, *random, false);
+                for keeper in self.vhost.number_keepers(&passing) {
+                    numbers.check(keeper, &number, gates)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Has queues and exchanges take the publishes without showing them; answers the queues that took
@@ -300,41 +321,39 @@ impl Connection {
         let ticket = plan.ticket();
         let mut queues: Vec<(QueueHandle, Vec<Message>)> = Vec::new();
         for kept in publishes {
-            let targets = match kept.route {
-                KeptRoute::Queues(targets) => targets,
-                KeptRoute::Attended { routable, random } => {
-                    let returned = kept.mandatory && !routable;
-                    if returned {
-                        let message = without_blind_copies(kept.message.clone());
-                        return_message(link, number, &message);
-                    }
+            let (message, targets, mandatory) = match kept {
+                Kept::Plain {
+                    message,
+                    targets,
+                    mandatory,
+                } => (message, targets, mandatory),
+                Kept::Attended { publish, random } => {
                     // What was published before enters its queues before.
                     for (queue, messages) in &mut queues {
                         queue.publish_hidden(ticket, messages.drain(..), now, &mut plan.changes);
                     }
-                    let exchange = kept.message.exchange_and_key().0;
-                    let passing = Passing {
-                        exchange: &String::from_utf8_lossy(exchange),
-                        attended_to: false,
-                        returned,
-                        message: &kept.message,
-                        random,
-                    };
+                    let exchange = publish.message.exchange_and_key().0;
+                    let exchange = String::from_utf8_lossy(exchange);
+                    let passing = publish.passing(&exchange, random, false);
                     let verdict = self.vhost.judge(&passing, gates, now);
-                    plan.take(verdict, &kept.message, gates, now);
+                    if passing.returned && !verdict.is_duplicate() {
+                        let message = without_blind_copies(publish.message.clone());
+                        return_message(link, number, &message);
+                    }
+                    plan.take(verdict, &passing, gates, now);
                     continue;
                 }
             };
-            if targets.is_empty() && kept.mandatory {
-                return_message(link, number, &without_blind_copies(kept.message.clone()));
+            if targets.is_empty() && mandatory {
+                return_message(link, number, &without_blind_copies(message.clone()));
             }
             for target in targets {
                 match queues
                     .iter_mut()
                     .find(|(queue, _)| queue.id() == target.id())
                 {
-                    Some((_, messages)) => messages.push(kept.message.clone()),
-                    None => queues.push((target, vec![kept.message.clone()])),
+                    Some((_, messages)) => messages.push(message.clone()),
+                    None => queues.push((target, vec![message.clone()])),
                 }
             }
         }

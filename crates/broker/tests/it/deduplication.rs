@@ -155,10 +155,7 @@ fn a_duplicate_is_confirmed_when_the_first_is_durable_and_never_returned() {
 fn key_and_message_are_durable_together() {
     for on_queue in [false, true] {
         let world = World::durable();
-        let arguments = [
-            (WINDOW, number(60_000)),
-            ("x-dedup-producers", AMQPValue::Boolean(true)),
-        ];
+        let arguments = [(WINDOW, number(60_000))];
         let (client, to, to_key) = match on_queue {
             true => (queue(&world, &arguments), "", "q"),
             false => (exchange(&world, "direct", &arguments), "x", "k"),
@@ -189,27 +186,6 @@ fn key_and_message_are_durable_together() {
         client.publish_with(to_key, "later", &id(to, "1"));
         assert_eq!(bodies(&client, "q"), "later");
     }
-}
-
-#[test]
-fn producers_are_known_by_their_latest_number() {
-    let world = World::durable();
-    let client = exchange(
-        &world,
-        "direct",
-        &[("x-dedup-producers", AMQPValue::Boolean(true))],
-    );
-    for sequence in [5, 5, 6, 3, 9, 9, 10] {
-        client.publish_with("k", &sequence.to_string(), &from("x", "me", sequence));
-    }
-    client.publish_with("k", "other", &from("x", "you", 1));
-    client.publish_with("k", "none", &headers("x", &[("x-producer", string("me"))]));
-    assert_eq!(bodies(&client, "q"), "5 6 9 10 other none");
-    let counts = counts(&world, "x");
-    assert_eq!(
-        (counts.duplicates, counts.gaps, counts.producers),
-        (3, 1, 2)
-    );
 }
 
 #[test]
@@ -545,4 +521,110 @@ fn keys_go_with_their_exchange_and_queue() {
     client.delete_exchange("x", false);
     client.seen();
     assert_eq!(leveret_store::MessageLog::logs(world.store()), []);
+}
+
+#[test]
+fn a_key_does_not_outlive_a_message_that_a_crash_takes() {
+    for on_queue in [false, true] {
+        let world = World::durable();
+        let arguments = [(WINDOW, number(60_000))];
+        let (client, to, to_key) = match on_queue {
+            true => (queue(&world, &arguments), "", "q"),
+            false => (exchange(&world, "direct", &arguments), "x", "k"),
+        };
+        let transient = Properties {
+            exchange: to,
+            ..Properties::of(AMQPProperties::default().with_message_id("1".into()))
+        };
+        client.publish_with(to_key, "a", &transient);
+        client.publish_with(to_key, "again", &transient);
+        assert_eq!(client.counts("q"), (1, 0));
+        let client = world.restarted().client();
+        client.publish_with(to_key, "sent again", &transient);
+        assert_eq!(bodies(&client, "q"), "sent again");
+    }
+}
+
+#[test]
+fn a_duplicate_is_never_returned_nor_refused_by_a_limit() {
+    let world = World::durable();
+    let client = exchange(&world, "direct", &[(WINDOW, number(60_000))]);
+    client.confirms();
+    client.publish_with("k", "a", &id("x", "1").mandatory());
+    client.unbind("q", "x", "k");
+    client.seen();
+    client.publish_with("k", "a", &id("x", "1").mandatory());
+    client.publish_with("k", "b", &id("x", "2").mandatory());
+    client.expect(&["ack 2", "return 312 NO_ROUTE 'b'", "ack 3"]);
+
+    // A full queue behind an exchange that is attended to knows its duplicates too.
+    let full = [
+        (WINDOW, number(60_000)),
+        ("x-max-length", number(1)),
+        ("x-overflow", string("reject-publish")),
+    ];
+    client.declare_ok("full", &[Flag::Durable], &full);
+    client.declare_exchange(
+        "later",
+        "x-delayed-message",
+        &[Flag::Durable],
+        &[("x-delayed-type", string("fanout"))],
+    );
+    client.bind("full", "later", "");
+    client.seen();
+    for (message_id, expected) in [("1", "ack 4"), ("2", "nack 5"), ("1", "ack 6")] {
+        client.publish_with("", message_id, &id("later", message_id));
+        client.expect(&[expected]);
+    }
+    assert_eq!(client.counts("full"), (1, 0));
+}
+
+#[test]
+fn keys_of_the_brokers_own_exchanges_survive_too() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    client.bind("q", "amq.direct", "k");
+    client.seen();
+    let definition = serde_json::json!({"dedup-window-ms": 60_000});
+    let policy = PolicySpec {
+        vhost: "/".to_owned(),
+        name: "p".to_owned(),
+        pattern: ".*".to_owned(),
+        apply_to: ApplyTo::Exchanges,
+        priority: 0,
+        definition: definition.as_object().unwrap().clone(),
+    };
+    let now = world.now();
+    world
+        .broker
+        .set_policy(PolicyKind::User, policy, now)
+        .unwrap();
+    client.publish_with("k", "a", &id("amq.direct", "1"));
+    let client = world.restarted().client();
+    client.publish_with("k", "again", &id("amq.direct", "1"));
+    assert_eq!(bodies(&client, "q"), "a");
+}
+
+#[test]
+fn a_message_waiting_in_a_commit_keeps_its_key() {
+    let unique = [("x-message-deduplication", AMQPValue::Boolean(true))];
+    let world = World::durable();
+    let client = queue(&world, &unique);
+    let other = world.client();
+    client.publish_with("q", "a", &key("", "1"));
+    client.tx(10);
+    client.get("q", false);
+    client.seen();
+    world.hold_commits();
+    client.ack(1, false);
+    client.publish_with("q", "b", &key("", "2"));
+    client.tx(20);
+    // Neither the acknowledgement of the one nor the arrival of the other is durable.
+    other.publish_with("q", "a", &key("", "1"));
+    other.publish_with("q", "b", &key("", "2"));
+    world.commit();
+    assert_eq!(bodies(&other, "q"), "b");
+    other.publish_with("q", "a", &key("", "1"));
+    assert_eq!(bodies(&other, "q"), "a");
 }

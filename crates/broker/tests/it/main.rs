@@ -26,6 +26,7 @@ mod model;
 mod overdue;
 mod paging;
 mod policies;
+mod producers;
 mod publishing;
 mod recent_history;
 mod retries;
