@@ -134,8 +134,7 @@ impl Exchange {
     /// arguments.
     #[must_use]
     pub fn is_attended(&self) -> bool {
-        self.kind.is_attended()
-            || argument(&self.arguments, DEDUPLICATING).is_some()
+        self.kind.is_attended() || argument(&self.arguments, DEDUPLICATING).is_some()
     }
 
     /// Checks the arguments that decide how it matches. An exchange that fails should not be declared;

@@ -299,9 +299,6 @@ impl Plan {
             refused |= self.enter(&queue, delivered.clone(), passing.look, now) == Taken::Refused;
         }
         let changes = &mut self.changes;
-        for exchange in verdict.histories {
-            gates.remember(&exchange, message, changes);
-        }
         for (exchange, due) in verdict.delays {
             let Some(delayed) = exchange.delayed() else {
                 continue;
@@ -314,9 +311,15 @@ impl Plan {
                 message: message.clone(),
             });
         }
-        // What is refused, or has nowhere to go, may come again; a key lives as long as its message does.
+        // A key does not outlive the message.
+        let is_stored =
+            |change: &Change<Message>| matches!(change, Change::Enqueue(it) if !it.transient);
+        let survives = changes.iter().skip(changes_before).any(is_stored);
+        for exchange in verdict.histories {
+            gates.remember(&exchange, message, changes);
+        }
+        // What is refused, or has nowhere to go, may come again.
         if taken_by_some && !refused {
-            let survives = changes.len() > changes_before;
             for (exchange, marks) in verdict.marks {
                 gates.note(&exchange, marks, survives, now, changes);
             }

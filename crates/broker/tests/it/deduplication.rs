@@ -628,3 +628,47 @@ fn a_message_waiting_in_a_commit_keeps_its_key() {
     other.publish_with("q", "a", &key("", "1"));
     assert_eq!(bodies(&other, "q"), "a");
 }
+
+#[test]
+fn a_clients_own_x_death_makes_no_dead_letter() {
+    for on_queue in [false, true] {
+        let world = World::durable();
+        let arguments = [(WINDOW, number(60_000))];
+        let (client, to, to_key) = match on_queue {
+            true => (queue(&world, &arguments), "", "q"),
+            false => (exchange(&world, "direct", &arguments), "x", "k"),
+        };
+        let death = table(&[("queue", string("elsewhere")), ("count", number(1))]);
+        let deaths = AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into());
+        let dead = Properties {
+            exchange: to,
+            ..Properties::of(
+                message()
+                    .with_message_id("1".into())
+                    .with_headers(table(&[("x-death", deaths)])),
+            )
+        };
+        client.publish_with(to_key, "a", &dead);
+        client.publish_with(to_key, "again", &dead);
+        assert_eq!(bodies(&client, "q"), "a");
+    }
+}
+
+#[test]
+fn a_transient_messages_key_is_not_kept_for_the_sake_of_what_expires_with_it() {
+    let world = World::durable();
+    let client = exchange(&world, "direct", &[(WINDOW, number(60_000))]);
+    client.declare_ok("short", &[Flag::Durable], &[(WINDOW, number(10))]);
+    client.bind("short", "x", "k");
+    client.seen();
+    client.publish_with("k", "a", &id("x", "1"));
+    world.pass(11);
+    let transient = Properties {
+        exchange: "x",
+        ..Properties::of(AMQPProperties::default().with_message_id("2".into()))
+    };
+    client.publish_with("k", "lost", &transient);
+    let client = world.restarted().client();
+    client.publish_with("k", "b", &transient);
+    assert_eq!(bodies(&client, "q"), "a b");
+}
