@@ -9,6 +9,7 @@ import pika
 import pytest
 
 from support.broker_process import BrokerProcess, ExternalBroker
+from support.chromium import Chromium
 from support.examples import Example
 from support.services import PostgreSQL, Redis
 from support.wire import WireClient
@@ -206,3 +207,15 @@ def postgres(postgres_server):
 def redis_server():
     """A Redis with nothing in it."""
     yield from running(Redis)
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    """A browser."""
+    if why := Chromium.missing():
+        pytest.skip(why)
+    browser = Chromium(tmp_path)
+    try:
+        yield browser.start()
+    finally:
+        browser.stop()
