@@ -92,6 +92,7 @@ fn queue(criterion: &mut Criterion) {
                             in_flight: delivery.in_flight,
                             consumer: Some(consumer),
                             outcome: Outcome::Acknowledged,
+                            delivered_at: NOW,
                         }),
                 );
                 assert_eq!(settlements.len(), BATCH);

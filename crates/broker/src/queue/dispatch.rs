@@ -22,6 +22,7 @@ pub struct HoldMark(u64);
 impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
     pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        self.keep_time(now);
         while self.ready > 0 {
             let Some((index, others)) = self.consumers.turn() else {
                 break;
@@ -30,6 +31,7 @@ impl Queue {
                 break;
             }
         }
+        self.record_taken(now);
         self.consider_page_in(effects);
         self.consider_release(effects);
         self.stage(effects);
@@ -53,9 +55,9 @@ impl Queue {
             return false;
         };
         let mailbox = Arc::clone(&consumer.spec.mailbox);
-        let slot = consumer.spec.slot;
+        let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
         let mut letters = mailbox.lock();
-        let mut pushed = false;
+        let before = letters.deliveries.len();
         let mut exhausted = false;
         loop {
             if !letters.has_room(mailbox.bytes_max()) {
@@ -77,8 +79,7 @@ impl Queue {
                 self.consumers.set_aside_without_credit();
                 break;
             }
-            let no_ack = consumer.spec.no_ack;
-            let Some((level, entry)) = self.pop_front() else {
+            let Some((level, entry)) = self.pop_front(now) else {
                 break;
             };
             if !no_ack || entry.stored {
@@ -90,33 +91,23 @@ impl Queue {
                 consumer: slot,
                 in_flight: entry.into_flight(level),
             });
-            pushed = true;
             if others {
                 self.consumers.rotate();
                 break;
             }
         }
-        if pushed && letters.needs_wake() {
+        let delivered = letters.deliveries.len() - before;
+        if delivered > 0 && letters.needs_wake() {
             effects.wake(&mailbox);
         }
+        self.statistics.count_delivered(delivered as u64, no_ack);
         !exhausted
     }
 
-    /// Takes the message that is next, passing over those expired before the given time. None when there is none, or
-    /// when it must be read from the store first.
-    pub(crate) fn take_front(
-        &mut self,
-        expired_before: Timestamp,
-        effects: &mut Effects,
-    ) -> Option<(u8, Entry)> {
-        if !self.find_front(expired_before, effects) {
-            return None;
-        }
-        self.pop_front()
-    }
-
-    /// Whether the message that is next is in memory and may be seen; passes over what has expired.
-    fn find_front(&mut self, expired_before: Timestamp, effects: &mut Effects) -> bool {
+    /// Whether the message that is next is in memory and may be seen; passes over what had expired
+    /// before `now`.
+    #[inline]
+    fn find_front(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
         loop {
             let Some(level) = self.levels.get_mut(self.top) else {
                 return false;
@@ -126,17 +117,19 @@ impl Queue {
             }
             match level.front().map(|front| front.expires_at) {
                 None if self.top == 0 || !level.is_empty() => return false,
-                None => self.top -= 1,
-                Some(expires_at) if expires_at < expired_before => self.expire_front(effects),
+                None => self.leave_level(now),
+                Some(expires_at) if expires_at < now => self.expire_front(effects),
                 Some(_) => return true,
             }
         }
     }
 
     /// Takes the message that [`Queue::find_front`] found.
-    fn pop_front(&mut self) -> Option<(u8, Entry)> {
+    #[inline]
+    fn pop_front(&mut self, now: Timestamp) -> Option<(u8, Entry)> {
         let level = self.levels.get_mut(self.top)?;
         let entry = level.pop()?;
+        self.statistics.note_taken(level, &entry, now);
         level.mark_delivered(entry.sequence);
         let number = self.top_level();
         self.forget_ready(&entry);
@@ -152,9 +145,10 @@ impl Queue {
         let memory = entry.message.memory_bytes() as u64;
         self.ready_memory = self.ready_memory.saturating_sub(memory);
         self.taken_memory += memory;
-        self.ready_body_bytes = self
-            .ready_body_bytes
-            .saturating_sub(entry.message.body_bytes());
+        let body_bytes = entry.message.body_bytes();
+        self.ready_body_bytes = self.ready_body_bytes.saturating_sub(body_bytes);
+        self.taken_body_bytes += body_bytes;
+        self.taken += 1;
     }
 
     fn settle_top(&mut self) {
@@ -212,7 +206,9 @@ impl Queue {
         reason: DeadLetterReason,
         effects: &mut Effects,
     ) {
-        if self.options.dead_letter_exchange.is_some() {
+        let dead_lettered = self.options.dead_letter_exchange.is_some();
+        self.count_ended(reason, dead_lettered);
+        if dead_lettered {
             let level = self.levels.get(usize::from(in_flight.level));
             let log = level
                 .and_then(|level| level.log)
@@ -335,7 +331,12 @@ impl Queue {
     /// One message for `basic.get`.
     pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
         self.touch(now, effects);
-        let result = match self.take_front(now + 1, effects) {
+        self.keep_time(now);
+        // A message whose time is up this very moment is not given any more.
+        let found = self.find_front(now + 1, effects);
+        let taken = found.then(|| self.pop_front(now)).flatten();
+        self.count_got(taken.is_some(), no_ack, now);
+        let result = match taken {
             Some((level, entry)) => {
                 if !no_ack || entry.stored {
                     self.in_flight += 1;

@@ -21,6 +21,7 @@ use super::options::{QueueKind, QueueOptions};
 use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
+use super::statistics::QueueStatistics;
 use super::{QueueCounts, Store};
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look, Producers};
 use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
@@ -568,6 +569,12 @@ impl QueueHandle {
     #[must_use]
     pub fn counts(&self) -> QueueCounts {
         self.0.machine.lock().counts()
+    }
+
+    /// Counts, rates, times and where they lead, as of `now`.
+    #[must_use]
+    pub fn statistics(&self, now: Timestamp) -> QueueStatistics {
+        self.0.machine.lock().statistics(now)
     }
 
     /// Whether `who` gets messages now (single active consumer).

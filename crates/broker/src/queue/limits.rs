@@ -51,6 +51,7 @@ impl Queue {
 
     /// A message that the limit keeps out (`x-overflow` reject-publish and reject-publish-dlx).
     pub(crate) fn refuse(&mut self, message: Message, effects: &mut Effects) {
+        self.statistics.record().totals.refused += 1;
         if self.options.overflow == Overflow::RejectPublishDeadLetter
             && self.options.dead_letter_exchange.is_some()
         {
@@ -64,6 +65,7 @@ impl Queue {
                 redelivered: false,
                 stored: false,
             };
+            self.count_ended(DeadLetterReason::MaxLength, true);
             effects.dead_letters.push(DeadLetter {
                 in_flight,
                 reason: DeadLetterReason::MaxLength,
@@ -84,6 +86,7 @@ impl Queue {
             return;
         }
         self.scheduled = None;
+        self.keep_time(now);
         if self.unused_until().is_some_and(|deadline| deadline <= now) {
             effects.delete_queue = true;
             return;

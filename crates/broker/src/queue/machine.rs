@@ -14,6 +14,7 @@ use super::options::{QueueKind, QueueOptions};
 use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
+use super::statistics::QueueStatistics;
 use super::{Queue, QueueCounts, QueueMemory, Store};
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look};
 use crate::mailbox::Mailbox;
@@ -53,7 +54,9 @@ impl Machine {
         now: Timestamp,
     ) -> Machine {
         match options.kind {
-            QueueKind::Stream => Machine::Stream(Box::new(Stream::new(options, store, memory))),
+            QueueKind::Stream => {
+                Machine::Stream(Box::new(Stream::new(options, store, memory, now)))
+            }
             QueueKind::Classic | QueueKind::Quorum => Machine::Queue(Queue::new(
                 options,
                 durable,
@@ -205,7 +208,7 @@ impl Machine {
     ) {
         match self {
             Machine::Queue(queue) => queue.settle(this, settlements, now, effects),
-            Machine::Stream(stream) => stream.settle(this, settlements, effects),
+            Machine::Stream(stream) => stream.settle(this, settlements, now, effects),
         }
     }
 
@@ -405,6 +408,10 @@ impl Machine {
 
     pub(crate) fn counts(&self) -> QueueCounts {
         either!(self, it => it.counts())
+    }
+
+    pub(crate) fn statistics(&self, now: Timestamp) -> QueueStatistics {
+        either!(self, it => it.statistics(now))
     }
 
     pub(crate) fn options(&self) -> &QueueOptions {

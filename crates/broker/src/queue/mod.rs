@@ -23,6 +23,7 @@ pub(crate) mod publish;
 pub(crate) mod ready;
 mod retry;
 mod settle;
+pub mod statistics;
 
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ use hidden::HiddenCounts;
 use options::QueueOptions;
 use ready::Level;
 use retry::Retries;
+use serde::Serialize;
+use statistics::Statistics;
 
 /// The store as the broker uses it.
 pub trait Storage: MessageLog<Message> + leveret_store::DefinitionStore {}
@@ -59,7 +62,7 @@ pub struct QueueMemory {
 }
 
 /// What may be asked about a queue at any time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct QueueCounts {
     /// Messages ready for delivery.
     pub ready: u64,
@@ -91,6 +94,14 @@ pub(crate) struct Queue {
     ready_body_bytes: u64,
     /// Bytes of messages that ever left the ready ones.
     taken_memory: u64,
+    taken_body_bytes: u64,
+    /// Messages that ever left the ready ones.
+    taken: u64,
+    /// Messages that ever came back to them.
+    put_back: u64,
+    /// Sequences that were given before the broker was started.
+    numbered_before: u64,
+    statistics: Statistics,
     in_flight: u64,
     retries: Retries,
     /// Where a durable queue keeps the keys of what was published to it.
@@ -140,6 +151,11 @@ impl Queue {
             ready_memory: 0,
             ready_body_bytes: 0,
             taken_memory: 0,
+            taken_body_bytes: 0,
+            taken: 0,
+            put_back: 0,
+            numbered_before: 0,
+            statistics: Statistics::new(now),
             in_flight: 0,
             retries: Retries::default(),
             key_logs: None,
@@ -178,6 +194,7 @@ impl Queue {
             state.bytes,
             redelivered,
         );
+        self.numbered_before += state.next.0;
         self.ready += state.live;
         self.ready_memory += state.bytes;
         self.ready_body_bytes += match self.options.max_length_bytes {
@@ -263,6 +280,7 @@ impl Queue {
         let (waiting, retries) = self.purge_retries();
         effects.retries = retries;
         let purged = self.visible() + waiting;
+        self.statistics.record().totals.purged += purged;
         let changes = &mut self.changes;
         for level in &mut self.levels {
             let log = level.log;

@@ -39,6 +39,7 @@ impl Queue {
             self.stage(effects);
             return;
         }
+        self.keep_time(now);
         let limited = self.options.has_length_limit();
         let mut duplicates = false;
         for (position, message) in messages.enumerate() {
@@ -110,6 +111,7 @@ impl Queue {
         if self.deleted {
             return;
         }
+        self.keep_time(now);
         for message in messages {
             // rabbitmq: nobody is told of a limit; transactions know no basic.nack
             self.hide(ticket, message, Look::Published, now);
@@ -131,6 +133,7 @@ impl Queue {
         if self.deleted {
             return Taken::Yes;
         }
+        self.keep_time(now);
         let taken = self.hide(ticket, message.clone(), look, now);
         if taken == Taken::Refused {
             self.refuse(message, effects);
@@ -240,7 +243,7 @@ impl Queue {
         let stored = self.keeps(&message) && !self.store.is_volatile();
         let store = &self.store;
         let level = &mut self.levels[index];
-        let sequence = level.next_sequence();
+        let sequence = level.next_sequence(now);
         let expires_at = message
             .expires_at(now, self.options.message_ttl_ms)
             .unwrap_or(Timestamp::NEVER);

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
 
 use super::hidden::{Hidden, HiddenCounts, HiddenTicket};
+use super::statistics::Arrivals;
 use crate::mailbox::InFlight;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -88,6 +89,8 @@ pub(crate) struct Level {
     staged: VecDeque<(u64, CommitPoint)>,
     /// Everything below was delivered once.
     delivered_below: u64,
+    /// When the messages came that were not.
+    pub(crate) arrivals: Arrivals,
     loading: bool,
     hidden: Hidden,
     /// Grows whenever the paged run is thrown away, so that a read under way is ignored.
@@ -124,10 +127,22 @@ impl Level {
         self.head.is_empty() && self.tail.is_empty() && self.paged.is_none()
     }
 
-    pub(crate) fn next_sequence(&mut self) -> Sequence {
+    /// The sequence of a message that comes now.
+    pub(crate) fn next_sequence(&mut self, now: Timestamp) -> Sequence {
         let sequence = Sequence(self.next);
         self.next += 1;
+        if self.arrivals.needs_mark(now) {
+            self.mark_arrival(sequence, now);
+        }
         sequence
+    }
+
+    #[cold]
+    fn mark_arrival(&mut self, sequence: Sequence, now: Timestamp) {
+        if self.delivered_below >= sequence.0 || self.is_empty() {
+            self.arrivals.forget();
+        }
+        self.arrivals.mark(sequence, now);
     }
 
     /// Adds a message behind all others.
@@ -182,6 +197,12 @@ impl Level {
         let entry = self.head.pop_front()?;
         self.head_memory -= entry.message.memory_bytes();
         Some(entry)
+    }
+
+    /// Whether a message went out before.
+    #[inline]
+    pub(crate) fn was_delivered(&self, sequence: Sequence) -> bool {
+        sequence.0 < self.delivered_below
     }
 
     pub(crate) fn mark_delivered(&mut self, sequence: Sequence) {
@@ -467,6 +488,7 @@ impl Level {
         self.tail_unstored = memory_of(tail_kept.iter().filter(|entry| !entry.stored));
         if self.hidden.is_empty() {
             self.staged.clear();
+            self.arrivals.forget();
         }
         self.head = head_kept;
         self.tail = tail_kept;
@@ -498,6 +520,11 @@ impl Level {
         self.head.iter().chain(&self.tail)
     }
 
+    /// Memory of the level and of its messages, as far as they are in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Level>() + self.head_memory + self.tail_memory + self.arrivals.memory_bytes()
+    }
+
     /// Gives memory back after a burst.
     pub(crate) fn shrink(&mut self) {
         const KEPT: usize = 1024;
@@ -509,6 +536,7 @@ impl Level {
         if self.staged.is_empty() && self.staged.capacity() > KEPT {
             self.staged = VecDeque::new();
         }
+        self.arrivals.shrink();
     }
 }
 

@@ -163,7 +163,7 @@ impl Queue {
             return;
         };
         let is_written = self.write_retry(&in_flight, due);
-        self.retries.push(due, in_flight, is_written);
+        self.wait(due, in_flight, is_written);
     }
 
     /// When the message comes back, with one more delay used up; None: there is none left.
@@ -177,6 +177,11 @@ impl Queue {
     /// Lets a message wait that is written down already.
     pub(crate) fn wait_until(&mut self, due: Timestamp, in_flight: InFlight) {
         let is_written = self.retry_log(&in_flight).is_some();
+        self.wait(due, in_flight, is_written);
+    }
+
+    fn wait(&mut self, due: Timestamp, in_flight: InFlight, is_written: bool) {
+        self.statistics.record().totals.requeued += 1;
         self.retries.push(due, in_flight, is_written);
     }
 

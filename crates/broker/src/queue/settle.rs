@@ -7,6 +7,7 @@ use super::consumers::ConsumerRef;
 use super::effects::{DeadLetterReason, Effects};
 use super::handle::QueueHandle;
 use super::ready::Entry;
+use super::statistics::AcknowledgedRun;
 use crate::mailbox::InFlight;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -46,6 +47,8 @@ pub struct Settlement {
     pub consumer: Option<ConsumerRef>,
     /// What became of it.
     pub outcome: Outcome,
+    /// When it was delivered; [`Timestamp::NEVER`] where no client acknowledges it.
+    pub delivered_at: Timestamp,
 }
 
 impl Queue {
@@ -60,6 +63,8 @@ impl Queue {
     ) {
         let mut returning: Option<(ConsumerRef, u32)> = None;
         let mut comes_back = false;
+        let mut acknowledged = AcknowledgedRun::default();
+        self.keep_time(now);
         for settlement in settlements {
             let counted = settlement.outcome != Outcome::Uncounted;
             comes_back |= settlement.outcome.comes_back();
@@ -74,10 +79,14 @@ impl Queue {
                     }
                 }
             }
+            if settlement.outcome == Outcome::Acknowledged {
+                acknowledged.add(settlement.delivered_at, now, &mut self.statistics);
+            }
             if !self.deleted {
                 self.settle_one(settlement, effects);
             }
         }
+        acknowledged.finish(now, &mut self.statistics);
         if comes_back && !self.deleted {
             self.put_all_back(settlements, now, effects);
         }
@@ -137,6 +146,7 @@ impl Queue {
                     } else if delayed && *outcome == Outcome::Requeued {
                         self.retry(counted, now, effects);
                     } else {
+                        self.statistics.record().totals.requeued += 1;
                         back.push(counted);
                     }
                 }
@@ -194,6 +204,8 @@ impl Queue {
         self.leave(settlement.in_flight.clone(), reason, effects);
         settlement.in_flight.stored = false;
         settlement.outcome = Outcome::Acknowledged;
+        // No client acknowledged it.
+        settlement.delivered_at = Timestamp::NEVER;
     }
 
     fn requeue_apart(
@@ -223,6 +235,7 @@ impl Queue {
         let Some(level) = self.levels.get_mut(index) else {
             return;
         };
+        self.put_back += 1;
         self.ready += 1;
         self.ready_memory += in_flight.message.memory_bytes() as u64;
         self.ready_body_bytes += in_flight.message.body_bytes();

@@ -113,6 +113,7 @@ impl Connection {
                             in_flight,
                             consumer: None,
                             outcome: Outcome::Acknowledged,
+                            delivered_at: Timestamp::NEVER,
                         },
                         false,
                     );

@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::unacked::Unacked;
 use crate::config::{BrokerConfig, ConsumerTimeoutAction};
 use crate::error::ChannelError;
-use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::queue::handle::{Outcome, QueueHandle};
 use crate::time::Timestamp;
 
 /// When a delivery of now must be settled; `consumer_ms` is the consumer's own argument, 0 for ever.
@@ -118,12 +118,8 @@ impl Connection {
         for unacked in returned {
             credit += u32::from(unacked.consumer.is_some());
             channel.forgive(unacked.tag);
-            let settlement = QueueSettlement {
-                in_flight: unacked.in_flight,
-                consumer: unacked.consumer,
-                outcome: Outcome::Returned,
-            };
-            self.queues.settle(unacked.queue, settlement, true);
+            self.queues
+                .settle(unacked.queue, unacked.settled(Outcome::Returned), true);
         }
         if channel.credit.give_back(credit) {
             self.freed.push(number);

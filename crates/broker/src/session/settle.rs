@@ -64,12 +64,7 @@ impl Connection {
         let queues = &mut self.queues;
         let mut each = |unacked: Unacked| {
             credit += u32::from(unacked.consumer.is_some());
-            let settlement = QueueSettlement {
-                in_flight: unacked.in_flight,
-                consumer: unacked.consumer,
-                outcome,
-            };
-            queues.settle(unacked.queue, settlement, true);
+            queues.settle(unacked.queue, unacked.settled(outcome), true);
         };
         if multiple {
             channel
@@ -125,12 +120,7 @@ impl Connection {
         let mut credit = 0;
         channel.ledger.take_all(|unacked| {
             credit += u32::from(unacked.consumer.is_some());
-            let settlement = QueueSettlement {
-                in_flight: unacked.in_flight,
-                consumer: unacked.consumer,
-                outcome: Outcome::Returned,
-            };
-            queues.settle(unacked.queue, settlement, true);
+            queues.settle(unacked.queue, unacked.settled(Outcome::Returned), true);
         });
         if channel.credit.give_back(credit) {
             self.freed.push(number);
@@ -158,12 +148,7 @@ impl Connection {
                 }
             }
             channel.ledger.take_all(|unacked| {
-                let settlement = QueueSettlement {
-                    in_flight: unacked.in_flight,
-                    consumer: unacked.consumer,
-                    outcome: Outcome::Returned,
-                };
-                queues.settle(unacked.queue, settlement, true);
+                queues.settle(unacked.queue, unacked.settled(Outcome::Returned), true);
             });
             channel.assembly = None;
         }
@@ -213,6 +198,7 @@ impl Connection {
                     in_flight: delivery.in_flight,
                     consumer: reference,
                     outcome,
+                    delivered_at: Timestamp::NEVER,
                 },
                 false,
             );

@@ -240,6 +240,7 @@ impl Connection {
                 in_flight: unacked.in_flight.clone(),
                 consumer: unacked.consumer,
                 outcome: *outcome,
+                delivered_at: unacked.delivered_at,
             };
             let known = settled
                 .by_queue

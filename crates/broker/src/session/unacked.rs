@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use super::queue_table::QueueNumber;
 use crate::mailbox::InFlight;
 use crate::queue::consumers::ConsumerRef;
+use crate::queue::handle::{Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
 /// One delivery that waits for its acknowledgement.
@@ -21,6 +22,18 @@ pub(super) struct Unacked {
     pub(super) delivered_at: Timestamp,
     /// When it must be settled at the latest (`x-consumer-timeout`).
     pub(super) due: Timestamp,
+}
+
+impl Unacked {
+    /// What its queue is to be told.
+    pub(super) fn settled(self, outcome: Outcome) -> QueueSettlement {
+        QueueSettlement {
+            in_flight: self.in_flight,
+            consumer: self.consumer,
+            outcome,
+            delivered_at: self.delivered_at,
+        }
+    }
 }
 
 /// Rising by tag; settled ones leave a gap until everything before them is settled too.

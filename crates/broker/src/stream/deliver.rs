@@ -108,10 +108,13 @@ impl Stream {
                 Err(standing) => break standing,
             }
         };
-        if letters.deliveries.len() > before && letters.needs_wake() {
+        let delivered = letters.deliveries.len() - before;
+        if delivered > 0 && letters.needs_wake() {
             effects.wake(&mailbox);
         }
         drop(letters);
+        // A stream's consumers always acknowledge.
+        self.statistics.count_delivered(delivered as u64, false);
         if let Some(reader) = self.readers.get_mut(index) {
             reader.standing = standing;
             let wants = standing == Standing::Page || wants_read_ahead(reader, &self.tail);
@@ -177,8 +180,11 @@ impl Stream {
         &mut self,
         this: &QueueHandle,
         settlements: &[QueueSettlement],
+        now: Timestamp,
         effects: &mut Effects,
     ) {
+        self.keep_time(now);
+        self.count_acknowledged(settlements, now);
         self.tail.advance(self.store.durable_point());
         let mut served: Option<ConsumerRef> = None;
         for settlement in settlements {

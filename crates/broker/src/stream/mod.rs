@@ -20,6 +20,7 @@ mod publish;
 mod read;
 mod readers;
 mod segments;
+mod statistics;
 mod tail;
 
 use leveret_store::{Change, LogId};
@@ -29,6 +30,7 @@ use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
 use crate::queue::effects::Effects;
 use crate::queue::handle::{ConsumeError, QueueHandle};
 use crate::queue::options::QueueOptions;
+use crate::queue::statistics::Statistics;
 use crate::queue::{QueueCounts, QueueMemory, Store};
 use crate::time::Timestamp;
 use readers::{Position, Reader, Readers};
@@ -50,6 +52,9 @@ pub(crate) struct Stream {
     tail: Tail,
     segments: Segments,
     readers: Readers,
+    statistics: Statistics,
+    /// Messages that were there before the broker was started.
+    numbered_before: u64,
     changes: Vec<Change<Message>>,
     /// When the newest message was published: times never go down.
     last_time: Timestamp,
@@ -67,7 +72,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(options: QueueOptions, store: Store, memory: QueueMemory) -> Stream {
+    pub(crate) fn new(
+        options: QueueOptions,
+        store: Store,
+        memory: QueueMemory,
+        now: Timestamp,
+    ) -> Stream {
         let retention = retention(&options, &store);
         let readers = Readers::new(options.single_active_consumer);
         Stream {
@@ -78,6 +88,8 @@ impl Stream {
             tail: Tail::default(),
             segments: Segments::new(retention),
             readers,
+            statistics: Statistics::new(now),
+            numbered_before: 0,
             changes: Vec::new(),
             last_time: Timestamp::default(),
             turn: 0,
@@ -93,6 +105,7 @@ impl Stream {
     pub(crate) fn recover(&mut self, log: LogId) {
         self.log = Some(log);
         if let Some(state) = self.store.log_state(log) {
+            self.numbered_before = state.next.0;
             self.tail = Tail::behind(state.next.0);
             self.segments = Segments::recovered(retention(&self.options, &self.store), state);
         }

@@ -20,6 +20,7 @@ impl Stream {
         effects: &mut Effects,
     ) {
         if !self.deleted {
+            self.keep_time(now);
             for message in messages {
                 self.append(message, now);
             }
@@ -55,6 +56,7 @@ impl Stream {
         if self.deleted {
             return;
         }
+        self.keep_time(now);
         for message in messages {
             self.append(message, now);
         }

@@ -184,6 +184,11 @@ impl Segments {
         (after > before).then_some((before, after))
     }
 
+    /// What all segments have together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether there is more than the limit in bytes allows, and something to remove.
     pub(crate) fn is_over_bytes(&self) -> bool {
         self.list.len() > 1 && self.retention.bytes_max.is_some_and(|max| self.bytes > max)

@@ -133,6 +133,11 @@ impl Tail {
         }
     }
 
+    /// Bytes of the messages in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory
+    }
+
     /// A visible message that is in memory.
     pub(crate) fn get(&self, offset: u64) -> Option<&Message> {
         if offset >= self.visible {

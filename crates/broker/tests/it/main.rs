@@ -31,6 +31,7 @@ mod publishing;
 mod recent_history;
 mod retries;
 mod settling;
+mod statistics;
 mod stream_model;
 mod streams;
 mod topology;
