@@ -130,6 +130,48 @@ def test_a_queue(api, channel):
     assert api.refusal("queues", "/", "shown") == (404, "Object Not Found", "Not Found")
 
 
+def test_what_a_queue_tells_about_its_messages(api, channel):
+    channel.confirm_delivery()
+    channel.queue_declare("told", arguments={"x-max-length": 100})
+    for body in (b"1", b"22", b"333"):
+        channel.basic_publish("", "told", body)
+    channel.basic_get("told", auto_ack=True)
+    first, _, _ = channel.basic_get("told")
+    channel.basic_nack(first.delivery_tag, requeue=True)
+    again, _, _ = channel.basic_get("told")
+    channel.basic_ack(again.delivery_tag)
+    channel.basic_get("told")
+    channel.basic_get("told")
+    queue = api.get("queues", "/", "told")
+    counted = {key: value for key, value in queue["message_stats"].items() if not key.endswith("_details")}
+    assert counted == {
+        "publish": 3, "deliver": 0, "deliver_no_ack": 0, "get": 3, "get_no_ack": 1, "get_empty": 1, "deliver_get": 4,
+        "redeliver": 1, "ack": 1}
+    assert queue["message_stats"]["publish_details"]["rate"] >= 0
+    assert queue["message_bytes_ready"] == 0 and queue["message_bytes"] == queue["message_bytes_unacknowledged"] > 0
+    assert queue["memory"] > 0
+    told = queue["leveret"]
+    assert told["totals"]["requeued"] == 1
+    assert told["time_in_queue"]["count"] == 3 and told["time_to_ack"]["count"] == 1
+    assert told["time_in_queue"]["p50_ms"] <= told["time_in_queue"]["p999_ms"] <= told["time_in_queue"]["max_ms"]
+    assert told["forecast"]["empty_in_seconds"] == 0
+    assert set(told["rates"]) >= {"arrival", "service"}
+    channel.queue_delete("told")
+
+
+def test_a_queue_that_only_grows_says_when_it_is_full(api, channel):
+    channel.confirm_delivery()
+    channel.queue_declare("growing", arguments={"x-max-length": 1_000_000})
+
+    def grown():
+        channel.basic_publish("", "growing", b"x")
+        forecast = api.get("queues", "/", "growing")["leveret"]["forecast"]
+        return forecast["full_in_seconds"] is not None and forecast["empty_in_seconds"] is None
+
+    eventually(grown, what="a forecast")
+    channel.queue_delete("growing")
+
+
 def test_types_and_flags_of_queues(api, channel):
     channel.queue_declare("own", exclusive=True, auto_delete=True)
     channel.queue_declare("quorum", durable=True, arguments={"x-queue-type": "quorum"})

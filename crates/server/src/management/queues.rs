@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use leveret_broker::Timestamp;
 use leveret_broker::queue::QueueCounts;
 use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::queue::statistics::QueueStatistics;
 use leveret_broker::vhost::VirtualHost;
 use serde_json::{Value, json};
 
@@ -14,16 +16,19 @@ use super::list::Item;
 pub(super) struct QueueItem {
     pub(super) vhost: Arc<VirtualHost>,
     pub(super) queue: QueueHandle,
+    /// The time at which its rates are asked for.
+    pub(super) now: Timestamp,
 }
 
 /// The queues of these virtual hosts.
-pub(super) fn of(vhosts: &[Arc<VirtualHost>]) -> Vec<QueueItem> {
+pub(super) fn of(vhosts: &[Arc<VirtualHost>], now: Timestamp) -> Vec<QueueItem> {
     let of_one = |vhost: &Arc<VirtualHost>| {
         let vhost = Arc::clone(vhost);
         let queues = vhost.queue_handles().into_iter();
         queues.map(move |queue| QueueItem {
             vhost: Arc::clone(&vhost),
             queue,
+            now,
         })
     };
     vhosts.iter().flat_map(of_one).collect()
@@ -40,7 +45,8 @@ impl Item for QueueItem {
         }
         let identity = self.queue.identity();
         let policies = self.vhost.policies_of_queue(&self.queue);
-        let counts = self.queue.counts();
+        let statistics = self.queue.statistics(self.now);
+        let counts = &statistics.counts;
         let duplicates = self.queue.deduplication_counts();
         Some(json!({
             "name": identity.name,
@@ -55,11 +61,21 @@ impl Item for QueueItem {
             "effective_policy_definition": policies.definition,
             "state": "running",
             "consumers": counts.consumers,
-            "messages": messages(&counts),
+            "messages": messages(counts),
             "messages_ready": counts.ready,
             "messages_unacknowledged": counts.unacknowledged,
+            "message_bytes": statistics.ready_bytes + statistics.unacknowledged_bytes,
+            "message_bytes_ready": statistics.ready_bytes,
+            "message_bytes_unacknowledged": statistics.unacknowledged_bytes,
+            "memory": statistics.memory_bytes,
+            "message_stats": message_stats(&statistics),
             "leveret": {
                 "messages_waiting": counts.waiting,
+                "totals": statistics.totals,
+                "rates": statistics.rates,
+                "forecast": statistics.forecast,
+                "time_in_queue": statistics.time_in_queue,
+                "time_to_ack": statistics.time_to_ack,
                 "deduplication": duplicates.as_ref().map(fields::deduplication),
             },
         }))
@@ -69,4 +85,24 @@ impl Item for QueueItem {
 /// All messages of a queue; those that wait for their next delivery (`x-retry-delays`) are among them.
 pub(super) fn messages(counts: &QueueCounts) -> u64 {
     counts.ready + counts.unacknowledged + counts.waiting
+}
+
+/// Totals and rates under RabbitMQ's names.
+fn message_stats(statistics: &QueueStatistics) -> Value {
+    let (totals, rates) = (&statistics.totals, &statistics.rates);
+    json!({
+        "publish": totals.published,
+        "publish_details": {"rate": rates.published},
+        "deliver": totals.delivered,
+        "deliver_no_ack": totals.delivered_no_ack,
+        "get": totals.got,
+        "get_no_ack": totals.got_no_ack,
+        "get_empty": totals.got_empty,
+        "deliver_get": totals.all_delivered(),
+        "deliver_get_details": {"rate": rates.delivered},
+        "redeliver": totals.redelivered,
+        "redeliver_details": {"rate": rates.redelivered},
+        "ack": totals.acknowledged,
+        "ack_details": {"rate": rates.acknowledged},
+    })
 }

@@ -84,7 +84,7 @@ async fn get(
         }
         Resource::Queues(vhost) => {
             let vhosts = vhosts(management, &user, vhost.as_deref())?;
-            list::answer(desk, query.list()?, move || queues::of(&vhosts)).await
+            list::answer(desk, query.list()?, move || queues::of(&vhosts, now)).await
         }
         Resource::Exchanges(vhost) => {
             let vhosts = vhosts(management, &user, vhost.as_deref())?;
@@ -94,7 +94,7 @@ async fn get(
         Resource::Queue { vhost, name } => {
             let vhost = broker.vhost(&vhost).ok_or(Refusal::NotFound)?;
             let queue = vhost.queue(&name).map_err(|_| Refusal::NotFound)?;
-            one(management, QueueItem { vhost, queue }, query).await
+            one(management, QueueItem { vhost, queue, now }, query).await
         }
         Resource::Exchange { vhost, name } => {
             let vhost = broker.vhost(&vhost).ok_or(Refusal::NotFound)?;

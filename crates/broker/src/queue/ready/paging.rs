@@ -1,0 +1,207 @@
+//! How a level's messages leave memory and come back: the tail's oldest become the paged run, the
+//! paged run's first are read into the head. Says what is to be written and read; does neither.
+
+use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
+
+use super::{Entry, Level, PageIn, Paged};
+use crate::message::Message;
+use crate::time::Timestamp;
+
+impl Level {
+    /// Whether the tail holds more than its window.
+    pub(crate) fn is_crowded(&self, tail_window: usize) -> bool {
+        self.tail_memory > tail_window
+    }
+
+    /// Moves the tail's oldest messages into the paged run until the tail fits its window. Messages
+    /// the store does not have yet are spilled to it first, and leave memory at a later call.
+    pub(crate) fn page_out(
+        &mut self,
+        tail_window: usize,
+        durable: CommitPoint,
+        allocate: impl FnOnce() -> LogId,
+        spill: &mut Vec<Change<Message>>,
+    ) {
+        if self.tail_memory <= tail_window {
+            return;
+        }
+        while let Some(&(below, point)) = self.staged.front() {
+            if point > durable {
+                break;
+            }
+            self.durable_below = below;
+            self.staged.pop_front();
+        }
+        while self.tail_memory > tail_window {
+            let Some(front) = self.tail.front() else {
+                break;
+            };
+            let waits = front.stored
+                && (front.sequence.0 >= self.durable_below || self.hidden.contains(front.sequence));
+            // Behind a message that waits for the store others are spilled by the window, so that the
+            // store knows how far behind it is and publishers are held for it.
+            if !front.stored || (waits && self.tail_unstored > tail_window) {
+                self.spill_tail(allocate, spill);
+                return;
+            }
+            if waits {
+                return;
+            }
+            let Some(entry) = self.tail.pop_front() else {
+                break;
+            };
+            let memory = entry.message.memory_bytes();
+            self.tail_memory -= memory;
+            let until = Sequence(entry.sequence.0 + 1);
+            let paged = self.paged.get_or_insert(Paged {
+                from: entry.sequence,
+                until,
+                count: 0,
+                memory: 0,
+                body_bytes: 0,
+            });
+            paged.until = until;
+            paged.count += 1;
+            paged.memory += memory as u64;
+            paged.body_bytes += entry.message.body_bytes();
+        }
+    }
+
+    fn spill_tail(&mut self, allocate: impl FnOnce() -> LogId, spill: &mut Vec<Change<Message>>) {
+        let log = *self.log.get_or_insert_with(allocate);
+        let mut first = u64::MAX;
+        for entry in self.tail.iter_mut().filter(|entry| !entry.stored) {
+            entry.stored = true;
+            first = first.min(entry.sequence.0);
+            spill.push(Change::Enqueue(Enqueue {
+                log,
+                sequence: entry.sequence,
+                flags: 0,
+                time_ms: entry.expires_at.0,
+                transient: true,
+                payload: entry.message.clone(),
+            }));
+        }
+        self.tail_unstored = 0;
+        // What is spilled now reaches the disk later than anything staged before.
+        self.durable_below = self.durable_below.min(first);
+        self.staged.retain(|&(below, _)| below <= first);
+    }
+
+    /// Whether the head runs low while messages wait in the paged run.
+    pub(crate) fn wants_page_in(&self, head_window: usize) -> bool {
+        !self.loading
+            && self.paged.is_some()
+            && self.log.is_some()
+            && self.head_runs_low(head_window)
+    }
+
+    /// Whether there is room at the head for what comes from the store.
+    pub(crate) fn head_runs_low(&self, head_window: usize) -> bool {
+        self.head_memory <= head_window / 2
+    }
+
+    /// What should be read now, if anything; answers once until [`Level::loaded`] is called.
+    pub(crate) fn page_in_request(
+        &mut self,
+        level: u8,
+        head_window: usize,
+        bytes_max: usize,
+    ) -> Option<PageIn> {
+        if !self.wants_page_in(head_window) {
+            return None;
+        }
+        self.request(level, bytes_max)
+    }
+
+    /// What must be read to have a message at the head, whether or not a read is under way.
+    pub(crate) fn urgent_request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
+        if self.head.is_empty() {
+            self.request(level, bytes_max)
+        } else {
+            None
+        }
+    }
+
+    fn request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
+        let (paged, log) = (self.paged?, self.log?);
+        self.loading = true;
+        Some(PageIn {
+            level,
+            log,
+            from: paged.from,
+            messages_max: usize::MAX,
+            bytes_max,
+            epoch: self.epoch,
+            of_retries: false,
+        })
+    }
+
+    /// What was asked for could not be read; it may be asked for again.
+    pub(crate) fn read_failed(&mut self, request: &PageIn) {
+        if request.epoch == self.epoch {
+            self.loading = false;
+        }
+    }
+
+    /// Takes in what was read, and returns how many messages the paged run turned out not to have.
+    /// Those whose retry is due after `now` are added to `waiting`.
+    pub(crate) fn loaded(
+        &mut self,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+        expires: impl Fn(&StoredMessage<Message>) -> Timestamp,
+        now: Timestamp,
+        waiting: &mut Vec<(Timestamp, Entry)>,
+    ) -> u64 {
+        if request.epoch != self.epoch {
+            messages.clear();
+            return 0;
+        }
+        self.loading = false;
+        let Some(mut paged) = self.paged.take() else {
+            messages.clear();
+            return 0;
+        };
+        let found = !messages.is_empty();
+        messages.retain(|stored| stored.sequence >= paged.from && stored.sequence < paged.until);
+        if messages.is_empty() && found {
+            // Another read was faster.
+            self.paged = Some(paged);
+            return 0;
+        }
+        if messages.is_empty() {
+            // The store has none of the rest; the run ends here.
+            return paged.count;
+        }
+        for stored in messages.drain(..) {
+            let memory = stored.payload.memory_bytes();
+            paged.from = Sequence(stored.sequence.0 + 1);
+            paged.count = paged.count.saturating_sub(1);
+            paged.memory = paged.memory.saturating_sub(memory as u64);
+            paged.body_bytes = paged.body_bytes.saturating_sub(stored.payload.body_bytes());
+            let (retries, time) = (stored.flags, Timestamp(stored.time_ms));
+            let expires_at = expires(&stored);
+            let entry = Entry {
+                sequence: stored.sequence,
+                redelivered: retries > 0 || stored.sequence.0 < self.delivered_below,
+                message: stored.payload,
+                expires_at,
+                delivery_count: u16::from(retries),
+                retries,
+                stored: true,
+            };
+            if retries > 0 && time > now {
+                waiting.push((time, entry));
+            } else {
+                self.head_memory += memory;
+                self.head.push_back(entry);
+            }
+        }
+        if paged.count > 0 && paged.from < paged.until {
+            self.paged = Some(paged);
+            return 0;
+        }
+        paged.count
+    }
+}
