@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--redis", default="redis://localhost:6379/0")
     options = parser.parse_args()
     cache = redis.Redis.from_url(options.redis, decode_responses=True)
-    keep_working(options, lambda channel, stop: write(channel, stop, cache), lost=(redis.ConnectionError,))
+    keep_working(options, lambda channel, stop: write(channel, stop, cache), 
+                 lost=(redis.ConnectionError, redis.TimeoutError))
 
 
 if __name__ == "__main__":

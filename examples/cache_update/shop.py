@@ -1,6 +1,7 @@
 """A web server that answers /PRODUCT with its price, from memory, and from Redis where its memory has none."""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -65,7 +66,12 @@ def listen(channel: BlockingChannel, stop: Stop, prices: Prices) -> None:
 def web_server(port: int, prices: Prices) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            price, source = prices.get(self.path.strip("/"))
+            try:
+                price, source = prices.get(self.path.strip("/"))
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                print(f"no Redis: {error!r}", file=sys.stderr, flush=True)
+                self.send_error(503)
+                return
             answer = json.dumps({"price": price, "from": source}).encode()
             self.send_response(200 if price is not None else 404)
             self.send_header("Content-Type", "application/json")

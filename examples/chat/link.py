@@ -14,8 +14,8 @@ from topology import declare
 
 RECONNECT_S = 0.2
 CONNECT_TIMEOUT_S = 10
-# Being away, or not answering in time. A timeout is no OSError before Python 3.11.
-LOST = (*CONNECTION_EXCEPTIONS, asyncio.TimeoutError)
+# Being away, or (as an OSError) not answering in time.
+LOST = CONNECTION_EXCEPTIONS
 
 
 class Link(NamedTuple):

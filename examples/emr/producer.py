@@ -46,7 +46,8 @@ class Producer:
             time.sleep(RECONNECT_S)
 
     def on_lost(self, connection: pika.SelectConnection, reason: Exception) -> None:
-        print(f"no connection: {reason!r}", file=sys.stderr, flush=True)
+        if not self.stop.asked:
+            print(f"no connection: {reason!r}", file=sys.stderr, flush=True)
         connection.ioloop.stop()
 
     def on_open(self, connection: pika.SelectConnection) -> None:
@@ -54,9 +55,16 @@ class Producer:
 
     def on_channel(self, channel: Channel) -> None:
         self.channel = channel
+        channel.add_on_close_callback(self.on_channel_closed)
         channel.queue_declare(**REFUSED)
         channel.queue_declare(**DECLARATION)
         channel.confirm_delivery(self.on_confirm, callback=self.on_ready)
+
+    def on_channel_closed(self, channel: Channel, reason: Exception) -> None:
+        """Without its channel the connection is of no use: the loss of both begins anew."""
+        if channel.connection.is_open:
+            print(f"no channel: {reason!r}", file=sys.stderr, flush=True)
+            channel.connection.close()
 
     def on_ready(self, _: Method) -> None:
         self.poll(self.channel)
@@ -73,14 +81,12 @@ class Producer:
         channel.connection.ioloop.call_later(POLL_S, lambda: self.poll(channel))
 
     def on_confirm(self, frame: Method) -> None:
+        if isinstance(frame.method, pika.spec.Basic.Nack):
+            return  # sent again when its time is over, not at once: the broker has its reasons
         tag = frame.method.delivery_tag
         tags = [each for each in self.unconfirmed if each <= tag] if frame.method.multiple else [tag]
         settled = [self.unconfirmed.pop(each) for each in tags if each in self.unconfirmed]
-        if isinstance(frame.method, pika.spec.Basic.Nack):
-            for sent in settled:
-                self.send(sent.row)
-        else:
-            self.outbox.mark_sent([sent.row for sent in settled])
+        self.outbox.mark_sent([sent.row for sent in settled])
 
     def send_overdue(self) -> None:
         """Sends again what was not confirmed in time; a confirm of the earlier try is of no use any more."""

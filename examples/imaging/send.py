@@ -6,7 +6,7 @@ from pathlib import Path
 import pika
 
 from broker import argument_parser, connect
-from topology import DECLARATION, QUEUE
+from topology import QUEUE, declare
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     options = parser.parse_args()
     with connect(options) as connection:
         channel = connection.channel()
-        channel.queue_declare(**DECLARATION)
+        declare(channel)
         channel.confirm_delivery()
         for file in options.files:
             image = file.read_bytes()

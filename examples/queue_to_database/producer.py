@@ -7,7 +7,7 @@ import uuid
 import pika
 
 from broker import argument_parser, connect
-from topology import DECLARATION, QUEUE
+from topology import QUEUE, declare
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     options = parser.parse_args()
     with connect(options) as connection:
         channel = connection.channel()
-        channel.queue_declare(**DECLARATION)
+        declare(channel)
         channel.confirm_delivery()
         for number in range(options.count):
             measurement = {"sensor": number % 10, "celsius": round(random.gauss(20, 5), 2)}

@@ -2,23 +2,34 @@
 
 import argparse
 import json
+import sys
 import time
+import uuid
 from typing import NamedTuple
 
 import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 
 from broker import Stop, argument_parser, keep_working
-from topology import DECLARATION, QUEUE
+from topology import QUEUE, declare
 
 TABLE = """CREATE TABLE IF NOT EXISTS measurements (
     id uuid PRIMARY KEY, sensor integer NOT NULL, celsius double precision NOT NULL)"""
 
 
 class Measurement(NamedTuple):
-    id: str
+    id: uuid.UUID
     sensor: int
     celsius: float
+
+
+def parse(message_id: str | None, body: bytes) -> Measurement:
+    """Fails on what is no measurement: one that the database refuses would spoil its whole batch."""
+    fields = json.loads(body)
+    sensor = int(fields["sensor"])
+    if not -2**31 <= sensor < 2**31:
+        raise ValueError(f"no sensor: {sensor}")
+    return Measurement(uuid.UUID(message_id), sensor, float(fields["celsius"]))
 
 
 def create_table(database: psycopg.Connection) -> None:
@@ -36,7 +47,7 @@ def store(database: psycopg.Connection, batch: list[Measurement]) -> None:
 
 def write(channel: BlockingChannel, stop: Stop, database: psycopg.Connection, batch_max: int, wait_s: float) -> None:
     """Writes a batch when it is full, or when its first measurement has waited long enough."""
-    channel.queue_declare(**DECLARATION)
+    declare(channel)
     # The next batch arrives while this one is written; more than that stays in the queue for other writers.
     channel.basic_qos(prefetch_count=2 * batch_max)
     batch: list[Measurement] = []
@@ -44,11 +55,16 @@ def write(channel: BlockingChannel, stop: Stop, database: psycopg.Connection, ba
         if stop.asked:
             return
         if method is not None:
-            if not batch:
-                since = time.monotonic()
-            fields = json.loads(body)
-            batch.append(Measurement(properties.message_id, fields["sensor"], fields["celsius"]))
-            newest = method.delivery_tag
+            try:
+                measurement = parse(properties.message_id, body)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                print(f"refused {properties.message_id}: {error!r}", file=sys.stderr, flush=True)
+                channel.basic_reject(method.delivery_tag, requeue=False)
+            else:
+                if not batch:
+                    since = time.monotonic()
+                batch.append(measurement)
+                newest = method.delivery_tag
         if batch and (len(batch) == batch_max or time.monotonic() - since >= wait_s):
             store(database, batch)
             channel.basic_ack(newest, multiple=True)

@@ -2,9 +2,13 @@
 
 import json
 import re
+import urllib.error
 import urllib.request
 
+import pytest
+
 from support.examples import run_example
+from support.services import free_port
 from support.waiting import eventually
 
 
@@ -43,3 +47,13 @@ def test_caches_follow_the_changes(own_broker, start_example, redis_server):
     start_example(own, "cache_update/cache_writer.py", *at).wait_for("tea 4.00")
     eventually(lambda: all_answer("4.00", "memory"), what="4.00 in memory")
     assert all(shop.stop() == 0 for shop in shops)
+
+
+def test_a_shop_without_redis_says_so(own_broker, start_example):
+    shop = start_example(own_broker(), "cache_update/shop.py", "--redis", f"redis://127.0.0.1:{free_port()}/0",
+                         "--http-port", 0)
+    shop.wait_for("http://")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(shop.lines()[0] + "tea", timeout=30)
+    assert refused.value.code == 503
+    assert shop.stop() == 0

@@ -2,7 +2,9 @@
 
 The programs in charge of the killing bring a broker of their own; here they kill for a shorter time than by default."""
 
+import contextlib
 import re
+import sqlite3
 import subprocess
 import uuid
 
@@ -61,6 +63,21 @@ def test_records_are_written_with_their_key_or_refused(own_broker, open_connecti
         assert database.execute("SELECT message_id::text, record FROM records").fetchall() == [(new, {"patient": 2})]
     assert consumer.lines() == [f"came again, redelivered=False: {known}"]
     assert consumer.stop() == 0
+
+
+def test_the_producer_begins_anew_when_its_channel_is_closed(own_broker, open_connection, start_example, tmp_path):
+    own = own_broker()
+    channel = open_connection(own).channel()
+    channel.queue_declare("medical_records")  # not as the producer wants it
+    path = tmp_path / "outbox.db"
+    producer = start_example(own, "emr/producer.py", "--outbox", path)
+    eventually(lambda: "no channel" in producer.errors.read_text())
+    channel.queue_delete("medical_records")
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as outbox, outbox:
+        outbox.execute("INSERT INTO outbox (id, body) VALUES ('one', '{}')")
+    eventually(lambda: exists(own, open_connection, "medical_records"))
+    assert eventually(lambda: taken(channel, "medical_records"))[1].message_id == "one"
+    assert producer.stop() == 0
 
 
 def test_pipeline_is_exact_over_50_kills(faults):

@@ -4,8 +4,10 @@ import hashlib
 import os
 import shutil
 
+import pika
+
 from support.examples import run_example
-from support.waiting import eventually
+from support.waiting import eventually, exists
 
 MIB = 1024 * 1024
 IMAGE_BYTES = 50 * MIB
@@ -45,3 +47,20 @@ def test_large_images_arrive_intact_in_bounded_memory(own_broker, start_example,
         shutil.rmtree(directory, ignore_errors=True)
         for file in files:
             file.unlink(missing_ok=True)
+
+
+def test_damaged_images_are_put_aside(own_broker, open_connection, start_example, tmp_path):
+    own = own_broker()
+    directory = tmp_path / "archive"
+    archive = start_example(own, "imaging/archive.py", "--directory", directory)
+    eventually(lambda: exists(own, open_connection, "images"))
+    channel = open_connection(own).channel()
+    sha256 = hashlib.sha256(b"image").hexdigest()
+    for headers in (None, {"name": "a.dcm", "sha256": "0" * 64}, {"name": "../b.dcm", "sha256": sha256},
+                    {"name": "..", "sha256": sha256}, {"name": 1, "sha256": sha256},
+                    {"name": "c.dcm", "sha256": sha256}):
+        channel.basic_publish("", "images", b"image", pika.BasicProperties(headers=headers))
+    archive.wait_for("archived c.dcm, 5 bytes")
+    assert channel.queue_declare("images.damaged", passive=True).method.message_count == 5
+    assert [file.name for file in directory.iterdir()] == ["c.dcm"]
+    assert archive.stop() == 0

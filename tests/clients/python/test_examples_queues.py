@@ -3,7 +3,9 @@
 import signal
 import sqlite3
 import time
+import uuid
 
+import pika
 import psycopg
 import pytest
 
@@ -130,3 +132,20 @@ def test_measurements_are_written_in_batches_each_once(own, own_channel, start_e
     assert other.stop() == 0
     batches = [int(line.split()[0]) for writer in (killed, other) for line in writer.lines()]
     assert sum(batches) >= 3050 and len(batches) < 200
+
+
+def test_what_is_no_measurement_is_put_aside(own, own_channel, start_example, postgres):
+    run_example(own, "queue_to_database/producer.py", "--count", "1")
+    key = str(uuid.uuid4())
+    for message_id, body in ((None, b'{"sensor": 1, "celsius": 1}'), ("no uuid", b'{"sensor": 1, "celsius": 1}'),
+                             (key, b"no JSON"), (key, b"[]"), (key, b'{"sensor": 4000000000, "celsius": 1}'),
+                             (key, b'{"sensor": 1, "celsius": null}'), (key, b'{"sensor": 1, "celsius": 1.5}')):
+        own_channel.basic_publish("", "measurements", body, pika.BasicProperties(message_id=message_id))
+    writer = start_example(own, "queue_to_database/writer.py", "--database", postgres)
+    eventually(lambda: message_count(own_channel, "measurements.refused") == 6)
+    with psycopg.connect(postgres, autocommit=True) as database:
+        eventually(lambda: "rows in one transaction" in writer.printed())
+        eventually(lambda: database.execute("SELECT count(*) FROM measurements").fetchone() == (2,))
+        assert database.execute("SELECT celsius FROM measurements WHERE id = %s", [key]).fetchone() == (1.5,)
+    assert writer.stop() == 0
+    assert message_count(own_channel, "measurements") == 0
