@@ -96,7 +96,7 @@ impl Broker {
         store: Store,
         now: Timestamp,
     ) -> Result<Arc<Broker>, OpenError> {
-        let services = Arc::new(Services::new(store, config.queue_memory()));
+        let services = Arc::new(Services::new(store, &config));
         let broker = Broker {
             config,
             services,
@@ -260,7 +260,7 @@ impl Broker {
             exclusive: None,
             arguments: definition.arguments,
         };
-        let queue = QueueHandle::new(identity, queue, key_logs, &services.store);
+        let queue = QueueHandle::new(identity, queue, key_logs, services);
         vhost.insert_queue(&mut vhost.topology.write(), &queue);
         vhost.care(&queue, queue.touch(now), now);
         // The head is read in the background, so that what has expired meanwhile goes.

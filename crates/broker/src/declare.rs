@@ -224,7 +224,7 @@ impl VirtualHost {
             }
             point = services.stage_definitions(&mut vec![Definition::Queue(definition).put()]);
         }
-        let queue = QueueHandle::new(identity, queue, key_logs, &services.store);
+        let queue = QueueHandle::new(identity, queue, key_logs, services);
         self.insert_queue(&mut topology, &queue);
         Ok(Ok(DeclaredQueue {
             counts: queue.counts(),

@@ -12,6 +12,7 @@ use leveret_store::{Change, CommitPoint};
 use parking_lot::Mutex;
 
 use crate::commit::PendingCommit;
+use crate::config::BrokerConfig;
 use crate::exchange::Attended;
 use crate::message::Message;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
@@ -135,6 +136,8 @@ impl Pager {
 pub(crate) struct Services {
     pub(crate) store: Store,
     pub(crate) memory: QueueMemory,
+    /// See [`BrokerConfig::producers_max`].
+    pub(crate) producers_max: usize,
     pub(crate) deadlines: Deadlines,
     pub(crate) pager: Pager,
     next_queue: AtomicU64,
@@ -144,10 +147,11 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    pub(crate) fn new(store: Store, memory: QueueMemory) -> Services {
+    pub(crate) fn new(store: Store, config: &BrokerConfig) -> Services {
         Services {
             store,
-            memory,
+            memory: config.queue_memory(),
+            producers_max: config.producers_max,
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             next_queue: AtomicU64::new(1),

@@ -170,6 +170,9 @@ settings! {
     /// Largest transaction (tx) held in memory [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTION_SIZE_MAX", help_heading = "Limits", hide_short_help = true)]
     transaction_size_max: ByteSize,
+    /// Producers (x-producer) whose numbers one exchange or queue keeps; beyond, the longest silent is forgotten [default: 100000]
+    #[arg(long, value_name = "NUMBER", env = "LEVERET_DEDUP_PRODUCERS_MAX", help_heading = "Limits", hide_short_help = true)]
+    dedup_producers_max: Number<1, 100_000_000>,
     /// How long a delivery may stay unacknowledged, unless its queue or consumer says otherwise [default: for ever]
     #[arg(long, value_name = "TIME", env = "LEVERET_CONSUMER_TIMEOUT", help_heading = "Limits", hide_short_help = true)]
     consumer_timeout: Span,

@@ -226,7 +226,7 @@ def test_duplicates_are_counted(api, channel):
             channel.basic_publish(exchange, "once", b"", pika.BasicProperties(message_id=key))
     queue, exchange = api.get("queues", "/", "once"), api.get("exchanges", "/", "once")
     assert queue["messages"] == 2
-    expected = {"duplicates": 3, "gaps": 0, "keys": 2, "producers": 0}
+    expected = {"duplicates": 3, "gaps": 0, "keys": 2, "producers": 0, "producers_forgotten": 0}
     assert queue["leveret"]["deduplication"] == exchange["leveret"]["deduplication"] == expected
     channel.queue_delete("once")
     channel.exchange_delete("once")

@@ -182,6 +182,8 @@ pub struct DeduplicationCounts {
     pub keys: u64,
     /// Producers known now.
     pub producers: u64,
+    /// Producers forgotten, for there were too many.
+    pub producers_forgotten: u64,
 }
 
 /// What a message is known by from now on, if it is taken.

@@ -1,4 +1,11 @@
 //! Producers by name, each with the latest number it has used: one entry a producer, whatever it sends.
+//!
+//! There is a limit to the entries, so that clients which make up a new name at each start do not fill the
+//! memory: beyond it the producer that was silent for longest is forgotten, and its next number may be any,
+//! like that of a new one. A producer's record moves to the end of the log with each number, so that the
+//! log's order is that of their last use.
+
+use std::collections::BTreeMap;
 
 use leveret_store::{Change, Enqueue, LogId, Sequence};
 
@@ -20,6 +27,10 @@ pub(crate) enum Standing {
     Gap,
 }
 
+/// So many producers at most are forgotten with each number: more than one, so that a limit that was
+/// lowered is reached in use.
+const FORGET_ALONG: usize = 2;
+
 #[derive(Clone, Copy, Debug)]
 struct Latest {
     number: u64,
@@ -27,35 +38,63 @@ struct Latest {
     record: u64,
 }
 
-/// All producers that one exchange or queue has heard of. What it does is the same for both.
-#[derive(Debug, Default)]
+/// The producers that one exchange or queue has heard of. What it does is the same for both.
+#[derive(Debug)]
 pub(crate) struct Producers {
     latest: Keyed<Latest>,
+    /// Who has each record, the longest silent first.
+    by_use: BTreeMap<u64, Key>,
     log: Option<LogId>,
     next_record: u64,
+    max: usize,
+    forgotten: u64,
     duplicates: u64,
     gaps: u64,
 }
 
 impl Producers {
-    /// As the store has kept them; without a log they do not survive a restart. Blocks on files.
-    pub(crate) fn recovered(log: Option<LogId>, store: &Store, whose: &str) -> Producers {
-        let mut producers = Producers {
+    /// Knows nobody yet, and at most `max` later on.
+    fn new(log: Option<LogId>, max: usize) -> Producers {
+        Producers {
+            latest: Keyed::default(),
+            by_use: BTreeMap::new(),
             log,
-            ..Producers::default()
-        };
-        let Some(log) = log else { return producers };
-        let latest = &mut producers.latest;
-        producers.next_record = record::read_all(store, log, whose, |stored| {
-            if let Some(number) = record::number(&stored.payload) {
-                let known = Latest {
-                    number: number.sequence,
-                    record: stored.sequence.0,
-                };
-                latest.insert(number.producer, known);
-            }
-        });
+            next_record: 0,
+            max,
+            duplicates: 0,
+            gaps: 0,
+            forgotten: 0,
+        }
+    }
+
+    /// As the store has kept them; without a log they do not survive a restart. Blocks on files.
+    pub(crate) fn recovered(
+        log: Option<LogId>,
+        max: usize,
+        store: &Store,
+        whose: &str,
+    ) -> Producers {
+        let mut producers = Producers::new(log, max);
+        if let Some(log) = log {
+            producers.next_record = record::read_all(store, log, whose, |stored| {
+                if let Some(number) = record::number(&stored.payload) {
+                    producers.put(&number, stored.sequence.0);
+                }
+            });
+        }
         producers
+    }
+
+    /// The producer's latest number is this one, of this record; answers the record of the one before.
+    fn put(&mut self, number: &Number, record: u64) -> Option<u64> {
+        let latest = Latest {
+            number: number.sequence,
+            record,
+        };
+        self.by_use.insert(record, number.producer);
+        let before = self.latest.insert(number.producer, latest)?.record;
+        self.by_use.remove(&before);
+        Some(before)
     }
 
     /// How this number stands to its producer's latest one, which is `latest`.
@@ -94,15 +133,31 @@ impl Producers {
                 payload: record::of_number(number),
             }));
         }
-        let latest = Latest {
-            number: number.sequence,
-            record,
-        };
-        let before = self.latest.insert(number.producer, latest);
-        if let (Some(log), Some(before)) = (self.log, before) {
+        let before = self.put(number, record);
+        self.acknowledge(before, changes);
+        for _ in 0..FORGET_ALONG {
+            self.forget_silent(changes);
+        }
+    }
+
+    /// Forgets the producer that was silent for longest, if there are too many.
+    fn forget_silent(&mut self, changes: &mut Vec<Change<Message>>) {
+        if self.latest.len() <= self.max {
+            return;
+        }
+        if let Some((record, producer)) = self.by_use.pop_first() {
+            self.latest.remove(&producer);
+            self.forgotten += 1;
+            self.acknowledge(Some(record), changes);
+        }
+    }
+
+    /// The log need not have this record any longer.
+    fn acknowledge(&self, record: Option<u64>, changes: &mut Vec<Change<Message>>) {
+        if let (Some(log), Some(record)) = (self.log, record) {
             changes.push(Change::Acknowledge {
                 log,
-                first: Sequence(before.record),
+                first: Sequence(record),
                 count: 1,
             });
         }
@@ -113,9 +168,10 @@ impl Producers {
         counts.duplicates += self.duplicates;
         counts.gaps += self.gaps;
         counts.producers += self.latest.len() as u64;
+        counts.producers_forgotten += self.forgotten;
     }
 
-    /// Whether no producer was ever heard of.
+    /// Whether nobody is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.latest.len() == 0
     }
@@ -134,7 +190,7 @@ mod tests {
 
     #[test]
     fn numbers_go_up() {
-        let mut producers = Producers::default();
+        let mut producers = Producers::new(None, 10);
         let judge = |producers: &mut Producers, name: &[u8], sequence| {
             producers.judge(&number(name, sequence))
         };
@@ -158,5 +214,29 @@ mod tests {
             (counts.duplicates, counts.gaps, counts.producers),
             (3, 1, 1)
         );
+    }
+
+    #[test]
+    fn the_longest_silent_is_forgotten() {
+        let mut producers = Producers::new(Some(LogId(1)), 2);
+        let mut changes = Vec::new();
+        for (name, sequence) in [(b"a", 1), (b"b", 1), (b"a", 2), (b"c", 1)] {
+            producers.note(&number(name, sequence), &mut changes);
+        }
+        let latest = |name: &[u8]| producers.latest(&Key::of(b'p', name));
+        assert_eq!(
+            (latest(b"a"), latest(b"b"), latest(b"c")),
+            (Some(2), None, Some(1))
+        );
+        let gone: Vec<u64> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Acknowledge { first, .. } => Some(first.0),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(gone, [0, 1], "a's first record, and b's");
+        assert_eq!(producers.by_use.len(), 2);
+        assert_eq!(producers.judge(&number(b"b", 1)), Standing::Next);
     }
 }

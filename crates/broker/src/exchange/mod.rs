@@ -139,7 +139,8 @@ impl Attended {
         let key_logs = logs.keys.filter(|_| !volatile);
         let keys = Deduplication::new(rules, cache, key_logs);
         let producer_log = key_logs.map(KeyLogs::of_producers);
-        let producers = Producers::recovered(producer_log, &services.store, &exchange.name);
+        let (max, store) = (services.producers_max, &services.store);
+        let producers = Producers::recovered(producer_log, max, store, &exchange.name);
         let history = (exchange.kind == ExchangeKind::RecentHistory)
             .then(|| exchange.history_length().ok())
             .flatten()

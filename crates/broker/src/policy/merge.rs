@@ -38,6 +38,7 @@ pub(crate) fn options_in_force(
             .or_else(|| policy.dead_letter_routing_key.clone()),
         delivery_limit: delivery_limit(declared.delivery_limit, arguments, policy),
         deduplication: declared.deduplication.or(policy.deduplication),
+        unique: declared.unique || policy.unique,
         ..declared
     }
 }

@@ -131,6 +131,14 @@ pub enum PolicyError {
         /// What it should be.
         what: &'static str,
     },
+    /// A key of the deduplication plugin is neither true nor false.
+    #[error("'{key}' must be a boolean, got {value}")]
+    Flag {
+        /// The key.
+        key: &'static str,
+        /// The value, shown as RabbitMQ shows it.
+        value: String,
+    },
 }
 
 /// A policy ready to be applied.

@@ -74,8 +74,10 @@ pub struct PolicySettings {
     pub stream_segment_bytes: Option<u64>,
     /// `alternate-exchange`
     pub alternate_exchange: Option<String>,
-    /// `dedup-window-ms`
+    /// `x-dedup-window-ms`
     pub deduplication: Rules,
+    /// `x-message-deduplication`
+    pub unique: bool,
 }
 
 impl PolicySettings {
@@ -139,6 +141,7 @@ enum Form {
     Whole,
     OneOf(&'static [&'static str]),
     Age,
+    Flag,
     /// Of no use here; accepted whatever it is.
     Anything,
 }
@@ -169,8 +172,9 @@ const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"
 const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders"];
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 
-/// Every key RabbitMQ knows, and that of deduplication. Of those that place queues on the nodes of a cluster, mirror or federate
-/// them, only the form is checked.
+/// Every key RabbitMQ knows, and those of deduplication: the plugin's bears the name of the argument, and so
+/// may that of windows. Of those that place queues on the nodes of a cluster, mirror or federate them, only
+/// the form is checked.
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
     key("alternate-exchange", Form::Text, "alternate exchange name", ALL, false),
@@ -205,6 +209,8 @@ const KEYS: &[Key] = &[
     key("stream-filter-size-bytes", Form::Count, "filter size", STREAM, false),
     key("stream-max-segment-size-bytes", Form::Count, "segment size", STREAM, false),
     key("target-group-size", Form::Positive, "target group size", QUORUM, true),
+    key("x-dedup-window-ms", Form::Positive, "deduplication window", QUEUES, false),
+    key("x-message-deduplication", Form::Flag, "flag", QUEUES, false),
 ];
 
 /// Reads a definition; also answers which queue types some key is not for.
@@ -245,6 +251,13 @@ fn check(key: &Key, value: &Value) -> Result<(), PolicyError> {
         Form::Whole => value.is_i64() || value.is_u64(),
         Form::OneOf(values) => text.is_some_and(|text| values.contains(&text)),
         Form::Age => text.and_then(parse_age_ms).is_some(),
+        Form::Flag if value.is_boolean() => true,
+        Form::Flag => {
+            return Err(PolicyError::Flag {
+                key: key.name,
+                value: show(value),
+            });
+        }
         Form::Anything => true,
     };
     if good {
@@ -270,7 +283,8 @@ fn set(settings: &mut PolicySettings, name: &str, value: &Value) {
         "dead-letter-exchange" => settings.dead_letter_exchange = text(),
         "dead-letter-routing-key" => settings.dead_letter_routing_key = text(),
         "alternate-exchange" => settings.alternate_exchange = text(),
-        "dedup-window-ms" => settings.deduplication.window_ms = count,
+        "dedup-window-ms" | "x-dedup-window-ms" => settings.deduplication.window_ms = count,
+        "x-message-deduplication" => settings.unique = value.as_bool().unwrap_or_default(),
         "delivery-limit" => {
             let limit = value.as_i64().unwrap_or(i64::MAX);
             settings.delivery_limit = Some(DeliveryLimit::new(limit));
@@ -347,6 +361,11 @@ mod tests {
                 user,
                 json!({"max-age": "1x"}),
                 "<<\"1x\">> is not a valid max age",
+            ),
+            (
+                user,
+                json!({"x-message-deduplication": "yes"}),
+                "'x-message-deduplication' must be a boolean, got <<\"yes\">>",
             ),
             (
                 user,

@@ -130,8 +130,11 @@ impl Queue {
             })
         });
         it.published.set_rules(rules);
-        if unique {
-            it.present.get_or_insert_default();
+        match unique {
+            true => {
+                it.present.get_or_insert_default();
+            }
+            false => it.present = None,
         }
         if recovers {
             it.published.recover(&self.store, "a queue");

@@ -1,8 +1,8 @@
 //! The only way to a queue, and the only place that locks one.
 //!
 //! Lock policy: a verb locks this one queue, never a second; nothing is awaited, logged or called
-//! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage, mailboxes and credit are leaves below it. Sessions are woken and
-//! memory is freed after unlocking.
+//! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage,
+//! mailboxes and credit are leaves below it. Sessions are woken and memory is freed after unlocking.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,6 +26,7 @@ use super::{QueueCounts, Store};
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look, Producers};
 use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
 use crate::message::Message;
+use crate::services::Services;
 use crate::stream::StreamRead;
 use crate::time::Timestamp;
 
@@ -161,13 +162,15 @@ impl QueueHandle {
         identity: QueueIdentity,
         machine: Machine,
         logs: Option<KeyLogs>,
-        store: &Store,
+        services: &Services,
     ) -> QueueHandle {
+        let (max, store) = (services.producers_max, &services.store);
         let producer_log = logs
             .filter(|_| !store.is_volatile())
             .map(KeyLogs::of_producers);
+        let producers = Producers::recovered(producer_log, max, store, &identity.name);
         QueueHandle(Arc::new(Shared {
-            gate: Mutex::new(Producers::recovered(producer_log, store, &identity.name)),
+            gate: Mutex::new(producers),
             producer_log,
             identity,
             kind: machine.kind(),

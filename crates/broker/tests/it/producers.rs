@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use leveret_broker::DeduplicationCounts;
+use leveret_broker::{BrokerConfig, DeduplicationCounts};
 use leveret_codec::AMQPProperties;
 use leveret_store::MessageLog;
 
@@ -36,7 +36,11 @@ fn from(exchange: &'static str, producer: &str, sequence: i64) -> Properties {
 const WAYS: [(&str, &str); 3] = [("", "q"), ("x", "q"), ("amq.direct", "q")];
 
 fn world() -> (Rc<World>, Client) {
-    let world = World::durable();
+    world_with(BrokerConfig::default())
+}
+
+fn world_with(config: BrokerConfig) -> (Rc<World>, Client) {
+    let world = World::durable_with(config);
     let client = world.client();
     client.declare_exchange("x", "direct", &[Flag::Durable], &[]);
     client.seen();
@@ -287,4 +291,52 @@ fn numbers_of_transient_messages_are_kept_too() {
     client.confirms();
     client.publish_with("q", "3", &from("x", "me", 3));
     client.expect(&["ack 1"]);
+}
+
+#[test]
+fn the_producer_silent_for_longest_gives_way() {
+    for (exchange, key) in WAYS {
+        let (world, client) = world_with(BrokerConfig {
+            producers_max: 2,
+            ..BrokerConfig::default()
+        });
+        let send = |client: &Client, producer, sequence| {
+            let body = format!("{producer}{sequence}");
+            client.publish_with(key, &body, &from(exchange, producer, sequence));
+        };
+        for (producer, sequence) in [("a", 1), ("b", 1), ("a", 2), ("c", 1)] {
+            send(&client, producer, sequence);
+        }
+        let counts = counts(&world, exchange);
+        assert_eq!((counts.producers, counts.producers_forgotten), (2, 1));
+        let client = world.restarted().client();
+        for (producer, sequence) in [("a", 2), ("c", 1), ("b", 1), ("b", 1)] {
+            send(&client, producer, sequence);
+        }
+        assert_eq!(bodies(&client, "q"), "a1 b1 a2 c1 b1", "{exchange:?}");
+        assert_eq!(client.counts("q"), (0, 0));
+        // Of a and c it was c that was heard of later.
+        send(&client, "c", 2);
+        send(&client, "c", 1);
+        assert_eq!(bodies(&client, "q"), "c2", "{exchange:?}");
+    }
+}
+
+#[test]
+fn a_lower_limit_is_reached_in_use() {
+    let (world, client) = world();
+    for producer in 0..6 {
+        client.publish_with("q", "a", &from("x", &producer.to_string(), 1));
+    }
+    assert_eq!(counts(&world, "x").producers, 6);
+    let config = BrokerConfig {
+        producers_max: 1,
+        ..BrokerConfig::default()
+    };
+    let world = world.reconfigured(config);
+    let client = world.client();
+    for sequence in 1..=5 {
+        client.publish_with("q", "a", &from("x", "new", sequence));
+    }
+    assert_eq!(counts(&world, "x").producers, 1);
 }

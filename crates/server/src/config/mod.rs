@@ -195,6 +195,9 @@ fn broker(settings: Settings) -> Result<BrokerConfig, ConfigError> {
         &mut config.transaction_bytes_max,
         settings.transaction_size_max,
     );
+    if let Some(number) = settings.dedup_producers_max {
+        config.producers_max = usize::try_from(number.0).unwrap_or(usize::MAX);
+    }
 
     config.consumer_timeout_ms = settings.consumer_timeout.map(|span| span.milliseconds);
     if let Some(action) = settings.consumer_timeout_action {

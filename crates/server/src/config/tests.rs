@@ -71,6 +71,7 @@ fn every_key_of_the_file() {
         publisher_ahead = "3MiB"
         store_behind = "4MiB"
         transaction_size_max = "5MiB"
+        dedup_producers_max = 6
         consumer_timeout = "30m"
         consumer_timeout_action = "cancel"
         worker_threads = 3
@@ -120,7 +121,10 @@ fn every_key_of_the_file() {
         (broker.publisher_ahead_bytes, broker.store_behind_bytes),
         (3 << 20, 4 << 20)
     );
-    assert_eq!(broker.transaction_bytes_max, 5 << 20);
+    assert_eq!(
+        (broker.transaction_bytes_max, broker.producers_max),
+        (5 << 20, 6)
+    );
     assert_eq!(
         (broker.product.as_str(), broker.version.as_str()),
         ("Leveret", "1.2.3")

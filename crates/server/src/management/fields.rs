@@ -43,6 +43,7 @@ pub(super) fn deduplication(counts: &DeduplicationCounts) -> Value {
         "gaps": counts.gaps,
         "keys": counts.keys,
         "producers": counts.producers,
+        "producers_forgotten": counts.producers_forgotten,
     })
 }
 

@@ -124,6 +124,11 @@ impl World {
         World::on(Arc::new(self.store().restarted()), config, self.now())
     }
 
+    /// As [`World::restarted`], with other settings.
+    pub fn reconfigured(&self, config: BrokerConfig) -> Rc<World> {
+        World::on(Arc::new(self.store().restarted()), config, self.now())
+    }
+
     /// As [`World::restarted`], some time later.
     pub fn restarted_at(&self, now: Timestamp) -> Rc<World> {
         let config = self.broker.config().clone();
