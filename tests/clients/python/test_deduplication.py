@@ -200,7 +200,7 @@ def test_keys_of_a_committed_transaction_survive_kill_9(own_way, open_connection
 # The plugin's form
 
 @pytest.mark.parametrize("one, other", [
-    ("1", "2"), (1, 2), ("1", 1), (True, False), (1, True), (1.5, 2.5), ("", " "), (2 ** 40, 2 ** 41)], ids=str)
+    ("1", "2"), (1, 2), ("1", 1), (True, False), (1, True), ("", " "), (2 ** 40, 2 ** 41)], ids=str)
 @pytest.mark.parametrize("on_queue", [False, True], ids=["exchange", "queue"])
 def test_header_values_differ_by_type_and_value(channel, scratch, one, other, on_queue):
     way = straight_to(channel, scratch.name(), {PLUGIN: True}) if on_queue else \
