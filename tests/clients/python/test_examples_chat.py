@@ -199,6 +199,7 @@ def test_malformed_and_oversized_frames_do_no_harm(page):
 def test_what_others_publish_does_no_harm(own, page, open_connection):
     ann = page("Ann", "lobby")
     channel = open_connection(own).channel()
+    channel.confirm_delivery()
     for body in (b"", b"no JSON", b"[]", b"[" * 100_000, b'{"what": "said", "type": "joined", "id": 1, "text": {}}'):
         channel.basic_publish("chat", "lobby", body)
     ann.say("lobby", "fine")
