@@ -5,6 +5,7 @@ from the first queue and its result is in the second, or neither, whoever dies a
 
 import argparse
 import json
+import sys
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
@@ -27,9 +28,14 @@ def transform(channel: BlockingChannel, stop: Stop, batch: int) -> None:
         if stop.asked:
             return
         if method is not None:
-            result = json.dumps(to_celsius(json.loads(body)))
-            channel.basic_publish("", RESULTS, result, pika.BasicProperties(delivery_mode=2))
-            channel.basic_ack(method.delivery_tag)
+            try:
+                result = json.dumps(to_celsius(json.loads(body)))
+            except (ValueError, KeyError, TypeError) as error:
+                print(f"refused {body[:100]!r}: {error!r}", file=sys.stderr, flush=True)
+                channel.basic_reject(method.delivery_tag, requeue=False)
+            else:
+                channel.basic_publish("", RESULTS, result, pika.BasicProperties(delivery_mode=2))
+                channel.basic_ack(method.delivery_tag)
             uncommitted += 1
         if uncommitted == batch or (method is None and uncommitted):
             channel.tx_commit()

@@ -3,6 +3,7 @@
 The programs in charge of the killing bring a broker of their own; here they kill for a shorter time than by default."""
 
 import contextlib
+import json
 import re
 import sqlite3
 import subprocess
@@ -78,6 +79,19 @@ def test_the_producer_begins_anew_when_its_channel_is_closed(own_broker, open_co
     eventually(lambda: exists(own, open_connection, "medical_records"))
     assert eventually(lambda: taken(channel, "medical_records"))[1].message_id == "one"
     assert producer.stop() == 0
+
+
+def test_what_cannot_be_transformed_is_put_aside(own_broker, open_connection, start_example):
+    own = own_broker()
+    transform = start_example(own, "pipeline/transform.py")
+    eventually(lambda: exists(own, open_connection, "pipeline.results"))
+    channel = open_connection(own).channel()
+    bad = [b"no JSON", b"[]", b'{"number": 1}', b'{"number": 1, "fahrenheit": "warm"}']
+    for body in (*bad, b'{"number": 2, "fahrenheit": 212}'):
+        channel.basic_publish("", "pipeline.readings", body)
+    assert json.loads(eventually(lambda: taken(channel, "pipeline.results"))[2]) == {"number": 2, "celsius": 100.0}
+    assert [eventually(lambda: taken(channel, "pipeline.refused"))[2] for _ in bad] == bad
+    assert transform.stop() == 0
 
 
 def test_pipeline_is_exact_over_50_kills(faults):
