@@ -4,8 +4,8 @@
 use leveret_codec::AMQPValue;
 
 use super::{WINDOW, bodies, exchange, headers, key, queue, queue_counts};
-use crate::harness::{Properties, World};
 use crate::harness::calls::{number, string};
+use crate::harness::{Properties, World};
 
 #[test]
 fn the_plugins_exchange() {
