@@ -22,6 +22,7 @@ mod handshake;
 mod harness;
 mod hostile;
 mod limits;
+mod million_keys;
 mod model;
 mod overdue;
 mod paging;
