@@ -2,6 +2,7 @@
 
 mod plugin;
 mod policies;
+mod races;
 
 use std::rc::Rc;
 

@@ -1,0 +1,183 @@
+//! Two publish the same at the same moment: the duplicate waits for the first although that is not even
+//! staged yet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::task::Waker;
+use std::time::Duration;
+
+use leveret_broker::message::Message;
+use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_store::{
+    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Sequence,
+    SteppedStore, StoreError, StoreStatus, StoredMessage,
+};
+use parking_lot::Mutex;
+
+use super::{WINDOW, from, id};
+use crate::harness::calls::{Flag, number};
+use crate::harness::{Client, Properties, World};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const DEADLINE: Duration = Duration::from_secs(20);
+/// As long as this a publisher is watched that is to go nowhere.
+const WATCHED: Duration = Duration::from_millis(100);
+
+/// A store in which somebody who stages a change can be stopped.
+struct Held {
+    inside: Arc<SteppedStore<Message>>,
+    holds: AtomicBool,
+    arrived: SyncSender<()>,
+    released: Mutex<Receiver<()>>,
+}
+
+impl MessageLog<Message> for Held {
+    fn stage(&self, changes: &mut Vec<Change<Message>>) -> CommitPoint {
+        if !changes.is_empty() && self.holds.swap(false, Ordering::SeqCst) {
+            self.arrived.send(()).unwrap();
+            self.released.lock().recv_timeout(DEADLINE).unwrap();
+        }
+        self.inside.stage(changes)
+    }
+
+    fn durable_point(&self) -> CommitPoint {
+        self.inside.durable_point()
+    }
+
+    fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool {
+        self.inside.wake_at(point, waker)
+    }
+
+    fn allocate_log(&self) -> LogId {
+        self.inside.allocate_log()
+    }
+
+    fn read(
+        &self,
+        log: LogId,
+        from: Sequence,
+        count_max: usize,
+        bytes_max: usize,
+        out: &mut Vec<StoredMessage<Message>>,
+    ) -> Result<(), StoreError> {
+        self.inside.read(log, from, count_max, bytes_max, out)
+    }
+
+    fn log_state(&self, log: LogId) -> Option<LogState> {
+        self.inside.log_state(log)
+    }
+
+    fn logs(&self) -> Vec<LogId> {
+        self.inside.logs()
+    }
+
+    fn staged_bytes(&self) -> u64 {
+        self.inside.staged_bytes()
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.inside.status()
+    }
+
+    fn on_status(&self, waker: Waker) {
+        self.inside.on_status(waker);
+    }
+
+    fn is_volatile(&self) -> bool {
+        false
+    }
+}
+
+impl DefinitionStore for Held {
+    fn definitions(&self) -> Result<Definitions, StoreError> {
+        self.inside.definitions()
+    }
+}
+
+/// A publisher with a thread of its own: what it is told at once, and again whenever it is asked.
+fn publisher(
+    broker: &Arc<Broker>,
+    first: impl FnOnce(&Client) + Send + 'static,
+) -> (Receiver<Vec<String>>, Sender<()>) {
+    let broker = Arc::clone(broker);
+    let (told, hear) = mpsc::channel();
+    let (ask, asked) = mpsc::channel();
+    std::thread::spawn(move || {
+        let world = World::around(broker, None, NOW);
+        let client = world.client();
+        first(&client);
+        told.send(client.lines()).unwrap();
+        while asked.recv().is_ok() {
+            world.run();
+            told.send(client.lines()).unwrap();
+        }
+    });
+    (hear, ask)
+}
+
+fn check(
+    key: &'static str,
+    transactional: bool,
+    message: impl Fn() -> Properties + Send + Clone + 'static,
+) {
+    let inside = Arc::new(SteppedStore::new());
+    let (arrived, arrivals) = mpsc::sync_channel(1);
+    let (release, released) = mpsc::channel();
+    let held = Arc::new(Held {
+        inside: Arc::clone(&inside),
+        holds: AtomicBool::new(false),
+        arrived,
+        released: Mutex::new(released),
+    });
+    let broker = Broker::open(BrokerConfig::default(), Arc::clone(&held) as _, NOW).unwrap();
+    let world = World::around(Arc::clone(&broker), Some(inside), NOW);
+    let client = world.client();
+    let window = [(WINDOW, number(60_000))];
+    client.declare_ok("q", &[Flag::Durable], &window);
+    client.declare_ok("plain", &[Flag::Durable], &[]);
+    client.declare_exchange("x", "direct", &[Flag::Durable], &window);
+    client.bind("plain", "x", "k");
+    client.seen();
+    world.hold_commits();
+    held.holds.store(true, Ordering::SeqCst);
+
+    let first = message.clone();
+    let (hear_first, ask_first) = publisher(&broker, move |client| {
+        if transactional {
+            client.tx(10);
+        }
+        client.publish_with(key, "first", &first());
+        if transactional {
+            client.tx(20);
+        }
+    });
+    arrivals.recv_timeout(DEADLINE).unwrap();
+    let (hear, ask) = publisher(&broker, move |client| {
+        client.confirms();
+        client.publish_with(key, "again", &message());
+    });
+    let early = hear.recv_timeout(WATCHED);
+    release.send(()).unwrap();
+    let told = early.or_else(|_| hear.recv_timeout(DEADLINE)).unwrap();
+    assert_eq!(told, [""; 0], "the first one is not durable");
+    world.commit();
+    ask.send(()).unwrap();
+    assert_eq!(hear.recv_timeout(DEADLINE).unwrap(), ["ack 1"]);
+    // What a transaction hides shows when its session hears that it is durable.
+    hear_first.recv_timeout(DEADLINE).unwrap();
+    ask_first.send(()).unwrap();
+    hear_first.recv_timeout(DEADLINE).unwrap();
+    let queue = if key == "q" { "q" } else { "plain" };
+    assert_eq!(client.counts(queue), (1, 0));
+}
+
+#[test]
+fn a_duplicate_waits_for_what_is_not_staged_yet() {
+    for transactional in [false, true] {
+        check("q", transactional, || id("", "1"));
+        check("k", transactional, || id("x", "1"));
+        check("q", transactional, || from("", "me", 1));
+        check("k", transactional, || from("x", "me", 1));
+    }
+}
