@@ -51,6 +51,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// The header x-delivery-count.
     pub count: Option<u64>,
+    /// The header x-stream-offset.
+    pub offset: Option<u64>,
     /// What was published.
     pub body: Vec<u8>,
 }
@@ -126,7 +128,18 @@ impl Client {
     }
 
     /// Writes a persistent message.
-    pub fn publish(&mut self, exchange: &str, routing_key: &str, headers: FieldTable, body: &[u8]) {
+    pub fn publish(&mut self, exchange: &str, routing_key: &str, body: &[u8]) {
+        self.publish_as(exchange, routing_key, AMQPProperties::default(), body);
+    }
+
+    /// Writes a persistent message with these properties.
+    pub fn publish_as(
+        &mut self,
+        exchange: &str,
+        routing_key: &str,
+        properties: AMQPProperties,
+        body: &[u8],
+    ) {
         let publish = basic::Publish {
             exchange: exchange.into(),
             routing_key: routing_key.into(),
@@ -134,9 +147,7 @@ impl Client {
             immediate: false,
         };
         self.say(&AMQPClass::Basic(basic::AMQPMethod::Publish(publish)));
-        let properties = AMQPProperties::default()
-            .with_delivery_mode(2)
-            .with_headers(headers);
+        let properties = properties.with_delivery_mode(2);
         let header = encode_header(body.len() as u64, &properties);
         write_header(&mut self.output, 1, &header);
         write_body(&mut self.output, 1, FRAME_MAX, body);
@@ -308,6 +319,7 @@ impl Client {
             tag,
             redelivered,
             count: None,
+            offset: None,
             body: Vec::new(),
         };
         self.partial = Some((delivery, 0));
@@ -322,8 +334,9 @@ impl Client {
         let Some((delivery, body_size)) = &mut self.partial else {
             return Err(io::Error::other("a header without its method"));
         };
-        let count = headers.inner().get("x-delivery-count");
-        delivery.count = count.and_then(integer);
+        let number = |name| headers.inner().get(name).and_then(integer);
+        delivery.count = number("x-delivery-count");
+        delivery.offset = number("x-stream-offset");
         *body_size = size;
         Ok(self.finish())
     }

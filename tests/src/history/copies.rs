@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::sources::Sources;
+use super::streams::Streams;
 use super::{
     ConsumerId, DeliveryId, Event, Finding, History, MessageId, Outcome, QueueFacts, QueueId, Rule,
 };
@@ -26,12 +27,14 @@ pub(super) struct Copies {
     seen: BTreeMap<Copy, Vec<Seen>>,
     copy_of: BTreeMap<DeliveryId, Copy>,
     facts: Vec<QueueFacts>,
+    pub(super) streams: Streams,
 }
 
 impl Copies {
     pub(super) fn of(history: &History, sources: &Sources) -> Self {
         let mut copies = Self {
             facts: history.queues.clone(),
+            streams: Streams::of(history),
             ..Self::default()
         };
         for (at, event) in history.events.iter().enumerate() {
@@ -64,6 +67,12 @@ impl Copies {
         self.seen.get(&(message, queue)).map_or(&[], Vec::as_slice)
     }
 
+    /// When the message first came out of a queue or stream.
+    pub(super) fn first_seen_at(&self, message: MessageId, queue: QueueId) -> Option<usize> {
+        let first = self.seen(message, queue).first().map(|first| first.at);
+        first.or_else(|| self.streams.read_at(message, queue))
+    }
+
     /// What was delivered.
     pub(super) fn copy_of(&self, delivery: DeliveryId) -> Option<Copy> {
         self.copy_of.get(&delivery).copied()
@@ -79,8 +88,11 @@ impl Copies {
     }
 
     /// The consumer that got it last has settled it, as far as anybody knows; or, if that was a rejection, the one
-    /// that got it as a dead letter has.
+    /// that got it as a dead letter has. Of a stream: it is there.
     pub(super) fn is_done(&self, sources: &Sources, message: MessageId, queue: QueueId) -> bool {
+        if self.facts(queue).is_some_and(|facts| facts.is_stream) {
+            return self.streams.read_at(message, queue).is_some();
+        }
         let last = self.seen(message, queue).last();
         let settlement = last.and_then(|last| sources.settlement(last.delivery));
         match settlement.map(|settlement| settlement.outcome) {

@@ -33,6 +33,8 @@ pub struct QueueFacts {
     pub dead_letters_to: Option<QueueId>,
     /// What one channel published arrives in that order.
     pub in_order: bool,
+    /// It is a stream: what is in it is read, and stays.
+    pub is_stream: bool,
 }
 
 /// What a client says about a delivery.
@@ -66,6 +68,22 @@ pub enum Event {
     Confirmed {
         /// The publish.
         message: MessageId,
+    },
+    /// basic.nack from the broker: it has not taken the message.
+    Refused {
+        /// The publish.
+        message: MessageId,
+    },
+    /// A reader has got it out of a stream.
+    Read {
+        /// By whom.
+        reader: ConsumerId,
+        /// Out of which stream.
+        queue: QueueId,
+        /// What it is; None if it is nothing that anybody publishes.
+        message: Option<MessageId>,
+        /// Its place, the header x-stream-offset.
+        offset: u64,
     },
     /// A consumer has got it.
     Delivered {

@@ -2,9 +2,10 @@
 
 use super::copies::{self, Copies};
 use super::sources::Sources;
-use super::{Event, QueueFacts, order, transactions};
+use super::{Event, QueueFacts, order, streams, transactions};
 
-/// Everything that happened, to the end: all queues have been emptied by consumers that acknowledged.
+/// Everything that happened, to the end: all queues have been emptied by consumers that acknowledged, and
+/// all streams been read from their first message to their last.
 #[derive(Clone, Debug)]
 pub struct History {
     /// What [`QueueId`](super::QueueId) is an index of.
@@ -16,7 +17,8 @@ pub struct History {
 /// What must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
-    /// A message that was confirmed or committed is gone, and no consumer has settled it.
+    /// A message that was confirmed or committed is gone, and no consumer has settled it; or it was in a stream and is
+    /// not there any more.
     Lost,
     /// It came again after its acknowledgement was known to be on stable storage.
     CameBack,
@@ -36,6 +38,10 @@ pub enum Rule {
     OutOfOrder,
     /// Two publishes of one key were delivered within its window.
     Duplicate,
+    /// The broker refused it, and it came all the same.
+    RefusedSeen,
+    /// A place of a stream held one message and then another.
+    Rewritten,
 }
 
 /// One breach.
@@ -62,6 +68,8 @@ pub fn judge(history: &History) -> Vec<Finding> {
     transactions::judge(history, &sources, &copies, &mut findings);
     order::out_of_order(history, &sources, &copies, &mut findings);
     order::duplicates(&sources, &copies, &mut findings);
+    order::refused_seen(&sources, &copies, &mut findings);
+    streams::judge(history, &sources, &copies.streams, &mut findings);
     findings.sort_by_key(|finding| (finding.at, finding.rule));
     findings
 }

@@ -12,6 +12,7 @@ mod judge;
 mod ledger;
 mod order;
 mod sources;
+mod streams;
 mod transactions;
 
 pub use event::{

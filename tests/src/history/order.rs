@@ -93,7 +93,7 @@ pub(super) fn duplicates(sources: &Sources, copies: &Copies, findings: &mut Vec<
             let (Some(last), Some(next)) = (ones.last(), others.first()) else {
                 continue;
             };
-            if !went_with_a_crash(*one, *last, next.at, sources) {
+            if !went_with_a_crash(&messages, *last, next.at, sources) {
                 findings.push(Finding {
                     rule: Rule::Duplicate,
                     at: next.at,
@@ -107,10 +107,28 @@ pub(super) fn duplicates(sources: &Sources, copies: &Copies, findings: &mut Vec<
     }
 }
 
-/// The broker had promised nothing yet, and died: message and key are gone together.
-fn went_with_a_crash(message: MessageId, last: Seen, next: usize, sources: &Sources) -> bool {
+/// The broker had promised nothing yet, to nobody who sent any of these, and died: message and key are gone together.
+fn went_with_a_crash(same: &[MessageId], last: Seen, next: usize, sources: &Sources) -> bool {
+    let kill = sources.next_kill(last.at).filter(|kill| *kill < next);
+    let Some(kill) = kill else { return false };
+    let promised = |at: Option<usize>| at.is_some_and(|at| at < kill);
     let settled = sources.settlement(last.delivery);
-    sources.killed_between(last.at, next)
-        && !sources.is_owed(message)
-        && settled.is_none_or(|settlement| settlement.for_good_at.is_none())
+    !promised(settled.and_then(|settlement| settlement.for_good_at))
+        && !same
+            .iter()
+            .any(|message| promised(sources.owed_since(*message)))
+}
+
+pub(super) fn refused_seen(sources: &Sources, copies: &Copies, findings: &mut Vec<Finding>) {
+    for (message, publication) in &sources.publications {
+        for queue in publication.queues.iter().filter(|_| publication.refused) {
+            if let Some(at) = copies.first_seen_at(*message, *queue) {
+                findings.push(Finding {
+                    rule: Rule::RefusedSeen,
+                    at,
+                    what: format!("{message:?} came out of {}", name(copies, *queue)),
+                });
+            }
+        }
+    }
 }

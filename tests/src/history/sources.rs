@@ -14,7 +14,8 @@ pub(super) struct Publication {
     pub(super) queues: Vec<QueueId>,
     pub(super) transaction: Option<TransactionId>,
     pub(super) key: Option<u64>,
-    pub(super) confirmed: bool,
+    pub(super) confirmed_at: Option<usize>,
+    pub(super) refused: bool,
 }
 
 /// What was said of a delivery.
@@ -86,13 +87,19 @@ impl Sources {
                     queues: queues.clone(),
                     transaction: *transaction,
                     key: *key,
-                    confirmed: false,
+                    confirmed_at: None,
+                    refused: false,
                 };
                 self.publications.insert(*message, publication);
             }
             Event::Confirmed { message } => {
                 if let Some(publication) = self.publications.get_mut(message) {
-                    publication.confirmed = true;
+                    publication.confirmed_at.get_or_insert(at);
+                }
+            }
+            Event::Refused { message } => {
+                if let Some(publication) = self.publications.get_mut(message) {
+                    publication.refused = true;
                 }
             }
             Event::Settled {
@@ -127,16 +134,17 @@ impl Sources {
             Event::Closed { consumer } => self.closes.push((at, *consumer)),
             Event::Killed => self.kills.push(at),
             Event::Restarted => self.runs.push(at),
-            Event::Delivered { .. } => {}
+            Event::Delivered { .. } | Event::Read { .. } => {}
         }
     }
 
-    /// What a transaction settled is for good when it is committed, and void when it is not.
+    /// What a transaction settled is said with its commit, is for good when that is answered, and is void without it.
     fn settle_with_transactions(&mut self) {
         let transactions = &self.transactions;
         self.settlements.retain(|_, settlement| {
             let transaction = settlement.transaction.and_then(|id| transactions.get(&id));
             if let Some(transaction) = transaction {
+                settlement.at = transaction.commit_sent_at.unwrap_or(settlement.at);
                 settlement.for_good_at = transaction.committed_at;
             }
             transaction.is_none_or(Transaction::may_be_committed)
@@ -155,7 +163,7 @@ impl Sources {
 
     /// The broker died between the two.
     pub(super) fn killed_between(&self, from: usize, to: usize) -> bool {
-        self.kills.iter().any(|at| (from..to).contains(at))
+        self.next_kill(from).is_some_and(|kill| kill < to)
     }
 
     /// A consumer, or any, ended between the two.
@@ -183,13 +191,22 @@ impl Sources {
 
     /// The broker owes this message to its queues, whatever happens.
     pub(super) fn is_owed(&self, message: MessageId) -> bool {
-        let Some(publication) = self.publications.get(&message) else {
-            return false;
-        };
+        self.owed_since(message).is_some()
+    }
+
+    /// Since when that is known.
+    pub(super) fn owed_since(&self, message: MessageId) -> Option<usize> {
+        let publication = self.publications.get(&message)?;
         let transaction = publication
             .transaction
             .and_then(|id| self.transactions.get(&id));
-        publication.confirmed
-            || transaction.is_some_and(|transaction| transaction.committed_at.is_some())
+        let committed_at = transaction.and_then(|transaction| transaction.committed_at);
+        publication.confirmed_at.or(committed_at)
+    }
+
+    /// When the broker next died.
+    pub(super) fn next_kill(&self, at: usize) -> Option<usize> {
+        let next = self.kills.partition_point(|kill| *kill < at);
+        self.kills.get(next).copied()
     }
 }

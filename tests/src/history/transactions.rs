@@ -2,7 +2,7 @@
 
 use super::copies::{Copies, name};
 use super::sources::{Sources, Transaction};
-use super::{Finding, History, Rule, TransactionId};
+use super::{Finding, History, Outcome, Rule, TransactionId};
 
 /// What shows whether a transaction took place.
 #[derive(Default)]
@@ -40,10 +40,10 @@ fn uncommitted_seen(
     let early = transaction.publishes.iter().find_map(|message| {
         let publication = sources.publications.get(message)?;
         publication.queues.iter().find_map(|queue| {
-            let first = copies.seen(*message, *queue).first()?;
+            let first = copies.first_seen_at(*message, *queue)?;
             commit
-                .is_none_or(|commit| first.at < commit)
-                .then_some((first.at, *message, *queue))
+                .is_none_or(|commit| first < commit)
+                .then_some((first, *message, *queue))
         })
     });
     early.map(|(at, message, queue)| Finding {
@@ -90,7 +90,7 @@ fn publishes(
             .filter(|_| publication.key.is_none())
         {
             let place = name(copies, *queue);
-            let seen = !copies.seen(*message, *queue).is_empty();
+            let seen = copies.first_seen_at(*message, *queue).is_some();
             if seen {
                 evidence.done = Some(format!("{message:?} came out of {place}"));
             }
@@ -115,6 +115,11 @@ fn settlements(
         let Some((message, queue)) = copies.copy_of(*delivery) else {
             continue;
         };
+        let settlement = sources.settlement(*delivery);
+        if settlement.is_some_and(|it| it.outcome == Outcome::Requeued) {
+            // It comes again, one way or the other.
+            continue;
+        }
         let place = name(copies, queue);
         let again = copies
             .seen(message, queue)

@@ -32,7 +32,7 @@ fn dies_at_work(places: &[(&str, u64)]) {
             start_calmly(&mut scene);
         }
     }
-    scene.end();
+    let _ = scene.end();
 }
 
 /// Dies at each of these places while it starts. How much there is to read back is a matter of when the last checkpoint
@@ -55,7 +55,7 @@ fn dies_at_start(places: &[(&str, u64)]) {
             start_calmly(&mut scene);
         }
     }
-    scene.end();
+    let _ = scene.end();
 }
 
 fn work_and_kill(scene: &mut Scene) {

@@ -12,7 +12,7 @@ fn killed_at_random(broker: Leveret) {
         let events = if scene.dice.percent(20) {
             scene.dice.between(1, 50)
         } else {
-            scene.dice.between(200, 4000)
+            scene.dice.between(500, 8000)
         };
         scene.happen(usize::try_from(events).unwrap());
         scene.kill(workload);
@@ -23,7 +23,22 @@ fn killed_at_random(broker: Leveret) {
         scene.broker.start_again();
         scene.started();
     }
-    scene.end();
+    let tried = scene.end();
+    let each = [
+        tried.sent_again,
+        tried.confirmed_again,
+        tried.refused,
+        tried.read,
+        tried.rejected_in_transactions,
+        tried.requeued_in_transactions,
+        tried.unknown_commits,
+    ];
+    assert!(each.iter().all(|times| *times > 0), "{tried:?}");
+    assert!(tried.kills >= kills(), "{tried:?}");
+    #[allow(clippy::print_stderr, reason = "how hard the test was")]
+    {
+        eprintln!("{tried:?}");
+    }
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! One broker, one ledger, and how the two are brought to an end again and again.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
-use leveret_tests::history::{Event, Finding, History, Ledger, judge};
+use leveret_tests::history::{Event, Finding, History, Ledger, Outcome, judge};
 use leveret_tests::wire::Client;
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
-use crate::workload::{self, Dice, Workload};
+use crate::workload::{self, Desk, Dice, Memory, Workload};
 
 /// Little memory for each queue, so that messages leave it.
 pub(crate) const OPTIONS: [&str; 2] = ["--queue-memory", "64KiB"];
@@ -18,6 +20,7 @@ pub(crate) struct Scene {
     pub(crate) dice: Dice,
     seed: u64,
     rounds: u64,
+    memory: Arc<Memory>,
 }
 
 /// The seed of this run: `LEVERET_SEED`, or another one each time. It is printed, to be had again.
@@ -47,6 +50,7 @@ impl Scene {
             dice: Dice::new(seed),
             seed,
             rounds: 0,
+            memory: Arc::default(),
         }
     }
 
@@ -54,7 +58,11 @@ impl Scene {
     pub(crate) fn work(&mut self) -> Workload {
         self.rounds += 1;
         let seed = self.seed.wrapping_add(self.rounds * 1000);
-        Workload::start(&self.ledger, self.broker.addr(), seed)
+        Workload::start(&self.desk(), seed)
+    }
+
+    fn desk(&self) -> Desk {
+        Workload::desk(&self.ledger, self.broker.addr(), &self.memory)
     }
 
     /// Waits until so many more things have happened.
@@ -83,8 +91,8 @@ impl Scene {
         self.ledger.note(Event::Killed);
     }
 
-    /// A little work in peace, then everything is taken out, and the history judged.
-    pub(crate) fn end(mut self) {
+    /// A little work in peace, then everything is taken out, and the history judged. Answers what there was to judge.
+    pub(crate) fn end(mut self) -> Tried {
         let workload = self.work();
         self.happen(500);
         workload.stop();
@@ -92,7 +100,7 @@ impl Scene {
         self.broker.restart();
         self.ledger.note(Event::Killed);
         self.started();
-        let desk = Workload::desk(&self.ledger, self.broker.addr());
+        let desk = self.desk();
         workload::drain(&self.ledger, &desk).expect("all queues are emptied");
         self.broker.restart();
         assert_eq!(workload::left(&desk).expect("the queues"), 0);
@@ -107,6 +115,62 @@ impl Scene {
             history.events.len(),
             told(&history, &findings)
         );
+        Tried::of(&history)
+    }
+}
+
+/// How often a history has put the broker to a test.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    pub(crate) kills: u64,
+    /// Publishes of a key that was published before.
+    pub(crate) sent_again: u64,
+    /// Those of them that were confirmed: the broker had to know one.
+    pub(crate) confirmed_again: u64,
+    pub(crate) refused: u64,
+    pub(crate) read: u64,
+    pub(crate) rejected_in_transactions: u64,
+    pub(crate) requeued_in_transactions: u64,
+    /// Commits that nobody has heard the end of.
+    pub(crate) unknown_commits: u64,
+}
+
+impl Tried {
+    fn of(history: &History) -> Self {
+        let mut tried = Self::default();
+        let mut keys = HashSet::new();
+        let mut again = HashSet::new();
+        for event in &history.events {
+            match event {
+                Event::Killed => tried.kills += 1,
+                Event::Published {
+                    message,
+                    key: Some(key),
+                    ..
+                } if !keys.insert(*key) => {
+                    tried.sent_again += 1;
+                    again.insert(*message);
+                }
+                Event::Confirmed { message } if again.contains(message) => {
+                    tried.confirmed_again += 1;
+                }
+                Event::Refused { .. } => tried.refused += 1,
+                Event::Read { .. } => tried.read += 1,
+                Event::Settled {
+                    outcome,
+                    transaction: Some(_),
+                    ..
+                } => match outcome {
+                    Outcome::Acked => {}
+                    Outcome::Rejected => tried.rejected_in_transactions += 1,
+                    Outcome::Requeued => tried.requeued_in_transactions += 1,
+                },
+                Event::CommitSent(_) => tried.unknown_commits += 1,
+                Event::Committed(_) => tried.unknown_commits -= 1,
+                _ => {}
+            }
+        }
+        tried
     }
 }
 

@@ -10,17 +10,21 @@ pub(crate) const IN: QueueId = QueueId(0);
 /// Its rejected messages go to [`DEAD`].
 pub(crate) const OUT: QueueId = QueueId(1);
 pub(crate) const DEAD: QueueId = QueueId(2);
+/// A stream.
+pub(crate) const LOG: QueueId = QueueId(3);
 
 pub(crate) fn queues() -> Vec<QueueFacts> {
     let facts = |name, dead_letters_to, in_order| QueueFacts {
         name,
         dead_letters_to,
         in_order,
+        is_stream: name == "log",
     };
     vec![
         facts("in", None, true),
         facts("out", Some(DEAD), true),
         facts("dead", None, false),
+        facts("log", None, true),
     ]
 }
 
@@ -72,6 +76,16 @@ impl Story {
 
     pub(crate) fn publish_with_key(&mut self, message: u64, queue: QueueId, key: u64) {
         self.publish_as(message, &[queue], None, Some(key));
+    }
+
+    pub(crate) fn publish_in_with_key(
+        &mut self,
+        transaction: u64,
+        message: u64,
+        queue: QueueId,
+        key: u64,
+    ) {
+        self.publish_as(message, &[queue], Some(transaction), Some(key));
     }
 
     pub(crate) fn confirm(&mut self, message: u64) {
@@ -146,6 +160,32 @@ impl Story {
 
     pub(crate) fn for_good(&mut self, delivery: DeliveryId) {
         self.note(Event::SettledForGood { delivery });
+    }
+
+    pub(crate) fn reject_in(&mut self, transaction: u64, delivery: DeliveryId) {
+        self.settle(delivery, Outcome::Rejected, Some(transaction));
+    }
+
+    pub(crate) fn requeue_in(&mut self, transaction: u64, delivery: DeliveryId) {
+        self.settle(delivery, Outcome::Requeued, Some(transaction));
+    }
+
+    pub(crate) fn refuse(&mut self, message: u64) {
+        self.note(Event::Refused {
+            message: MessageId(message),
+        });
+    }
+
+    /// A reader finds these in the stream, from this place on.
+    pub(crate) fn read(&mut self, reader: u64, offset: u64, messages: &[u64]) {
+        for (offset, message) in (offset..).zip(messages) {
+            self.note(Event::Read {
+                reader: ConsumerId(reader),
+                queue: LOG,
+                message: Some(MessageId(*message)),
+                offset,
+            });
+        }
     }
 
     pub(crate) fn commit_sent(&mut self, transaction: u64) {

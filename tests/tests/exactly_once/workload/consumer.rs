@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 
-use leveret_codec::FieldTable;
 use leveret_tests::history::{
     ConsumerId, DeliveryId, Event, MessageId, Outcome, PublisherId, QueueId,
 };
@@ -33,8 +32,12 @@ impl Odds {
         requeued: 10,
         rejected: 15,
     };
+    pub(super) const HALF_ACKED: Self = Self {
+        requeued: 20,
+        rejected: 30,
+    };
 
-    fn throw(self, dice: &mut Dice) -> Outcome {
+    pub(super) fn throw(self, dice: &mut Dice) -> Outcome {
         match dice.between(0, 100) {
             number if number < self.requeued => Outcome::Requeued,
             number if number < self.requeued + self.rejected => Outcome::Rejected,
@@ -180,8 +183,6 @@ impl Session<'_> {
         let tag = self.confirms.sent(message);
         let settled = batch.iter().map(|(_, delivery)| *delivery).collect();
         self.receipts.push_back((tag, settled));
-        let headers = FieldTable::default();
-        self.client
-            .publish("", name(RECEIPTS), headers, &body(message));
+        self.client.publish("", name(RECEIPTS), &body(message));
     }
 }

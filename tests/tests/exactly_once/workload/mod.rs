@@ -1,12 +1,17 @@
 //! Clients that work and note what they do, until the broker is gone or they are asked to stop.
 //!
-//! Producers publish through a fanout exchange into `in` and `copy`, with confirms. Transformers take from `in` and put
-//! into `out` and `count`, in transactions. Consumers take from everything else; what they reject in `out` dies into
-//! `dead`. Consumers that want to know whether their acknowledgements are on stable storage publish a receipt.
+//! Producers publish through a fanout exchange into `in`, `copy` and the stream `log`, with confirms. Transformers take
+//! from `in` and put into `out`, `count` and `log`, in transactions. Consumers take from everything else, some of `out` in
+//! transactions, too; what they reject there dies into `dead`. Consumers that want to know whether their acknowledgements
+//! are on stable storage publish a receipt. A reader follows `log`. Resenders publish with keys, one for each form of
+//! deduplication, and send again.
 
 mod consumer;
 mod dice;
+mod memory;
 mod producer;
+mod reader;
+mod resender;
 mod topology;
 mod transformer;
 
@@ -24,8 +29,13 @@ use leveret_tests::wire::{Client, Delivery, is_gone};
 
 use consumer::{Consumer, Odds};
 pub(crate) use dice::Dice;
-use topology::{COPY, COUNT, DEAD, IN, OUT, RECEIPTS, consume};
+pub(crate) use memory::Memory;
+use topology::{
+    CACHED, COPY, COUNT, DEAD, IN, LOG, NUMBERED, OUT, OWN_NUMBERS, OWN_WINDOW, RECEIPTS, WINDOW,
+    WINDOW_COPY, consume,
+};
 pub(crate) use topology::{declare, drain, facts, left};
+use transformer::Transformer;
 
 /// How long a client waits for something to do.
 const IDLE: Duration = Duration::from_millis(20);
@@ -43,6 +53,7 @@ pub(crate) enum Ended {
 pub(crate) struct Desk {
     pub(crate) ledger: Ledger,
     pub(crate) address: SocketAddr,
+    memory: Arc<Memory>,
     stop: Arc<AtomicBool>,
 }
 
@@ -96,23 +107,36 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// What a single client needs that works by hand.
-    pub(crate) fn desk(ledger: &Ledger, address: SocketAddr) -> Desk {
+    pub(crate) fn desk(ledger: &Ledger, address: SocketAddr, memory: &Arc<Memory>) -> Desk {
         Desk {
             ledger: ledger.clone(),
             address,
+            memory: Arc::clone(memory),
             stop: Arc::default(),
         }
     }
 
-    pub(crate) fn start(ledger: &Ledger, address: SocketAddr, seed: u64) -> Self {
-        let desk = Self::desk(ledger, address);
+    pub(crate) fn start(desk: &Desk, seed: u64) -> Self {
         let mut workload = Self {
             stop: Arc::clone(&desk.stop),
             threads: Vec::new(),
         };
         for number in 0..2 {
-            workload.spawn(&desk, seed + number, producer::work);
-            workload.spawn(&desk, seed + 10 + number, transformer::work);
+            workload.spawn(desk, seed + number, producer::work);
+            workload.transform(
+                desk,
+                seed + 10 + number,
+                IN,
+                Odds::SOME_BACK,
+                &[OUT, COUNT, LOG],
+            );
+        }
+        workload.transform(desk, seed + 12, OUT, Odds::HALF_ACKED, &[LOG]);
+        workload.spawn(desk, seed + 13, reader::work);
+        for form in 0..resender::FORMS.len() {
+            workload.spawn(desk, seed + 40 + form as u64, move |desk, dice| {
+                resender::work(form, desk, dice)
+            });
         }
         let consumers = [
             Consumer::of(COPY, Odds::ALL_ACKED).with_receipts(),
@@ -120,13 +144,33 @@ impl Workload {
             Consumer::of(COUNT, Odds::ALL_ACKED).with_receipts(),
             Consumer::of(DEAD, Odds::SOME_BACK).with_receipts(),
             Consumer::of(RECEIPTS, Odds::ALL_ACKED),
+            Consumer::of(WINDOW, Odds::SOME_BACK).with_receipts(),
+            Consumer::of(WINDOW_COPY, Odds::ALL_ACKED),
+            Consumer::of(OWN_WINDOW, Odds::ALL_ACKED).with_receipts(),
+            Consumer::of(CACHED, Odds::SOME_BACK).with_receipts(),
+            Consumer::of(NUMBERED, Odds::ALL_ACKED).with_receipts(),
+            Consumer::of(OWN_NUMBERS, Odds::SOME_BACK),
         ];
         for (number, consumer) in (20..).zip(consumers) {
-            workload.spawn(&desk, seed + number, move |desk, dice| {
+            workload.spawn(desk, seed + number, move |desk, dice| {
                 consumer.work(desk, dice)
             });
         }
         workload
+    }
+
+    fn transform(
+        &mut self,
+        desk: &Desk,
+        seed: u64,
+        from: QueueId,
+        odds: Odds,
+        into: &'static [QueueId],
+    ) {
+        let transformer = Transformer { from, odds, into };
+        self.spawn(desk, seed, move |desk, dice| {
+            transformer::work(transformer, desk, dice)
+        });
     }
 
     /// Runs a client's work again and again, with one connection each.

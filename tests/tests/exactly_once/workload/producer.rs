@@ -2,12 +2,11 @@
 
 use std::io;
 
-use leveret_codec::FieldTable;
 use leveret_tests::history::{Event, MessageId, PublisherId};
 use leveret_tests::wire::{Client, Incoming};
 
-use super::topology::{RECORDS, select_confirms};
-use super::{COPY, Desk, Dice, Ended, IN, body, connect};
+use super::topology::{RECORDED, RECORDS, select_confirms};
+use super::{Desk, Dice, Ended, body, connect};
 
 /// Publishes that may be unconfirmed.
 const WINDOW: usize = 60;
@@ -28,12 +27,12 @@ pub(super) fn work(desk: &Desk, dice: &mut Dice) -> io::Result<Ended> {
             desk.ledger.note(Event::Published {
                 message,
                 publisher,
-                queues: vec![IN, COPY],
+                queues: RECORDED.to_vec(),
                 transaction: None,
                 key: None,
             });
             confirms.sent(message);
-            client.publish(RECORDS, "", FieldTable::default(), &body(message));
+            client.publish(RECORDS, "", &body(message));
         }
         client.flush()?;
         // Some do not care what becomes of their latest messages.

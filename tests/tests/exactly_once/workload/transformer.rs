@@ -1,24 +1,34 @@
-//! Consume, transform, produce: takes messages and puts out two for each, in transactions.
+//! Consume, transform, produce: takes messages, settles them one way or another and puts out others, in transactions.
 
 use std::io;
 
+use leveret_codec::AMQPClass;
 use leveret_codec::protocol::tx;
-use leveret_codec::{AMQPClass, FieldTable};
 use leveret_tests::history::{
-    ConsumerId, DeliveryId, Event, MessageId, Outcome, PublisherId, TransactionId,
+    ConsumerId, DeliveryId, Event, MessageId, Outcome, PublisherId, QueueId, TransactionId,
 };
 use leveret_tests::wire::{Client, Incoming};
 
+use super::consumer::Odds;
 use super::topology::{name, select_transactions};
-use super::{COUNT, Desk, Dice, Ended, IDLE, IN, OUT, body, connect, consume};
+use super::{Desk, Dice, Ended, IDLE, body, connect, consume};
+
+#[derive(Clone, Copy)]
+pub(super) struct Transformer {
+    pub(super) from: QueueId,
+    pub(super) odds: Odds,
+    /// Each gets a message for every one that was taken.
+    pub(super) into: &'static [QueueId],
+}
 
 /// Works with one connection.
-pub(super) fn work(desk: &Desk, dice: &mut Dice) -> io::Result<Ended> {
+pub(super) fn work(transformer: Transformer, desk: &Desk, dice: &mut Dice) -> io::Result<Ended> {
     let mut client = connect(desk)?;
     select_transactions(&mut client)?;
-    consume(&mut client, IN, 40)?;
+    consume(&mut client, transformer.from, 40)?;
     let mut session = Session {
         desk,
+        transformer,
         client,
         consumer: ConsumerId(desk.ledger.number()),
         publisher: PublisherId(desk.ledger.number()),
@@ -34,7 +44,7 @@ pub(super) fn work(desk: &Desk, dice: &mut Dice) -> io::Result<Ended> {
             continue;
         }
         loop {
-            let transaction = session.put_out(&batch);
+            let transaction = session.put_out(&batch, dice);
             match dice.between(0, 100) {
                 0..8 => session.roll_back(transaction)?,
                 8..11 => return session.abandon(),
@@ -50,6 +60,7 @@ pub(super) fn work(desk: &Desk, dice: &mut Dice) -> io::Result<Ended> {
 
 struct Session<'a> {
     desk: &'a Desk,
+    transformer: Transformer,
     client: Client,
     consumer: ConsumerId,
     publisher: PublisherId,
@@ -64,32 +75,35 @@ impl Session<'_> {
             let Incoming::Delivery(delivery) = incoming else {
                 return Err(io::Error::other(format!("{incoming:?}")));
             };
-            let id = self.desk.delivered(self.consumer, IN, &delivery);
+            let from = self.transformer.from;
+            let id = self.desk.delivered(self.consumer, from, &delivery);
             batch.push((delivery.tag, id));
         }
         Ok(batch)
     }
 
     /// Writes the transaction but for its end.
-    fn put_out(&mut self, batch: &[(u64, DeliveryId)]) -> TransactionId {
+    fn put_out(&mut self, batch: &[(u64, DeliveryId)], dice: &mut Dice) -> TransactionId {
         let transaction = TransactionId(self.desk.ledger.number());
         for (tag, delivery) in batch {
-            for queue in [OUT, COUNT] {
+            for queue in self.transformer.into {
                 let message = MessageId(self.desk.ledger.number());
                 self.desk.ledger.note(Event::Published {
                     message,
                     publisher: self.publisher,
-                    queues: vec![queue],
+                    queues: vec![*queue],
                     transaction: Some(transaction),
                     key: None,
                 });
-                let headers = FieldTable::default();
-                self.client
-                    .publish("", name(queue), headers, &body(message));
+                self.client.publish("", name(*queue), &body(message));
             }
-            self.desk
-                .settled(*delivery, Outcome::Acked, Some(transaction));
-            self.client.ack(*tag, false);
+            let outcome = self.transformer.odds.throw(dice);
+            self.desk.settled(*delivery, outcome, Some(transaction));
+            match outcome {
+                Outcome::Acked => self.client.ack(*tag, false),
+                Outcome::Requeued => self.client.nack(*tag, true),
+                Outcome::Rejected => self.client.nack(*tag, false),
+            }
         }
         transaction
     }
