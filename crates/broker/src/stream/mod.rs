@@ -51,6 +51,7 @@ pub(crate) struct Stream {
     log: Option<LogId>,
     tail: Tail,
     segments: Segments,
+    empty: Empty,
     readers: Readers,
     statistics: Statistics,
     /// Messages that were there before the broker was started.
@@ -71,6 +72,20 @@ pub(crate) struct Stream {
     grave: Option<LogId>,
 }
 
+/// Places without a message: a crash took a transaction's, and left what was published behind them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Empty {
+    places: u64,
+    below: u64,
+}
+
+impl Empty {
+    /// How many there are at most in a stream that begins with `first`.
+    fn from(self, first: u64) -> u64 {
+        self.places.min(self.below.saturating_sub(first))
+    }
+}
+
 impl Stream {
     pub(crate) fn new(
         options: QueueOptions,
@@ -87,6 +102,7 @@ impl Stream {
             log: None,
             tail: Tail::default(),
             segments: Segments::new(retention),
+            empty: Empty::default(),
             readers,
             statistics: Statistics::new(now),
             numbered_before: 0,
@@ -108,6 +124,10 @@ impl Stream {
             self.numbered_before = state.next.0;
             self.tail = Tail::behind(state.next.0);
             self.segments = Segments::recovered(retention(&self.options, &self.store), state);
+            self.empty = Empty {
+                places: state.next.0 - state.first.0 - state.live,
+                below: state.next.0,
+            };
         }
     }
 
@@ -120,8 +140,9 @@ impl Stream {
             .readers
             .iter()
             .map(|reader| u64::from(reader.in_flight));
+        let first = self.segments.first();
         QueueCounts {
-            ready: self.tail.next() - self.segments.first(),
+            ready: (self.tail.next() - first).saturating_sub(self.empty.from(first)),
             unacknowledged: in_flight.sum(),
             waiting: 0,
             consumers: u32::try_from(self.readers.count()).unwrap_or(u32::MAX),

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
+use leveret_store::{Change, MessageLog, Sequence};
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};
@@ -323,6 +324,34 @@ fn nothing_is_seen_before_it_is_durable_and_offsets_go_on_after_a_crash() {
     client.expect_nothing();
     world.commit();
     assert_eq!(text(&client), "2:c");
+}
+
+/// A crash takes a transaction's messages, and leaves those that were published behind them.
+#[test]
+fn places_that_a_crash_left_empty_are_not_counted() {
+    let world = World::durable();
+    let client = world.client();
+    stream(&client, "s", &[]);
+    client.publish_all("s", "a b c", &Properties::default());
+    client.seen();
+    let log = world.store().logs()[0];
+    world.store().stage(&mut vec![Change::Acknowledge {
+        log,
+        first: Sequence(1),
+        count: 1,
+    }]);
+    world.commit();
+    let world = world.restarted();
+    let client = world.client();
+    assert_eq!(client.counts("s"), (2, 0));
+    client.publish("s", "d");
+    assert_eq!(client.counts("s"), (3, 0));
+    for (from, found) in [(0, "0:a 2:c 3:d"), (1, "2:c 3:d")] {
+        let reader = world.client();
+        reader.qos_ok(10, false);
+        read_from(&reader, "s", "c", number(from));
+        assert_eq!(text(&reader), found);
+    }
 }
 
 #[test]
