@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::definitions::{Definition, LimitsDefinition, TopicPermissionDefinition};
+use crate::events::Event;
 use crate::limits::{UserLimits, VhostLimits};
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
 use crate::time::Timestamp;
@@ -117,6 +118,10 @@ impl Broker {
                 return self.services.definitions_point();
             }
             *current = limits;
+            // rabbitmq: told as a parameter and as what it means
+            self.services
+                .tell(|_| Event::vhost_limits_parameter(name, limits));
+            self.services.tell(|_| Event::vhost_limits(name, limits));
         }
         let definition = LimitsDefinition {
             vhost: name.to_owned(),
@@ -168,6 +173,8 @@ impl Broker {
         if let Some(vhost) = self.vhost(vhost) {
             vhost.routes_changed();
         }
+        self.services
+            .tell(|_| Event::topic_permission_created(vhost, user, &permission));
         let definition = TopicPermissionDefinition {
             vhost: vhost.to_owned(),
             user: user.to_owned(),
@@ -182,6 +189,7 @@ impl Broker {
         if !self.parameters.keep(parameter.clone()) {
             return self.services.definitions_point();
         }
+        self.services.tell(|_| Event::parameter_set(&parameter));
         self.services
             .stage_definitions(&mut vec![Definition::Parameter(parameter).put()])
     }

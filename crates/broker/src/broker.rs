@@ -17,6 +17,7 @@ use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PermissionDefinition,
     PolicyDefinition, QueueDefinition, TopicPermissionDefinition,
 };
+use crate::events::{Event, event_exchange};
 use crate::mailbox::{Mailbox, Notice};
 use crate::message::Message;
 use crate::password;
@@ -96,7 +97,7 @@ impl Broker {
         store: Store,
         now: Timestamp,
     ) -> Result<Arc<Broker>, OpenError> {
-        let services = Arc::new(Services::new(store, &config));
+        let services = Arc::new(Services::new(store, &config, now));
         let broker = Broker {
             config,
             services,
@@ -110,7 +111,15 @@ impl Broker {
         let recovered = broker.read_definitions()?;
         broker.recover(recovered, now);
         broker.make_configured()?;
+        broker.begin_to_tell();
         Ok(Arc::new(broker))
+    }
+
+    /// What came back or was made until now is nobody's news.
+    fn begin_to_tell(&self) {
+        if let Some(vhost) = self.vhost(DEFAULT_VHOST) {
+            vhost.note_listeners(&vhost.topology.read());
+        }
     }
 
     fn read_definitions(&self) -> Result<Recovered, OpenError> {
@@ -335,22 +344,32 @@ impl Broker {
     fn insert_vhost(&self, name: &str) -> Arc<VirtualHost> {
         let vhost = Arc::new(VirtualHost::new(name, Arc::clone(&self.services)));
         vhost.set_traced(self.config.traced_vhosts.iter().any(|it| it == name));
+        if name == DEFAULT_VHOST {
+            vhost.topology.write().declare_exchange(event_exchange());
+        }
         self.vhosts.insert(name.to_owned(), Arc::clone(&vhost));
         vhost
     }
 
     /// Makes a virtual host.
     pub fn create_vhost(&self, name: &str) -> CommitPoint {
-        self.insert_vhost(name);
+        let vhost = self.insert_vhost(name);
+        let point = self
+            .services
+            .stage_definitions(&mut vec![Definition::VirtualHost(name.to_owned()).put()]);
         self.services
-            .stage_definitions(&mut vec![Definition::VirtualHost(name.to_owned()).put()])
+            .tell(|events| events.vhost_created(name, vhost.is_traced()));
+        point
     }
 
     /// Adds or replaces a user.
     pub fn put_user(&self, user: User) -> CommitPoint {
+        let before = self.users.get(&user.name);
         self.users.put(user.clone());
-        self.services
-            .stage_definitions(&mut vec![Definition::User(user).put()])
+        let definition = Definition::User(user.clone()).put();
+        let point = self.services.stage_definitions(&mut vec![definition]);
+        self.tell_of_user(before, &user);
+        point
     }
 
     /// Sets a user's permissions in a virtual host; running connections see them with their next publish
@@ -360,6 +379,8 @@ impl Broker {
         if let Some(vhost) = self.vhost(vhost) {
             vhost.routes_changed();
         }
+        self.services
+            .tell(|_| Event::permission_created(vhost, user, &permission));
         let definition = PermissionDefinition {
             vhost: vhost.to_owned(),
             user: user.to_owned(),
@@ -429,6 +450,7 @@ impl Broker {
                     }
                 }
                 Party::Commit(commit) => commit.finish(now),
+                Party::Events => self.publish_events(now),
             }
         }
     }
@@ -459,6 +481,8 @@ impl Broker {
                         commit.finish(now);
                         continue;
                     }
+                    // They have nothing to be read.
+                    Party::Events => continue,
                 };
                 let (read, effects) = queue.page_in(&self.services.store, &mut buffer, now);
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {
@@ -484,6 +508,8 @@ impl Broker {
             }
             blocked.clone_from(&reason);
         }
+        self.services
+            .tell(|events| events.disk_alarm(reason.is_some()));
         for session in &self.sessions {
             session.notify(Notice::Blocked(reason.clone()));
         }

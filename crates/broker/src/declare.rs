@@ -12,6 +12,7 @@ use leveret_store::{Change, CommitPoint};
 use crate::deduplication::{KeyLogs, Look};
 use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
 use crate::error::{ChannelError, Failure};
+use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{
     self, ExchangeLogs, Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies,
 };
@@ -92,7 +93,7 @@ impl VirtualHost {
     ) -> Result<DeclaredQueue, ChannelError> {
         let queue = self.queue(name)?;
         // rabbitmq: whoever is to reply may ask whether the requester is still there
-        if !name.starts_with(REPLY_ADDRESS_PREFIX) {
+        if !is_reply_address(name) {
             self.check_exclusive(&queue, session)?;
         }
         self.care(&queue, queue.touch(now), now);
@@ -104,7 +105,7 @@ impl VirtualHost {
         })
     }
 
-    /// Finds or makes a queue.
+    /// Finds or makes a queue. `by` is the user who declares it.
     ///
     /// # Errors
     /// 405, 406 for arguments that are wrong or differ from the queue's.
@@ -112,6 +113,7 @@ impl VirtualHost {
         self: &Arc<Self>,
         declaration: QueueDeclaration,
         session: SessionId,
+        by: &str,
         now: Timestamp,
     ) -> Result<DeclaredQueue, ChannelError> {
         let existing = self
@@ -120,7 +122,7 @@ impl VirtualHost {
             .map(|queue| queue.clone());
         let queue = match existing {
             Some(queue) => queue,
-            None => match self.create_queue(&declaration, session, now)? {
+            None => match self.create_queue(&declaration, session, by, now)? {
                 Ok(declared) => {
                     self.care(&declared.queue, declared.queue.touch(now), now);
                     return Ok(declared);
@@ -172,6 +174,7 @@ impl VirtualHost {
         self: &Arc<Self>,
         declaration: &QueueDeclaration,
         session: SessionId,
+        by: &str,
         now: Timestamp,
     ) -> Result<Result<DeclaredQueue, QueueHandle>, ChannelError> {
         let properties = DeclaredProperties {
@@ -226,6 +229,9 @@ impl VirtualHost {
         }
         let queue = QueueHandle::new(identity, queue, key_logs, services);
         self.insert_queue(&mut topology, &queue);
+        if !is_reply_address(queue.name()) {
+            services.tell(|events| events.queue_created(&queue, by));
+        }
         Ok(Ok(DeclaredQueue {
             counts: queue.counts(),
             queue,
@@ -259,7 +265,8 @@ impl VirtualHost {
         self.queues.insert(queue.name().to_owned(), queue.clone());
     }
 
-    /// Deletes a queue if the conditions hold; answers how many messages it had, and the commit point.
+    /// Deletes a queue for the user `by` if the conditions hold; answers how many messages it had, and
+    /// the commit point.
     ///
     /// # Errors
     /// 406 when it is in use or not empty.
@@ -267,6 +274,7 @@ impl VirtualHost {
         self: &Arc<Self>,
         queue: &QueueHandle,
         conditions: DeleteConditions,
+        by: &str,
         now: Timestamp,
     ) -> Result<(u64, CommitPoint), ChannelError> {
         let counts = queue.counts();
@@ -284,13 +292,14 @@ impl VirtualHost {
                 self.name()
             )));
         }
-        Ok(self.delete_queue(queue, now))
+        Ok(self.delete_queue(queue, by, now))
     }
 
     /// Deletes a queue with its bindings; its consumers are told.
     pub(crate) fn delete_queue(
         self: &Arc<Self>,
         queue: &QueueHandle,
+        by: &str,
         _now: Timestamp,
     ) -> (u64, CommitPoint) {
         let mut topology = self.topology.write();
@@ -320,6 +329,10 @@ impl VirtualHost {
         self.forget_attended(&gone.exchanges, &mut changes);
         let point = self.stage(&mut changes);
         self.routes_changed();
+        self.tell_removed(&topology, &gone, Some(queue), INTERNAL_USER);
+        if !is_reply_address(queue.name()) {
+            self.services.tell(|_| Event::queue_deleted(queue, by));
+        }
         drop(topology);
         drop(effects);
         for orphan in deleted.orphans {
@@ -395,11 +408,15 @@ impl VirtualHost {
         ))
     }
 
-    /// Finds or makes an exchange.
+    /// Finds or makes an exchange. `by` is the user who declares it.
     ///
     /// # Errors
     /// 406 when one of the same name differs, or its arguments are wrong.
-    pub fn declare_exchange(&self, exchange: Exchange) -> Result<CommitPoint, ChannelError> {
+    pub fn declare_exchange(
+        &self,
+        exchange: Exchange,
+        by: &str,
+    ) -> Result<CommitPoint, ChannelError> {
         let mut topology = self.topology.write();
         if let Some(current) = topology.exchange(&exchange.name) {
             check_same_exchange(current, &exchange, self.name())?;
@@ -421,10 +438,11 @@ impl VirtualHost {
         });
         self.attend(&mut topology, &name, Some(logs));
         self.routes_changed();
+        self.tell_exchange(&topology, &name, by);
         Ok(self.stage(&mut changes))
     }
 
-    /// Deletes an exchange; a missing one is no error.
+    /// Deletes an exchange for the user `by`; a missing one is no error.
     ///
     /// # Errors
     /// 406 when it is in use and must not be; 403 for a predeclared one.
@@ -432,6 +450,7 @@ impl VirtualHost {
         &self,
         name: &str,
         if_unused: bool,
+        by: &str,
     ) -> Result<CommitPoint, ChannelError> {
         if name.starts_with("amq.") {
             return Err(ChannelError::refused(format_args!(
@@ -451,16 +470,19 @@ impl VirtualHost {
         self.forget(&topology, &gone, &[], &mut changes);
         self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
+        self.tell_removed(&topology, &gone, None, by);
         Ok(self.stage(&mut changes))
     }
 
-    /// Adds a binding; one that exists is no error. What its source remembers goes to its destination.
+    /// Adds a binding for the user `by`; one that exists is no error. What its source remembers goes to its
+    /// destination.
     ///
     /// # Errors
     /// 404, 406.
     pub fn bind(
         self: &Arc<Self>,
         binding: Binding,
+        by: &str,
         now: Timestamp,
     ) -> Result<CommitPoint, Failure> {
         let source = self.attended(&binding.source);
@@ -473,7 +495,7 @@ impl VirtualHost {
         let definition = self.define_binding(&topology, &binding, &[], &[]);
         let destination = binding.destination.clone();
         let added = topology
-            .bind(binding)
+            .bind(binding.clone())
             .map_err(|error| self.bind_failure(&error))?;
         if !added {
             return Ok(self.services.definitions_point());
@@ -481,6 +503,8 @@ impl VirtualHost {
         let changes = definition.map(|it| Definition::Binding(it).put());
         let mut plan = Plan::new(self.services.next_ticket(), changes.into_iter().collect());
         self.routes_changed();
+        self.note_listeners(&topology);
+        self.tell_binding(&binding, None, |ends| Event::binding_created(ends, by));
         if let Destination::Queue(id) = destination
             && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
         {
@@ -545,16 +569,22 @@ impl VirtualHost {
         }
     }
 
-    /// Removes a binding. Neither a missing one nor a missing end is an error.
-    pub fn unbind(&self, binding: &Binding) -> CommitPoint {
+    /// Removes a binding for the user `by`. Neither a missing one nor a missing end is an error.
+    pub fn unbind(&self, binding: &Binding, by: &str) -> CommitPoint {
         let mut topology = self.topology.write();
         let gone = topology.unbind(binding);
         let mut changes = Vec::new();
         self.forget(&topology, &gone, &[], &mut changes);
         self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
+        self.tell_removed(&topology, &gone, None, by);
         self.stage(&mut changes)
     }
+}
+
+/// Whether a queue stands for the address of a direct reply.
+fn is_reply_address(name: &str) -> bool {
+    name.starts_with(REPLY_ADDRESS_PREFIX)
 }
 
 fn check_flag(

@@ -18,6 +18,7 @@ mod deduplication;
 mod definitions;
 pub mod definitions_import;
 pub mod error;
+mod events;
 mod exchange;
 mod grant;
 pub mod inventory;

@@ -13,18 +13,21 @@ use parking_lot::Mutex;
 
 use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
+use crate::events::Events;
 use crate::exchange::Attended;
 use crate::message::Message;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::{QueueMemory, Store};
 use crate::time::Timestamp;
 
-/// Whose time has come, whose messages are to be read back, or who is durable by now.
+/// Whose time has come, whose messages are to be read back, or who is durable by now. Events wait to be
+/// published.
 #[derive(Clone, Debug)]
 pub(crate) enum Party {
     Queue(QueueHandle),
     Exchange(Arc<Attended>),
     Commit(Arc<PendingCommit>),
+    Events,
 }
 
 impl From<QueueHandle> for Party {
@@ -140,6 +143,7 @@ pub(crate) struct Services {
     pub(crate) producers_max: usize,
     pub(crate) deadlines: Deadlines,
     pub(crate) pager: Pager,
+    pub(crate) events: Events,
     next_queue: AtomicU64,
     next_ticket: AtomicU64,
     /// The commit point of the latest change of definitions.
@@ -147,13 +151,14 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    pub(crate) fn new(store: Store, config: &BrokerConfig) -> Services {
+    pub(crate) fn new(store: Store, config: &BrokerConfig, now: Timestamp) -> Services {
         Services {
             store,
             memory: config.queue_memory(),
             producers_max: config.producers_max,
             deadlines: Deadlines::default(),
             pager: Pager::default(),
+            events: Events::new(&config.cluster_name, now),
             next_queue: AtomicU64::new(1),
             next_ticket: AtomicU64::new(1),
             definitions: AtomicU64::new(0),

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use crate::deduplication::{KeyLogs, Look, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
+use crate::events::INTERNAL_USER;
 use crate::exchange::{Attended, ExchangeLogs, Passing};
 use crate::limits::VhostLimits;
 use crate::message::Message;
@@ -341,7 +342,7 @@ impl VirtualHost {
                 work.extend(self.dead_letter(&queue, letter, now));
             }
             if effects.delete_queue {
-                self.delete_queue(&queue, now);
+                self.delete_queue(&queue, INTERNAL_USER, now);
             }
         }
     }

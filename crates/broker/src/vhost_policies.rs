@@ -13,6 +13,7 @@ use leveret_store::{Change, CommitPoint};
 use crate::deduplication::Rules;
 use crate::definitions::{Definition, PolicyDefinition};
 use crate::error::ChannelError;
+use crate::events::Event;
 use crate::message::Message;
 use crate::policy::merge::options_in_force;
 use crate::policy::set::Policies;
@@ -70,6 +71,7 @@ impl VirtualHost {
             spec: policy.spec.clone(),
         };
         self.change_policies(now, |policies| {
+            self.services.tell(|_| Event::policy_set(&policy.spec));
             policies.put(kind, policy);
             Some(Definition::Policy(definition).put())
         })
@@ -84,6 +86,8 @@ impl VirtualHost {
     ) -> CommitPoint {
         self.change_policies(now, |policies| {
             let policy = policies.remove(kind, name)?;
+            self.services
+                .tell(|_| Event::policy_cleared(kind, self.name(), name));
             let definition = PolicyDefinition {
                 kind,
                 spec: policy.spec,

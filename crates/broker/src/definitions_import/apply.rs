@@ -5,6 +5,7 @@ use leveret_store::CommitPoint;
 use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
 use crate::broker::Broker;
 use crate::error::Failure;
+use crate::events::INTERNAL_USER;
 use crate::password::{self, HashingAlgorithm};
 use crate::queue::handle::SessionId;
 use crate::time::Timestamp;
@@ -108,14 +109,15 @@ impl Broker {
     fn import_topology(&self, plan: &Plan, now: Timestamp) -> Result<(), ImportError> {
         for placed in &plan.exchanges {
             if let Some(vhost) = self.vhost(&placed.it.vhost)
-                && let Err(error) = vhost.declare_exchange(placed.it.it.clone())
+                && let Err(error) = vhost.declare_exchange(placed.it.it.clone(), INTERNAL_USER)
             {
                 tracing::warn!(place = placed.place, error.text, "exchange left as it is");
             }
         }
         for placed in &plan.queues {
             if let Some(vhost) = self.vhost(&placed.it.vhost)
-                && let Err(error) = vhost.declare_queue(placed.it.it.clone(), NOBODY, now)
+                && let Err(error) =
+                    vhost.declare_queue(placed.it.it.clone(), NOBODY, INTERNAL_USER, now)
             {
                 tracing::warn!(place = placed.place, error.text, "queue left as it is");
             }
@@ -126,7 +128,7 @@ impl Broker {
             };
             let queue = |name: &str| vhost.queue(name).ok().map(|queue| queue.id());
             let binding = placed.it.it.resolve(&vhost.topology.read(), queue);
-            match binding.map(|binding| vhost.bind(binding, now)) {
+            match binding.map(|binding| vhost.bind(binding, INTERNAL_USER, now)) {
                 None => tracing::warn!(
                     place = placed.place,
                     source = placed.it.it.source,

@@ -33,6 +33,18 @@ impl Mechanism {
     }
 }
 
+impl Mechanism {
+    /// As `connection.start-ok` names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::AmqPlain => "AMQPLAIN",
+            Mechanism::External => "EXTERNAL",
+            Mechanism::Anonymous => "ANONYMOUS",
+        }
+    }
+}
+
 /// The mechanisms that work on this connection, as `connection.start` lists them.
 pub(crate) fn offered(link: &Link) -> String {
     let mut mechanisms = String::from("PLAIN AMQPLAIN");
@@ -48,8 +60,8 @@ pub(crate) fn offered(link: &Link) -> String {
 /// Why a login fails.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Wrong name or password, or a mechanism that does not apply.
-    Credentials,
+    /// Wrong name or password, or a mechanism that does not apply; the name that was given, if any.
+    Credentials(String),
     /// The user may only connect from this machine.
     NotLoopback(String),
 }
@@ -61,11 +73,14 @@ pub(crate) fn login(link: &Link, mechanism: Mechanism, response: &[u8]) -> Resul
         let name = std::str::from_utf8(name).ok()?;
         users.authenticate(name, password).then(|| name.to_owned())
     };
+    let mut given = None;
+    let check = |(name, password): (&[u8], &[u8])| {
+        given = Some(String::from_utf8_lossy(name).into_owned());
+        checked(name, password)
+    };
     let user = match mechanism {
-        Mechanism::Plain => plain(response).and_then(|(name, password)| checked(name, password)),
-        Mechanism::AmqPlain => {
-            amqplain(response).and_then(|(name, password)| checked(name, password))
-        }
+        Mechanism::Plain => plain(response).and_then(check),
+        Mechanism::AmqPlain => amqplain(response).and_then(check),
         Mechanism::External => link
             .peer
             .tls_identity
@@ -78,7 +93,7 @@ pub(crate) fn login(link: &Link, mechanism: Mechanism, response: &[u8]) -> Resul
             .clone()
             .filter(|name| users.get(name).is_some()),
     };
-    let user = user.ok_or(Refusal::Credentials)?;
+    let user = user.ok_or_else(|| Refusal::Credentials(given.unwrap_or_default()))?;
     let loopback_only = link.broker.config.loopback_users.contains(&user);
     if loopback_only && !is_loopback(link.peer.remote.ip()) {
         return Err(Refusal::NotLoopback(user));

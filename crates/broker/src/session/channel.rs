@@ -27,6 +27,8 @@ pub(super) enum PublishMode {
 
 pub(super) struct Channel {
     pub(super) number: u16,
+    /// Which of the connection's channels it is, counted from 1.
+    pub(super) serial: u64,
     pub(super) mode: PublishMode,
     pub(super) ledger: Ledger,
     pub(super) last_delivery_tag: u64,
@@ -45,8 +47,9 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(number: u16, place: Place) -> Channel {
+    pub(super) fn new(number: u16, serial: u64, place: Place) -> Channel {
         Channel {
+            serial,
             _place: Some(place),
             ..Channel::empty(number)
         }
@@ -55,6 +58,7 @@ impl Channel {
     fn empty(number: u16) -> Channel {
         Channel {
             number,
+            serial: 0,
             mode: PublishMode::Plain,
             ledger: Ledger::default(),
             last_delivery_tag: 0,

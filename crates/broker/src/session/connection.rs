@@ -24,6 +24,7 @@ use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
 use crate::commit::PendingCommit;
 use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::events::INTERNAL_USER;
 use crate::mailbox::{Letters, Notice};
 use crate::queue::dispatch::HoldMark;
 use crate::queue::handle::QueueHandle;
@@ -63,6 +64,8 @@ pub(crate) struct Connection {
     pub(super) grant: Arc<Grant>,
     place: ConnectionPlace,
     pub(super) channels: FxHashMap<u16, Channel>,
+    /// How many channels it ever opened.
+    channels_opened: u64,
     pub(super) consumers: Consumers,
     pub(super) queues: QueueTable,
     pub(super) routes: RouteCache,
@@ -100,6 +103,7 @@ impl Connection {
             grant,
             place,
             channels: FxHashMap::default(),
+            channels_opened: 0,
             consumers: Consumers::default(),
             queues: QueueTable::default(),
             routes: RouteCache::default(),
@@ -278,7 +282,10 @@ impl Connection {
             }
             wire::AMQPMethod::Open(_) => {
                 let place = self.place.channel(&link.broker, &self.login.user)?;
-                self.channels.insert(number, Channel::new(number, place));
+                self.channels_opened += 1;
+                let channel = Channel::new(number, self.channels_opened, place);
+                self.channels.insert(number, channel);
+                self.tell_channel(link, number, self.channels_opened);
                 link.send(
                     number,
                     &AMQPClass::Channel(wire::AMQPMethod::OpenOk(wire::OpenOk {})),
@@ -625,8 +632,9 @@ impl Connection {
             queue.release_hold(&link.mailbox);
         }
         for queue in std::mem::take(&mut self.exclusive_queues) {
-            self.vhost.delete_queue(&queue, now);
+            self.vhost.delete_queue(&queue, INTERNAL_USER, now);
         }
+        self.tell_closed(link);
     }
 }
 

@@ -39,6 +39,13 @@ pub(super) struct Consumer {
     reply_address: Option<String>,
 }
 
+impl Consumer {
+    /// It consumes direct replies.
+    pub(super) fn gets_replies(&self) -> bool {
+        self.reply_address.is_some()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Place {
     generation: u32,
@@ -250,13 +257,14 @@ impl Connection {
             );
             return Err(ConnectionError::not_implemented(text).into());
         }
+        let prefetch = channel.prefetch;
         let spec = ConsumerSpec {
             mailbox: std::sync::Arc::clone(&link.mailbox),
             slot,
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             priority: asked.priority,
-            prefetch: channel.prefetch,
+            prefetch,
             channel_credit: std::sync::Arc::clone(&channel.credit),
         };
         let (added, effects) = if of_stream {
@@ -282,6 +290,7 @@ impl Connection {
             reply_address: replies.then(|| queue.name().to_owned()),
         };
         self.consumers.insert(slot, consumer);
+        self.tell_consumer(link, slot, consume, prefetch);
         if !consume.nowait {
             let ok = wire::ConsumeOk {
                 consumer_tag: ShortString::from(tag),
@@ -319,7 +328,9 @@ impl Connection {
             auto_delete: true,
             arguments: leveret_codec::FieldTable::default(),
         };
-        Ok(self.vhost.declare_queue(declaration, link.id, now)?.queue)
+        let user = &self.login.user;
+        let declared = self.vhost.declare_queue(declaration, link.id, user, now)?;
+        Ok(declared.queue)
     }
 
     fn cancel(
@@ -336,9 +347,7 @@ impl Connection {
             self.cancel_in_queue(slot, now);
             // What was on its way is sent before the answer; nothing comes after it.
             self.take_letters(link, now);
-            if let Some(consumer) = self.consumers.remove(slot) {
-                self.queues.release(consumer.queue);
-            }
+            self.forget_consumer(link, slot);
         }
         if !cancel.nowait {
             let ok = wire::CancelOk {
@@ -347,6 +356,14 @@ impl Connection {
             link.send(number, &AMQPClass::Basic(wire::AMQPMethod::CancelOk(ok)));
         }
         Ok(())
+    }
+
+    /// The session forgets the consumer.
+    pub(super) fn forget_consumer(&mut self, link: &Link, slot: ConsumerSlot) -> Option<Consumer> {
+        let consumer = self.consumers.remove(slot)?;
+        self.tell_consumer_gone(link, &consumer);
+        self.queues.release(consumer.queue);
+        Some(consumer)
     }
 
     /// The queue forgets the consumer; nothing more will come for it.
@@ -363,10 +380,9 @@ impl Connection {
 
     /// The consumer's queue is gone: `basic.cancel` to clients that understand it.
     pub(super) fn consumer_cancelled(&mut self, link: &mut Link, slot: ConsumerSlot) {
-        let Some(consumer) = self.consumers.remove(slot) else {
+        let Some(consumer) = self.forget_consumer(link, slot) else {
             return;
         };
-        self.queues.release(consumer.queue);
         if link.understands_cancel {
             let consumer_tag =
                 ShortString::from(String::from_utf8_lossy(&consumer.tag).into_owned());

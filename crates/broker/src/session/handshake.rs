@@ -89,6 +89,7 @@ impl Session {
 
     fn start_ok(&mut self, start_ok: wire::StartOk) -> Result<(), Failure> {
         self.read_client_capabilities(&start_ok.client_properties);
+        self.link.note_client(&start_ok.client_properties);
         let mechanism = start_ok.mechanism.as_str();
         let known = Mechanism::parse(mechanism).filter(|_| {
             auth::offered(&self.link)
@@ -102,17 +103,31 @@ impl Session {
         };
         match auth::login(&self.link, known, start_ok.response.as_bytes()) {
             Ok(login) => {
+                self.link.tell_authentication(&login.user, mechanism, None);
                 let config = &self.link.broker.config;
-                let tune = wire::Tune { channel_max: config.channel_max, frame_max: config.frame_max, heartbeat: config.heartbeat_s };
-                self.link.send(0, &AMQPClass::Connection(wire::AMQPMethod::Tune(tune)));
+                let tune = wire::Tune {
+                    channel_max: config.channel_max,
+                    frame_max: config.frame_max,
+                    heartbeat: config.heartbeat_s,
+                };
+                self.link
+                    .send(0, &AMQPClass::Connection(wire::AMQPMethod::Tune(tune)));
                 self.phase = Phase::AwaitTuneOk(login);
                 Ok(())
             }
-            Err(Refusal::Credentials) => self.refuse_login(&format!(
-                "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-            )),
+            Err(Refusal::Credentials(user)) => {
+                let error = format!("user '{user}' - invalid credentials");
+                self.link
+                    .tell_authentication(&user, mechanism, Some(&error));
+                self.refuse_login(&format!(
+                    "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+                ))
+            }
             Err(Refusal::NotLoopback(user)) => {
                 tracing::warn!(user, peer = %self.link.peer.remote, "user can only connect via localhost");
+                let error = format!("user '{user}' can only connect via localhost");
+                self.link
+                    .tell_authentication(&user, mechanism, Some(&error));
                 self.refuse_login(&format!(
                     "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
                 ))
@@ -193,7 +208,9 @@ impl Session {
         self.link.deadline = None;
         self.link.last_received = now;
         tracing::info!(peer = %self.link.peer.remote, user = login.user, vhost = name, "connection opened");
-        self.phase = Phase::Open(Box::new(Connection::new(vhost, login, grant, place)));
+        let connection = Connection::new(vhost, login, grant, place);
+        connection.tell_opened(&self.link, now);
+        self.phase = Phase::Open(Box::new(connection));
         self.link.send(
             0,
             &AMQPClass::Connection(wire::AMQPMethod::OpenOk(wire::OpenOk {})),

@@ -18,6 +18,7 @@ mod consume;
 mod consumer_arguments;
 mod content;
 mod deliver;
+mod events;
 mod handshake;
 mod overdue;
 mod places;
@@ -104,6 +105,8 @@ pub(crate) struct Link {
     pub(crate) understands_blocked: bool,
     /// The client understands `basic.cancel` from the server.
     pub(crate) understands_cancel: bool,
+    /// What the client said of itself, encoded; kept only where events are heard.
+    client_properties: Option<Box<[u8]>>,
     /// The store is full, and this connection publishes.
     pub(crate) blocked: bool,
     /// The time of the latest call.
@@ -152,6 +155,7 @@ impl Session {
             tells_authentication_failure: false,
             understands_blocked: false,
             understands_cancel: false,
+            client_properties: None,
             blocked: false,
             now,
         };

@@ -158,11 +158,11 @@ impl Connection {
             let effects = queue.start(now);
             self.vhost.care(&queue, effects, now);
         }
+        let consumers = slots.len();
         for slot in slots {
-            if let Some(consumer) = self.consumers.remove(slot) {
-                self.queues.release(consumer.queue);
-            }
+            self.forget_consumer(link, slot);
         }
+        self.tell_channel_closed(link, number, consumers);
     }
 
     /// Empties the mailbox; what was meant for consumers that go is to go back to its queues.

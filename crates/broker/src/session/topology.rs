@@ -98,7 +98,7 @@ impl Connection {
                     &bind.routing_key,
                     bind.arguments,
                 )?;
-                let point = self.vhost.bind(binding, link.now)?;
+                let point = self.vhost.bind(binding, &self.login.user, link.now)?;
                 self.answer(
                     link,
                     number,
@@ -115,7 +115,7 @@ impl Connection {
                     &unbind.routing_key,
                     unbind.arguments,
                 )?;
-                let point = self.vhost.unbind(&binding);
+                let point = self.vhost.unbind(&binding, &self.login.user);
                 self.answer(
                     link,
                     number,
@@ -197,7 +197,7 @@ impl Connection {
             arguments: declare.arguments.clone(),
             alternate,
         };
-        Ok(self.vhost.declare_exchange(exchange)?)
+        Ok(self.vhost.declare_exchange(exchange, &self.login.user)?)
     }
 
     fn delete_exchange(
@@ -210,7 +210,8 @@ impl Connection {
             return Err(ChannelError::default_exchange().into());
         }
         self.allow(link, Access::Configure, Resource::Exchange(&name))?;
-        Ok(self.vhost.delete_exchange(&name, delete.if_unused)?)
+        let user = &self.login.user;
+        Ok(self.vhost.delete_exchange(&name, delete.if_unused, user)?)
     }
 
     fn exchange_binding(
@@ -255,7 +256,7 @@ impl Connection {
                     &bind.routing_key,
                     bind.arguments,
                 )?;
-                let point = self.vhost.bind(binding, link.now)?;
+                let point = self.vhost.bind(binding, &self.login.user, link.now)?;
                 self.answer(
                     link,
                     number,
@@ -273,7 +274,7 @@ impl Connection {
                     &unbind.routing_key,
                     unbind.arguments,
                 )?;
-                let point = self.vhost.unbind(&binding);
+                let point = self.vhost.unbind(&binding, &self.login.user);
                 self.answer(
                     link,
                     number,
@@ -398,7 +399,9 @@ impl Connection {
             auto_delete: declare.auto_delete,
             arguments: declare.arguments.clone(),
         };
-        let declared = self.vhost.declare_queue(declaration, link.id, now)?;
+        let declared = self
+            .vhost
+            .declare_queue(declaration, link.id, &self.login.user, now)?;
         if declared.created && declare.exclusive {
             self.exclusive_queues.retain(|queue| !queue.is_deleted());
             self.exclusive_queues.push(declared.queue.clone());
@@ -457,6 +460,7 @@ impl Connection {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         };
-        Ok(self.vhost.delete_queue_if(&queue, conditions, now)?)
+        let user = &self.login.user;
+        Ok(self.vhost.delete_queue_if(&queue, conditions, user, now)?)
     }
 }

@@ -16,6 +16,7 @@ mod dead_letters;
 mod deduplication;
 mod delayed;
 mod durability;
+mod events;
 mod expiry;
 mod flow;
 mod handshake;

@@ -22,6 +22,8 @@ pub(super) const FRAME_MAX: u32 = 131_072;
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub text: String,
+    /// Of a message that was delivered.
+    pub routing_key: String,
     /// The content header's payload.
     pub header: Vec<u8>,
     pub body: Vec<u8>,
@@ -126,6 +128,7 @@ fn take_frame(seen: &mut Vec<Seen>, frame: &Frame<'_>) {
     match frame.kind {
         FrameKind::Method => seen.push(Seen {
             text: wire::describe(frame),
+            routing_key: wire::routing_key(frame).unwrap_or_default(),
             ..Seen::default()
         }),
         FrameKind::Heartbeat => seen.push(Seen {
@@ -317,6 +320,11 @@ impl Client {
         client.send(&dial.open());
         client.expect(&["start", "tune 2047 131072 60", "open-ok"]);
         client
+    }
+
+    /// Where it is.
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     /// This connection, on another channel.

@@ -134,6 +134,16 @@ pub fn describe(frame: &Frame<'_>) -> String {
     }
 }
 
+/// The routing key of `basic.deliver` and `basic.get-ok`.
+pub fn routing_key(frame: &Frame<'_>) -> Option<String> {
+    let method = decode_method(frame.payload).ok()?;
+    match method.control()? {
+        AMQPClass::Basic(basic::AMQPMethod::Deliver(it)) => Some(it.routing_key.to_string()),
+        AMQPClass::Basic(basic::AMQPMethod::GetOk(it)) => Some(it.routing_key.to_string()),
+        _ => None,
+    }
+}
+
 fn flag(set: bool, text: &str) -> &str {
     if set { text } else { "" }
 }

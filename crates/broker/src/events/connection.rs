@@ -1,0 +1,210 @@
+//! Clients log in; connections, channels and consumers come and go.
+
+use std::net::SocketAddr;
+
+use leveret_codec::{AMQPValue, FieldTable, decode_table};
+
+use super::{Event, Events, Properties};
+use crate::queue::handle::{QueueHandle, SessionId};
+use crate::time::Timestamp;
+
+/// rabbitmq: AMQP 0-9-1 as Erlang prints it
+const PROTOCOL: &str = "{0,9,1}";
+
+/// A connection as far as everybody may know it.
+#[derive(Clone, Copy)]
+pub(crate) struct Dialled<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
+    /// Encoded; None where nobody listened when the client said them.
+    pub(crate) client_properties: Option<&'a [u8]>,
+}
+
+/// What was agreed upon with a client.
+#[derive(Clone, Copy)]
+pub(crate) struct Agreed<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) mechanism: &'static str,
+    pub(crate) vhost: &'a str,
+    pub(crate) heartbeat_s: u64,
+    pub(crate) frame_max: u32,
+    pub(crate) channel_max: u16,
+}
+
+/// A channel that is closed.
+#[derive(Clone, Copy)]
+pub(crate) struct Closed<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) serial: u64,
+    pub(crate) user: &'a str,
+    pub(crate) consumers: usize,
+}
+
+/// A consumer as its channel knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct ConsumerTold<'a> {
+    pub(crate) session: SessionId,
+    /// Its channel's.
+    pub(crate) serial: u64,
+    pub(crate) user: &'a str,
+    pub(crate) tag: &'a [u8],
+    pub(crate) queue: &'a QueueHandle,
+}
+
+impl Dialled<'_> {
+    fn name(&self) -> String {
+        format!("{} -> {}", self.remote, self.local)
+    }
+
+    fn client_properties(&self) -> FieldTable {
+        let encoded = self.client_properties.unwrap_or_default();
+        decode_table(encoded).unwrap_or_default()
+    }
+
+    /// What the client said of itself, with the name it gave the connection.
+    fn client(&self, properties: Properties) -> Properties {
+        let client = self.client_properties();
+        let properties = properties.arguments("client_properties", &client);
+        match client.inner().get("connection_name") {
+            Some(AMQPValue::LongString(name)) => {
+                properties.text("user_provided_name", name.as_bytes())
+            }
+            _ => properties,
+        }
+    }
+
+    fn ends(&self, properties: Properties) -> Properties {
+        properties
+            .address("host", self.local.ip())
+            .address("peer_host", self.remote.ip())
+            .number("peer_port", self.remote.port().into())
+            .text("protocol", PROTOCOL)
+            .flag("ssl", false)
+    }
+}
+
+impl ConsumerTold<'_> {
+    fn properties(&self, events: &Events) -> Properties {
+        Properties::default()
+            .text("consumer_tag", self.tag)
+            .text("channel", events.process(self.session.0, self.serial))
+            .text("queue", self.queue.name())
+            .text("vhost", &*self.queue.identity().vhost)
+            .by(self.user)
+    }
+}
+
+impl Event {
+    /// A client logged in; `error`: or tried to, and why it could not.
+    pub(crate) fn authentication(
+        dialled: Dialled<'_>,
+        user: &str,
+        mechanism: &str,
+        error: Option<&str>,
+    ) -> Event {
+        let properties = Properties::default()
+            .text("connection_type", "network")
+            .text("name", user)
+            .text("connection_name", dialled.name())
+            .text("auth_mechanism", mechanism);
+        let properties = dialled.ends(properties);
+        match error {
+            None => Event::new("user.authentication.success", properties),
+            Some(error) => Event::new(
+                "user.authentication.failure",
+                properties.text("error", error),
+            ),
+        }
+    }
+}
+
+impl Events {
+    pub(crate) fn connection_created(
+        &self,
+        dialled: Dialled<'_>,
+        agreed: Agreed<'_>,
+        now: Timestamp,
+    ) -> Event {
+        let properties = Properties::default()
+            .text("pid", self.process(dialled.session.0, 0))
+            .text("name", dialled.name())
+            .number("port", dialled.local.port().into())
+            .text("auth_mechanism", agreed.mechanism)
+            .text("user", agreed.user)
+            .text("vhost", agreed.vhost)
+            .number("timeout", agreed.heartbeat_s)
+            .number("frame_max", agreed.frame_max.into())
+            .number("channel_max", agreed.channel_max.into())
+            .number("connected_at", now.0)
+            .text("node", &*self.node);
+        let without_tls = [
+            "peer_cert_subject",
+            "peer_cert_issuer",
+            "peer_cert_validity",
+            "ssl_protocol",
+            "ssl_key_exchange",
+            "ssl_cipher",
+            "ssl_hash",
+        ];
+        let properties = without_tls
+            .into_iter()
+            .fold(properties, |all, name| all.text(name, ""));
+        let properties = dialled.client(dialled.ends(properties));
+        Event::new("connection.created", properties.by(agreed.user))
+    }
+
+    pub(crate) fn connection_closed(&self, dialled: Dialled<'_>) -> Event {
+        let properties = Properties::default()
+            .text("pid", self.process(dialled.session.0, 0))
+            .text("name", dialled.name())
+            .text("node", &*self.node);
+        Event::new("connection.closed", dialled.client(properties))
+    }
+
+    /// `serial` counts the connection's channels, `number` is what its client calls it.
+    pub(crate) fn channel_created(
+        &self,
+        dialled: Dialled<'_>,
+        (serial, number): (u64, u16),
+        user: &str,
+        vhost: &str,
+    ) -> Event {
+        let properties = Properties::default()
+            .text("pid", self.process(dialled.session.0, serial))
+            .text("name", format!("{} ({number})", dialled.name()))
+            .text("connection", self.process(dialled.session.0, 0))
+            .number("number", number.into())
+            .text("user", user)
+            .text("vhost", vhost);
+        Event::new("channel.created", properties.by(user))
+    }
+
+    pub(crate) fn channel_closed(&self, closed: Closed<'_>) -> Event {
+        let properties = Properties::default()
+            .text("pid", self.process(closed.session.0, closed.serial))
+            .number("consumer_count", closed.consumers as u64);
+        Event::new("channel.closed", properties.by(closed.user))
+    }
+
+    pub(crate) fn consumer_created(
+        &self,
+        consumer: ConsumerTold<'_>,
+        exclusive: bool,
+        no_ack: bool,
+        prefetch: u16,
+        arguments: &FieldTable,
+    ) -> Event {
+        let properties = consumer
+            .properties(self)
+            .flag("exclusive", exclusive)
+            .flag("ack_required", !no_ack)
+            .number("prefetch_count", prefetch.into())
+            .arguments("arguments", arguments);
+        Event::new("consumer.created", properties)
+    }
+
+    pub(crate) fn consumer_deleted(&self, consumer: ConsumerTold<'_>) -> Event {
+        Event::new("consumer.deleted", consumer.properties(self))
+    }
+}

@@ -1,0 +1,203 @@
+//! The event exchange: what happens in the broker (queues, bindings, connections, users come and go)
+//! is told to `amq.rabbitmq.event` in the default virtual host, by RabbitMQ's routing keys and headers.
+//!
+//! An event is composed where it happens, often under the topology's lock, and only if something is
+//! bound; it waits in a leaf here until the timer task publishes it (`publish`). Nothing on the way of
+//! a message knows of this.
+
+mod administration;
+mod connection;
+mod properties;
+mod publish;
+mod topology;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use leveret_codec::encode_table;
+use leveret_routing::{Exchange, ExchangeKind};
+use parking_lot::Mutex;
+
+use crate::services::{Party, Services};
+use crate::time::Timestamp;
+pub(crate) use connection::{Agreed, Closed, ConsumerTold, Dialled};
+use properties::Properties;
+
+/// The exchange that events go to.
+pub(crate) const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
+/// rabbitmq: who did what nobody asked for
+pub(crate) const INTERNAL_USER: &str = "rmq-internal";
+/// Events that may wait, bytes; more of them than this are lost.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// What an event costs besides its headers, bytes.
+const EVENT_BYTES: usize = 64;
+
+/// Something that happened.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Event {
+    key: &'static str,
+    /// An encoded table.
+    headers: Vec<u8>,
+}
+
+impl Event {
+    fn new(key: &'static str, properties: Properties) -> Event {
+        Event {
+            key,
+            headers: encode_table(&properties.into_table()),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        EVENT_BYTES + self.headers.len()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    bytes: usize,
+    lost: u64,
+    /// The timer task is to come, or is at work.
+    called: bool,
+}
+
+/// Some of the events that waited.
+#[derive(Debug, Default)]
+struct Taken {
+    events: Vec<Event>,
+    lost: u64,
+    more: bool,
+}
+
+/// The events that wait to be published. A leaf of the lock order.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// Something is bound to the exchange.
+    heard: AtomicBool,
+    waiting: Mutex<Waiting>,
+    node: Box<str>,
+    /// When the broker was opened, seconds: it makes process ids unique over restarts.
+    opened_s: u64,
+}
+
+impl Events {
+    pub(crate) fn new(node: &str, opened: Timestamp) -> Events {
+        Events {
+            heard: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            node: node.into(),
+            opened_s: opened.0 / 1000,
+        }
+    }
+
+    /// Whether anybody would get an event.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Something is bound to the exchange now, or nothing any more.
+    pub(crate) fn set_heard(&self, heard: bool) {
+        self.heard.store(heard, Ordering::Relaxed);
+    }
+
+    /// Adds an event; true if the timer task must be called.
+    fn push(&self, event: Event) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.bytes >= WAITING_BYTES_MAX {
+            waiting.lost += 1;
+            return false;
+        }
+        waiting.bytes += event.bytes();
+        waiting.events.push_back(event);
+        !std::mem::replace(&mut waiting.called, true)
+    }
+
+    /// Takes the oldest. Where more are left, the caller is to come again.
+    fn take(&self, count_max: usize) -> Taken {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.events.len().min(count_max);
+        let events: Vec<Event> = waiting.events.drain(..count).collect();
+        waiting.bytes -= events.iter().map(Event::bytes).sum::<usize>();
+        waiting.called = !waiting.events.is_empty();
+        if !waiting.called {
+            waiting.events.shrink_to(count_max);
+        }
+        Taken {
+            events,
+            lost: std::mem::take(&mut waiting.lost),
+            more: waiting.called,
+        }
+    }
+
+    /// A process id in RabbitMQ's form: 0 is a connection, other numbers are its channels.
+    fn process(&self, session: u64, channel: u64) -> String {
+        format!("<{}.{}.{session}.{channel}>", self.node, self.opened_s)
+    }
+}
+
+impl Services {
+    /// Tells an event to whoever listens. It may be called under the topology's lock, not under a
+    /// queue's.
+    pub(crate) fn tell(&self, event: impl FnOnce(&Events) -> Event) {
+        if self.events.is_heard() && self.events.push(event(&self.events)) {
+            self.deadlines.add(Timestamp::default(), Party::Events);
+        }
+    }
+}
+
+/// The exchange as it is declared in the default virtual host.
+pub(crate) fn event_exchange() -> Exchange {
+    Exchange {
+        name: EVENT_EXCHANGE.to_owned(),
+        kind: ExchangeKind::Topic,
+        durable: true,
+        auto_delete: false,
+        internal: true,
+        arguments: leveret_codec::FieldTable::default(),
+        alternate: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: usize) -> Event {
+        Event::new("k", Properties::default().number("n", number as u64))
+    }
+
+    #[test]
+    fn events_are_taken_in_order_and_the_taker_is_called_once() {
+        let events = Events::new("n", Timestamp(1_000));
+        let called: Vec<bool> = (0..3).map(|number| events.push(event(number))).collect();
+        assert_eq!(called, [true, false, false]);
+        let taken = events.take(2);
+        assert_eq!(taken.events, [event(0), event(1)]);
+        assert!(taken.more && !events.push(event(3)));
+        let taken = events.take(9);
+        assert_eq!(taken.events, [event(2), event(3)]);
+        assert!(!taken.more && events.push(event(4)));
+    }
+
+    #[test]
+    fn more_than_the_bound_is_lost_and_counted() {
+        let events = Events::new("n", Timestamp(1_000));
+        let text = "x".repeat(1 << 20);
+        let large = || Event::new("k", Properties::default().text("t", &text));
+        for _ in 0..70 {
+            events.push(large());
+        }
+        let taken = events.take(1_000);
+        assert_eq!((taken.events.len(), taken.lost), (64, 6));
+        assert_eq!(events.waiting.lock().bytes, 0);
+        assert!(events.push(large()));
+        assert_eq!(events.take(1).lost, 0);
+    }
+
+    #[test]
+    fn processes_have_ids_like_erlangs() {
+        let events = Events::new("leveret@host", Timestamp(1_700_000_000_123));
+        assert_eq!(events.process(7, 2), "<leveret@host.1700000000.7.2>");
+    }
+}
