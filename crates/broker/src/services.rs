@@ -119,8 +119,13 @@ pub(crate) struct Pager {
 }
 
 impl Pager {
+    /// Wakes at once where somebody has asked already.
     pub(crate) fn set_waker(&self, waker: Waker) {
-        *self.waker.lock() = Some(waker);
+        let mut place = self.waker.lock();
+        let waker = place.insert(waker);
+        if !self.parties.lock().is_empty() {
+            waker.wake_by_ref();
+        }
     }
 
     pub(crate) fn ask(&self, party: impl Into<Party>) {

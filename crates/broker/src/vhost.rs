@@ -3,6 +3,7 @@
 //! Lock order: topology, then a queue; the data path takes the topology lock only to fill a route
 //! cache and lets it go before any queue is locked. Declarations are in `declare`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -327,8 +328,9 @@ impl VirtualHost {
         if !effects.needs_care() {
             return;
         }
-        let mut work = vec![(queue.clone(), effects)];
-        while let Some((queue, effects)) = work.pop() {
+        // First come, first served: dead letters of dead letters stay in order.
+        let mut work = VecDeque::from([(queue.clone(), effects)]);
+        while let Some((queue, effects)) = work.pop_front() {
             if let Some(deadline) = effects.deadline {
                 self.services.deadlines.add(deadline, queue.clone());
             }

@@ -1,52 +1,46 @@
-//! The one task that tells the broker the time when a deadline of a queue, or of anything else that is not a
-//! connection's, has come.
+//! The one thread that tells the broker the time when a deadline of a queue, or of anything else that is not a
+//! connection's, has come. The threads of the connections may all be busy then; this one is not.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
-use crate::alarm::Alarm;
-use crate::serve::Shared;
+use leveret_broker::Broker;
+use tokio::sync::oneshot;
 
-/// Never ready. To be spawned: it relies on being polled with one waker only.
-pub(crate) struct Deadlines {
-    shared: Arc<Shared>,
-    alarm: Alarm,
-    registered: bool,
+use crate::background::{Background, Rest};
+use crate::clock::Clock;
+
+/// Starts the thread. The receiver fires if it panics.
+pub(crate) fn start(
+    broker: &Arc<Broker>,
+    clock: Clock,
+) -> io::Result<(Background, oneshot::Receiver<()>)> {
+    let served = Arc::clone(broker);
+    let (thread, panic) = Background::start("leveret-deadlines", move || keep(&served, clock))?;
+    broker.set_timer_waker(thread.waker());
+    // What was asked for before the waker was there.
+    thread.waker().wake();
+    Ok((thread, panic))
 }
 
-impl Deadlines {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            alarm: Alarm::default(),
-            registered: false,
-        }
+/// Does what is due; answers how long nothing will be.
+fn keep(broker: &Broker, clock: Clock) -> Rest {
+    let now = clock.now();
+    if broker
+        .poll_timeout()
+        .is_some_and(|deadline| deadline <= now)
+    {
+        broker.handle_timeout(now);
     }
-}
-
-impl Future for Deadlines {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        let Deadlines {
-            shared,
-            alarm,
-            registered,
-        } = &mut *self;
-        if !std::mem::replace(registered, true) {
-            shared.broker.set_timer_waker(task.waker().clone());
+    match broker.poll_timeout() {
+        None => Rest::UntilCalled,
+        // At least a millisecond: a deadline left in the past cannot make the thread spin.
+        Some(deadline) => {
+            let now = clock.now();
+            Rest::For(Duration::from_millis(
+                deadline.0.saturating_sub(now.0).max(1),
+            ))
         }
-        let now = shared.clock.now();
-        if shared
-            .broker
-            .poll_timeout()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            shared.broker.handle_timeout(now);
-        }
-        alarm.arm(shared.broker.poll_timeout(), now, task);
-        Poll::Pending
     }
 }

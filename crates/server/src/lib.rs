@@ -5,6 +5,7 @@
 
 mod alarm;
 pub mod args;
+mod background;
 mod clock;
 pub mod config;
 mod connection;

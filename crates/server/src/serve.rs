@@ -8,19 +8,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::background::Background;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
-use crate::deadlines::Deadlines;
 use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener, Protocol};
 use crate::management::Management;
 use crate::memory::Activity;
-use crate::pager::Pager;
 use crate::readiness::{self, ReadyFile};
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
-use crate::{definitions, limits, memory, telemetry};
+use crate::{deadlines, definitions, limits, memory, pager, telemetry};
 
 /// How long a stopping broker waits for its clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -65,7 +64,14 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let activity = Arc::default();
     let runtime = runtime(config.worker_threads, &activity).map_err(StartError::System)?;
     runtime.spawn(memory::give_back(activity, config.worker_threads));
-    let (pager, pager_panic) = Pager::start(&shared.broker, clock).map_err(StartError::System)?;
+    let (pager, pager_panic) = pager::start(&shared.broker, clock).map_err(StartError::System)?;
+    let (deadlines, deadlines_panic) =
+        deadlines::start(&shared.broker, clock).map_err(StartError::System)?;
+    let threads = [deadlines, pager];
+    let panics = Panics {
+        pager: pager_panic,
+        deadlines: deadlines_panic,
+    };
     let served = runtime.block_on(async {
         let listeners = bound
             .into_iter()
@@ -80,17 +86,17 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
             .as_deref()
             .map(|path| ReadyFile::write(path, &listeners))
             .transpose()?;
-        let served = until_stopped(&shared, listeners, signals, store.handle(), pager_panic).await;
+        let served = until_stopped(&shared, listeners, signals, store.handle(), panics).await;
         drop(ready_file);
         served
     });
 
     match &served {
         Ok(()) => {
-            stop(runtime, pager, shared, store);
+            stop(runtime, threads, shared, store);
             tracing::info!("stopped");
         }
-        Err(ServeError::Start(_)) => stop(runtime, pager, shared, store),
+        Err(ServeError::Start(_)) => stop(runtime, threads, shared, store),
         Err(_) => abandon(runtime, shared, store),
     }
     served
@@ -106,18 +112,21 @@ fn runtime(worker_threads: usize, activity: &Arc<Activity>) -> std::io::Result<R
         .build()
 }
 
+/// Tell when a thread has panicked.
+struct Panics {
+    pager: oneshot::Receiver<()>,
+    deadlines: oneshot::Receiver<()>,
+}
+
 /// Accepts and serves; returns when a signal came and the clients have been sent away, or when something failed.
 async fn until_stopped(
     shared: &Arc<Shared>,
     listeners: Vec<Listener>,
     mut signals: Signals,
     store: leveret_broker::queue::Store,
-    pager_panic: oneshot::Receiver<()>,
+    panics: Panics,
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(tokio::task::unconstrained(Deadlines::new(Arc::clone(
-        shared,
-    ))));
     let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
     readiness::announce(&listeners);
     let management = Management::new(Arc::clone(shared), listeners.iter());
@@ -137,7 +146,8 @@ async fn until_stopped(
         () = stopped => {}
         failed = &mut store => return Err(store_failed(failed)),
         Some(_) = tasks.join_next() => return Err(ServeError::Internal("a task of the server".to_owned())),
-        Ok(()) = pager_panic => return Err(ServeError::Internal("the pager".to_owned())),
+        Ok(()) = panics.deadlines => return Err(ServeError::Internal("the deadlines".to_owned())),
+        Ok(()) = panics.pager => return Err(ServeError::Internal("the pager".to_owned())),
     }
     tasks.shutdown().await;
     shared.connections.shut_down();
@@ -160,9 +170,9 @@ fn store_failed(watched: Result<String, tokio::task::JoinError>) -> ServeError {
 }
 
 /// Ends what runs, in the order in which it depends on each other, and closes the store.
-fn stop(runtime: Runtime, pager: Pager, shared: Arc<Shared>, store: OpenStore) {
+fn stop(runtime: Runtime, threads: [Background; 2], shared: Arc<Shared>, store: OpenStore) {
     runtime.shutdown_timeout(RUNTIME_STOP);
-    pager.stop();
+    threads.into_iter().for_each(Background::stop);
     drop(shared);
     store.close();
 }

@@ -28,7 +28,8 @@ process.on('exit', () => {
 });
 
 class Broker {
-  constructor() {
+  constructor(args = []) {
+    this.arguments = args;
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'leveret-node-'));
   }
 
@@ -38,7 +39,7 @@ class Broker {
     const log = fs.openSync(path.join(this.directory, 'broker.log'), 'a');
     const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('LEVERET_'));
     this.process = spawn(process.env.LEVERET_BIN, ['--listen', '127.0.0.1:0', '--data-dir',
-      path.join(this.directory, 'data'), '--ready-file', ready],
+      path.join(this.directory, 'data'), '--ready-file', ready, ...this.arguments],
     {stdio: ['ignore', log, log], detached: true, env: Object.fromEntries(environment), cwd: this.directory});
     fs.closeSync(log);
     const child = this.process;
@@ -65,12 +66,17 @@ class Broker {
   log() {
     return fs.readFileSync(path.join(this.directory, 'broker.log'), 'utf8').slice(-2000);
   }
+
+  // How often a text is in the log.
+  logged(text) {
+    return fs.readFileSync(path.join(this.directory, 'broker.log'), 'utf8').split(text).length - 1;
+  }
 }
 
 // A broker of the test's own; null where only somebody else's broker is at hand.
-async function ownBroker() {
+async function ownBroker(...args) {
   if (process.env.AMQP_TEST_URL || !process.env.LEVERET_BIN) return null;
-  return new Broker().start();
+  return new Broker(args).start();
 }
 
 // {url, stop}: the broker that the tests of a file share.

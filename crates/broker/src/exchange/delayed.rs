@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::fire::{DelayedMessage, DelayedPage, DelayedPlace};
-use super::held::{Due, Held, Todo};
+use super::held::{Due, Held, Search, Todo};
 use crate::message::Message;
 use crate::queue::Store;
 use crate::time::Timestamp;
@@ -260,9 +260,17 @@ impl Delayed {
         messages
     }
 
-    /// See [`Held::cancel`].
+    /// Takes a message out; false if it is not held (any more). See [`Held::cancel`].
     pub(crate) fn cancel(&self, sequence: u64) -> bool {
-        self.held.lock().cancel(sequence)
+        let mut after = None;
+        loop {
+            let search = self.held.lock().cancel(sequence, after);
+            match search {
+                Search::Found => return true,
+                Search::NotHeld => return false,
+                Search::GoOn(last) => after = Some(last),
+            }
+        }
     }
 
     /// The exchange is gone.

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //!   due next                                                     due in a while
-//!   [ soon: at most 4096, bodies in memory or wanted ][ later: 16 bytes each, bodies in the store ]
+//!   [ soon: at most 4096, bodies in memory or wanted ][ later: some 30 bytes each, bodies in the store ]
 //! ```
 //! Everything in `soon` is due before everything in `later`. Nothing here does I/O, knows the time
 //! or locks: what is to be read, and when to be called again, is answered in a [`Todo`].
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use leveret_store::{CommitPoint, StoredMessage};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::fire::DelayedPlace;
 use crate::message::Message;
@@ -37,6 +37,27 @@ enum Slot {
     Wanted,
 }
 
+/// Messages looked at in one search; whoever searches on lets others to the lock in between.
+const SEARCHED_MAX: usize = 4096;
+
+/// What became of a search for a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Search {
+    Found,
+    /// It is not there (any more).
+    NotHeld,
+    /// It may be after this place.
+    GoOn(DelayedPlace),
+}
+
+/// All places after `after`.
+fn behind(after: Option<DelayedPlace>) -> (Bound<DelayedPlace>, Bound<DelayedPlace>) {
+    (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        Bound::Unbounded,
+    )
+}
+
 /// What the caller is to do next.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Todo {
@@ -59,9 +80,7 @@ pub(crate) struct Held {
     soon: BTreeMap<DelayedPlace, Slot>,
     soon_bytes: usize,
     wanted: usize,
-    later: BinaryHeap<Reverse<DelayedPlace>>,
-    /// Of `later`, and not to be delivered.
-    cancelled: FxHashSet<u64>,
+    later: BTreeSet<DelayedPlace>,
     /// The bodies of `later` where the store keeps none.
     bodies: Option<FxHashMap<u64, Message>>,
     next_sequence: u64,
@@ -86,7 +105,7 @@ impl Held {
 
     /// Takes over what the store has kept.
     pub(crate) fn recover(&mut self, places: Vec<DelayedPlace>, next_sequence: u64) {
-        self.later = places.into_iter().map(Reverse).collect();
+        self.later = places.into_iter().collect();
         self.next_sequence = next_sequence;
     }
 
@@ -99,7 +118,7 @@ impl Held {
 
     /// How many messages wait.
     pub(crate) fn count(&self) -> usize {
-        self.soon.len() + self.later.len() - self.cancelled.len()
+        self.soon.len() + self.later.len()
     }
 
     /// Adds a message that is staged at `point`; false if the exchange is gone.
@@ -114,10 +133,7 @@ impl Held {
             return false;
         }
         self.staged = self.staged.max(point);
-        let behind = self
-            .later
-            .peek()
-            .is_some_and(|Reverse(first)| place > *first);
+        let behind = self.later.first().is_some_and(|first| place > *first);
         if behind || place.due > now + AHEAD_MS {
             self.put_later(place, Slot::Here(message, point));
         } else {
@@ -145,11 +161,7 @@ impl Held {
         if let (Some(bodies), Slot::Here(message, _)) = (&mut self.bodies, slot) {
             bodies.insert(place.sequence, message);
         }
-        // Grows by an eighth, not by doubling: with a million messages the slack would be most of it.
-        if self.later.len() == self.later.capacity() {
-            self.later.reserve_exact((self.later.len() / 8).max(64));
-        }
-        self.later.push(Reverse(place));
+        self.later.insert(place);
     }
 
     /// Counts off what is no longer in `soon`.
@@ -167,13 +179,10 @@ impl Held {
     /// Moves what is due soon to `soon`.
     fn fill(&mut self, now: Timestamp) {
         while self.has_room()
-            && let Some(&Reverse(place)) = self.later.peek()
+            && let Some(&place) = self.later.first()
             && place.due <= now + AHEAD_MS
         {
-            self.later.pop();
-            if !self.cancelled.is_empty() && self.cancelled.remove(&place.sequence) {
-                continue;
-            }
+            self.later.pop_first();
             let slot = match &mut self.bodies {
                 None => Slot::Wanted,
                 Some(bodies) => match bodies.remove(&place.sequence) {
@@ -186,9 +195,6 @@ impl Held {
                 Slot::Here(message, _) => self.soon_bytes += message.memory_bytes(),
             }
             self.soon.insert(place, slot);
-        }
-        if self.later.is_empty() && self.later.capacity() > 1024 {
-            self.later = BinaryHeap::new();
         }
     }
 
@@ -204,7 +210,7 @@ impl Held {
             _ => {}
         }
         if self.has_room()
-            && let Some(Reverse(place)) = self.later.peek()
+            && let Some(place) = self.later.first()
         {
             alarm = alarm.min(Timestamp(place.due.0.saturating_sub(AHEAD_MS)));
         }
@@ -310,20 +316,12 @@ impl Held {
         gone
     }
 
-    /// The earliest places after `after`, in order, at most `max`. Looks at each message held.
+    /// The earliest places after `after`, in order, at most `max`.
     pub(crate) fn list(&self, after: Option<DelayedPlace>, max: usize) -> Vec<DelayedPlace> {
-        let later = self.later.iter().map(|Reverse(place)| place);
-        let later = later.filter(|place| !self.cancelled.contains(&place.sequence));
-        let mut earliest = BinaryHeap::new();
-        for place in self.soon.keys().chain(later) {
-            if after.is_none_or(|after| *place > after) {
-                earliest.push(*place);
-                if earliest.len() > max {
-                    earliest.pop();
-                }
-            }
-        }
-        earliest.into_sorted_vec()
+        let range = behind(after);
+        let soon = self.soon.range(range).map(|(place, _)| place);
+        let later = self.later.range(range);
+        soon.chain(later).take(max).copied().collect()
     }
 
     /// The body of a message, where it is in memory.
@@ -334,25 +332,26 @@ impl Held {
         }
     }
 
-    /// Takes a message out; false if it is not held (any more). Looks at each message held.
-    pub(crate) fn cancel(&mut self, sequence: u64) -> bool {
-        let place = self
-            .soon
-            .keys()
-            .find(|place| place.sequence == sequence)
-            .copied();
-        if let Some(slot) = place.and_then(|place| self.soon.remove(&place)) {
-            self.forget(&slot);
-            return true;
+    /// Takes a message out, if it is due soon or among the first [`SEARCHED_MAX`] after `after`.
+    pub(crate) fn cancel(&mut self, sequence: u64, after: Option<DelayedPlace>) -> Search {
+        let is_it = |place: &&DelayedPlace| place.sequence == sequence;
+        if let Some(place) = self.soon.keys().find(is_it).copied() {
+            if let Some(slot) = self.soon.remove(&place) {
+                self.forget(&slot);
+            }
+            return Search::Found;
         }
-        let later = self
-            .later
-            .iter()
-            .any(|Reverse(place)| place.sequence == sequence);
-        if let Some(bodies) = &mut self.bodies {
-            bodies.remove(&sequence);
+        let mut last = None;
+        let searched = self.later.range(behind(after)).take(SEARCHED_MAX);
+        let found = searched.inspect(|place| last = Some(**place)).find(is_it);
+        if let Some(place) = found.copied() {
+            self.later.remove(&place);
+            if let Some(bodies) = &mut self.bodies {
+                bodies.remove(&sequence);
+            }
+            return Search::Found;
         }
-        later && self.cancelled.insert(sequence)
+        last.map_or(Search::NotHeld, Search::GoOn)
     }
 
     /// The exchange is gone.

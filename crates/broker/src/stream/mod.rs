@@ -166,7 +166,10 @@ impl Stream {
         self.options = options;
         let retention = retention(&self.options, &self.store);
         self.segments.set_retention(retention, self.tail.next());
+        self.tail.advance(self.store.durable_point());
         self.retain(now, effects);
+        // What is not durable yet goes when it is.
+        self.ask_durable(effects);
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

@@ -381,6 +381,44 @@ fn they_are_listed_and_cancelled() {
 }
 
 #[test]
+fn each_of_very_many_is_listed_and_cancelled() {
+    const MANY: usize = 10_000;
+    let world = World::volatile();
+    let client = prepared(&world);
+    for number in 0..MANY {
+        // The later ones are due earlier, and all of them late.
+        client.write(&client.publishing("k", b"x", &delayed((100_000 - number) as i64)));
+    }
+    world.run();
+    let page = |after| {
+        let found = (world.broker).delayed_messages("/", "later", after, 300, |_| ());
+        let places = found.unwrap().messages.into_iter().map(|it| it.place);
+        places.collect::<Vec<_>>()
+    };
+    let (mut places, mut after) = (Vec::new(), None);
+    loop {
+        let found = page(after);
+        let Some(last) = found.last() else { break };
+        after = Some(*last);
+        places.extend(found);
+    }
+    assert_eq!(places.len(), MANY);
+    assert!(places.is_sorted());
+    for at in [0, 4095, 4096, 4097, 8192, MANY - 1] {
+        let cancel = || {
+            world
+                .broker
+                .cancel_delayed("/", "later", places[at].sequence)
+        };
+        assert!(cancel().unwrap().is_some(), "{at}");
+        assert!(cancel().unwrap().is_none(), "{at} again");
+    }
+    assert_eq!(count(&world), MANY - 6);
+    world.pass(100_000);
+    assert_eq!(client.counts("q").0 as usize, MANY - 6);
+}
+
+#[test]
 fn cancelled_messages_stay_cancelled() {
     let world = World::durable();
     let client = prepared(&world);

@@ -2,7 +2,8 @@
 //!
 //! Which of several consumers gets a message is left open here; that consumers take turns is tested
 //! elsewhere. Everything else must be as the model says: which messages are delivered, in which order,
-//! with which marks, and that nobody waits in front of a message.
+//! with which marks, that nobody waits in front of a message, and which go to the dead-letter queue and
+//! why.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use leveret_codec::AMQPProperties;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::dead_letters::deaths;
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::client::Client;
 use crate::harness::{Properties, World};
@@ -23,10 +25,18 @@ struct Options {
     max_priority: Option<u8>,
     ttl_ms: Option<u64>,
     max_length: Option<u64>,
-    rejects: bool,
+    max_bytes: Option<u64>,
+    overflow: Overflow,
     delivery_limit: Option<u32>,
     single_active: bool,
     memory_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Overflow {
+    DropHead,
+    Reject,
+    RejectDeadLetter,
 }
 
 fn options() -> impl Strategy<Value = Options> {
@@ -36,14 +46,20 @@ fn options() -> impl Strategy<Value = Options> {
         (0u32..3).prop_map(|limit| (None, Some(limit))),
     ];
     let length = proptest::option::weighted(0.4, 0u64..8);
+    let bytes = proptest::option::weighted(0.2, 0u64..20);
+    let overflow = prop_oneof![
+        Just(Overflow::DropHead),
+        Just(Overflow::Reject),
+        Just(Overflow::RejectDeadLetter),
+    ];
+    let limits = (length, bytes, overflow);
     let ttl_ms = proptest::option::weighted(0.3, 0u64..40);
     let memory = prop_oneof![Just(0usize), Just(300), Just(1000), Just(1 << 20)];
-    (kind, ttl_ms, length, any::<bool>(), any::<bool>(), memory).prop_map(
+    (kind, ttl_ms, limits, any::<bool>(), memory).prop_map(
         |(
             (max_priority, delivery_limit),
             ttl_ms,
-            max_length,
-            rejects,
+            (max_length, max_bytes, overflow),
             single_active,
             memory_bytes,
         )| {
@@ -51,7 +67,8 @@ fn options() -> impl Strategy<Value = Options> {
                 max_priority,
                 ttl_ms,
                 max_length,
-                rejects,
+                max_bytes,
+                overflow,
                 delivery_limit,
                 single_active,
                 memory_bytes,
@@ -69,13 +86,19 @@ impl Options {
         add("x-max-priority", self.max_priority.map(i64::from));
         add("x-message-ttl", self.ttl_ms.map(|ttl| ttl as i64));
         add("x-max-length", self.max_length.map(|max| max as i64));
+        add("x-max-length-bytes", self.max_bytes.map(|max| max as i64));
         add("x-delivery-limit", self.delivery_limit.map(i64::from));
         if self.delivery_limit.is_some() {
             arguments.push(("x-queue-type", string("quorum")));
         }
-        if self.rejects {
-            arguments.push(("x-overflow", string("reject-publish")));
-        }
+        let overflow = match self.overflow {
+            Overflow::DropHead => "drop-head",
+            Overflow::Reject => "reject-publish",
+            Overflow::RejectDeadLetter => "reject-publish-dlx",
+        };
+        arguments.push(("x-overflow", string(overflow)));
+        arguments.push(("x-dead-letter-exchange", string("")));
+        arguments.push(("x-dead-letter-routing-key", string("dead")));
         let single_active = leveret_codec::AMQPValue::Boolean(self.single_active);
         arguments.push(("x-single-active-consumer", single_active));
         arguments
@@ -182,6 +205,8 @@ struct Model {
     channels: BTreeMap<u16, Channel>,
     published: u64,
     consumers_ever: u64,
+    /// What has died since somebody looked, and why.
+    dead: Vec<(String, &'static str)>,
 }
 
 impl Model {
@@ -200,14 +225,23 @@ impl Model {
             .fold(0, usize::saturating_add)
     }
 
-    fn is_full(&self, extra: u64) -> bool {
-        let max = self.options.max_length;
-        max.is_some_and(|max| self.ready.len() as u64 + extra > max)
+    /// Whether it is over a limit with these names more.
+    fn is_full(&self, extra: &[&str]) -> bool {
+        let names = self.ready.values().map(|letter| letter.name.as_str());
+        let names = names.chain(extra.iter().copied());
+        let (count, bytes) = names.fold((0, 0), |(count, bytes), name| {
+            (count + 1, bytes + name.len() as u64)
+        });
+        self.options.max_length.is_some_and(|max| count > max)
+            || self.options.max_bytes.is_some_and(|max| bytes > max)
     }
 
     fn drop_head(&mut self) {
-        while !self.options.rejects && self.is_full(0) {
-            self.ready.pop_first();
+        while self.options.overflow == Overflow::DropHead && self.is_full(&[]) {
+            let Some((_, letter)) = self.ready.pop_first() else {
+                return;
+            };
+            self.dead.push((letter.name, "maxlen"));
         }
     }
 
@@ -219,6 +253,8 @@ impl Model {
             if letter.expires_at >= now {
                 *room -= 1;
                 delivered.push(letter);
+            } else {
+                self.dead.push((letter.name, "expired"));
             }
         }
     }
@@ -230,6 +266,7 @@ impl Model {
                 self.ready.range((level, 0)..=(level, u64::MAX)).next()
                 && letter.expires_at <= now
             {
+                self.dead.push((letter.name.clone(), "expired"));
                 self.ready.remove(&place);
             }
         }
@@ -248,6 +285,8 @@ impl Model {
                 ..letter
             };
             self.ready.insert(letter.place, letter);
+        } else {
+            self.dead.push((letter.name, "delivery_limit"));
         }
     }
 }
@@ -256,12 +295,18 @@ impl Model {
 struct Trial {
     world: Rc<World>,
     client: Client,
+    /// Consumes the dead letters.
+    undertaker: Client,
     model: Model,
 }
 
 impl Trial {
     fn new(options: Options) -> Trial {
         let world = World::paging(options.memory_bytes);
+        let undertaker = world.client();
+        undertaker.declare_ok("dead", &[Flag::Durable], &[]);
+        undertaker.consume("dead", "u", &[Flag::NoAck], &[]);
+        undertaker.expect_first("consume-ok u");
         let client = world.client();
         client.declare_ok("q", &[Flag::Durable], &options.arguments());
         for channel in 2..=GETTER {
@@ -275,10 +320,12 @@ impl Trial {
                 .collect(),
             published: 0,
             consumers_ever: 0,
+            dead: Vec::new(),
         };
         Trial {
             world,
             client,
+            undertaker,
             model,
         }
     }
@@ -338,8 +385,10 @@ impl Trial {
                 self.client.on(GETTER).get("q", false);
                 while let Some((_, letter)) = self.model.ready.pop_first() {
                     if letter.expires_at > now {
-                        return self.check_got(letter);
+                        self.check_got(letter);
+                        return self.check_dead();
                     }
+                    self.model.dead.push((letter.name, "expired"));
                 }
                 self.client.expect(&["4: get-empty"]);
             }
@@ -386,7 +435,11 @@ impl Trial {
             self.model.published += 1;
             let name = format!("m{}", self.model.published);
             names.push(name.clone());
-            if self.model.options.rejects && self.model.is_full(1) {
+            let overflow = self.model.options.overflow;
+            if overflow != Overflow::DropHead && self.model.is_full(&[&name]) {
+                if overflow == Overflow::RejectDeadLetter {
+                    self.model.dead.push((name, "maxlen"));
+                }
                 continue;
             }
             let letter = Letter {
@@ -427,7 +480,11 @@ impl Trial {
         let on = self.client.on(channel);
         match fate {
             Fate::Ack => on.ack(tag, multiple),
-            Fate::Reject => on.nack(tag, multiple, false),
+            Fate::Reject => {
+                let names = letters.into_iter().map(|letter| letter.name);
+                self.model.dead.extend(names.map(|name| (name, "rejected")));
+                on.nack(tag, multiple, false);
+            }
             Fate::Requeue => {
                 for letter in letters {
                     self.model.put_back(letter);
@@ -475,6 +532,24 @@ impl Trial {
             "ready {:?}",
             self.model.ready.keys()
         );
+        self.check_dead();
+    }
+
+    /// Compares what has died; in which order, is tested elsewhere.
+    fn check_dead(&mut self) {
+        let mut seen: Vec<(String, String)> = self
+            .undertaker
+            .seen()
+            .iter()
+            .map(|seen| (seen.body_text(), deaths(&seen.headers())))
+            .collect();
+        let dead = std::mem::take(&mut self.model.dead).into_iter();
+        let mut expected: Vec<(String, String)> = dead
+            .map(|(name, why)| (name, format!("q {why} 1")))
+            .collect();
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected);
     }
 
     fn check_delivered(&mut self, expected: Vec<Letter>) {

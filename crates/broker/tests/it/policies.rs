@@ -137,6 +137,28 @@ fn a_stream_keeps_what_the_policy_allows() {
 }
 
 #[test]
+fn a_stream_lets_go_of_what_was_not_durable_when_the_policy_came() {
+    let world = World::durable();
+    let client = world.client();
+    let stream = [("x-queue-type", string("stream"))];
+    client.declare_ok("p", &[Flag::Durable], &stream);
+    world.hold_commits();
+    let body = "x".repeat(1000);
+    for _ in 0..100 {
+        client.publish_with("p", &body, &Properties::persistent());
+    }
+    set(
+        &world,
+        PolicyKind::User,
+        &json!({"max-length-bytes": 30_000}),
+    );
+    assert_eq!(client.counts("p"), (100, 0));
+    world.commit();
+    let (kept, _) = client.counts("p");
+    assert!((15..=30).contains(&kept), "{kept}");
+}
+
+#[test]
 fn a_consumer_timeout_counts_from_the_next_delivery_on() {
     let world = World::volatile();
     let client = world.client();

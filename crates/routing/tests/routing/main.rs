@@ -7,6 +7,7 @@
 
 mod consistent_hash;
 mod graph;
+mod hash_model;
 mod headers;
 mod kinds;
 mod support;

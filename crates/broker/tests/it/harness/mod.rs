@@ -105,7 +105,6 @@ impl World {
             pager,
             clients: RefCell::default(),
         });
-        world.broker.run_pager(now);
         world.run();
         world
     }
