@@ -104,6 +104,8 @@ pub(crate) struct Attended {
     name: String,
     logs: ExchangeLogs,
     delayed: Option<Delayed>,
+    /// The exchange was deleted.
+    gone: AtomicBool,
     /// Duplicates are looked for.
     deduplicates: AtomicBool,
     /// The rules in force. A leaf of the lock order, so that policies may change them while the
@@ -150,6 +152,7 @@ impl Attended {
             });
         let attended = Attended {
             id: services.next_ticket().0,
+            gone: AtomicBool::new(false),
             deduplicates: AtomicBool::new(keys.is_on()),
             rules: Mutex::new(rules),
             has_cache: cache.is_some(),
@@ -232,6 +235,9 @@ impl Attended {
 
     /// Removes some of the keys that have expired.
     pub(crate) fn expire_keys(self: &Arc<Self>, vhost: &VirtualHost, now: Timestamp) {
+        if self.gone.load(Ordering::Acquire) {
+            return;
+        }
         let mut changes = Vec::new();
         let alarm = {
             let mut gate = self.gate.lock();
@@ -248,11 +254,24 @@ impl Attended {
 
     /// The exchange is gone, and all it kept with it; adds the removal of its logs to `changes`.
     pub(crate) fn delete(&self, changes: &mut Vec<Change<Message>>) {
+        self.gone.store(true, Ordering::Release);
         if let Some(delayed) = &self.delayed {
             delayed.delete();
         }
         self.deduplicates.store(false, Ordering::Relaxed);
-        changes.extend(self.logs.iter().map(|log| Change::DeleteLog { log }));
+        changes.extend(self.delete_logs());
+    }
+
+    /// If the exchange was deleted, its logs are to be deleted again: what was staged since may have
+    /// brought them back.
+    fn bury_again(&self, changes: &mut Vec<Change<Message>>) {
+        if self.gone.load(Ordering::Acquire) {
+            changes.extend(self.delete_logs());
+        }
+    }
+
+    fn delete_logs(&self) -> impl Iterator<Item = Change<Message>> {
+        self.logs.iter().map(|log| Change::DeleteLog { log })
     }
 }
 

@@ -158,6 +158,7 @@ impl VirtualHost {
             CommitPoint::NONE
         };
         plan.begin_delays(self, point, now);
+        gates.bury_the_deleted(self);
         gates.set_alarms(self, now);
         plan.show(point, now)
     }

@@ -332,6 +332,18 @@ impl QueueHandle {
         self.deduplicates().then(|| self.lock_gate())
     }
 
+    fn delete_numbers(&self) -> Option<Change<Message>> {
+        self.0.producer_log.map(|log| Change::DeleteLog { log })
+    }
+
+    /// If the queue was deleted, the log of producers' numbers is to be deleted again: what was staged
+    /// since may have brought it back.
+    pub(crate) fn bury_numbers(&self, changes: &mut Vec<Change<Message>>) {
+        if self.0.producer_log.is_some() && self.is_deleted() {
+            changes.extend(self.delete_numbers());
+        }
+    }
+
     /// Whether the queue was deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
@@ -445,7 +457,7 @@ impl QueueHandle {
             let (messages, consumers) = queue.delete(effects);
             let orphans = consumers.into_iter().map(Orphan::from).collect();
             let mut changes = queue.take_changes();
-            changes.extend(self.0.producer_log.map(|log| Change::DeleteLog { log }));
+            changes.extend(self.delete_numbers());
             Deleted {
                 messages,
                 orphans,

@@ -192,6 +192,7 @@ impl Connection {
         // Also with no changes: what was published before to what it is a duplicate of is waited for.
         let point = vhost.services.store.stage(&mut plan.changes);
         plan.begin_delays(&vhost, point, now);
+        gates.bury_the_deleted(&vhost);
         gates.set_alarms(&vhost, now);
         drop(gates);
         let (others, left) = plan.into_hidden();

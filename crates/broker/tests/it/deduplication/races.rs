@@ -1,6 +1,7 @@
 //! Two publish the same at the same moment: the duplicate waits for the first although that is not even
 //! staged yet.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
@@ -116,32 +117,63 @@ fn publisher(
     (hear, ask)
 }
 
+/// A broker with a queue `q` and an exchange `x` that look for duplicates, and a queue `plain` behind `x`,
+/// in which the next that is staged is stopped.
+struct Race {
+    store: Arc<SteppedStore<Message>>,
+    broker: Arc<Broker>,
+    world: Rc<World>,
+    client: Client,
+    arrivals: Receiver<()>,
+    release: Sender<()>,
+}
+
+impl Race {
+    fn new() -> Race {
+        let store = Arc::new(SteppedStore::new());
+        let (arrived, arrivals) = mpsc::sync_channel(1);
+        let (release, released) = mpsc::channel();
+        let held = Arc::new(Held {
+            inside: Arc::clone(&store),
+            holds: AtomicBool::new(false),
+            arrived,
+            released: Mutex::new(released),
+        });
+        let broker = Broker::open(BrokerConfig::default(), Arc::clone(&held) as _, NOW).unwrap();
+        let world = World::around(Arc::clone(&broker), Some(Arc::clone(&store)), NOW);
+        let client = world.client();
+        let window = [(WINDOW, number(60_000))];
+        client.declare_ok("q", &[Flag::Durable], &window);
+        client.declare_ok("plain", &[Flag::Durable], &[]);
+        client.declare_exchange("x", "direct", &[Flag::Durable], &window);
+        client.bind("plain", "x", "k");
+        client.seen();
+        held.holds.store(true, Ordering::SeqCst);
+        Race {
+            store,
+            broker,
+            world,
+            client,
+            arrivals,
+            release,
+        }
+    }
+}
+
 fn check(
     key: &'static str,
     transactional: bool,
     message: impl Fn() -> Properties + Send + Clone + 'static,
 ) {
-    let inside = Arc::new(SteppedStore::new());
-    let (arrived, arrivals) = mpsc::sync_channel(1);
-    let (release, released) = mpsc::channel();
-    let held = Arc::new(Held {
-        inside: Arc::clone(&inside),
-        holds: AtomicBool::new(false),
-        arrived,
-        released: Mutex::new(released),
-    });
-    let broker = Broker::open(BrokerConfig::default(), Arc::clone(&held) as _, NOW).unwrap();
-    let world = World::around(Arc::clone(&broker), Some(inside), NOW);
-    let client = world.client();
-    let window = [(WINDOW, number(60_000))];
-    client.declare_ok("q", &[Flag::Durable], &window);
-    client.declare_ok("plain", &[Flag::Durable], &[]);
-    client.declare_exchange("x", "direct", &[Flag::Durable], &window);
-    client.bind("plain", "x", "k");
-    client.seen();
+    let Race {
+        broker,
+        world,
+        client,
+        arrivals,
+        release,
+        ..
+    } = Race::new();
     world.hold_commits();
-    held.holds.store(true, Ordering::SeqCst);
-
     let first = message.clone();
     let (hear_first, ask_first) = publisher(&broker, move |client| {
         if transactional {
@@ -188,5 +220,27 @@ fn a_duplicate_waits_for_what_is_not_staged_yet() {
         check("k", transactional, || id("x", "1"));
         check("q", transactional, || from("", "me", 1));
         check("k", transactional, || from("x", "me", 1));
+    }
+}
+
+#[test]
+fn what_is_deleted_while_a_message_passes_leaves_nothing() {
+    for (key, message) in [
+        ("k", id("x", "1")),
+        ("k", from("x", "me", 1)),
+        ("q", from("", "me", 1)),
+    ] {
+        let race = Race::new();
+        let (heard, _ask) = publisher(&race.broker, move |client| {
+            client.publish_with(key, "a", &message);
+        });
+        race.arrivals.recv_timeout(DEADLINE).unwrap();
+        race.client.delete_exchange("x", false);
+        race.client.delete("q", false, false);
+        race.client.delete("plain", false, false);
+        race.release.send(()).unwrap();
+        heard.recv_timeout(DEADLINE).unwrap();
+        race.world.commit();
+        assert_eq!(race.store.logs(), []);
     }
 }
