@@ -297,6 +297,27 @@ def test_changed_users_and_limits(listen, own):
     listener.expect_nothing()
 
 
+def test_a_listener_that_a_definitions_file_makes(own_broker, open_connection, tmp_path):
+    """It hears of what the file makes after it, and of the first client."""
+    path = tmp_path / "definitions.json"
+    path.write_text(json.dumps({
+        "queues": [{"name": "audit", "vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}],
+        "bindings": [{"source": EVENTS, "vhost": "/", "destination": "audit", "destination_type": "queue",
+                      "routing_key": key, "arguments": {}} for key in ("binding.created", "connection.created")],
+    }))
+    channel = open_connection(own_broker("--definitions", str(path))).channel()
+    found = []
+
+    def take():
+        method, properties, _ = channel.basic_get("audit", auto_ack=True)
+        if method is not None:
+            found.append((method.routing_key, properties.headers["user_who_performed_action"]))
+        return len(found) == 3
+
+    eventually(take, what="three events")
+    assert found == [("binding.created", "rmq-internal")] * 2 + [("connection.created", "guest")]
+
+
 def test_events_wait_in_durable_queues_over_a_crash(own, open_connection):
     listener = Listener(open_connection(own), "queue.*", queue="audit")
     listener.channel.confirm_delivery()

@@ -5,7 +5,7 @@ use leveret_codec::{
     AMQPValue, FieldTable, Properties, RawTable, decode_header, encode_table, write_names,
 };
 
-use super::{EVENT_EXCHANGE, Event, Taken};
+use super::{EVENT_EXCHANGE, Event, Taken, WAITING_BYTES_MAX};
 use crate::broker::{Broker, DEFAULT_VHOST};
 use crate::message::{Body, Message, MessageScratch};
 use crate::services::Party;
@@ -14,10 +14,17 @@ use crate::time::Timestamp;
 /// Events that are published before others have their turn.
 const BATCH_MAX: usize = 512;
 const PERSISTENT: u8 = 2;
+/// When events are looked at again that wait for the store.
+const STORE_BEHIND_MS: u64 = 50;
 
 impl Broker {
     /// Publishes events that wait.
     pub(crate) fn publish_events(&self, now: Timestamp) {
+        if self.is_store_far_behind() {
+            let later = now + STORE_BEHIND_MS;
+            self.services.deadlines.add(later, Party::Events);
+            return;
+        }
         let Taken { events, lost, more } = self.services.events.take(BATCH_MAX);
         if lost > 0 {
             tracing::warn!(lost, "more events at a time than can wait");
@@ -33,6 +40,13 @@ impl Broker {
                 vhost.publish_from_within(&message, now);
             }
         }
+    }
+
+    /// Whether so much is staged that events, whom nobody holds back, would add to it without a bound.
+    /// An alarm still gets through when publishers are held back already.
+    fn is_store_far_behind(&self) -> bool {
+        let bound = self.config.store_behind_bytes + WAITING_BYTES_MAX as u64;
+        self.services.store.staged_bytes() > bound
     }
 }
 

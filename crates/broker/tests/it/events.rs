@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use leveret_broker::definitions_import::Plan;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldTable};
+use leveret_store::MessageLog;
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Dial, Properties, World};
@@ -315,6 +316,28 @@ fn events_of_all_virtual_hosts_come_in_order() {
             .exchange(EVENTS)
             .is_none()
     );
+}
+
+#[test]
+fn events_wait_for_a_store_that_is_far_behind() {
+    let world = World::durable();
+    let client = listener(&world, "queue.created");
+    let text = "x".repeat(100_000);
+    let argument = [("argument", string(&text))];
+    world.hold_commits();
+    let mut declared = 0;
+    while world.store().staged_bytes() < 74 << 20 {
+        client.declare_ok(&format!("q{declared}"), &[], &argument);
+        declared += 1;
+        world.pass(0);
+        assert!(declared < 1_000);
+    }
+    client.declare_ok("late", &[], &argument);
+    world.pass(200);
+    assert_eq!(client.counts("events").0, declared);
+    world.commit();
+    world.pass(50);
+    assert_eq!(client.counts("events").0, declared + 1);
 }
 
 #[test]
