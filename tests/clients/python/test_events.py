@@ -1,7 +1,9 @@
 """The event exchange: amq.rabbitmq.event is told what happens in the broker, as by RabbitMQ's plugin."""
 
 import json
+import os
 import signal
+import subprocess
 import time
 
 import pika
@@ -333,6 +335,39 @@ def test_events_wait_in_durable_queues_over_a_crash(own, open_connection):
     eventually(lambda: channel.queue_declare("audit", passive=True).method.message_count == 2)
     names = [channel.basic_get("audit", auto_ack=True)[1].headers["name"] for _ in range(2)]
     assert names == ["before", "after"]
+
+
+def test_the_alarm_of_the_disk(own_broker, binary, open_connection, tmp_path):
+    """On a disk of its own in memory, which is nearly full for a while."""
+    mount = "mount -t tmpfs -o size=400m tmpfs {data} && exec {binary} \"$@\""
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True).returncode:
+        pytest.skip("no namespace to mount a disk in")
+    own = own_broker(start=False)
+    own.data_dir.mkdir()
+    wrapper = tmp_path / "wrapper"
+    command = mount.format(data=own.data_dir, binary=binary)
+    wrapper.write_text(f"#!/bin/sh\nexec unshare -rm sh -c '{command}' sh \"$@\"\n")
+    wrapper.chmod(0o755)
+    own.binary = str(wrapper)
+    connection = open_connection(own.start())
+    listener, working = Listener(connection, "alarm.*"), connection.channel()
+
+    def expect(key):
+        """The disk is looked at when something is written."""
+        def work():
+            working.queue_declare("work", durable=True)
+            working.queue_delete("work")
+            return listener.get()
+        got, properties = eventually(work, 30, key)
+        assert (got, properties.headers["source"]) == (key, "disk")
+        return properties.headers["node"]
+
+    filler = f"/proc/{own.pid}/root{own.data_dir}/filler"
+    with open(filler, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 200 << 20)
+    node = expect("alarm.set")
+    os.unlink(filler)
+    assert expect("alarm.cleared") == node
 
 
 def test_many_events_keep_their_order(listen, own, open_connection):
