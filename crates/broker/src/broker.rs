@@ -460,12 +460,16 @@ impl Broker {
         self.services.pager.set_waker(waker);
     }
 
-    /// Reads paged messages for all queues that asked. Blocks on files; one caller at a time.
+    /// Reads paged messages for all queues that asked, then frees what queues have let go of, if
+    /// nobody asks meanwhile. Blocks on files; one caller at a time.
     pub fn run_pager(&self, now: Timestamp) {
         let mut buffer = Vec::new();
         loop {
             let parties = self.services.pager.take();
             if parties.is_empty() {
+                if self.services.pager.free_some() {
+                    continue;
+                }
                 return;
             }
             for party in parties {

@@ -334,7 +334,7 @@ impl VirtualHost {
             self.services.tell(|_| Event::queue_deleted(queue, by));
         }
         drop(topology);
-        drop(effects);
+        self.services.pager.free(effects.garbage);
         for orphan in deleted.orphans {
             orphan
                 .mailbox

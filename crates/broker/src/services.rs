@@ -16,6 +16,7 @@ use crate::config::BrokerConfig;
 use crate::events::Events;
 use crate::exchange::Attended;
 use crate::message::Message;
+use crate::queue::effects::Garbage;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::{QueueMemory, Store};
 use crate::time::Timestamp;
@@ -111,10 +112,14 @@ impl Deadlines {
     }
 }
 
-/// Those that want messages read back, and the pager's waker.
+/// Messages freed before others have their turn.
+const FREED_MAX: usize = 4096;
+
+/// Those that want messages read back, the memory that nobody wants, and the pager's waker.
 #[derive(Debug, Default)]
 pub(crate) struct Pager {
     parties: Mutex<Vec<Party>>,
+    garbage: Mutex<Vec<Garbage>>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -137,6 +142,29 @@ impl Pager {
 
     pub(crate) fn take(&self) -> Vec<Party> {
         std::mem::take(&mut self.parties.lock())
+    }
+
+    /// Has memory freed: a million messages at once would hold up whoever did it for a while.
+    pub(crate) fn free(&self, garbage: Vec<Garbage>) {
+        if garbage.is_empty() {
+            return;
+        }
+        self.garbage.lock().extend(garbage);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Frees a part of it; false: there is none.
+    pub(crate) fn free_some(&self) -> bool {
+        let Some(mut garbage) = self.garbage.lock().pop() else {
+            return false;
+        };
+        garbage.truncate(garbage.len().saturating_sub(FREED_MAX));
+        if !garbage.is_empty() {
+            self.garbage.lock().push(garbage);
+        }
+        true
     }
 }
 

@@ -337,6 +337,9 @@ impl VirtualHost {
             if effects.page_in {
                 self.services.pager.ask(queue.clone());
             }
+            if !effects.garbage.is_empty() {
+                self.services.pager.free(effects.garbage);
+            }
             if let Some(point) = effects.durable_at {
                 work.extend(self.look_again_at(point, &queue, now));
             }

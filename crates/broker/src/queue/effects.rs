@@ -1,5 +1,6 @@
 //! What a queue's verb leaves to be done once its lock is gone.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_store::{CommitPoint, LogId};
@@ -48,6 +49,12 @@ pub struct DeadLetter {
     pub log: Option<LogId>,
 }
 
+/// Messages that nobody needs any more.
+pub(crate) type Garbage = VecDeque<Entry>;
+
+/// So many messages are freed where they were let go of.
+const FREED_AT_ONCE_MAX: usize = 4096;
+
 /// Everything a queue's verb wants done after unlocking.
 #[derive(Debug)]
 pub struct Effects {
@@ -71,12 +78,12 @@ pub struct Effects {
     pub spilled: CommitPoint,
     /// Once this commit point is durable, the queue (a stream) wants to look again.
     pub durable_at: Option<CommitPoint>,
-    /// Memory to be freed outside the lock.
-    pub(crate) garbage: Vec<std::collections::VecDeque<Entry>>,
+    /// Memory to be freed outside the lock; if it is much, by the pager.
+    pub(crate) garbage: Vec<Garbage>,
     /// Likewise.
-    pub(crate) retries: std::collections::VecDeque<InFlight>,
+    pub(crate) retries: VecDeque<InFlight>,
     /// A stream's memory to be freed outside the lock.
-    pub(crate) kept: std::collections::VecDeque<Kept>,
+    pub(crate) kept: VecDeque<Kept>,
 }
 
 impl Default for Effects {
@@ -93,8 +100,8 @@ impl Default for Effects {
             spilled: CommitPoint::NONE,
             durable_at: None,
             garbage: Vec::new(),
-            retries: std::collections::VecDeque::new(),
-            kept: std::collections::VecDeque::new(),
+            retries: VecDeque::new(),
+            kept: VecDeque::new(),
         }
     }
 }
@@ -112,6 +119,17 @@ impl Effects {
             || self.deadline.is_some()
             || self.delete_queue
             || self.durable_at.is_some()
+            || !self.garbage.is_empty()
+    }
+
+    /// Frees what takes no time; the rest is left to whoever cares for these effects.
+    pub(crate) fn free_little(&mut self) {
+        let messages: usize = self.garbage.iter().map(VecDeque::len).sum();
+        if messages <= FREED_AT_ONCE_MAX {
+            self.garbage.clear();
+        }
+        self.retries.clear();
+        self.kept.clear();
     }
 
     /// Adds what a later verb on the same queue left to be done.
@@ -121,6 +139,7 @@ impl Effects {
         self.deadline = later.deadline.or(self.deadline);
         self.delete_queue |= later.delete_queue;
         self.durable_at = later.durable_at.or(self.durable_at);
+        self.garbage.extend(later.garbage);
         self.point = self.point.max(later.point);
         self.spilled = self.spilled.max(later.spilled);
     }

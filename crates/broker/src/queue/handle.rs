@@ -230,9 +230,7 @@ impl QueueHandle {
         for mailbox in effects.releases.drain(..) {
             mailbox.release();
         }
-        effects.garbage.clear();
-        effects.retries.clear();
-        effects.kept.clear();
+        effects.free_little();
         (result, effects)
     }
 

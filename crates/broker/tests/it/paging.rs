@@ -146,6 +146,29 @@ fn commits_in_the_middle_lose_nothing() {
 }
 
 #[test]
+fn much_memory_is_freed_by_the_pager() {
+    let world = World::volatile();
+    world.hold_paging();
+    let client = world.client();
+    world.calls_the_pager();
+    for (count, by_the_pager) in [(10, false), (20_000, true)] {
+        for verb in ["purge", "delete"] {
+            client.declare_ok("q", &[], &[]);
+            let bodies = vec!["x"; count].join(" ");
+            client.publish_all("q", &bodies, &Properties::default());
+            assert!(!world.calls_the_pager());
+            match verb {
+                "purge" => client.purge("q"),
+                _ => client.delete("q", false, false),
+            }
+            client.expect(&[format!("{verb}-ok {count}")]);
+            assert_eq!(world.calls_the_pager(), by_the_pager, "{verb} {count}");
+            world.broker.run_pager(world.now());
+        }
+    }
+}
+
+#[test]
 fn purge_and_delete_reach_the_paged_run() {
     let (world, client) = paging();
     client.publish_all("q", &numbers(0..50), &Properties::persistent());

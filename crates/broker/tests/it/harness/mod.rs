@@ -167,6 +167,11 @@ impl World {
         self.run();
     }
 
+    /// Whether the pager was called since it last ran.
+    pub fn calls_the_pager(&self) -> bool {
+        self.pager.take()
+    }
+
     fn next_deadline(&self) -> Option<Timestamp> {
         let clients = self.clients.borrow();
         let sessions = clients
