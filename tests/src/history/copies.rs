@@ -26,6 +26,8 @@ type Copy = (MessageId, QueueId);
 pub(super) struct Copies {
     seen: BTreeMap<Copy, Vec<Seen>>,
     copy_of: BTreeMap<DeliveryId, Copy>,
+    /// Where each consumer has taken from.
+    consumers: BTreeMap<ConsumerId, QueueId>,
     facts: Vec<QueueFacts>,
     pub(super) streams: Streams,
 }
@@ -50,6 +52,7 @@ impl Copies {
             {
                 let copy = (*message, *queue);
                 copies.copy_of.insert(*delivery, copy);
+                copies.consumers.insert(*consumer, *queue);
                 copies.seen.entry(copy).or_default().push(Seen {
                     at,
                     delivery: *delivery,
@@ -71,6 +74,18 @@ impl Copies {
     pub(super) fn first_seen_at(&self, message: MessageId, queue: QueueId) -> Option<usize> {
         let first = self.seen(message, queue).first().map(|first| first.at);
         first.or_else(|| self.streams.read_at(message, queue))
+    }
+
+    /// A consumer has ended between the two that may have had something of the queue.
+    pub(super) fn gave_back(
+        &self,
+        sources: &Sources,
+        queue: QueueId,
+        from: usize,
+        to: usize,
+    ) -> bool {
+        let from_here = |consumer| self.consumers.get(&consumer).is_none_or(|it| *it == queue);
+        sources.closed_within(from, to).any(from_here)
     }
 
     /// What was delivered.

@@ -64,10 +64,12 @@ fn comes_in_its_place(
     let Some(first) = first.filter(|first| first.at == at) else {
         return false;
     };
-    // All that was there at the start is marked; what a consumer gave back that never looked at it is so too.
+    // What a consumer gives back comes late: marked if it has seen it, and as it was if it was only on its way. Who ends
+    // is told of before it does, so that even what is published later may have been on its way there.
     let began = sources.run_began(at);
-    !first.redelivered
-        || began.is_some_and(|began| published < began && !sources.closed_between(began, at, None))
+    let late = copies.gave_back(sources, queue, began.unwrap_or(0), at);
+    // All that was there at the start is marked.
+    !late && (!first.redelivered || began.is_some_and(|began| published < began))
 }
 
 pub(super) fn duplicates(sources: &Sources, copies: &Copies, findings: &mut Vec<Finding>) {

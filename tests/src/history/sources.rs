@@ -173,15 +173,21 @@ impl Sources {
         to: usize,
         consumer: Option<ConsumerId>,
     ) -> bool {
+        let mut closed = self.closed_within(from, to);
+        closed.any(|closed| consumer.is_none_or(|consumer| consumer == closed))
+    }
+
+    /// The consumers that ended between the two.
+    pub(super) fn closed_within(
+        &self,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = ConsumerId> + '_ {
         let first = self.closes.partition_point(|(at, _)| *at < from);
-        let within = self
-            .closes
-            .iter()
-            .skip(first)
-            .take_while(|(at, _)| *at < to);
-        within
-            .into_iter()
-            .any(|(_, closed)| consumer.is_none_or(|consumer| consumer == *closed))
+        let later = self.closes.iter().skip(first);
+        later
+            .take_while(move |(at, _)| *at < to)
+            .map(|(_, consumer)| *consumer)
     }
 
     /// The settlement of a delivery, unless it is void.

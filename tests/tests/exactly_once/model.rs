@@ -9,7 +9,7 @@ use leveret_tests::history::{
     ConsumerId, DeliveryId, Event, History, MessageId, Outcome, PublisherId, QueueId, TransactionId,
 };
 
-use crate::story::{DEAD, IN, OUT, queues};
+use crate::story::{DEAD, IN, LOG, OUT, queues};
 
 /// What the model may be told to do.
 #[derive(Clone, Debug)]
@@ -21,8 +21,10 @@ pub(crate) enum Step {
     Hold(usize),
     /// Ends the consumer, and another begins.
     Close,
-    /// Takes one message and puts out two, in one transaction.
-    Transform(Ending),
+    /// Takes one message, settles it and puts out three, in one transaction.
+    Transform(Outcome, Ending),
+    /// Reads all of the stream that may be seen.
+    Read,
     /// All so far is on stable storage, and everybody is told.
     Sync,
     /// Goes back to a state of so many changes before the last one, if that is allowed.
@@ -44,8 +46,8 @@ struct Held {
     came: u64,
 }
 
-/// Of each queue the messages, by their place.
-type Queues = [BTreeMap<u64, Held>; 3];
+/// Of each queue the messages, by their place. Out of the stream, the last one, nothing is taken.
+type Queues = [BTreeMap<u64, Held>; 4];
 
 /// What is told at the next sync.
 enum Owed {
@@ -101,7 +103,8 @@ impl Model {
                 }
             }
             Step::Close => self.close(),
-            Step::Transform(ending) => self.transform(*ending),
+            Step::Transform(outcome, ending) => self.transform(*outcome, *ending),
+            Step::Read => self.read(),
             Step::Sync => self.sync(),
             Step::Crash(back) => self.crash(*back),
         }
@@ -121,11 +124,11 @@ impl Model {
         self.events.push(Event::Published {
             message: MessageId(message),
             publisher: PublisherId(1),
-            queues: vec![IN, OUT],
+            queues: vec![IN, OUT, LOG],
             transaction: None,
             key: None,
         });
-        for queue in [IN, OUT] {
+        for queue in [IN, OUT, LOG] {
             self.put(queue, message);
         }
         self.owed.push(Owed::Confirm(MessageId(message)));
@@ -205,12 +208,32 @@ impl Model {
         self.consumer = self.number();
     }
 
-    fn transform(&mut self, ending: Ending) {
+    /// What is on stable storage; a message's number is its place.
+    fn read(&mut self) {
+        let reader = ConsumerId(self.number());
+        for message in self.states[0][LOG.0].keys() {
+            self.events.push(Event::Read {
+                reader,
+                queue: LOG,
+                message: Some(MessageId(*message)),
+                offset: *message,
+            });
+        }
+    }
+
+    fn transform(&mut self, outcome: Outcome, ending: Ending) {
+        // Nothing dies out of this queue.
+        let outcome = match outcome {
+            Outcome::Rejected => Outcome::Acked,
+            other => other,
+        };
         let Some((message, delivery, held)) = self.deliver(IN) else {
             return;
         };
         let transaction = TransactionId(self.number());
-        let out: Vec<(QueueId, u64)> = [OUT, DEAD].map(|queue| (queue, self.number())).to_vec();
+        let out: Vec<(QueueId, u64)> = [OUT, DEAD, LOG]
+            .map(|queue| (queue, self.number()))
+            .to_vec();
         for (queue, message) in &out {
             self.events.push(Event::Published {
                 message: MessageId(*message),
@@ -220,7 +243,7 @@ impl Model {
                 key: None,
             });
         }
-        self.settle(delivery, Outcome::Acked, Some(transaction));
+        self.settle(delivery, outcome, Some(transaction));
         if matches!(ending, Ending::Rollback) {
             self.events.push(Event::RolledBack(transaction));
             self.held.push((IN, message, held));
@@ -233,6 +256,9 @@ impl Model {
         }
         for (queue, message) in out {
             self.put(queue, message);
+        }
+        if outcome == Outcome::Requeued {
+            self.queues[IN.0].insert(message, held);
         }
         self.changed();
         match ending {
@@ -281,5 +307,6 @@ impl Model {
             }
         }
         self.sync();
+        self.read();
     }
 }

@@ -4,7 +4,7 @@ use leveret_tests::history::{Event, History, MessageId, Outcome, QueueId, Rule, 
 use proptest::prelude::*;
 
 use crate::model::{Ending, Model, Step};
-use crate::story::{IN, OUT};
+use crate::story::{IN, LOG, OUT};
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
@@ -21,7 +21,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3usize).prop_map(Step::Hold),
         1 => Just(Step::Close),
         2 => prop_oneof![Just(Ending::Commit), Just(Ending::Rollback), Just(Ending::Crash)]
-            .prop_map(Step::Transform),
+            .prop_flat_map(|ending| outcome().prop_map(move |outcome| Step::Transform(outcome, ending))),
+        1 => Just(Step::Read),
         3 => Just(Step::Sync),
         1 => (0..4usize).prop_map(Step::Crash),
     ]
@@ -38,7 +39,7 @@ fn rules(history: &History) -> Vec<Rule> {
 /// Where the events are that deliver this.
 fn deliveries(history: &History, wanted: MessageId, from: QueueId) -> Vec<usize> {
     let is_one = |event: &Event| {
-        matches!(event, Event::Delivered { message, queue, .. }
+        matches!(event, Event::Delivered { message, queue, .. } | Event::Read { message, queue, .. }
             if *message == Some(wanted) && *queue == from)
     };
     let numbered = history.events.iter().enumerate();
@@ -81,6 +82,29 @@ proptest! {
             !at.contains(&(number - 1))
         });
         prop_assert!(rules(&history).contains(&Rule::Lost));
+    }
+
+    #[test]
+    fn what_the_last_reader_of_a_stream_does_not_find_is_lost(steps in steps(), choice: usize) {
+        let mut history = Model::run(&steps);
+        let Some(message) = confirmed(&history, choice) else { return Ok(()) };
+        let Some(last) = deliveries(&history, message, LOG).last().copied() else {
+            return Err(TestCaseError::fail("a confirmed message that nobody has read"));
+        };
+        history.events.remove(last);
+        prop_assert!(rules(&history).contains(&Rule::Lost));
+    }
+
+    #[test]
+    fn another_message_in_a_place_is_found(steps in steps(), choice: usize) {
+        let mut history = Model::run(&steps);
+        let Some(message) = confirmed(&history, choice) else { return Ok(()) };
+        let read = deliveries(&history, message, LOG);
+        let Some((last, [_, ..])) = read.split_last() else { return Ok(()) };
+        if let Event::Read { message, .. } = &mut history.events[*last] {
+            *message = message.map(|MessageId(number)| MessageId(number + 1_000_000));
+        }
+        prop_assert!(rules(&history).contains(&Rule::Rewritten));
     }
 
     #[test]

@@ -326,4 +326,21 @@ fn a_publisher_s_order_is_kept() {
         it.ack(first);
     })
     .breaks_nothing();
+    // On its way to a consumer that ended, and never seen there; but not if that one took from elsewhere.
+    let ended = |queue| {
+        story(|it| {
+            it.confirmed(3, &[queue]);
+            let other = it.deliver(1, queue, 3);
+            it.ack(other);
+            it.confirmed(1, &[IN]);
+            it.confirmed(2, &[IN]);
+            it.close(1);
+            for message in [2, 1] {
+                let delivery = it.deliver(2, IN, message);
+                it.ack(delivery);
+            }
+        })
+    };
+    ended(IN).breaks_nothing();
+    ended(OUT).breaks(Rule::OutOfOrder);
 }
