@@ -85,17 +85,6 @@ proptest! {
     }
 
     #[test]
-    fn what_the_last_reader_of_a_stream_does_not_find_is_lost(steps in steps(), choice: usize) {
-        let mut history = Model::run(&steps);
-        let Some(message) = confirmed(&history, choice) else { return Ok(()) };
-        let Some(last) = deliveries(&history, message, LOG).last().copied() else {
-            return Err(TestCaseError::fail("a confirmed message that nobody has read"));
-        };
-        history.events.remove(last);
-        prop_assert!(rules(&history).contains(&Rule::Lost));
-    }
-
-    #[test]
     fn another_message_in_a_place_is_found(steps in steps(), choice: usize) {
         let mut history = Model::run(&steps);
         let Some(message) = confirmed(&history, choice) else { return Ok(()) };
