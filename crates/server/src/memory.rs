@@ -11,6 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use leveret_broker::queue::Store;
+
 use crate::connection::scratch;
 
 /// Halves the cost of a message compared with the system's allocator. Huge pages are off (`no_thp`): they cost 2 to 40
@@ -18,6 +20,8 @@ use crate::connection::scratch;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// After how many milliseconds the allocator gives unused memory back to the system; libmimalloc-sys has no name for it.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// How long the broker must have been at rest.
 const REST: Duration = Duration::from_secs(5);
 /// Of how much CPU time `REST` may hold no more than one part, to count as rest.
@@ -44,7 +48,7 @@ impl Activity {
 }
 
 /// Collects on all `workers` each time the broker comes to rest after some work. Never returns.
-pub(crate) async fn give_back(activity: Arc<Activity>, workers: usize) {
+pub(crate) async fn give_back(activity: Arc<Activity>, workers: usize, store: Store) {
     let mut collected = cpu_time();
     loop {
         let mut before = cpu_time();
@@ -58,6 +62,7 @@ pub(crate) async fn give_back(activity: Arc<Activity>, workers: usize) {
         }
         if cpu_time().saturating_sub(collected) >= WORTH {
             collect_everywhere(workers).await;
+            store.run_at_rest(collect);
             collected = cpu_time();
         }
         activity.asleep.store(true, Ordering::Release);
@@ -85,11 +90,28 @@ async fn collect_everywhere(workers: usize) {
     tracing::debug!(workers, "gave memory back");
 }
 
+/// Lets freed memory go back to the system after 50 ms instead of 1,000: a million messages of 1 KB on their way to the
+/// disk and back then take about 42 MB at the peak instead of 55, for one more page fault in 30 messages. Less than 20 ms
+/// costs more CPU time than it is worth.
+#[allow(unsafe_code, reason = "the allocator has no other interface for it")]
+pub(crate) fn set_up() {
+    // SAFETY: sets a number that the allocator reads; may be called at any time from any thread.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 50) };
+}
+
 /// Frees what the calling thread keeps for later, and returns unused memory to the system.
 #[allow(unsafe_code, reason = "the allocator has no other interface for it")]
 pub(crate) fn collect() {
     // SAFETY: may be called at any time from any thread; takes no pointers.
     unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// Frees what the calling thread keeps for later. Unused memory returns to the system in its own time: to hurry that
+/// after each read made draining a backlog a third slower.
+#[allow(unsafe_code, reason = "the allocator has no other interface for it")]
+pub(crate) fn tidy() {
+    // SAFETY: may be called at any time from any thread; takes no pointers.
+    unsafe { libmimalloc_sys::mi_collect(false) };
 }
 
 /// CPU time used by the process so far.
@@ -100,12 +122,25 @@ fn cpu_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use leveret_store::MemoryStore;
+
     use super::*;
+
+    #[test]
+    #[allow(unsafe_code, reason = "the allocator has no other interface for it")]
+    fn the_option_is_the_one_that_is_meant() {
+        // SAFETY: reads a number.
+        let option = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+        assert_eq!(option(), 1000, "the allocator's default");
+        set_up();
+        assert_eq!(option(), 50);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn it_sleeps_at_rest_until_a_worker_is_woken() {
         let activity = Arc::new(Activity::default());
-        let giving_back = tokio::spawn(give_back(Arc::clone(&activity), 1));
+        let store: Store = Arc::new(MemoryStore::new());
+        let giving_back = tokio::spawn(give_back(Arc::clone(&activity), 1, store));
         for _ in 0..2 {
             tokio::time::sleep(REST * 3).await;
             assert!(activity.asleep.load(Ordering::Relaxed));

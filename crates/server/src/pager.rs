@@ -19,7 +19,7 @@ pub(crate) fn start(
     let (thread, panic) = Background::start("leveret-pager", move || {
         served.run_pager(clock.now());
         // What was read has gone to other threads; what is left is not needed until the next time.
-        memory::collect();
+        memory::tidy();
         Rest::UntilCalled
     })?;
     broker.set_pager_waker(thread.waker());

@@ -38,6 +38,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     telemetry::start(&config.log_filter, config.log_format);
     let signals = EarlySignals::install().map_err(StartError::System)?;
     limits::raise_open_files();
+    memory::set_up();
     let clock = Clock::start();
 
     let amqp = config.listeners.iter().map(|it| (*it, Protocol::Amqp));
@@ -63,7 +64,11 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
 
     let activity = Arc::default();
     let runtime = runtime(config.worker_threads, &activity).map_err(StartError::System)?;
-    runtime.spawn(memory::give_back(activity, config.worker_threads));
+    runtime.spawn(memory::give_back(
+        activity,
+        config.worker_threads,
+        store.handle(),
+    ));
     let (pager, pager_panic) = pager::start(&shared.broker, clock).map_err(StartError::System)?;
     let (deadlines, deadlines_panic) =
         deadlines::start(&shared.broker, clock).map_err(StartError::System)?;

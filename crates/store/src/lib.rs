@@ -89,6 +89,10 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     /// Wakes `waker` at every change of [`status`](Self::status). Replaces an earlier waker.
     fn on_status(&self, waker: Waker);
 
+    /// Has each thread of the store run `errand` once, when it has nothing else to do, after it has let go of
+    /// buffers it does not need at rest: an allocator may keep freed memory for each thread.
+    fn run_at_rest(&self, _errand: fn()) {}
+
     /// Nothing is kept: `stage` answers [`CommitPoint::NONE`], `read` finds nothing.
     fn is_volatile(&self) -> bool;
 }

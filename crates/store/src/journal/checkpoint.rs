@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
+
 use super::snapshot::Snapshot;
 use super::{Internal, Shared, compaction};
 use crate::failpoint::{self, Failpoint};
@@ -73,6 +75,10 @@ fn wait<P: Payload>(shared: &Shared<P>, due: &mut Option<Instant>) -> Work {
                 duties.running = true;
             }
             return work;
+        }
+        if let Some(errand) = duties.errand.take() {
+            MutexGuard::unlocked(&mut duties, errand);
+            continue;
         }
         match *due {
             Some(due) => {

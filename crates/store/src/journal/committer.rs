@@ -112,6 +112,15 @@ impl<P: Payload> Committer<P> {
             if staging.closing {
                 return false;
             }
+            if let Some(errand) = staging.errand.take() {
+                staging.changes = Vec::new();
+                drop(staging);
+                taken.changes = Vec::new();
+                self.encoder.shrink();
+                errand();
+                staging = shared.staging.lock();
+                continue;
+            }
             staging.idle = true;
             if matches!(shared.status.get(), StoreStatus::Full { .. }) {
                 // Nobody stages while the disk is full: find out ourselves when that has passed.

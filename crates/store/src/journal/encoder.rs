@@ -74,6 +74,11 @@ impl Encoder {
         }
     }
 
+    /// Lets go of its memory between records.
+    pub(crate) fn shrink(&mut self) {
+        *self = Encoder::new();
+    }
+
     /// Begins a record: room for its header is left at the front.
     pub(crate) fn begin(&mut self) {
         if self.buffer.capacity() > 8 << 20 {

@@ -119,6 +119,8 @@ struct Staging<P> {
     closing: bool,
     /// The commit thread sleeps until it is told.
     idle: bool,
+    /// What the commit thread is to run before it sleeps again.
+    errand: Option<fn()>,
 }
 
 type DefinitionMap = std::collections::BTreeMap<Arc<[u8]>, Arc<[u8]>>;
@@ -152,6 +154,8 @@ pub(crate) struct Duties {
     /// Checkpoints that have ended, and whether one is under way.
     pub(crate) completed: u64,
     pub(crate) running: bool,
+    /// What the checkpoint thread is to run.
+    pub(crate) errand: Option<fn()>,
 }
 
 /// The status and who wants to know it.
@@ -377,6 +381,13 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
 
     fn on_status(&self, waker: Waker) {
         self.shared.status.inner.lock().1 = Some(waker);
+    }
+
+    fn run_at_rest(&self, errand: fn()) {
+        self.shared.staging.lock().errand = Some(errand);
+        self.shared.staged.notify_one();
+        self.shared.duties.lock().errand = Some(errand);
+        self.shared.duties_changed.notify_all();
     }
 
     fn is_volatile(&self) -> bool {

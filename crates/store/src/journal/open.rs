@@ -409,6 +409,7 @@ fn share<P: Payload>(
             definitions,
             closing: false,
             idle: false,
+            errand: None,
         }),
         staged: Condvar::new(),
         next_log: AtomicU64::new(index.next_log),

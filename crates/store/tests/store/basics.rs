@@ -1,5 +1,8 @@
 //! What a journal does on a good day, and over restarts.
 
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{
     Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog, Sequence,
@@ -257,4 +260,26 @@ fn what_was_dead_at_a_clean_stop_is_given_back_after_the_start() {
         "{} bytes are left",
         disk.used_bytes()
     );
+}
+
+#[test]
+fn both_threads_run_an_errand_at_rest_and_go_on() {
+    static RUNS: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, small()).expect("open");
+    commit(&store, vec![enqueue(1, 1, 10)]);
+    store.run_at_rest(|| {
+        *RUNS.0.lock().expect("runs") += 1;
+        RUNS.1.notify_all();
+    });
+    let runs = RUNS.0.lock().expect("runs");
+    let waited = RUNS
+        .1
+        .wait_timeout_while(runs, Duration::from_secs(10), |runs| *runs < 2)
+        .expect("runs");
+    assert!(!waited.1.timed_out());
+    drop(waited);
+    commit(&store, vec![enqueue(1, 2, 10)]);
+    store.checkpoint();
+    assert_eq!(sequences(&store, 1), [1, 2]);
 }
