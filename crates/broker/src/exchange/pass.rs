@@ -312,13 +312,13 @@ impl Plan {
                 message: message.clone(),
             });
         }
-        // A key does not outlive the message.
-        let is_stored =
-            |change: &Change<Message>| matches!(change, Change::Enqueue(it) if !it.transient);
-        let survives = changes.iter().skip(changes_before).any(is_stored);
         for exchange in verdict.histories {
             gates.remember(&exchange, message, changes);
         }
+        // A key does not outlive the message, be that in a queue or in an exchange's history.
+        let is_stored =
+            |change: &Change<Message>| matches!(change, Change::Enqueue(it) if !it.transient);
+        let survives = changes.iter().skip(changes_before).any(is_stored);
         // What is refused, or has nowhere to go, may come again.
         if taken_by_some && !refused {
             for (exchange, marks) in verdict.marks {

@@ -101,7 +101,7 @@ impl Queue {
     }
 
     /// Each level's head is looked at: a message of low priority expires on time as well.
-    fn expire_heads(&mut self, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn expire_heads(&mut self, now: Timestamp, effects: &mut Effects) {
         for index in 0..self.levels.len() {
             while self.levels[index].front_expires_at() <= now {
                 let Some(entry) = self.levels[index].pop() else {

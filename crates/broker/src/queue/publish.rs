@@ -73,6 +73,11 @@ impl Queue {
             effects.point = effects.point.max(self.store.stage(&mut Vec::new()));
         }
         self.dispatch(this, now, effects);
+        if self.expiring {
+            // A time to live of 0 is over where nobody waits.
+            self.expire_heads(now, effects);
+            self.stage(effects);
+        }
         self.page_out(effects);
         self.ask_deadline(now, effects);
         self.consider_hold(effects);
