@@ -1,8 +1,9 @@
 //! Named places at which a process built for tests ends as by `kill -9`.
 //!
 //! Owns their names and when they are due. Without the cargo feature `failpoints`, which nothing that is shipped
-//! turns on, all of this is empty and compiled away: no variable is read and no name is in the binary. With it,
-//! [`VARIABLE`] says which place ends the process and at which visit. `docs/EXACTLY_ONCE.md` lists the places.
+//! turns on, all of this is empty and compiled away: no variable is read and no name is in the binary. With it, the
+//! environment variable `LEVERET_FAILPOINT` says which place ends the process and at which visit.
+//! `docs/EXACTLY_ONCE.md` lists the places.
 
 /// A place at which a process may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

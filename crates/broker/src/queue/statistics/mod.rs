@@ -2,7 +2,7 @@
 //!
 //! Counting is done per batch wherever a batch knows its length; of a single message only its sequence
 //! and the time of its delivery are compared with those of the message before. A queue that never had
-//! a message has no [`Record`]. No clock is read and no timer runs: all times are arguments.
+//! a message has no `Record`. No clock is read and no timer runs: all times are arguments.
 
 mod arrivals;
 mod histogram;
