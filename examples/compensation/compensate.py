@@ -1,13 +1,12 @@
 """Undoes the steps of a trip that were done before the one that failed, the latest first."""
 
 import argparse
-import json
 
 from pika.adapters.blocking_connection import BlockingChannel
 
 from broker import Stop, argument_parser, keep_working
 from ledger import Ledger
-from topology import COMPENSATE, STEPS, UNDO, declare, queue_of
+from topology import COMPENSATE, STEPS, UNDO, declare, queue_of, read_trip
 
 
 def done_before(queue: str) -> list[str]:
@@ -23,7 +22,12 @@ def compensate(channel: BlockingChannel, stop: Stop, ledger: Ledger) -> None:
             return
         if method is None:
             continue
-        trip = json.loads(body)
+        try:
+            trip = read_trip(body)
+        except ValueError as error:
+            print(f"put aside: {error}", flush=True)
+            channel.basic_reject(method.delivery_tag, requeue=False)
+            continue
         for step in reversed(done_before(properties.headers["x-first-death-queue"])):
             ledger.enter(trip["id"], UNDO[step])
         ledger.enter(trip["id"], "cancelled")

@@ -4,14 +4,13 @@ Handing on and acknowledging are one transaction of the broker: a trip is never 
 itself may be done twice if the worker dies after it, so it is made not to matter."""
 
 import argparse
-import json
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
 from broker import Stop, argument_parser, keep_working
 from ledger import Ledger
-from topology import STEPS, declare, queue_of
+from topology import STEPS, declare, queue_of, read_trip
 
 
 class StepFailed(Exception):
@@ -19,8 +18,8 @@ class StepFailed(Exception):
 
 
 def carry_out(ledger: Ledger, step: str, trip: dict) -> None:
-    if trip["fails_at"] == step:
-        raise StepFailed(f"{step} failed")
+    if trip.get("fails_at") == step:
+        raise StepFailed(f"{trip['id']}: {step} failed")
     ledger.enter(trip["id"], step)
 
 
@@ -34,11 +33,11 @@ def work(channel: BlockingChannel, stop: Stop, ledger: Ledger, step: str) -> Non
             return
         if method is None:
             continue
-        trip = json.loads(body)
         try:
+            trip = read_trip(body)
             carry_out(ledger, step, trip)
-        except StepFailed as error:
-            print(f"{trip['id']}: {error}", flush=True)
+        except (StepFailed, ValueError) as error:
+            print(error, flush=True)
             channel.basic_reject(method.delivery_tag, requeue=False)
         else:
             print(f"{trip['id']}: {step} done", flush=True)

@@ -1,7 +1,5 @@
 """Takes the orders that failed for good out of their queue, and says where they come from and why."""
 
-import json
-
 from broker import argument_parser, connect
 from topology import FAILED, declare
 
@@ -14,7 +12,7 @@ def main() -> None:
         while (delivery := channel.basic_get(FAILED))[0] is not None:
             method, properties, body = delivery
             death = properties.headers["x-death"][0]
-            print(f"{json.loads(body)['item']}: {death['reason']} in {death['queue']}")
+            print(f"{death['reason']} in {death['queue']}: {body.decode(errors='replace')}")
             channel.basic_ack(method.delivery_tag)
 
 

@@ -12,6 +12,14 @@ class OutOfStock(Exception):
     pass
 
 
+def read(body: bytes) -> dict:
+    """The order; ValueError if that is none, which no later try would change."""
+    order = json.loads(body)
+    if not isinstance(order, dict) or not isinstance(order.get("item"), str) or not isinstance(order.get("fails"), int):
+        raise ValueError(f"not an order: {body[:100]!r}")
+    return order
+
+
 def handle(order: dict, tries_before: int) -> None:
     """Stands for the real work, which may fail and succeed later."""
     if tries_before < order["fails"]:
@@ -28,7 +36,12 @@ def work(channel: BlockingChannel, stop: Stop) -> None:
             return
         if method is None:
             continue
-        order = json.loads(body)
+        try:
+            order = read(body)
+        except ValueError as error:
+            print(f"put aside: {error}", flush=True)
+            channel.basic_reject(method.delivery_tag, requeue=False)
+            continue
         tries_before = (properties.headers or {}).get("x-delivery-count", 0)
         try:
             handle(order, tries_before)
