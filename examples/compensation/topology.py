@@ -23,8 +23,8 @@ def queue_of(step: str) -> str:
 
 
 def declare(channel: BlockingChannel) -> None:
-    """A queue for each step; what a step rejects goes to the queue of compensations, and what cannot be read there is put
-    aside for somebody to look at."""
+    """A queue for each step; what a step rejects goes to the queue of compensations, and what cannot be read there is
+    put aside for somebody to look at."""
     channel.queue_declare(UNREADABLE, durable=True)
     channel.queue_declare(COMPENSATE, durable=True, arguments={
         "x-dead-letter-exchange": "", "x-dead-letter-routing-key": UNREADABLE})

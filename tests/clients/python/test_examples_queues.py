@@ -139,7 +139,8 @@ def test_what_is_no_trip_is_put_aside(own, own_channel, start_example, tmp_path)
     eventually(lambda: message_count(own_channel, "trip.unreadable") == 3, 20)
     trip = run_example(own, "compensation/book.py").strip()
     with sqlite3.connect(ledger, timeout=30) as database:
-        eventually(lambda: database.execute("SELECT count(*) FROM ledger WHERE trip = ?", (trip,)).fetchone() == (3,), 20)
+        done = "SELECT count(*) FROM ledger WHERE trip = ?"
+        eventually(lambda: database.execute(done, (trip,)).fetchone() == (3,), 20)
     database.close()
 
 
