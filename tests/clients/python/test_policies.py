@@ -11,6 +11,7 @@ import pika
 import pytest
 
 from conftest import parameters
+from support.queues import bodies, count
 
 pytestmark = pytest.mark.leveret_only("its own options")
 
@@ -46,20 +47,6 @@ def defined(own_broker, tmp_path):
 def policy(definition, name="policy", pattern="^p", **fields):
     return {"vhost": "/", "name": name, "pattern": pattern, "apply-to": "all", "priority": 0,
             "definition": definition, **fields}
-
-
-def count(channel, queue):
-    return channel.queue_declare(queue, passive=True).method.message_count
-
-
-def bodies(channel, queue):
-    """Takes everything out of a queue."""
-    found = []
-    while True:
-        method, _, body = channel.basic_get(queue, auto_ack=True)
-        if method is None:
-            return found
-        found.append(body)
 
 
 def test_what_the_file_names_is_there(defined, open_connection):

@@ -3,8 +3,9 @@
 import pika
 import pytest
 
+from support.queues import bodies, count
 from support.waiting import eventually
-from test_policies import Defined, bodies, count, policy
+from test_policies import Defined, policy
 
 pytestmark = pytest.mark.leveret_only("its own options")
 

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use leveret_codec::{AMQPValue, FieldArray, FieldTable, value_as_integer};
+use leveret_codec::{AMQPValue, FieldArray, FieldTable, value_as_integer, value_type_name};
 use serde_json::{Map, Value};
 
 /// Properties by name.
@@ -119,32 +119,9 @@ fn field(name: &[u8], value: &AMQPValue) -> String {
 }
 
 fn typed(value: &AMQPValue, out: &mut String) {
-    out.push_str(type_of(value));
+    out.push_str(value_type_name(value));
     out.push(',');
     printed(value, out);
-}
-
-/// RabbitMQ's name of a field's type.
-fn type_of(value: &AMQPValue) -> &'static str {
-    match value {
-        AMQPValue::Boolean(_) => "bool",
-        AMQPValue::ShortShortInt(_) => "byte",
-        AMQPValue::ShortShortUInt(_) => "unsignedbyte",
-        AMQPValue::ShortInt(_) => "short",
-        AMQPValue::ShortUInt(_) => "unsignedshort",
-        AMQPValue::LongInt(_) => "signedint",
-        AMQPValue::LongUInt(_) => "unsignedint",
-        AMQPValue::LongLongInt(_) => "long",
-        AMQPValue::Float(_) => "float",
-        AMQPValue::Double(_) => "double",
-        AMQPValue::DecimalValue(_) => "decimal",
-        AMQPValue::ShortString(_) | AMQPValue::LongString(_) => "longstr",
-        AMQPValue::FieldArray(_) => "array",
-        AMQPValue::Timestamp(_) => "timestamp",
-        AMQPValue::FieldTable(_) => "table",
-        AMQPValue::ByteArray(_) => "binary",
-        AMQPValue::Void => "void",
-    }
 }
 
 fn printed(value: &AMQPValue, out: &mut String) {
