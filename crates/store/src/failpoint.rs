@@ -26,6 +26,8 @@ pub enum Failpoint {
     BeforeFree,
     /// One of the segments to be freed has been.
     InFree,
+    /// The file of a segment that was freed is cut, and not gone.
+    InGiveBack,
     /// Some of a segment's messages are copied forward, more may follow.
     InCompaction,
     /// A record was read back at a start.
@@ -98,7 +100,7 @@ mod place {
     use crate::JournalOptions;
 
     /// All places, by name.
-    const NAMES: [(&str, Failpoint); 17] = [
+    const NAMES: [(&str, Failpoint); 18] = [
         ("before-write", Failpoint::BeforeWrite),
         ("in-write", Failpoint::InWrite),
         ("before-sync", Failpoint::BeforeSync),
@@ -108,6 +110,7 @@ mod place {
         ("in-checkpoint", Failpoint::InCheckpoint),
         ("before-free", Failpoint::BeforeFree),
         ("in-free", Failpoint::InFree),
+        ("in-give-back", Failpoint::InGiveBack),
         ("in-compaction", Failpoint::InCompaction),
         ("in-replay", Failpoint::InReplay),
         ("before-settle", Failpoint::BeforeSettle),
@@ -195,6 +198,7 @@ mod place {
             segment_bytes: 1 << 20,
             checkpoint_bytes: 1 << 20,
             checkpoint_interval_ms: 100,
+            free_bytes_step: 256 << 10,
             ..options
         }
     }

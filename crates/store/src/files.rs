@@ -100,6 +100,12 @@ pub trait StoreFile: Send + Sync {
     /// There is no room, or the system refused.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
 
+    /// Cuts the file off behind `length` bytes.
+    ///
+    /// # Errors
+    /// The system refused.
+    fn shorten(&self, length: u64) -> io::Result<()>;
+
     /// Takes the file's exclusive lock for as long as it is open; `false` if someone else has it.
     ///
     /// # Errors
@@ -266,6 +272,10 @@ impl StoreFile for DiskFile {
             }
             other => Ok(other?),
         }
+    }
+
+    fn shorten(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
     }
 
     fn lock(&self) -> io::Result<bool> {

@@ -442,6 +442,16 @@ impl StoreFile for SimulatedFile {
         Ok(())
     }
 
+    fn shorten(&self, length: u64) -> io::Result<()> {
+        let mut disk = self.disk.inner.lock();
+        disk.check_write()?;
+        if let Some(inode) = disk.inodes.get_mut(&self.inode) {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            inode.current.truncate(length);
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> io::Result<bool> {
         let mut disk = self.disk.inner.lock();
         let taken = disk.locked.insert(self.inode);

@@ -101,6 +101,7 @@ fn in_checkpoints_and_compaction() {
         ("in-checkpoint", 4),
         ("before-free", 4),
         ("in-free", 3),
+        ("in-give-back", 3),
         ("in-compaction", 3),
     ]);
 }

@@ -1,5 +1,5 @@
-//! The checkpoint thread: brings the index to disk, gives back segments in which nothing lives,
-//! prepares the next one. Owns none of the data; holds no lock for long.
+//! The checkpoint thread: brings the index to disk, frees segments in which nothing lives and gives
+//! their files back, prepares the next one. Owns none of the data; holds no lock for long.
 
 use std::io;
 use std::sync::Arc;
@@ -21,11 +21,27 @@ pub(super) const EMPTIED: u32 = 4;
 /// After a checkpoint that failed for want of room.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// With less room than so many times what is to stay free, freed segments are given back …
+const SHORT_OF_ROOM: u64 = 4;
+/// … with pauses so many times shorter.
+const HURRY: u32 = 8;
+
+/// What this thread does by the time.
+struct Agenda {
+    /// The next checkpoint.
+    checkpoint: Option<Instant>,
+    /// The next piece of freed segments to be given back.
+    piece: Option<Instant>,
+}
+
 /// The thread's body.
 pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
-    let mut due: Option<Instant> = None;
+    let mut agenda = Agenda {
+        checkpoint: None,
+        piece: next_piece(shared),
+    };
     loop {
-        let work = wait(shared, &mut due);
+        let work = wait(shared, &mut agenda);
         if work.closing {
             return;
         }
@@ -33,11 +49,17 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
             // The commit thread makes one itself, and reports what is wrong, if this fails.
             let _ = shared.segments.prepare();
         }
+        if work.piece {
+            give_back(shared);
+            agenda.piece = next_piece(shared);
+        }
         if work.checkpoint {
-            due = None;
+            agenda.checkpoint = None;
             if let Err(error) = checkpoint(shared) {
-                due = report(shared, &error);
+                agenda.checkpoint = report(shared, &error);
             }
+            give_back(shared);
+            agenda.piece = next_piece(shared);
             let mut duties = shared.duties.lock();
             duties.completed += 1;
             duties.running = false;
@@ -50,23 +72,27 @@ struct Work {
     closing: bool,
     prepare: bool,
     checkpoint: bool,
+    piece: bool,
 }
 
 /// Sleeps until there is something to do: without end while nothing has changed.
-fn wait<P: Payload>(shared: &Shared<P>, due: &mut Option<Instant>) -> Work {
+fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
     let interval = Duration::from_millis(shared.options.checkpoint_interval_ms);
     let mut duties = shared.duties.lock();
     loop {
         let now = clock::now();
-        if duties.dirty && due.is_none() {
-            *due = Some(now + interval);
+        if duties.dirty && agenda.checkpoint.is_none() {
+            agenda.checkpoint = Some(now + interval);
         }
-        let checkpoint = duties.checkpoint || due.is_some_and(|due| due <= now);
-        if duties.closing || duties.prepare || checkpoint {
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        let checkpoint = duties.checkpoint || is_due(agenda.checkpoint);
+        let piece = is_due(agenda.piece);
+        if duties.closing || duties.prepare || checkpoint || piece {
             let work = Work {
                 closing: duties.closing,
                 prepare: duties.prepare,
                 checkpoint,
+                piece,
             };
             duties.prepare = false;
             if checkpoint {
@@ -80,7 +106,7 @@ fn wait<P: Payload>(shared: &Shared<P>, due: &mut Option<Instant>) -> Work {
             MutexGuard::unlocked(&mut duties, errand);
             continue;
         }
-        match *due {
+        match agenda.checkpoint.into_iter().chain(agenda.piece).min() {
             Some(due) => {
                 shared.duties_changed.wait_until(&mut duties, due);
             }
@@ -101,6 +127,35 @@ fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> 
         .status
         .set(StoreStatus::Failed(format!("writing the index: {error}")));
     None
+}
+
+/// When the next piece of freed segments is due; `None`: nothing is left of them.
+fn next_piece<P: Payload>(shared: &Shared<P>) -> Option<Instant> {
+    let leaving = shared.segments.spent.leaving();
+    if leaving.files == 0 || shared.status.has_failed() {
+        return None;
+    }
+    let enough = shared
+        .options
+        .disk_free_bytes_min
+        .saturating_mul(SHORT_OF_ROOM);
+    let free_bytes = shared.segments.free_bytes().unwrap_or(0);
+    let pause = Duration::from_millis(shared.options.free_pause_ms);
+    let is_short = free_bytes < enough.max(leaving.bytes);
+    Some(clock::now() + if is_short { pause / HURRY } else { pause })
+}
+
+/// Gives a piece of the freed segments back to the disk.
+fn give_back<P: Payload>(shared: &Shared<P>) {
+    if let Err(error) = shared
+        .segments
+        .spent
+        .give_back(shared.options.free_bytes_step)
+    {
+        shared.status.set(StoreStatus::Failed(format!(
+            "giving back freed segments: {error}"
+        )));
+    }
 }
 
 /// Gives up a checkpoint: the next one writes everything.

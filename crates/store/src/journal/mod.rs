@@ -13,6 +13,7 @@ mod read;
 mod recovery;
 pub(crate) mod segment;
 mod snapshot;
+mod spent;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -51,6 +52,10 @@ pub struct JournalOptions {
     pub checkpoint_interval_ms: u64,
     /// Segments kept to be written again.
     pub spare_segments: usize,
+    /// Bytes of freed segments given back to the disk at a time …
+    pub free_bytes_step: u64,
+    /// … and the pause between two such times, in milliseconds, while the disk has room.
+    pub free_pause_ms: u64,
     /// With less than this free on the disk, the status is [`StoreStatus::Full`]; in bytes.
     pub disk_free_bytes_min: u64,
     /// Pause after a large commit, in which the next group gathers; in microseconds.
@@ -67,6 +72,8 @@ impl Default for JournalOptions {
             checkpoint_bytes: 64 << 20,
             checkpoint_interval_ms: 30_000,
             spare_segments: 1,
+            free_bytes_step: 2 << 20,
+            free_pause_ms: 8,
             disk_free_bytes_min: 256 << 20,
             gap_us: 100,
             recover: false,

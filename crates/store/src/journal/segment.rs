@@ -1,5 +1,5 @@
-//! Segment files: their names, making, recycling and removing. Owns the directory `journal`; does not
-//! know what is in the files.
+//! Segment files: their names and making. Owns the directory `journal`; does not know what is in the
+//! files. Those that are free again are in [`super::spent`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::spent::{SPENT_SUFFIX, SpentFiles};
 use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
 
 const SEGMENT_SUFFIX: &str = ".seg";
-const SPARE_SUFFIX: &str = ".spare";
 /// Room is reserved in steps, so that a small store stays small.
 const ALLOCATE_BYTES: u64 = 8 << 20;
 
@@ -69,9 +69,8 @@ pub(crate) struct SegmentFiles {
     files: Arc<dyn Files>,
     directory: PathBuf,
     segment_bytes: u64,
-    spares_max: usize,
     next_number: AtomicU32,
-    spares: Mutex<Vec<PathBuf>>,
+    pub(crate) spent: SpentFiles,
     /// Made ahead of its use.
     prepared: Mutex<Option<Writable>>,
 }
@@ -84,12 +83,16 @@ impl SegmentFiles {
         spares_max: usize,
     ) -> Self {
         SegmentFiles {
+            spent: SpentFiles::new(
+                Arc::clone(&files),
+                directory.clone(),
+                segment_bytes,
+                spares_max,
+            ),
             files,
             directory,
             segment_bytes,
-            spares_max,
             next_number: AtomicU32::new(1),
-            spares: Mutex::new(Vec::new()),
             prepared: Mutex::new(None),
         }
     }
@@ -102,7 +105,8 @@ impl SegmentFiles {
         self.files.free_bytes(&self.directory)
     }
 
-    /// Makes the directory and answers the numbers of the segments in it, ascending. Notes spares.
+    /// Makes the directory and answers the numbers of the segments in it, ascending. Notes files that
+    /// were free already.
     pub(crate) fn scan(&self) -> io::Result<Vec<u32>> {
         self.files.create_directory(&self.directory)?;
         let (mut numbers, mut highest) = (Vec::new(), 0);
@@ -114,8 +118,8 @@ impl SegmentFiles {
             if let Some(number) = number(SEGMENT_SUFFIX) {
                 numbers.push(number);
                 highest = highest.max(number);
-            } else if let Some(number) = number(SPARE_SUFFIX) {
-                self.spares.lock().push(self.directory.join(&name));
+            } else if let Some(number) = number(SPENT_SUFFIX) {
+                self.spent.found(self.directory.join(&name))?;
                 highest = highest.max(number);
             }
         }
@@ -168,9 +172,7 @@ impl SegmentFiles {
     fn make(&self, bytes: u64) -> io::Result<Writable> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let path = self.path(number);
-        let recycled = (bytes <= self.segment_bytes)
-            .then(|| self.spares.lock().pop())
-            .flatten();
+        let recycled = self.spent.take(bytes);
         let file = match &recycled {
             Some(spare) => {
                 self.files.rename(spare, &path)?;
@@ -202,34 +204,17 @@ impl SegmentFiles {
         Ok(writable)
     }
 
-    /// Takes back a segment in which nothing lives. It is kept to be written again if nobody reads it
-    /// and few are kept already, otherwise removed.
+    /// Takes back a segment in which nothing lives. Its file is written again or given back to the
+    /// disk once nobody reads it.
     pub(crate) fn free(&self, segment: Arc<Segment>) -> io::Result<()> {
-        let path = segment.path().to_path_buf();
-        let ordinary = segment.capacity == self.segment_bytes;
-        if let Some(unread) = Arc::into_inner(segment).filter(|_| ordinary) {
-            let mut spares = self.spares.lock();
-            if spares.len() < self.spares_max {
-                let spare = path.with_extension("spare");
-                drop(unread);
-                self.files.rename(&path, &spare)?;
-                spares.push(spare);
-                return Ok(());
-            }
-        }
-        self.files.remove(&path)
+        self.spent.add(segment)
     }
 
-    /// Takes back a file that holds nothing, by its number.
+    /// Takes back a file that holds nothing and that nobody reads, by its number.
     pub(crate) fn free_number(&self, number: u32) -> io::Result<()> {
         let path = self.path(number);
-        let mut spares = self.spares.lock();
-        if spares.len() < self.spares_max {
-            let spare = path.with_extension("spare");
-            self.files.rename(&path, &spare)?;
-            spares.push(spare);
-            return Ok(());
-        }
-        self.files.remove(&path)
+        let spent = path.with_extension("spare");
+        self.files.rename(&path, &spent)?;
+        self.spent.found(spent)
     }
 }

@@ -417,6 +417,18 @@ proptest! {
     fn nothing_durable_is_lost_with_checkpoints_and_compaction(steps in prop::collection::vec(step(), 1..80)) {
         torture(JournalOptions { checkpoint_bytes: 20_000, spare_segments: 1, ..small() }, &steps);
     }
+
+    #[test]
+    fn nothing_durable_is_lost_while_segments_are_given_back(steps in prop::collection::vec(step(), 1..80)) {
+        let options = JournalOptions {
+            checkpoint_bytes: 20_000,
+            spare_segments: 0,
+            free_bytes_step: 10_000,
+            free_pause_ms: 1,
+            ..small()
+        };
+        torture(options, &steps);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod basics;
 mod conforming;
 mod crashes;
 mod faults;
+mod freeing;
 mod index;
 mod kills;
 mod support;
