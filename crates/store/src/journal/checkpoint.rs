@@ -46,8 +46,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
             return;
         }
         if work.prepare {
-            // The commit thread makes one itself, and reports what is wrong, if this fails.
-            let _ = shared.segments.prepare();
+            prepare(shared);
         }
         if work.piece {
             give_back(shared);
@@ -135,14 +134,39 @@ fn next_piece<P: Payload>(shared: &Shared<P>) -> Option<Instant> {
     if leaving.files == 0 || shared.status.has_failed() {
         return None;
     }
-    let enough = shared
-        .options
-        .disk_free_bytes_min
-        .saturating_mul(SHORT_OF_ROOM);
-    let free_bytes = shared.segments.free_bytes().unwrap_or(0);
     let pause = Duration::from_millis(shared.options.free_pause_ms);
-    let is_short = free_bytes < enough.max(leaving.bytes);
-    Some(clock::now() + if is_short { pause / HURRY } else { pause })
+    let hurry = is_short_of_room(shared);
+    Some(clock::now() + if hurry { pause / HURRY } else { pause })
+}
+
+/// Little is left on the disk: of all, or of what is not about to be given back.
+fn is_short_of_room<P: Payload>(shared: &Shared<P>) -> bool {
+    let least = shared.options.disk_free_bytes_min;
+    let enough = least.saturating_mul(SHORT_OF_ROOM);
+    let free_bytes = shared.segments.free_bytes().unwrap_or(0);
+    free_bytes < enough.max(shared.segments.spent.leaving().bytes)
+}
+
+/// Lets others have the journal for a while, unless room is needed; what cannot wait is done.
+pub(super) fn pause<P: Payload>(shared: &Shared<P>, pause: Duration) {
+    if is_short_of_room(shared) {
+        return;
+    }
+    let until = clock::now() + pause;
+    let mut duties = shared.duties.lock();
+    while !duties.closing && !duties.stopped && clock::now() < until {
+        if std::mem::take(&mut duties.prepare) {
+            MutexGuard::unlocked(&mut duties, || prepare(shared));
+            continue;
+        }
+        shared.duties_changed.wait_until(&mut duties, until);
+    }
+}
+
+/// Makes the next segment ahead of its use. If that fails, the commit thread makes it itself, and
+/// reports what is wrong.
+fn prepare<P: Payload>(shared: &Shared<P>) {
+    let _ = shared.segments.prepare();
 }
 
 /// Gives a piece of the freed segments back to the disk.

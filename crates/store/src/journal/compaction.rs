@@ -1,8 +1,10 @@
 //! Compaction: copies what still lives in an old, mostly dead segment forward, so that the segment can
-//! be given back. Owns the choice; the copies are ordinary records of the commit thread.
+//! be given back. Owns the choice and the pace; the copies are ordinary records of the commit thread.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::checkpoint::pause;
 use super::encoder::Copied;
 use super::read::{load, messages};
 use super::segment::Segment;
@@ -81,6 +83,7 @@ impl Batch {
         self.bytes = 0;
         let written = shared.write_internal(Internal::Copied(std::mem::take(&mut self.pieces)));
         failpoint::reached(Failpoint::InCompaction);
+        pause(shared, Duration::from_millis(shared.options.copy_pause_ms));
         written
     }
 }

@@ -56,6 +56,9 @@ pub struct JournalOptions {
     pub free_bytes_step: u64,
     /// … and the pause between two such times, in milliseconds, while the disk has room.
     pub free_pause_ms: u64,
+    /// Pause between two records of messages copied out of mostly dead segments, in milliseconds, while
+    /// the disk has room.
+    pub copy_pause_ms: u64,
     /// With less than this free on the disk, the status is [`StoreStatus::Full`]; in bytes.
     pub disk_free_bytes_min: u64,
     /// Pause after a large commit, in which the next group gathers; in microseconds.
@@ -74,6 +77,7 @@ impl Default for JournalOptions {
             spare_segments: 1,
             free_bytes_step: 2 << 20,
             free_pause_ms: 8,
+            copy_pause_ms: 4,
             disk_free_bytes_min: 256 << 20,
             gap_us: 100,
             recover: false,

@@ -127,6 +127,7 @@ pub(crate) fn small() -> JournalOptions {
         checkpoint_interval_ms: 3_600_000,
         disk_free_bytes_min: 0,
         gap_us: 0,
+        copy_pause_ms: 0,
         ..JournalOptions::default()
     }
 }
