@@ -69,15 +69,13 @@ impl<'a> Marks<'a> {
         died | blind
     }
 
-    /// Writes what stands between names and content header, and says how long that is.
-    pub(crate) fn write(self, out: &mut Vec<u8>) -> u32 {
-        if self.blind_keys.is_empty() {
-            return 0;
+    /// Writes what stands between names and content header.
+    #[inline]
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        if !self.blind_keys.is_empty() {
+            out.extend_from_slice(&length_of(self.blind_keys).to_be_bytes());
+            out.extend_from_slice(self.blind_keys);
         }
-        let length = length_of(self.blind_keys);
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(self.blind_keys);
-        length_of(&[0; LENGTH_BYTES]) + length
     }
 
     /// What [`Marks::write`] wrote.

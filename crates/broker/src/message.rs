@@ -18,13 +18,17 @@ pub const LARGE_BODY_BYTES: usize = 4096;
 /// Length of the prefix that says how long the names and the content header are.
 const PREFIX_BYTES: usize = 6;
 
+/// Where in a content header's payload the size of the body stands: behind class and weight.
+const BODY_SIZE_AT: usize = 4;
+
 /// What queues and routing need to know of a message without parsing it again.
 #[derive(Clone, Debug)]
 struct Head {
     names_len: u16,
-    /// Length of what stands between names and content header: [`Marks`].
-    marks_len: u32,
-    header_len: u32,
+    /// Where the content header starts in the slice; what stands between it and the names is [`Marks`].
+    header_start: u32,
+    /// Where the body starts in the slice, unless it is a large one.
+    body_start: u32,
     /// See [`Marks::died`].
     died: bool,
     persistent: bool,
@@ -32,7 +36,7 @@ struct Head {
     priority: Option<u8>,
     /// Per-message time to live in milliseconds (the `expiration` property).
     expiration_ms: Option<u32>,
-    large_body: Option<Bytes>,
+    large_body: Option<Box<Bytes>>,
 }
 
 /// A message as published; cheap to clone, immutable.
@@ -76,25 +80,27 @@ impl Message {
         bytes.extend_from_slice(&(names_len | marks.bits()).to_be_bytes());
         bytes.extend_from_slice(&header_len.to_be_bytes());
         bytes.extend_from_slice(names);
-        let marks_len = marks.write(bytes);
+        marks.write(bytes);
+        let header_start = offset(bytes.len());
         bytes.extend_from_slice(header.payload);
+        let body_start = offset(bytes.len());
         let large_body = match body {
             Body::Borrowed(body) if body.len() < LARGE_BODY_BYTES => {
                 bytes.extend_from_slice(body);
                 None
             }
-            Body::Borrowed(body) => Some(Bytes::copy_from_slice(body)),
+            Body::Borrowed(body) => Some(Box::new(Bytes::copy_from_slice(body))),
             Body::Owned(body) if body.len() < LARGE_BODY_BYTES => {
                 bytes.extend_from_slice(&body);
                 None
             }
-            Body::Owned(body) => Some(body),
+            Body::Owned(body) => Some(Box::new(body)),
         };
         let properties = &header.properties;
         let head = Head {
             names_len,
-            marks_len,
-            header_len,
+            header_start,
+            body_start,
             died: marks.died,
             persistent: properties.delivery_mode == Some(2),
             has_headers: properties.headers.is_some(),
@@ -126,18 +132,12 @@ impl Message {
         split_names(self.names()).unwrap_or_default()
     }
 
-    fn header_start(&self) -> usize {
-        let head = self.head();
-        PREFIX_BYTES + usize::from(head.names_len) + head.marks_len as usize
-    }
-
     /// The payload of the content header frame.
     #[must_use]
     pub fn header(&self) -> &[u8] {
-        let start = self.header_start();
-        self.slice()
-            .get(start..start + self.head().header_len as usize)
-            .unwrap_or_default()
+        let head = self.head();
+        let place = head.header_start as usize..head.body_start as usize;
+        self.slice().get(place).unwrap_or_default()
     }
 
     /// What the broker alone knows of it.
@@ -147,7 +147,7 @@ impl Message {
         let start = PREFIX_BYTES + usize::from(head.names_len);
         let section = self
             .slice()
-            .get(start..self.header_start())
+            .get(start..head.header_start as usize)
             .unwrap_or_default();
         Marks::of_section(head.died, section)
     }
@@ -167,7 +167,7 @@ impl Message {
         match &head.large_body {
             Some(body) => body,
             None => {
-                let start = self.header_start() + head.header_len as usize;
+                let start = head.body_start as usize;
                 self.slice().get(start..).unwrap_or_default()
             }
         }
@@ -176,7 +176,7 @@ impl Message {
     /// The body when it has a buffer of its own.
     #[must_use]
     pub fn large_body(&self) -> Option<&Bytes> {
-        self.head().large_body.as_ref()
+        self.head().large_body.as_deref()
     }
 
     /// Whether the publisher asked for delivery mode 2.
@@ -206,14 +206,19 @@ impl Message {
     /// Bytes of body, as `x-max-length-bytes` counts them.
     #[must_use]
     pub fn body_bytes(&self) -> u64 {
-        self.body().len() as u64
+        let head = self.head();
+        let length = match &head.large_body {
+            Some(body) => body.len(),
+            None => self.slice().len() - head.body_start as usize,
+        };
+        length as u64
     }
 
     /// Memory this message occupies, bookkeeping included.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         const BOOKKEEPING: usize = 96;
-        self.slice().len() + self.head().large_body.as_ref().map_or(0, Bytes::len) + BOOKKEEPING
+        self.slice().len() + self.large_body().map_or(0, Bytes::len) + BOOKKEEPING
     }
 
     /// When a message published at `published` expires, given the queue's time to live.
@@ -225,6 +230,93 @@ impl Message {
             (own, queue) => own.or(queue),
         };
         ttl.map(|ttl| published + ttl)
+    }
+}
+
+/// What messages have in common that differ in their bodies alone.
+#[derive(Debug)]
+pub(crate) struct MessageForm {
+    head: Head,
+    /// The slice of such a message as far as its body; behind it, whatever the last one had.
+    bytes: Vec<u8>,
+    /// How much of `bytes` they have in common, but for the size of the body.
+    common: usize,
+    body_size: usize,
+}
+
+impl MessageForm {
+    /// The form of `message`.
+    pub(crate) fn of(message: &Message) -> MessageForm {
+        let common = message.head().body_start as usize;
+        let slice = message.slice();
+        MessageForm {
+            head: Head {
+                large_body: None,
+                ..message.head().clone()
+            },
+            bytes: slice.get(..common).unwrap_or(slice).to_vec(),
+            common,
+            body_size: message.body().len(),
+        }
+    }
+
+    /// As [`Message::names`].
+    pub(crate) fn names(&self) -> &[u8] {
+        let end = PREFIX_BYTES + usize::from(self.head.names_len);
+        self.bytes.get(PREFIX_BYTES..end).unwrap_or_default()
+    }
+
+    /// The properties in the payload of the content header frame, encoded.
+    pub(crate) fn properties(&self) -> &[u8] {
+        let start = self.body_size_at() + size_of::<u64>();
+        self.bytes.get(start..self.common).unwrap_or_default()
+    }
+
+    /// Where the content header says how long the body is.
+    fn body_size_at(&self) -> usize {
+        self.head.header_start as usize + BODY_SIZE_AT
+    }
+
+    /// The body of `message` if it is of this form, too, and has no buffer of its own.
+    #[inline]
+    pub(crate) fn small_body<'m>(&mut self, message: &'m Message) -> Option<&'m [u8]> {
+        let (before, body) = message.slice().split_at_checked(self.common)?;
+        if message.head().large_body.is_some() {
+            return None;
+        }
+        self.set_body_size(body.len());
+        (before == self.bytes).then_some(body)
+    }
+
+    /// Makes the size of the body in the content header this one.
+    #[inline]
+    fn set_body_size(&mut self, size: usize) {
+        if self.body_size != size {
+            self.body_size = size;
+            let at = self.body_size_at();
+            let place = self.bytes.get_mut(at..);
+            if let Some(place) = place.and_then(<[u8]>::first_chunk_mut) {
+                *place = (size as u64).to_be_bytes();
+            }
+        }
+    }
+
+    /// A message of this form.
+    #[inline]
+    pub(crate) fn compose(&mut self, body: &[u8]) -> Message {
+        self.bytes.truncate(self.common);
+        self.set_body_size(body.len());
+        let mut large_body = None;
+        if body.len() < LARGE_BODY_BYTES {
+            self.bytes.extend_from_slice(body);
+        } else {
+            large_body = Some(Box::new(Bytes::copy_from_slice(body)));
+        }
+        let head = Head {
+            large_body,
+            ..self.head
+        };
+        Message(ThinArc::from_header_and_slice(head, &self.bytes))
     }
 }
 
@@ -241,6 +333,11 @@ pub enum Body<'a> {
     Borrowed(&'a [u8]),
     /// Assembled from several frames.
     Owned(Bytes),
+}
+
+/// A place within a message's slice: names, marks and a content header are shorter than a frame each.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// `expiration` as RabbitMQ reads it: a non-negative decimal number of milliseconds.
@@ -264,7 +361,8 @@ impl Payload for Message {
         let body_start = header_start.checked_add(header_len as usize)?;
         let header = decode_header(bytes.get(header_start..body_start)?).ok()?;
         let body = bytes.get(body_start..)?;
-        let large_body = (body.len() >= LARGE_BODY_BYTES).then(|| Bytes::copy_from_slice(body));
+        let large_body =
+            (body.len() >= LARGE_BODY_BYTES).then(|| Box::new(Bytes::copy_from_slice(body)));
         let kept = if large_body.is_some() {
             bytes.get(..body_start)?
         } else {
@@ -273,8 +371,8 @@ impl Payload for Message {
         let properties = &header.properties;
         let head = Head {
             names_len,
-            marks_len,
-            header_len,
+            header_start: offset(header_start),
+            body_start: offset(body_start),
             died: bits & marks::DIED != 0,
             persistent: properties.delivery_mode == Some(2),
             has_headers: properties.headers.is_some(),

@@ -18,6 +18,7 @@ mod input;
 mod method;
 mod names;
 mod owned_table;
+mod pattern;
 mod properties;
 mod reader;
 mod reply_code;
@@ -40,6 +41,7 @@ pub use header::{ContentHeader, HeaderError, decode_header, decode_properties, e
 pub use method::{Method, MethodError, Publish, decode_method, method_ids};
 pub use names::{split_names, write_names};
 pub use owned_table::{decode_table, encode_table};
+pub use pattern::{DeliveryPattern, PublishPattern};
 pub use properties::Properties;
 pub use reader::{FrameError, read_frame};
 pub use reply_code::{ReplyCode, shorten};

@@ -154,7 +154,11 @@ fn write_frame(out: &mut Vec<u8>, kind: FrameKind, channel: u16, payload: &[u8])
 /// Payloads here are far below 4 GiB: a header or method frame was one when it was received, and
 /// bodies are cut.
 #[inline]
-fn frame_header(kind: FrameKind, channel: u16, payload_size: usize) -> [u8; FRAME_HEADER_SIZE] {
+pub(crate) fn frame_header(
+    kind: FrameKind,
+    channel: u16,
+    payload_size: usize,
+) -> [u8; FRAME_HEADER_SIZE] {
     let size = u32::try_from(payload_size).unwrap_or(u32::MAX);
     let [_, rest @ ..] = body_frame_header(channel, size);
     let [c1, c0, s3, s2, s1, s0] = rest;
@@ -163,7 +167,7 @@ fn frame_header(kind: FrameKind, channel: u16, payload_size: usize) -> [u8; FRAM
 
 /// A 64-bit integer and the octet after it, as one piece.
 #[inline]
-fn with_octet(value: u64, octet: u8) -> [u8; 9] {
+pub(crate) fn with_octet(value: u64, octet: u8) -> [u8; 9] {
     let mut bytes = [octet; 9];
     bytes[..8].copy_from_slice(&value.to_be_bytes());
     bytes

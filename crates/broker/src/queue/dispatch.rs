@@ -79,17 +79,17 @@ impl Queue {
                 self.consumers.set_aside_without_credit();
                 break;
             }
-            let Some((level, entry)) = self.pop_front(now) else {
+            let Some(in_flight) = self.pop_front(now) else {
                 break;
             };
-            if !no_ack || entry.stored {
+            if !no_ack || in_flight.stored {
                 self.in_flight += 1;
             } else {
-                self.forget_key(&entry.message);
+                self.forget_key(&in_flight.message);
             }
             letters.push(Delivery {
                 consumer: slot,
-                in_flight: entry.into_flight(level),
+                in_flight,
             });
             if others {
                 self.consumers.rotate();
@@ -106,7 +106,7 @@ impl Queue {
 
     /// Whether the message that is next is in memory and may be seen; passes over what had expired
     /// before `now`.
-    #[inline]
+    #[inline(always)]
     fn find_front(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
         loop {
             let Some(level) = self.levels.get_mut(self.top) else {
@@ -125,21 +125,23 @@ impl Queue {
     }
 
     /// Takes the message that [`Queue::find_front`] found.
-    #[inline]
-    fn pop_front(&mut self, now: Timestamp) -> Option<(u8, Entry)> {
+    #[inline(always)]
+    fn pop_front(&mut self, now: Timestamp) -> Option<InFlight> {
         let level = self.levels.get_mut(self.top)?;
         let entry = level.pop()?;
         self.statistics.note_taken(level, &entry, now);
         level.mark_delivered(entry.sequence);
         let number = self.top_level();
         self.forget_ready(&entry);
-        Some((number, entry))
+        Some(entry.into_flight(number))
     }
 
+    #[inline]
     fn top_level(&self) -> u8 {
         u8::try_from(self.top).unwrap_or(u8::MAX)
     }
 
+    #[inline]
     pub(crate) fn forget_ready(&mut self, entry: &Entry) {
         self.ready -= 1;
         let memory = entry.message.memory_bytes() as u64;
@@ -337,13 +339,13 @@ impl Queue {
         let taken = found.then(|| self.pop_front(now)).flatten();
         self.count_got(taken.is_some(), no_ack, now);
         let result = match taken {
-            Some((level, entry)) => {
-                if !no_ack || entry.stored {
+            Some(in_flight) => {
+                if !no_ack || in_flight.stored {
                     self.in_flight += 1;
                 } else {
-                    self.forget_key(&entry.message);
+                    self.forget_key(&in_flight.message);
                 }
-                GetResult::Message(entry.into_flight(level), self.visible())
+                GetResult::Message(in_flight, self.visible())
             }
             None if self.visible() > 0 => GetResult::NotLoaded,
             None => GetResult::Empty,

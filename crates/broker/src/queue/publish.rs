@@ -243,6 +243,7 @@ impl Queue {
     }
 
     /// Adds a message behind all others; answers whether it survives a restart.
+    #[inline]
     fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
         let index = self.level_of(&message);
         let stored = self.keeps(&message) && !self.store.is_volatile();
@@ -294,10 +295,15 @@ impl Queue {
     }
 
     /// The level a message belongs to: its priority, at most the queue's maximum.
+    #[inline]
     fn level_of(&mut self, message: &Message) -> usize {
-        let Some(max) = self.options.max_priority else {
-            return 0;
-        };
+        match self.options.max_priority {
+            None => 0,
+            Some(max) => self.level_up_to(message, max),
+        }
+    }
+
+    fn level_up_to(&mut self, message: &Message, max: u8) -> usize {
         let index = usize::from(message.priority().unwrap_or(0).min(max));
         while self.levels.len() <= index {
             self.levels.push(super::Level::default());

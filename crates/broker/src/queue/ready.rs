@@ -35,6 +35,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) fn into_flight(self, level: u8) -> InFlight {
         InFlight {
             message: self.message,
@@ -130,6 +131,7 @@ impl Level {
     }
 
     /// The sequence of a message that comes now.
+    #[inline]
     pub(crate) fn next_sequence(&mut self, now: Timestamp) -> Sequence {
         let sequence = Sequence(self.next);
         self.next += 1;
@@ -148,6 +150,7 @@ impl Level {
     }
 
     /// Adds a message behind all others.
+    #[inline]
     pub(crate) fn push(&mut self, entry: Entry, head_window: usize) {
         let memory = entry.message.memory_bytes();
         if self.paged.is_none() && self.tail.is_empty() && self.head_memory < head_window {
@@ -188,12 +191,14 @@ impl Level {
     }
 
     /// The next message, if it is in memory.
+    #[inline]
     pub(crate) fn front(&mut self) -> Option<&Entry> {
         self.advance_tail();
         self.head.front()
     }
 
     /// Takes the next message, if it is in memory.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         self.advance_tail();
         let entry = self.head.pop_front()?;
@@ -207,11 +212,13 @@ impl Level {
         sequence.0 < self.delivered_below
     }
 
+    #[inline]
     pub(crate) fn mark_delivered(&mut self, sequence: Sequence) {
         self.delivered_below = self.delivered_below.max(sequence.0 + 1);
     }
 
     /// With nothing paged between them, the tail becomes the head.
+    #[inline]
     fn advance_tail(&mut self) {
         if self.head.is_empty() && self.paged.is_none() && !self.tail.is_empty() {
             std::mem::swap(&mut self.head, &mut self.tail);
@@ -256,6 +263,7 @@ impl Level {
     }
 
     /// Whether the next message must not be seen yet.
+    #[inline]
     pub(crate) fn front_is_hidden(&mut self) -> bool {
         if self.hidden.is_empty() {
             return false;

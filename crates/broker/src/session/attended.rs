@@ -66,7 +66,7 @@ impl Connection {
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             return transaction.publish_attended(publish, random, transaction_bytes_max);
         }
-        self.flush_publishes(link, now)?;
+        self.flush_publishes(link, now);
         let exchange = publish.message.exchange_and_key().0;
         let exchange = String::from_utf8_lossy(exchange);
         if publish.number.is_some() {

@@ -15,11 +15,13 @@ use leveret_store::CommitPoint;
 use rustc_hash::FxHashMap;
 
 use super::auth::Login;
+use super::batch::Batch;
 use super::channel::{Channel, PublishMode};
 use super::consume::Consumers;
+use super::deliver::DeliveryForms;
 use super::places::ConnectionPlace;
-use super::publish::Batch;
 use super::queue_table::QueueTable;
+use super::repeat::Repeat;
 use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
 use crate::commit::PendingCommit;
@@ -70,6 +72,7 @@ pub(crate) struct Connection {
     pub(super) queues: QueueTable,
     pub(super) routes: RouteCache,
     pub(super) batch: Batch,
+    pub(super) repeat: Repeat,
     pub(super) parked: Option<Parked>,
     hold: Option<Hold>,
     /// Queues that die with this connection.
@@ -79,6 +82,7 @@ pub(crate) struct Connection {
     /// The commit point this session has asked the store to be woken at.
     pub(super) wake_point: Option<CommitPoint>,
     pub(super) letters: Letters,
+    pub(super) delivery_forms: DeliveryForms,
     /// Channels whose shared credit came back.
     pub(super) freed: Vec<u16>,
     close_requested: bool,
@@ -108,12 +112,14 @@ impl Connection {
             queues: QueueTable::default(),
             routes: RouteCache::default(),
             batch: Batch::default(),
+            repeat: Repeat::default(),
             parked: None,
             hold: None,
             exclusive_queues: Vec::new(),
             confirming: Vec::new(),
             wake_point: None,
             letters: Letters::default(),
+            delivery_forms: DeliveryForms::default(),
             freed: Vec::new(),
             close_requested: false,
             forced: None,
@@ -211,7 +217,7 @@ impl Connection {
                 prefetch_count,
                 global,
             } => {
-                self.flush(link, now)?;
+                self.flush(link, now);
                 self.qos(
                     link,
                     frame.channel,
@@ -223,7 +229,7 @@ impl Connection {
                 .map(|()| 0)
             }
             Method::Control(class) => {
-                self.flush(link, now)?;
+                self.flush(link, now);
                 self.control_method(link, frame.channel, *class, now)
                     .map(|()| 0)
             }
@@ -238,7 +244,7 @@ impl Connection {
     ) -> Result<(), Failure> {
         match method.control() {
             Some(AMQPClass::Connection(connection_wire::AMQPMethod::Close(_))) => {
-                self.flush(link, now)?;
+                self.flush(link, now);
                 self.close_requested = true;
                 Ok(())
             }
@@ -404,9 +410,7 @@ impl Connection {
         now: Timestamp,
     ) {
         // What was gathered before the error still counts.
-        if let Err(Failure::Connection(error)) = self.flush(link, now) {
-            tracing::warn!(text = error.text, "while closing a channel");
-        }
+        self.flush(link, now);
         tracing::warn!(
             channel = number,
             code = error.code.number(),
@@ -468,10 +472,10 @@ impl Connection {
     }
 
     /// Carries out everything gathered so far.
-    pub(super) fn flush(&mut self, link: &mut Link, now: Timestamp) -> Result<(), Failure> {
+    pub(super) fn flush(&mut self, link: &mut Link, now: Timestamp) {
         // Acknowledgements first: who sees the confirm of a publish knows those before it are durable.
         self.flush_settlements(now);
-        self.flush_publishes(link, now)
+        self.flush_publishes(link, now);
     }
 
     /// Holds this publisher back, unless it also consumes: then its acknowledgements must be read.
@@ -611,14 +615,14 @@ impl Connection {
     pub(super) fn shrink(&mut self) {
         self.letters.shrink();
         self.batch.shrink();
+        self.repeat.forget();
+        self.delivery_forms.forget();
     }
 
     /// Gives back everything: consumers, unacknowledged deliveries, exclusive queues.
     pub(super) fn release(&mut self, link: &mut Link) {
         let now = link.now;
-        if self.flush(link, now).is_err() {
-            self.batch.clear();
-        }
+        self.flush(link, now);
         // A commit under way is not undone.
         if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {
             committed.commit.finish_alone(&self.vhost.services, now);

@@ -3,15 +3,18 @@
 //! Tags are assigned here, by the task that owns the channel: the ledger needs no lock, and a client
 //! cannot acknowledge what was not written.
 
-use leveret_codec::{AMQPValue, write_deliver};
+use leveret_codec::{AMQPValue, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
 
 use super::connection::Connection;
+use super::consume::Consumer;
 use super::overdue::due;
+use super::patience::Patience;
 use super::stream::header_with_offset;
 use super::trace::Traced;
 use super::unacked::Unacked;
 use super::{Link, OUTPUT_HIGH_WATER, stamp};
-use crate::mailbox::{Delivery, InFlight, Letters};
+use crate::mailbox::{ConsumerSlot, Delivery, InFlight};
+use crate::message::{Message, MessageForm};
 use crate::queue::handle::{Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
@@ -54,19 +57,21 @@ impl Connection {
             consumers,
             queues,
             letters,
+            delivery_forms,
             acknowledge_by,
             ..
         } = self;
-        let Letters { deliveries, .. } = letters;
-        let mut deliveries = deliveries.drain(..).peekable();
-        while let Some(slot) = deliveries.peek().map(|first| first.consumer) {
-            let same = |delivery: &Delivery| delivery.consumer == slot;
+        let mut deliveries = letters.deliveries.drain(..);
+        while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
+            let left = deliveries.as_slice().iter();
+            let run = left.take_while(|next| next.consumer == slot).count();
+            let run = deliveries.by_ref().take(run);
             let consumer = consumers.get(slot);
             let Some((consumer, channel)) =
                 consumer.and_then(|it| Some((it, channels.get_mut(&it.channel)?)))
             else {
                 // Cancelling and closing take the mailbox out first, so nothing is left for nobody.
-                while deliveries.next_if(same).is_some() {}
+                run.for_each(drop);
                 continue;
             };
             let due = if consumer.no_ack {
@@ -76,7 +81,7 @@ impl Connection {
                 due(consumer.timeout_ms, queue, &link.broker.config, link.now)
             };
             *acknowledge_by = due.min(*acknowledge_by);
-            while let Some(Delivery { in_flight, .. }) = deliveries.next_if(same) {
+            for Delivery { in_flight, .. } in run {
                 let tag = channel.next_delivery_tag();
                 if traced {
                     sightings.push(Traced {
@@ -86,16 +91,7 @@ impl Connection {
                         of_stream: consumer.of_stream,
                     });
                 }
-                let message = &in_flight.message;
-                write_deliver(
-                    link.output.buffer(),
-                    channel.number,
-                    &consumer.tag,
-                    tag,
-                    in_flight.redelivered,
-                    message.names(),
-                );
-                write_content(link, channel.number, &in_flight, consumer.of_stream);
+                delivery_forms.write(link, slot, consumer, tag, &in_flight);
                 if !consumer.no_ack {
                     queues.add_use(consumer.queue);
                     channel.ledger.push(Unacked {
@@ -122,6 +118,84 @@ impl Connection {
         }
         sightings
     }
+}
+
+/// The form of a delivery that those after it may have, too.
+struct DeliveryForm {
+    slot: ConsumerSlot,
+    message: MessageForm,
+    pattern: DeliveryPattern,
+}
+
+/// Writes deliveries: those that differ from one before in nothing but their bodies from what that one was.
+#[derive(Default)]
+pub(super) struct DeliveryForms {
+    form: Option<Box<DeliveryForm>>,
+    patience: Patience,
+}
+
+impl DeliveryForms {
+    #[inline]
+    fn write(
+        &mut self,
+        link: &mut Link,
+        slot: ConsumerSlot,
+        consumer: &Consumer,
+        tag: u64,
+        in_flight: &InFlight,
+    ) {
+        let message = &in_flight.message;
+        let as_published = !consumer.of_stream && in_flight.delivery_count == 0;
+        if as_published && let Some(form) = self.form.as_deref_mut() {
+            if form.slot == slot
+                && let Some(body) = form.message.small_body(message)
+                && fits_one_frame(body, link.frame_max)
+            {
+                let out = link.output.buffer();
+                form.pattern.write(out, tag, in_flight.redelivered, body);
+                self.patience.reward();
+                return;
+            }
+            if self.patience.fails() {
+                self.form = None;
+            }
+        }
+        if as_published && self.patience.tries() {
+            self.keep(slot, consumer, message);
+        }
+        write_deliver(
+            link.output.buffer(),
+            consumer.channel,
+            &consumer.tag,
+            tag,
+            in_flight.redelivered,
+            message.names(),
+        );
+        write_content(link, consumer.channel, in_flight, consumer.of_stream);
+    }
+
+    #[cold]
+    fn keep(&mut self, slot: ConsumerSlot, consumer: &Consumer, message: &Message) {
+        let form = MessageForm::of(message);
+        let (names, properties) = (form.names(), form.properties());
+        let pattern = DeliveryPattern::new(consumer.channel, &consumer.tag, names, properties);
+        self.form = Some(Box::new(DeliveryForm {
+            slot,
+            message: form,
+            pattern,
+        }));
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        *self = DeliveryForms::default();
+    }
+}
+
+/// Whether `body` is one frame, no more and no less.
+#[inline]
+fn fits_one_frame(body: &[u8], frame_max: u32) -> bool {
+    !body.is_empty() && (frame_max == 0 || body.len() + FRAME_OVERHEAD <= frame_max as usize)
 }
 
 /// The content header of a delivery that says more than the message does: at which offset it stands,

@@ -11,6 +11,7 @@
 
 mod attended;
 mod auth;
+mod batch;
 mod channel;
 mod confirms;
 mod connection;
@@ -21,9 +22,11 @@ mod deliver;
 mod events;
 mod handshake;
 mod overdue;
+mod patience;
 mod places;
 mod publish;
 mod queue_table;
+mod repeat;
 mod route_cache;
 mod settle;
 mod stamp;
@@ -187,8 +190,7 @@ impl Session {
             }
         }
         if let Phase::Open(connection) = &mut self.phase {
-            let result = connection.flush(&mut self.link, now);
-            self.settle_failure(result, (0, 0), 0, now);
+            connection.flush(&mut self.link, now);
         }
         if matches!(self.phase, Phase::Closing | Phase::Finished) && !self.wants_input() {
             consumed = input.len();
@@ -198,6 +200,12 @@ impl Session {
 
     /// Acts on the first frame of `rest`; answers how many bytes were used, None for "more needed".
     fn receive_frame(&mut self, rest: &[u8], now: Timestamp) -> Option<usize> {
+        if let Phase::Open(connection) = &mut self.phase {
+            let used = connection.take_repeats(&mut self.link, rest, now);
+            if used > 0 {
+                return Some(used);
+            }
+        }
         let frame = match read_frame(rest, self.link.frame_max) {
             Ok(Some(frame)) => frame,
             Ok(None) => return None,

@@ -4,13 +4,11 @@ use leveret_codec::{
     AMQPProperties, ContentHeader, ReplyCode, ShortString, decode_header, decode_properties,
     encode_header, split_names, write_return,
 };
-use leveret_routing::{QueueId, Route};
 use leveret_store::CommitPoint;
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use super::Link;
 use super::attended::AttendedPublish;
+use super::batch::Batch;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::content::WholePublish;
@@ -19,32 +17,13 @@ use crate::deduplication::number_of_producer;
 use crate::error::{ChannelError, Failure};
 use crate::exchange::{blind_keys, without_blind_copies};
 use crate::marks::Marks;
-use crate::message::{Message, MessageScratch, parse_expiration};
-use crate::queue::handle::QueueHandle;
+use crate::message::{Message, parse_expiration};
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
 use crate::vhost::{Targets, carbon_copies};
 
 /// The pseudo-queue of direct reply-to.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
-/// A batch is published when it has grown to this many bytes, however much more is to be read.
-const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Targets up to this number are found by looking at each.
-const SCANNED_TARGETS_MAX: usize = 8;
-
-struct Publishing {
-    message: Option<Message>,
-    /// Queues that still have to take it.
-    remaining: u32,
-    channel: u16,
-    tag: u64,
-}
-
-struct BatchTarget {
-    queue: QueueHandle,
-    /// Which messages of the batch go there, in order.
-    messages: Vec<u32>,
-}
 
 /// Where a publish goes.
 enum Destination {
@@ -76,179 +55,6 @@ impl Destination {
     }
 }
 
-/// Publishes gathered while frames are read. Holds nothing but publishes, so order is kept.
-#[derive(Default)]
-pub(super) struct Batch {
-    messages: Vec<Publishing>,
-    targets: Vec<BatchTarget>,
-    by_queue: FxHashMap<QueueId, u32>,
-    /// Names of the latest publish, and where in `targets` its queues are.
-    latest_names: Vec<u8>,
-    latest_targets: SmallVec<[u32; 4]>,
-    /// Channels with confirms to give, and the tag of their latest publish.
-    confirming: SmallVec<[(u16, u64); 2]>,
-    bytes: usize,
-    scratch: MessageScratch,
-    route: Route,
-    rejected: Vec<usize>,
-    random: u64,
-}
-
-impl Batch {
-    pub(super) fn clear(&mut self) {
-        self.messages.clear();
-        self.targets.clear();
-        self.by_queue.clear();
-        self.latest_names.clear();
-        self.latest_targets.clear();
-        self.confirming.clear();
-        self.bytes = 0;
-    }
-
-    /// The latest publish's queues say nothing about the next one's.
-    pub(super) fn routes_changed(&mut self) {
-        self.latest_names.clear();
-    }
-
-    /// Gives buffers back that have grown in a burst.
-    pub(super) fn shrink(&mut self) {
-        const KEPT: usize = 64;
-        if self.messages.is_empty() && self.messages.capacity() > KEPT {
-            self.messages = Vec::new();
-            self.targets = Vec::new();
-            self.by_queue = FxHashMap::default();
-            self.scratch = MessageScratch::default();
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.confirming.is_empty()
-    }
-
-    /// The publish with `tag` is to be confirmed with this batch.
-    fn note_confirm(&mut self, channel: u16, tag: u64) {
-        match self
-            .confirming
-            .iter_mut()
-            .find(|(number, _)| *number == channel)
-        {
-            Some((_, last)) => *last = tag,
-            None => self.confirming.push((channel, tag)),
-        }
-    }
-
-    /// Makes `targets` the ones that [`Batch::add`] uses.
-    fn set_targets(&mut self, names: &[u8], targets: &Targets) {
-        self.latest_names.clear();
-        self.latest_names.extend_from_slice(names);
-        self.latest_targets.clear();
-        for queue in targets {
-            let place = self.place_of(queue);
-            self.latest_targets.push(place);
-        }
-    }
-
-    fn place_of(&mut self, queue: &QueueHandle) -> u32 {
-        let id = queue.id();
-        let found = if self.targets.len() <= SCANNED_TARGETS_MAX {
-            self.targets
-                .iter()
-                .position(|target| target.queue.id() == id)
-                .and_then(|place| u32::try_from(place).ok())
-        } else {
-            if self.by_queue.is_empty() {
-                self.by_queue.extend(
-                    self.targets
-                        .iter()
-                        .zip(0u32..)
-                        .map(|(target, place)| (target.queue.id(), place)),
-                );
-            }
-            self.by_queue.get(&id).copied()
-        };
-        found.unwrap_or_else(|| {
-            let place = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
-            self.targets.push(BatchTarget {
-                queue: queue.clone(),
-                messages: Vec::new(),
-            });
-            if !self.by_queue.is_empty() {
-                self.by_queue.insert(id, place);
-            }
-            place
-        })
-    }
-
-    fn add(&mut self, message: Message, channel: u16, tag: u64) {
-        let index = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
-        self.bytes += message.memory_bytes();
-        for &place in &self.latest_targets {
-            if let Some(target) = self.targets.get_mut(place as usize) {
-                target.messages.push(index);
-            }
-        }
-        let remaining = u32::try_from(self.latest_targets.len()).unwrap_or(u32::MAX);
-        self.messages.push(Publishing {
-            message: Some(message),
-            remaining,
-            channel,
-            tag,
-        });
-    }
-
-    /// Any number; the seed differs from connection to connection.
-    pub(super) fn next_random(&mut self) -> u64 {
-        // splitmix64
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Gives each queue its messages.
-    fn carry_out(
-        &mut self,
-        now: Timestamp,
-        mut after: impl FnMut(&QueueHandle, crate::queue::effects::Effects),
-    ) -> (CommitPoint, Vec<u32>, Option<QueueHandle>) {
-        let mut point = CommitPoint::NONE;
-        let mut refused = Vec::new();
-        let mut hold = None;
-        let Batch {
-            messages,
-            targets,
-            rejected,
-            ..
-        } = self;
-        for target in targets.iter() {
-            let each = target.messages.iter().filter_map(|&index| {
-                let publishing = messages.get_mut(index as usize)?;
-                publishing.remaining -= 1;
-                if publishing.remaining == 0 {
-                    publishing.message.take()
-                } else {
-                    publishing.message.clone()
-                }
-            });
-            let effects = target.queue.publish(each, now, rejected);
-            refused.extend(
-                rejected
-                    .drain(..)
-                    .filter_map(|place| target.messages.get(place).copied()),
-            );
-            point = point.max(effects.point);
-            if effects.hold {
-                hold = Some(target.queue.clone());
-            }
-            after(&target.queue, effects);
-        }
-        refused.sort_unstable();
-        refused.dedup();
-        (point, refused, hold)
-    }
-}
-
 impl Connection {
     /// Takes a whole publish: checks it, routes it, and adds it to the batch or the transaction.
     pub(super) fn take_publish(
@@ -267,7 +73,8 @@ impl Connection {
         let attended = matches!(destination, Destination::Attended(_));
         // What exchanges may keep is routed later, and needs its BCC header for that.
         let rewritten = self.rewritten_header(number, whole.header, attended)?;
-        let traced = self.vhost.is_traced().then(|| keys_of_publish(&whole));
+        let is_traced = self.vhost.is_traced();
+        let traced = is_traced.then(|| keys_of_publish(&whole));
         let scratch = &mut self.batch.scratch;
         let message = match &rewritten {
             Some(Rewritten { payload, blind }) => {
@@ -313,6 +120,10 @@ impl Connection {
             _ => 0,
         };
         match destination {
+            Destination::AsBefore if rewritten.is_none() && !is_traced => {
+                self.repeat
+                    .consider(link, number, &message, whole.mandatory);
+            }
             Destination::AsBefore => {}
             Destination::ByNames(targets) => self.batch.set_targets(whole.names, &targets),
             Destination::ThisOnce(targets) | Destination::Attended(targets) => {
@@ -327,8 +138,8 @@ impl Connection {
             return Ok(());
         }
         self.batch.add(message, number, tag);
-        if self.batch.bytes > BATCH_BYTES_MAX {
-            self.flush(link, now)?;
+        if self.batch.is_full() {
+            self.flush(link, now);
         }
         Ok(())
     }
@@ -454,13 +265,9 @@ impl Connection {
     }
 
     /// Publishes the batch, queue by queue.
-    pub(super) fn flush_publishes(
-        &mut self,
-        link: &mut Link,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    pub(super) fn flush_publishes(&mut self, link: &mut Link, now: Timestamp) {
         if self.batch.is_empty() {
-            return Ok(());
+            return;
         }
         let vhost = &self.vhost;
         let mut spilled = CommitPoint::NONE;
@@ -474,7 +281,6 @@ impl Connection {
         if hold.is_some() || staged > CommitPoint::NONE {
             self.consider_hold(link, hold, staged, now);
         }
-        Ok(())
     }
 
     fn owe_confirms(&mut self, point: CommitPoint, refused: &[u32]) {
@@ -499,20 +305,6 @@ impl Connection {
                 self.confirming.push(number);
             }
         }
-    }
-}
-
-impl Batch {
-    /// The queues of the latest publish.
-    fn latest_queues(&self) -> Targets {
-        self.latest_targets
-            .iter()
-            .filter_map(|&place| {
-                self.targets
-                    .get(place as usize)
-                    .map(|target| target.queue.clone())
-            })
-            .collect()
     }
 }
 

@@ -24,12 +24,17 @@ pub(super) struct RouteCache {
 impl RouteCache {
     /// Forgets everything if the topology has changed; true if it has.
     pub(super) fn renew(&mut self, generation: u64) -> bool {
-        if self.generation == generation {
+        if self.is_of(generation) {
             return false;
         }
         self.generation = generation;
         self.clear();
         true
+    }
+
+    /// Whether what it holds is of this generation.
+    pub(super) fn is_of(&self, generation: u64) -> bool {
+        self.generation == generation
     }
 
     pub(super) fn get(&self, names: &[u8]) -> Option<&Targets> {

@@ -415,6 +415,13 @@ impl Client {
         self.world.run();
     }
 
+    /// What its driver does when there is nothing to do for a while.
+    pub fn rest(&self) {
+        if let Some(session) = &mut self.wired.borrow_mut().session {
+            session.rest();
+        }
+    }
+
     /// The session is ready to have its socket read.
     pub fn wants_input(&self) -> bool {
         let wired = self.wired.borrow();
