@@ -249,7 +249,7 @@ impl Broker {
             now,
         );
         for (log, level) in definition.log_ids().zip(0u8..=255) {
-            queue.recover_level(level, log, true);
+            queue.recover_level(level, log);
         }
         if definition.key_logs.is_none() {
             // Declared before there were keys to keep.

@@ -220,7 +220,7 @@ impl VirtualHost {
         let key_logs = definition.as_ref().and_then(|it| it.key_logs);
         if let Some(definition) = definition {
             for (log, level) in definition.log_ids().zip(0u8..=255) {
-                queue.recover_level(level, log, false);
+                queue.recover_level(level, log);
             }
             if let Some(logs) = definition.key_logs {
                 queue.set_key_logs(logs, false);

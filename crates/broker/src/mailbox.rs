@@ -12,6 +12,7 @@ use leveret_store::Sequence;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::message::Message;
+use crate::queue::delivery_count::DeliveryCount;
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
@@ -34,7 +35,7 @@ pub struct InFlight {
     /// When it expires, should it come back.
     pub expires_at: Timestamp,
     /// How often it was delivered before and came back.
-    pub delivery_count: u16,
+    pub delivery_count: DeliveryCount,
     /// The priority level it stood in.
     pub level: u8,
     /// How many delays of `x-retry-delays` it has used up.

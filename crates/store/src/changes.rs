@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct LogId(pub u64);
 
 /// The place of a message in its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
 /// A moment in the life of a store: what was staged up to it is durable once

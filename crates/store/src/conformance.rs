@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use crate::{
-    Change, CommitPoint, DefinitionStore, Enqueue, LogId, MessageLog, Payload, Sequence,
+    Change, CommitPoint, DefinitionStore, Delivered, Enqueue, LogId, MessageLog, Payload, Sequence,
     StoreStatus, StoredMessage,
 };
 
@@ -40,6 +40,11 @@ pub trait Subject {
 
     /// The same store after its process ended, whichever way.
     fn restart(&self, store: Self::Store) -> Self::Store;
+
+    /// Its restarts are such that nobody knows any more what was delivered.
+    fn forgets_deliveries(&self) -> bool {
+        false
+    }
 }
 
 /// Runs the suite.
@@ -61,6 +66,7 @@ pub fn run<S: Subject>(subject: &S) {
     logs_are_deleted(subject);
     those_who_wait_are_woken_when_it_is_durable(subject);
     a_restart_keeps_what_is_durable(subject);
+    a_restart_knows_what_was_delivered(subject);
 }
 
 struct Counter(AtomicUsize);
@@ -401,4 +407,34 @@ fn a_restart_keeps_what_is_durable<S: Subject>(subject: &S) {
     assert!(store.allocate_log() > other);
     commit(subject, &store, vec![enqueue(log, 41, 9)]);
     assert_eq!(sequences::<S>(&store, log).last(), Some(&41));
+}
+
+fn a_restart_knows_what_was_delivered<S: Subject>(subject: &S) {
+    let store = subject.create();
+    let (log, other, gone) = (
+        store.allocate_log(),
+        store.allocate_log(),
+        store.allocate_log(),
+    );
+    let unit = [log, other, gone].map(|log| enqueue(log, 9, 10)).to_vec();
+    commit(subject, &store, unit);
+    for (log, below) in [(log, 4), (log, 7), (log, 5), (gone, 3)] {
+        store.note_delivered(log, Sequence(below));
+    }
+    assert_eq!(store.delivered(log).below, Sequence(7));
+    commit(subject, &store, vec![Change::DeleteLog { log: gone }]);
+    let store = subject.restart(store);
+    let known = |delivered: u64| {
+        if subject.forgets_deliveries() {
+            return (Sequence(0), Sequence(10));
+        }
+        (Sequence(delivered), Sequence(0))
+    };
+    let found = |log| {
+        let delivered = store.delivered(log);
+        (delivered.below, delivered.uncertain_below)
+    };
+    assert_eq!(found(log), known(7));
+    assert_eq!(found(other), known(0));
+    assert_eq!(store.delivered(gone), Delivered::default());
 }

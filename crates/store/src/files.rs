@@ -65,6 +65,10 @@ pub trait Files: Send + Sync + 'static {
     /// # Errors
     /// The system refused.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Names this run of the system: what was written without a sync is there as long as it lasts. None:
+    /// nobody knows.
+    fn boot_id(&self) -> Option<[u8; 16]>;
 }
 
 /// One open file. All reads and writes name their place.
@@ -176,6 +180,14 @@ impl Files for DiskFiles {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let found = rustix::fs::statvfs(path)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let digits: String = text.trim().split('-').collect();
+        u128::from_str_radix(&digits, 16)
+            .ok()
+            .map(u128::to_be_bytes)
     }
 }
 

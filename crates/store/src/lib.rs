@@ -14,6 +14,7 @@
 mod changes;
 mod clock;
 pub mod conformance;
+mod delivered;
 mod error;
 pub mod failpoint;
 pub mod files;
@@ -27,6 +28,7 @@ mod waiters;
 pub use changes::{
     Change, CommitPoint, Enqueue, LogId, LogState, Payload, Sequence, StoreStatus, StoredMessage,
 };
+pub use delivered::Delivered;
 pub use error::{OpenError, StoreError};
 pub use index::disk::{IndexStore, SledIndex};
 pub use index::rows::Row;
@@ -82,6 +84,14 @@ pub trait MessageLog<P: Payload>: Send + Sync {
 
     /// Payload bytes staged and not yet written. Callers hold publishers back on it.
     fn staged_bytes(&self) -> u64;
+
+    /// How far the deliveries of `log` have come: as known when the store was opened, with what
+    /// [`note_delivered`](Self::note_delivered) has added since.
+    fn delivered(&self, log: LogId) -> Delivered;
+
+    /// Every message of `log` below `below` was delivered, or is about to be. Outlives a kill of the process
+    /// once this returns. May write to a file: never call it under a queue's lock, and not for each message.
+    fn note_delivered(&self, log: LogId, below: Sequence);
 
     /// Whether the store can take more.
     fn status(&self) -> StoreStatus;

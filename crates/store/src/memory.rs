@@ -8,8 +8,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::{
-    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Payload,
-    Sequence, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
+    Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Keeps definitions for as long as it lives and messages not at all. Everything is durable at once,
@@ -89,6 +89,12 @@ impl<P: Payload> MessageLog<P> for MemoryStore<P> {
     fn staged_bytes(&self) -> u64 {
         0
     }
+
+    fn delivered(&self, _log: LogId) -> Delivered {
+        Delivered::default()
+    }
+
+    fn note_delivered(&self, _log: LogId, _below: Sequence) {}
 
     fn status(&self) -> StoreStatus {
         StoreStatus::Running

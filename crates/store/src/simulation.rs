@@ -29,6 +29,8 @@ struct Disk {
     locked: BTreeSet<u64>,
     next_inode: u64,
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// How often the power came back.
+    boots: u128,
     capacity: Option<u64>,
     /// Operations until the power goes off.
     power_left: Option<u64>,
@@ -165,6 +167,7 @@ impl SimulatedDisk {
             inodes,
             next_inode: disk.next_inode,
             rows: disk.rows.clone(),
+            boots: disk.boots + 1,
             ..Disk::default()
         };
         SimulatedDisk {
@@ -184,6 +187,7 @@ impl SimulatedDisk {
             inodes: disk.inodes.clone(),
             next_inode: disk.next_inode,
             rows: disk.rows.clone(),
+            boots: disk.boots,
             ..Disk::default()
         };
         SimulatedDisk {
@@ -350,6 +354,10 @@ impl Files for SimulatedDisk {
         Ok(disk.capacity.map_or(u64::MAX / 2, |capacity| {
             capacity.saturating_sub(disk.used())
         }))
+    }
+
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        Some(self.inner.lock().boots.to_be_bytes())
     }
 }
 

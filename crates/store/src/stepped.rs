@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::waiters::Waiters;
 use crate::{
-    Change, CommitPoint, DefinitionStore, Definitions, Enqueue, LogId, LogState, MessageLog,
-    Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, Delivered, Enqueue, LogId, LogState,
+    MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Keeps messages and definitions in memory. Nothing becomes durable, or visible to reads, before
@@ -28,6 +28,7 @@ struct Inner<P> {
     point: CommitPoint,
     next_log: u64,
     logs: BTreeMap<LogId, Log<P>>,
+    delivered: BTreeMap<LogId, Delivered>,
     definitions: BTreeMap<Vec<u8>, Vec<u8>>,
     status: StoreStatus,
     status_waker: Option<Waker>,
@@ -50,6 +51,7 @@ impl<P: Payload> SteppedStore<P> {
                 point: CommitPoint::NONE,
                 next_log: 1,
                 logs: BTreeMap::new(),
+                delivered: BTreeMap::new(),
                 definitions: BTreeMap::new(),
                 status: StoreStatus::Running,
                 status_waker: None,
@@ -76,20 +78,30 @@ impl<P: Payload> SteppedStore<P> {
     #[must_use]
     pub fn restarted(&self) -> Self {
         let inner = self.inner.lock();
-        let mut logs = BTreeMap::new();
-        for (id, log) in &inner.logs {
-            let mut log = log.clone();
-            log.messages.retain(|_, message| !message.transient);
-            logs.insert(*id, log);
-        }
-        let store = SteppedStore::new();
-        {
-            let mut restarted = store.inner.lock();
-            restarted.logs = logs;
-            restarted.definitions = inner.committed_definitions();
-            restarted.next_log = inner.next_log;
-        }
-        store
+        let delivered = inner.delivered.iter().map(|(log, delivered)| {
+            let next = inner.logs.get(log).map_or(Sequence(0), |log| log.next);
+            let delivered = Delivered {
+                below: delivered.below.min(next),
+                uncertain_below: delivered.uncertain_below.min(next),
+            };
+            (*log, delivered)
+        });
+        inner.restarted(delivered.collect())
+    }
+
+    /// The store as a start after a crash of the system would find it: as [`restarted`](Self::restarted), and
+    /// nobody knows what was delivered.
+    #[must_use]
+    pub fn restarted_after_power_cut(&self) -> Self {
+        let inner = self.inner.lock();
+        let unknown = inner.logs.iter().map(|(log, kept)| {
+            let delivered = Delivered {
+                below: Sequence(0),
+                uncertain_below: kept.next,
+            };
+            (*log, delivered)
+        });
+        inner.restarted(unknown.collect())
     }
 
     /// Reports `status` from now on and wakes who listens for it.
@@ -112,6 +124,24 @@ impl<P: Payload> Default for SteppedStore<P> {
 }
 
 impl<P: Payload> Inner<P> {
+    fn restarted(&self, delivered: BTreeMap<LogId, Delivered>) -> SteppedStore<P> {
+        let mut logs = BTreeMap::new();
+        for (id, log) in &self.logs {
+            let mut log = log.clone();
+            log.messages.retain(|_, message| !message.transient);
+            logs.insert(*id, log);
+        }
+        let store = SteppedStore::new();
+        {
+            let mut restarted = store.inner.lock();
+            restarted.logs = logs;
+            restarted.delivered = delivered;
+            restarted.definitions = self.committed_definitions();
+            restarted.next_log = self.next_log;
+        }
+        store
+    }
+
     fn apply(&mut self, change: Change<P>) {
         match change {
             Change::Enqueue(enqueue) => self.enqueue(enqueue),
@@ -124,6 +154,7 @@ impl<P: Payload> Inner<P> {
             }
             Change::DeleteLog { log } => {
                 self.logs.remove(&log);
+                self.delivered.remove(&log);
             }
             Change::PutDefinition { key, value } => {
                 self.definitions.insert(key, value);
@@ -257,6 +288,17 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
 
     fn staged_bytes(&self) -> u64 {
         self.inner.lock().staged_bytes
+    }
+
+    fn delivered(&self, log: LogId) -> Delivered {
+        let inner = self.inner.lock();
+        inner.delivered.get(&log).copied().unwrap_or_default()
+    }
+
+    fn note_delivered(&self, log: LogId, below: Sequence) {
+        let mut inner = self.inner.lock();
+        let delivered = inner.delivered.entry(log).or_default();
+        delivered.below = delivered.below.max(below);
     }
 
     fn status(&self) -> StoreStatus {

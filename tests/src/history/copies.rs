@@ -244,7 +244,7 @@ fn pair_breaks(
     if !after.redelivered && (same_run || !dead_letter) {
         return Some((Rule::NotMarked, "not marked as redelivered"));
     }
-    (same_run && after.count == 0).then_some((Rule::NotMarked, "without x-delivery-count"))
+    (after.redelivered && after.count == 0).then_some((Rule::NotMarked, "without x-delivery-count"))
 }
 
 pub(super) fn falsely_marked(sources: &Sources, copies: &Copies, findings: &mut Vec<Finding>) {

@@ -30,7 +30,7 @@ pub enum Rule {
     NeverPublished,
     /// It came again, with nothing between that gave it back.
     CameTwice,
-    /// It came again without the flag `redelivered`, or within one run without `x-delivery-count`.
+    /// It came again without the flag `redelivered`, or without `x-delivery-count`.
     NotMarked,
     /// It came for the first time, and bore the flag without a reason.
     FalselyMarked,

@@ -288,7 +288,7 @@ impl Model {
         for held in self.queues.iter_mut().flat_map(BTreeMap::values_mut) {
             *held = Held {
                 marked: true,
-                came: 0,
+                came: 1,
             };
         }
         self.states = vec![self.queues.clone()];

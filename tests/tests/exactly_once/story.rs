@@ -119,8 +119,8 @@ impl Story {
         self.deliver_as(consumer, queue, Some(message), false, None)
     }
 
-    /// Marked as redelivered, after a start.
-    pub(crate) fn again(&mut self, consumer: u64, queue: QueueId, message: u64) -> DeliveryId {
+    /// Marked as redelivered, without its count.
+    pub(crate) fn uncounted(&mut self, consumer: u64, queue: QueueId, message: u64) -> DeliveryId {
         self.deliver_as(consumer, queue, Some(message), true, None)
     }
 

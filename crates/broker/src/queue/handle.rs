@@ -89,6 +89,8 @@ struct Shared {
     gate: Mutex<Producers>,
     /// Where they are kept.
     producer_log: Option<LogId>,
+    /// The log of each level, if messages survive a restart and leave when they are settled.
+    level_logs: Box<[LogId]>,
     machine: Mutex<Machine>,
 }
 
@@ -169,7 +171,10 @@ impl QueueHandle {
             .filter(|_| !store.is_volatile())
             .map(KeyLogs::of_producers);
         let producers = Producers::recovered(producer_log, max, store, &identity.name);
+        let keeps = identity.durable && machine.kind() != QueueKind::Stream && !store.is_volatile();
+        let level_logs = machine.logs().into_iter().filter(|_| keeps);
         QueueHandle(Arc::new(Shared {
+            level_logs: level_logs.map(|(_, log)| log).collect(),
             gate: Mutex::new(producers),
             producer_log,
             identity,
@@ -600,6 +605,12 @@ impl QueueHandle {
     #[must_use]
     pub fn options(&self) -> QueueOptions {
         self.0.machine.lock().options().clone()
+    }
+
+    /// The logs of a durable queue's levels, without its lock. Empty where nothing survives a restart, and
+    /// for a stream.
+    pub(crate) fn level_logs(&self) -> &[LogId] {
+        &self.0.level_logs
     }
 
     /// The logs of its levels.

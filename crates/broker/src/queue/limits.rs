@@ -1,6 +1,7 @@
 //! Length limits, time to live and the queue's own expiry.
 
 use super::Queue;
+use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::QueueHandle;
 use super::options::{Overflow, QueueOptions};
@@ -59,7 +60,7 @@ impl Queue {
                 message,
                 sequence: Sequence(u64::MAX),
                 expires_at: Timestamp::NEVER,
-                delivery_count: 0,
+                delivery_count: DeliveryCount::NONE,
                 level: 0,
                 retries: 0,
                 redelivered: false,

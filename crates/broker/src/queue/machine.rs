@@ -80,9 +80,9 @@ impl Machine {
         self.options().kind
     }
 
-    pub(crate) fn recover_level(&mut self, level: u8, log: LogId, redelivered: bool) {
+    pub(crate) fn recover_level(&mut self, level: u8, log: LogId) {
         match self {
-            Machine::Queue(queue) => queue.recover_level(level, log, redelivered),
+            Machine::Queue(queue) => queue.recover_level(level, log),
             Machine::Stream(stream) => stream.recover(log),
         }
     }

@@ -12,6 +12,7 @@
 
 pub mod consumers;
 mod deduplicate;
+pub mod delivery_count;
 pub mod dispatch;
 pub mod effects;
 pub mod handle;
@@ -177,7 +178,7 @@ impl Queue {
     }
 
     /// Takes over what the store kept of one level.
-    pub(crate) fn recover_level(&mut self, level: u8, log: LogId, redelivered: bool) {
+    pub(crate) fn recover_level(&mut self, level: u8, log: LogId) {
         let index = usize::from(level);
         while self.levels.len() <= index {
             self.levels.push(Level::default());
@@ -192,7 +193,7 @@ impl Queue {
             state.next,
             state.live,
             state.bytes,
-            redelivered,
+            self.store.delivered(log),
         );
         self.numbered_before += state.next.0;
         self.ready += state.live;

@@ -3,6 +3,7 @@
 use leveret_store::{Change, CommitPoint, Enqueue};
 
 use super::Queue;
+use super::delivery_count::DeliveryCount;
 use super::effects::Effects;
 use super::handle::QueueHandle;
 use super::hidden::{HiddenCounts, HiddenTicket};
@@ -273,7 +274,7 @@ impl Queue {
             sequence,
             message,
             expires_at,
-            delivery_count: 0,
+            delivery_count: DeliveryCount::NONE,
             retries: 0,
             redelivered: false,
             stored,

@@ -13,8 +13,9 @@ mod paging;
 
 use std::collections::VecDeque;
 
-use leveret_store::{CommitPoint, LogId, Sequence};
+use leveret_store::{CommitPoint, Delivered, LogId, Sequence};
 
+use super::delivery_count::DeliveryCount;
 use super::hidden::{Hidden, HiddenCounts, HiddenTicket};
 use super::statistics::Arrivals;
 use crate::mailbox::InFlight;
@@ -27,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) sequence: Sequence,
     pub(crate) message: Message,
     pub(crate) expires_at: Timestamp,
-    pub(crate) delivery_count: u16,
+    pub(crate) delivery_count: DeliveryCount,
     /// Delays of `x-retry-delays` used up.
     pub(crate) retries: u8,
     pub(crate) redelivered: bool,
@@ -90,8 +91,10 @@ pub(crate) struct Level {
     durable_below: u64,
     /// Staged but not known to be durable: up to which sequence, at which commit point.
     staged: VecDeque<(u64, CommitPoint)>,
-    /// Everything below was delivered once.
+    /// Everything below was delivered once, or is from before the start.
     delivered_below: u64,
+    /// What was delivered before the start.
+    delivered_before: Delivered,
     /// When the messages came that were not.
     pub(crate) arrivals: Arrivals,
     loading: bool,
@@ -108,7 +111,7 @@ impl Level {
         next: Sequence,
         count: u64,
         bytes: u64,
-        delivered: bool,
+        delivered: Delivered,
     ) -> Level {
         let paged = (count > 0).then_some(Paged {
             from,
@@ -121,7 +124,8 @@ impl Level {
             log: Some(log),
             next: next.0,
             paged,
-            delivered_below: if delivered { next.0 } else { 0 },
+            delivered_below: next.0,
+            delivered_before: delivered,
             ..Level::default()
         }
     }
@@ -206,7 +210,7 @@ impl Level {
         Some(entry)
     }
 
-    /// Whether a message went out before.
+    /// Whether a message went out before, or may have.
     #[inline]
     pub(crate) fn was_delivered(&self, sequence: Sequence) -> bool {
         sequence.0 < self.delivered_below

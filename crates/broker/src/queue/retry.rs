@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
 
 use super::Queue;
+use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
 use super::ready::{Entry, PageIn};
 use crate::mailbox::InFlight;
@@ -32,7 +33,7 @@ type Place = (Timestamp, u8, Sequence);
 #[derive(Clone, Copy, Debug)]
 struct OnDisk {
     due: Timestamp,
-    delivery_count: u16,
+    delivery_count: DeliveryCount,
     retries: u8,
 }
 

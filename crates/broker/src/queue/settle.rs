@@ -141,7 +141,7 @@ impl Queue {
                 Outcome::Undelivered | Outcome::Uncounted => back.push(in_flight.clone()),
                 Outcome::Requeued | Outcome::Returned => {
                     let counted = counted(in_flight);
-                    if u32::from(counted.delivery_count) > limit {
+                    if u32::from(counted.delivery_count.certain()) > limit {
                         self.dead_letter(counted, DeadLetterReason::DeliveryLimit, effects);
                     } else if delayed && *outcome == Outcome::Requeued {
                         self.retry(counted, now, effects);
@@ -216,7 +216,7 @@ impl Queue {
     ) {
         let counted = counted(&settlement.in_flight);
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
-        let over = u32::from(counted.delivery_count) > limit;
+        let over = u32::from(counted.delivery_count.certain()) > limit;
         if !over && self.options.retry_delays_ms.is_empty() {
             return;
         }
@@ -255,7 +255,7 @@ impl Queue {
 /// A delivery that came back.
 fn counted(in_flight: &InFlight) -> InFlight {
     InFlight {
-        delivery_count: in_flight.delivery_count.saturating_add(1),
+        delivery_count: in_flight.delivery_count.again(),
         redelivered: true,
         ..in_flight.clone()
     }

@@ -8,6 +8,7 @@ use super::Link;
 use super::connection::Connection;
 use super::consumer_arguments::ConsumerArguments;
 use super::deliver::write_content;
+use super::delivered::note_one;
 use super::overdue::due;
 use super::publish::REPLY_TO;
 use super::queue_table::QueueNumber;
@@ -415,6 +416,7 @@ impl Connection {
                 return Ok(());
             }
         };
+        note_one(&self.vhost, &queue, &in_flight);
         let tag = self.channel(number)?.next_delivery_tag();
         let count = u32::try_from(ready).unwrap_or(u32::MAX);
         write_get_ok(

@@ -7,6 +7,7 @@ use leveret_codec::{AMQPValue, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
 
 use super::connection::Connection;
 use super::consume::Consumer;
+use super::delivered::note_run;
 use super::overdue::due;
 use super::patience::Patience;
 use super::stream::header_with_offset;
@@ -59,14 +60,19 @@ impl Connection {
             letters,
             delivery_forms,
             acknowledge_by,
+            vhost,
             ..
         } = self;
         let mut deliveries = letters.deliveries.drain(..);
         while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
             let left = deliveries.as_slice().iter();
             let run = left.take_while(|next| next.consumer == slot).count();
-            let run = deliveries.by_ref().take(run);
             let consumer = consumers.get(slot);
+            if let Some(queue) = consumer.and_then(|it| queues.queue(it.queue)) {
+                let run = deliveries.as_slice().get(..run);
+                note_run(vhost, queue, run.unwrap_or_default());
+            }
+            let run = deliveries.by_ref().take(run);
             let Some((consumer, channel)) =
                 consumer.and_then(|it| Some((it, channels.get_mut(&it.channel)?)))
             else {
@@ -145,7 +151,7 @@ impl DeliveryForms {
         in_flight: &InFlight,
     ) {
         let message = &in_flight.message;
-        let as_published = !consumer.of_stream && in_flight.delivery_count == 0;
+        let as_published = !consumer.of_stream && in_flight.delivery_count.is_none();
         if as_published && let Some(form) = self.form.as_deref_mut() {
             if form.slot == slot
                 && let Some(body) = form.message.small_body(message)
@@ -205,8 +211,8 @@ pub(super) fn delivered_header(in_flight: &InFlight, of_stream: bool) -> Option<
     if of_stream {
         return Some(header_with_offset(message, in_flight.sequence.0));
     }
-    (in_flight.delivery_count > 0).then(|| {
-        let count = AMQPValue::LongLongInt(i64::from(in_flight.delivery_count));
+    (!in_flight.delivery_count.is_none()).then(|| {
+        let count = AMQPValue::LongLongInt(i64::from(in_flight.delivery_count.told()));
         stamp::with_entry(message, stamp::DELIVERY_COUNT, count)
     })
 }

@@ -19,6 +19,7 @@ mod consume;
 mod consumer_arguments;
 mod content;
 mod deliver;
+mod delivered;
 mod events;
 mod handshake;
 mod overdue;

@@ -9,6 +9,7 @@ use super::tail::Tail;
 use crate::mailbox::{ConsumerSlot, Delivery, InFlight, Letters};
 use crate::message::Message;
 use crate::queue::consumers::ConsumerRef;
+use crate::queue::delivery_count::DeliveryCount;
 use crate::queue::effects::Effects;
 use crate::queue::handle::{Orphan, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
@@ -66,7 +67,7 @@ fn delivery(consumer: ConsumerSlot, offset: u64, message: Message) -> Delivery {
             message,
             sequence: Sequence(offset),
             expires_at: Timestamp::NEVER,
-            delivery_count: 0,
+            delivery_count: DeliveryCount::NONE,
             level: 0,
             retries: 0,
             redelivered: false,

@@ -132,7 +132,7 @@ fn everything_durable_survives_and_nothing_else() {
     client.publish_with("a.b", "routed", &Properties::to("amq.fanout"));
     client.publish_with("c", "not routed", &Properties::to("amq.fanout"));
     client.consume_ok("q", "c");
-    client.expect_bodies("b! c! routed");
+    client.expect_bodies("b! c routed");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn priorities_and_requeues_survive_in_order() {
     client.ack(2, false);
     let client = world.restarted().client();
     client.consume_ok("q", "c");
-    client.expect_bodies("b! c! d!");
+    client.expect_bodies("b! c d");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_byte_limit_counts_bodies_after_a_restart_too() {
     assert_eq!(client.counts("q"), (10, 0));
     let client = world.restarted().client();
     client.get("q", true);
-    client.expect(&["get-ok 1 redelivered left=9 '0123456789'"]);
+    client.expect(&["get-ok 1 left=9 '0123456789'"]);
     client.publish_with("q", "0123456789", &Properties::persistent());
     assert_eq!(client.counts("q"), (10, 0));
     client.publish_with("q", "x", &Properties::persistent());

@@ -32,6 +32,7 @@ mod policies;
 mod producers;
 mod publishing;
 mod recent_history;
+mod redeliveries;
 mod repeats;
 mod retries;
 mod settling;

@@ -7,8 +7,8 @@ use std::task::Waker;
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
 use leveret_store::{
-    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Sequence,
-    SteppedStore, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
+    Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 
 use crate::harness::calls::Flag;
@@ -68,6 +68,14 @@ impl MessageLog<Message> for Unreadable {
 
     fn staged_bytes(&self) -> u64 {
         self.inside.staged_bytes()
+    }
+
+    fn delivered(&self, log: LogId) -> Delivered {
+        self.inside.delivered(log)
+    }
+
+    fn note_delivered(&self, log: LogId, below: Sequence) {
+        self.inside.note_delivered(log, below);
     }
 
     fn status(&self) -> StoreStatus {

@@ -60,6 +60,8 @@ pub(crate) struct Index {
     pub(crate) dirty_logs: Vec<LogId>,
     /// Deleted since the last checkpoint, with the rows they have on disk.
     pub(crate) deleted_logs: Vec<(LogId, log::StoredParts)>,
+    /// Deleted, and nobody has yet let go of what else is kept for them.
+    pub(crate) gone_logs: Vec<LogId>,
     /// Definitions whose rows are to be written, and rows to remove with their number of parts.
     pub(crate) dirty_definitions: BTreeSet<Arc<[u8]>>,
     pub(crate) removed_rows: Vec<(u64, u16)>,
@@ -133,6 +135,7 @@ impl Index {
     }
 
     pub(crate) fn delete_log(&mut self, log: LogId) {
+        self.gone_logs.push(log);
         if let Some(mut entry) = self.logs.remove(&log) {
             entry.remove(0, u64::MAX, &mut self.segments);
             self.deleted_logs.push((log, entry.stored_parts));

@@ -15,7 +15,7 @@ use super::{Internal, Shared, Unit};
 use crate::failpoint::{self, Failpoint};
 use crate::files::{StoreFile, is_full};
 use crate::index::Position;
-use crate::{Change, CommitPoint, Payload, StoreStatus, clock};
+use crate::{Change, CommitPoint, LogId, Payload, StoreStatus, clock};
 
 /// A record below this size that reaches fresh ground takes some of the ground behind it along, so
 /// that the following records are written over written blocks.
@@ -210,7 +210,11 @@ impl<P: Payload> Committer<P> {
         self.encoder.changes(changes, range, &self.shared.index);
         if self.encoder.is_empty() {
             if self.encoder.has_effects() {
-                self.encoder.apply(&mut self.shared.index.lock(), 0, 0);
+                let mut index = self.shared.index.lock();
+                self.encoder.apply(&mut index, 0, 0);
+                let gone = mem::take(&mut index.gone_logs);
+                drop(index);
+                self.forget_logs(&gone);
                 self.note_growth(0, true);
             }
             return Ok(());
@@ -259,11 +263,20 @@ impl<P: Payload> Committer<P> {
         if let Some(entry) = index.segments.entries.get_mut(&segment.number()) {
             entry.used = self.offset;
         }
+        let gone = mem::take(&mut index.gone_logs);
         drop(index);
+        self.forget_logs(&gone);
         // A snapshot belongs to a checkpoint; it is no reason for the next one.
         let is_change = !matches!(internal, Some(Internal::Snapshot(_))) || units_were_committed;
         self.note_growth(total, is_change);
         Ok(())
+    }
+
+    /// Nothing is left of these logs.
+    fn forget_logs(&self, gone: &[LogId]) {
+        if !gone.is_empty() {
+            self.shared.delivered.free(gone);
+        }
     }
 
     /// Makes sure that a record of `total` bytes has its place, in this segment or the next.

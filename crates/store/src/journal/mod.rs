@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::delivered::DeliveredFile;
 use crate::error::OpenError;
 use crate::failpoint;
 use crate::files::{DiskFiles, Files, StoreFile};
@@ -31,8 +32,8 @@ use crate::index::Index;
 use crate::index::disk::{IndexStore, SledIndex};
 use crate::waiters::Waiters;
 use crate::{
-    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Payload,
-    Sequence, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
+    Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 use encoder::Copied;
 use segment::SegmentFiles;
@@ -109,6 +110,7 @@ pub(crate) struct Shared<P> {
     staged: Condvar,
     pub(crate) index: Mutex<Index>,
     pub(crate) index_store: Mutex<Box<dyn IndexStore>>,
+    pub(crate) delivered: DeliveredFile,
     /// Rows in the index may be there that should not: the next checkpoint removes them.
     pub(crate) index_unknown: AtomicBool,
     waiters: Waiters,
@@ -384,6 +386,14 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
 
     fn staged_bytes(&self) -> u64 {
         self.shared.staged_bytes.load(Ordering::Relaxed)
+    }
+
+    fn delivered(&self, log: LogId) -> Delivered {
+        self.shared.delivered.of(log)
+    }
+
+    fn note_delivered(&self, log: LogId, below: Sequence) {
+        self.shared.delivered.note(log, below);
     }
 
     fn status(&self) -> StoreStatus {

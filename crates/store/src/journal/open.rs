@@ -15,6 +15,7 @@ use super::recovery::{self, Heads, Replay, unusable};
 use super::segment::{SegmentFiles, Writable};
 use super::{Duties, Journal, JournalOptions, Shared, Staging, StatusCell, checkpoint};
 use crate::Payload;
+use crate::delivered::{self, DeliveredFile, Opening};
 use crate::error::OpenError;
 use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
@@ -280,6 +281,7 @@ pub(super) fn open<P: Payload>(
     let replayed = replay.position.lsn != index.position.lsn;
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);
+    index.gone_logs = Vec::new();
     let resume = Resume {
         current: resume(&heads, index.position),
         epoch: replay.epoch.max(epoch).max(entered.epoch) + 1,
@@ -287,6 +289,7 @@ pub(super) fn open<P: Payload>(
 
     failpoint::reached(Failpoint::BeforeSettle);
     // From here on the directory is changed.
+    let delivered = make_delivered(&files, directory, &entered, &index, resume.epoch);
     let changed = settle(
         &*files,
         directory,
@@ -307,11 +310,31 @@ pub(super) fn open<P: Payload>(
         &entered,
         index,
         index_store,
+        delivered,
         saved,
         resume.epoch,
         replayed,
     ));
     start(shared, resume, clean, entered.lock).map_err(unusable(directory))
+}
+
+/// What was delivered of the logs that are there, in a file for this opening.
+fn make_delivered(
+    files: &Arc<dyn Files>,
+    directory: &Path,
+    entered: &Directory,
+    index: &Index,
+    epoch: u32,
+) -> DeliveredFile {
+    let opening = Opening {
+        store: entered.store,
+        last_epoch: entered.epoch,
+        was_running: entered.was_running,
+        epoch,
+    };
+    let found = delivered::find(&**files, directory, &opening);
+    let logs = index.logs.iter().map(|(id, log)| (*id, log.next()));
+    DeliveredFile::make(Arc::clone(files), directory, &opening, logs, &found)
 }
 
 /// Where writing goes on.
@@ -383,6 +406,7 @@ fn share<P: Payload>(
     entered: &Directory,
     index: Index,
     index_store: Box<dyn IndexStore>,
+    delivered: DeliveredFile,
     saved: Option<u64>,
     epoch: u32,
     dirty: bool,
@@ -415,6 +439,7 @@ fn share<P: Payload>(
         next_log: AtomicU64::new(index.next_log),
         index: Mutex::new(index),
         index_store: Mutex::new(index_store),
+        delivered,
         index_unknown: AtomicBool::new(false),
         waiters: Waiters::default(),
         staged_bytes: AtomicU64::new(0),
@@ -459,5 +484,6 @@ pub(super) fn leave<P: Payload>(shared: &Shared<P>, lock: &Arc<dyn StoreFile>) {
         tracing::warn!("the index cannot be written: {error}");
         return;
     }
+    shared.delivered.sync();
     let _ = write_lock(&**lock, LEFT, shared.epoch);
 }

@@ -74,6 +74,10 @@ impl Subject for Crashing {
         *self.disk.borrow_mut() = after;
         open_as(&self.disk.borrow(), small()).expect("open")
     }
+
+    fn forgets_deliveries(&self) -> bool {
+        self.power_cut
+    }
 }
 
 /// A journal on the real disk, closed and opened again.

@@ -74,7 +74,7 @@ fn a_key_promised_by_the_confirm_of_a_duplicate_stays() {
         it.crash();
         it.publish_with_key(2, IN, 7);
         it.confirm(2);
-        let delivery = it.again(1, IN, 1);
+        let delivery = it.counted(1, IN, 1);
         it.ack(delivery);
         it.crash();
         it.publish_with_key(3, IN, 7);

@@ -77,7 +77,7 @@ fn a_delivery_that_nobody_settled_comes_again() {
         it.confirmed(1, &[IN]);
         it.deliver(1, IN, 1);
         it.crash();
-        let delivery = it.again(2, IN, 1);
+        let delivery = it.counted(2, IN, 1);
         it.ack(delivery);
     })
     .breaks_nothing();
@@ -90,7 +90,7 @@ fn an_acknowledgement_that_was_undone_is_none() {
         let delivery = it.deliver(1, IN, 1);
         it.ack(delivery);
         it.crash();
-        it.again(2, IN, 1);
+        it.counted(2, IN, 1);
         it.crash();
     })
     .breaks(Rule::Lost);
@@ -121,7 +121,7 @@ fn a_dead_letter_is_in_the_old_queue_or_the_new() {
         let delivery = it.deliver(2, DEAD, 1);
         it.ack(delivery);
         it.crash();
-        let delivery = it.again(3, OUT, 1);
+        let delivery = it.counted(3, OUT, 1);
         it.reject(delivery);
         let delivery = it.deliver(4, DEAD, 1);
         it.ack(delivery);
@@ -137,7 +137,7 @@ fn nothing_comes_after_an_acknowledgement_for_good() {
         it.ack(delivery);
         it.for_good(delivery);
         it.crash();
-        let delivery = it.again(2, IN, 1);
+        let delivery = it.counted(2, IN, 1);
         it.ack(delivery);
     })
     .breaks(Rule::CameBack);
@@ -146,7 +146,7 @@ fn nothing_comes_after_an_acknowledgement_for_good() {
         let delivery = it.deliver(1, IN, 1);
         it.ack(delivery);
         it.crash();
-        let delivery = it.again(2, IN, 1);
+        let delivery = it.counted(2, IN, 1);
         it.ack(delivery);
         it.for_good(delivery);
     })
@@ -161,7 +161,7 @@ fn nothing_comes_after_a_committed_acknowledgement() {
         it.ack_in(1, delivery);
         it.commit(1);
         it.crash();
-        let delivery = it.again(2, IN, 1);
+        let delivery = it.counted(2, IN, 1);
         it.ack(delivery);
     })
     .breaks(Rule::CameBack);
@@ -177,7 +177,7 @@ fn a_settled_dead_letter_does_not_come_out_of_its_old_queue() {
         it.ack(delivery);
         it.for_good(delivery);
         it.crash();
-        let delivery = it.again(3, OUT, 1);
+        let delivery = it.counted(3, OUT, 1);
         it.ack(delivery);
     })
     .breaks(Rule::CameBack);
@@ -247,7 +247,16 @@ fn what_comes_again_is_marked() {
         it.confirmed(1, &[IN]);
         let delivery = it.deliver(1, IN, 1);
         it.requeue(delivery);
-        let delivery = it.again(1, IN, 1);
+        let delivery = it.uncounted(1, IN, 1);
+        it.ack(delivery);
+    })
+    .breaks(Rule::NotMarked);
+    // After a crash too.
+    story(|it| {
+        it.confirmed(1, &[IN]);
+        it.deliver(1, IN, 1);
+        it.crash();
+        let delivery = it.uncounted(2, IN, 1);
         it.ack(delivery);
     })
     .breaks(Rule::NotMarked);
@@ -265,7 +274,7 @@ fn what_comes_again_is_marked() {
 fn what_comes_first_is_not_marked() {
     story(|it| {
         it.confirmed(1, &[IN]);
-        let delivery = it.again(1, IN, 1);
+        let delivery = it.counted(1, IN, 1);
         it.ack(delivery);
     })
     .breaks(Rule::FalselyMarked);
@@ -273,11 +282,11 @@ fn what_comes_first_is_not_marked() {
     story(|it| {
         it.confirmed(1, &[IN]);
         it.crash();
-        let delivery = it.again(1, IN, 1);
+        let delivery = it.counted(1, IN, 1);
         it.ack(delivery);
         it.confirmed(2, &[IN]);
         it.close(1);
-        let delivery = it.again(2, IN, 2);
+        let delivery = it.counted(2, IN, 2);
         it.ack(delivery);
     })
     .breaks_nothing();
@@ -300,7 +309,7 @@ fn a_publisher_s_order_is_kept() {
         it.confirmed(2, &[IN]);
         it.crash();
         for message in [2, 1] {
-            let delivery = it.again(1, IN, message);
+            let delivery = it.counted(1, IN, message);
             it.ack(delivery);
         }
     })

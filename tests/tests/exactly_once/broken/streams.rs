@@ -103,7 +103,7 @@ fn a_transaction_is_whole_in_a_stream_too() {
         it.commit_sent(1);
         it.crash();
         it.read(1, 0, &[1]);
-        let delivery = it.again(1, OUT, 2);
+        let delivery = it.counted(1, OUT, 2);
         it.ack(delivery);
     })
     .breaks_nothing();
@@ -116,7 +116,7 @@ fn a_transaction_is_whole_in_a_stream_too() {
     transaction(|it| {
         it.commit_sent(1);
         it.crash();
-        let delivery = it.again(1, OUT, 2);
+        let delivery = it.counted(1, OUT, 2);
         it.ack(delivery);
     })
     .breaks(Rule::HalfTransaction);

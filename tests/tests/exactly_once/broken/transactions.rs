@@ -18,7 +18,7 @@ fn transaction(end: impl FnOnce(&mut Story)) -> Story {
 }
 
 fn take(story: &mut Story, message: u64, queue: QueueId) {
-    let delivery = story.again(9, queue, message);
+    let delivery = story.counted(9, queue, message);
     story.ack(delivery);
 }
 

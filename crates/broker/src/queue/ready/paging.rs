@@ -5,6 +5,7 @@ use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage
 
 use super::{Entry, Level, PageIn, Paged};
 use crate::message::Message;
+use crate::queue::delivery_count::DeliveryCount;
 use crate::time::Timestamp;
 
 impl Level {
@@ -137,6 +138,18 @@ impl Level {
         })
     }
 
+    /// How often a message that comes from the store was delivered: only those from before the start were.
+    fn count_before(&self, stored: &StoredMessage<Message>) -> DeliveryCount {
+        let before = self.delivered_before;
+        let by_place = if stored.sequence < before.uncertain_below {
+            DeliveryCount::PERHAPS
+        } else {
+            DeliveryCount::of(u16::from(stored.sequence < before.below))
+        };
+        // A retry says how often it came back.
+        DeliveryCount::of(u16::from(stored.flags)).max(by_place)
+    }
+
     /// What was asked for could not be read; it may be asked for again.
     pub(crate) fn read_failed(&mut self, request: &PageIn) {
         if request.epoch == self.epoch {
@@ -182,12 +195,13 @@ impl Level {
             paged.body_bytes = paged.body_bytes.saturating_sub(stored.payload.body_bytes());
             let (retries, time) = (stored.flags, Timestamp(stored.time_ms));
             let expires_at = expires(&stored);
+            let delivery_count = self.count_before(&stored);
             let entry = Entry {
                 sequence: stored.sequence,
-                redelivered: retries > 0 || stored.sequence.0 < self.delivered_below,
+                redelivered: !delivery_count.is_none(),
                 message: stored.payload,
                 expires_at,
-                delivery_count: u16::from(retries),
+                delivery_count,
                 retries,
                 stored: true,
             };

@@ -11,8 +11,8 @@ use std::time::Duration;
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
 use leveret_store::{
-    Change, CommitPoint, DefinitionStore, Definitions, LogId, LogState, MessageLog, Sequence,
-    SteppedStore, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
+    Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 use parking_lot::Mutex;
 
@@ -75,6 +75,14 @@ impl MessageLog<Message> for Held {
 
     fn staged_bytes(&self) -> u64 {
         self.inside.staged_bytes()
+    }
+
+    fn delivered(&self, log: LogId) -> Delivered {
+        self.inside.delivered(log)
+    }
+
+    fn note_delivered(&self, log: LogId, below: Sequence) {
+        self.inside.note_delivered(log, below);
     }
 
     fn status(&self) -> StoreStatus {

@@ -123,6 +123,13 @@ impl World {
         World::on(Arc::new(self.store().restarted()), config, self.now())
     }
 
+    /// The broker as it is after a crash of the system.
+    pub fn after_power_cut(&self) -> Rc<World> {
+        let config = self.broker.config().clone();
+        let store = self.store().restarted_after_power_cut();
+        World::on(Arc::new(store), config, self.now())
+    }
+
     /// As [`World::restarted`], with other settings.
     pub fn reconfigured(&self, config: BrokerConfig) -> Rc<World> {
         World::on(Arc::new(self.store().restarted()), config, self.now())

@@ -1,0 +1,62 @@
+//! Telling the store how far a queue's deliveries have come, before they leave: after a kill it says which
+//! messages were delivered before. Once for each batch out of a queue, and only where it has come further.
+
+use leveret_store::{LogId, Sequence};
+
+use crate::mailbox::{Delivery, InFlight};
+use crate::queue::handle::QueueHandle;
+use crate::vhost::VirtualHost;
+
+/// A level is a number of 8 bits.
+const LEVELS_MAX: usize = 256;
+
+/// Notes deliveries out of one queue that are about to be written. Messages come in the order of their
+/// sequences when they come for the first time, but for those that went back unseen.
+pub(super) fn note_run(vhost: &VirtualHost, queue: &QueueHandle, run: &[Delivery]) {
+    let logs = queue.level_logs();
+    let first_ones = run.iter().map(|it| &it.in_flight).filter(|it| is_first(it));
+    match logs.len() {
+        0 => {}
+        1 => {
+            if let Some(last) = first_ones.max_by_key(|it| it.sequence) {
+                note(vhost, queue, last);
+            }
+        }
+        _ => note_levels(vhost, logs, first_ones),
+    }
+}
+
+fn note_levels<'a>(
+    vhost: &VirtualHost,
+    logs: &[LogId],
+    first_ones: impl Iterator<Item = &'a InFlight>,
+) {
+    let mut below = [Sequence(0); LEVELS_MAX];
+    for in_flight in first_ones {
+        let below = &mut below[usize::from(in_flight.level)];
+        *below = (*below).max(Sequence(in_flight.sequence.0 + 1));
+    }
+    for (log, below) in logs.iter().zip(below) {
+        if below > Sequence(0) {
+            vhost.services.store.note_delivered(*log, below);
+        }
+    }
+}
+
+/// Notes a delivery: the last of those that are about to leave.
+pub(super) fn note_one(vhost: &VirtualHost, queue: &QueueHandle, in_flight: &InFlight) {
+    if is_first(in_flight) {
+        note(vhost, queue, in_flight);
+    }
+}
+
+fn is_first(in_flight: &InFlight) -> bool {
+    in_flight.stored && !in_flight.redelivered
+}
+
+fn note(vhost: &VirtualHost, queue: &QueueHandle, last: &InFlight) {
+    if let Some(log) = queue.level_logs().get(usize::from(last.level)) {
+        let below = Sequence(last.sequence.0 + 1);
+        vhost.services.store.note_delivered(*log, below);
+    }
+}

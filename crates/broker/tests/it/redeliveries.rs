@@ -1,0 +1,210 @@
+//! What was delivered before a restart is marked after it, with its count; nothing else is.
+
+use std::rc::Rc;
+
+use leveret_codec::{AMQPProperties, AMQPValue};
+
+use crate::harness::calls::{Flag, number, string};
+use crate::harness::{Client, Properties, World};
+
+/// What came since the last look: each body, with `x-delivery-count` behind it if it was delivered before.
+#[track_caller]
+fn came(client: &Client) -> String {
+    let seen = client.seen();
+    let told = seen.iter().map(|seen| {
+        let count = match seen.properties().headers() {
+            Some(headers) => match headers.inner().get("x-delivery-count") {
+                Some(AMQPValue::LongLongInt(count)) => *count,
+                _ => 0,
+            },
+            None => 0,
+        };
+        let redelivered = seen.text.contains(" redelivered");
+        assert_eq!(redelivered, count > 0, "mark and count of {seen:?}");
+        match count {
+            0 => seen.body_text(),
+            count => format!("{}:{count}", seen.body_text()),
+        }
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
+/// Takes everything out of the queue, unacknowledged.
+#[track_caller]
+fn all(client: &Client, queue: &str) -> String {
+    let (ready, _) = client.counts(queue);
+    (0..ready).for_each(|_| client.get(queue, false));
+    came(client)
+}
+
+fn published(arguments: &[(&str, AMQPValue)], bodies: &str) -> (Rc<World>, Client) {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], arguments);
+    client.publish_all("q", bodies, &Properties::persistent());
+    (world, client)
+}
+
+fn quorum() -> (&'static str, AMQPValue) {
+    ("x-queue-type", string("quorum"))
+}
+
+#[test]
+fn what_was_got_is_marked_and_nothing_else() {
+    let (world, client) = published(&[], "a b c d");
+    client.get("q", false);
+    client.get("q", true);
+    client.get("q", false);
+    assert_eq!(came(&client), "a b c");
+    let world = world.restarted();
+    assert_eq!(all(&world.client(), "q"), "a:1 c:1 d");
+    let world = world.restarted();
+    let client = world.client();
+    client.publish_with("q", "e", &Properties::persistent());
+    assert_eq!(all(&client, "q"), "a:1 c:1 d:1 e");
+}
+
+#[test]
+fn what_was_consumed_is_marked_and_nothing_else() {
+    for queue_type in ["classic", "quorum"] {
+        let arguments = [("x-queue-type", string(queue_type))];
+        let (world, client) = published(&arguments, "a b c d e");
+        client.qos_ok(3, false);
+        client.consume_ok("q", "c");
+        assert_eq!(came(&client), "a b c");
+        client.ack(2, false);
+        assert_eq!(came(&client), "d");
+        assert_eq!(all(&world.restarted().client(), "q"), "a:1 c:1 d:1 e");
+    }
+}
+
+#[test]
+fn without_acknowledgements_too() {
+    let (world, client) = published(&[], "a b");
+    world.hold_commits();
+    client.consume("q", "c", &[Flag::NoAck], &[]);
+    client.expect_first("consume-ok c");
+    assert_eq!(came(&client), "a b");
+    // What settles them was not written.
+    let client = world.restarted().client();
+    client.publish_with("q", "c", &Properties::persistent());
+    assert_eq!(all(&client, "q"), "a:1 b:1 c");
+}
+
+#[test]
+fn each_level_of_a_priority_queue_has_its_own_place() {
+    let (world, client) = published(&[("x-max-priority", number(4))], "");
+    for (body, priority) in [("a", 1), ("b", 3), ("c", 1), ("d", 4), ("e", 3)] {
+        let properties = AMQPProperties::default().with_delivery_mode(2);
+        let properties = properties.with_priority(priority);
+        client.publish_with("q", body, &Properties::of(properties));
+    }
+    client.qos_ok(2, false);
+    client.consume_ok("q", "c");
+    assert_eq!(came(&client), "d b");
+    let world = world.restarted();
+    assert_eq!(all(&world.client(), "q"), "d:1 b:1 e a c");
+    assert_eq!(all(&world.restarted().client(), "q"), "d:1 b:1 e:1 a:1 c:1");
+}
+
+#[test]
+fn what_never_left_for_its_consumer_is_not_marked() {
+    let (world, client) = published(&[], "");
+    let body = "x".repeat(100_000);
+    (0..20).for_each(|_| client.publish_with("q", &body, &Properties::persistent()));
+    let deaf = world.client();
+    deaf.set_reads(false);
+    deaf.consume("q", "c", &[], &[]);
+    assert!(client.counts("q").0 < 20);
+    // Some are in the output, others still in the mailbox.
+    let found = all(&world.restarted().client(), "q");
+    let marked: Vec<bool> = found.split(' ').map(|it| it.ends_with(":1")).collect();
+    let first_unmarked = marked.iter().position(|marked| !marked).unwrap();
+    assert!((1..20).contains(&first_unmarked) && marked.len() == 20);
+    assert!(marked.is_sorted_by(|one, next| one >= next), "{marked:?}");
+}
+
+#[test]
+fn what_went_back_unseen_hides_nothing_that_was_seen() {
+    let (world, client) = published(&[], "");
+    let deaf = [world.client(), world.client()];
+    for (deaf, prefetch) in deaf.iter().zip([9, 0]) {
+        deaf.qos_ok(prefetch, false);
+        deaf.consume_ok("q", "c");
+        deaf.set_reads(false);
+    }
+    let body = "x".repeat(50_000);
+    (0..18).for_each(|_| client.publish_with("q", &body, &Properties::persistent()));
+    // What had not left for the first one comes to the second one, behind others.
+    deaf[0].vanish();
+    deaf[1].set_reads(true);
+    assert_eq!(client.counts("q").0, 0);
+    let client = world.restarted().client();
+    let found = all(&client, "q");
+    assert_eq!(found.matches(":1").count(), 18);
+    assert_eq!(client.counts("q").0, 0);
+}
+
+#[test]
+fn sequences_that_a_crash_gives_again_are_not_marked() {
+    let (world, client) = published(&[], "a");
+    world.hold_commits();
+    client.publish_all("q", "b c", &Properties::persistent());
+    for _ in 0..3 {
+        client.get("q", false);
+    }
+    assert_eq!(came(&client), "a b c");
+    // The store never had the last two.
+    let client = world.restarted().client();
+    client.publish_all("q", "d e", &Properties::persistent());
+    assert_eq!(all(&client, "q"), "a:1 d e");
+}
+
+#[test]
+fn after_a_power_cut_everything_may_have_been_delivered() {
+    let (world, client) = published(&[quorum(), ("x-delivery-limit", number(1))], "a b");
+    client.get("q", false);
+    assert_eq!(came(&client), "a");
+    let world = world.after_power_cut();
+    let client = world.client();
+    client.publish_with("q", "c", &Properties::persistent());
+    client.consume_ok("q", "c");
+    assert_eq!(came(&client), "a:1 b:1 c");
+    // That does not use up the limit.
+    client.nack(3, true, true);
+    assert_eq!(came(&client), "a:2 b:2 c:1");
+    client.nack(6, true, true);
+    assert_eq!(came(&client), "");
+    assert_eq!(client.counts("q"), (0, 1));
+}
+
+#[test]
+fn messages_behind_the_window_are_marked_as_well() {
+    let world = World::paging(2_000);
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    let body = |number: usize| format!("{number:0>300}");
+    for number in 0..100 {
+        client.publish_with("q", &body(number), &Properties::persistent());
+    }
+    client.qos_ok(50, false);
+    client.consume_ok("q", "c");
+    assert_eq!(client.seen().len(), 50);
+    let client = world.restarted().client();
+    let found = all(&client, "q");
+    let expected: Vec<String> = (0..100)
+        .map(|number| format!("{}{}", body(number), if number < 50 { ":1" } else { "" }))
+        .collect();
+    assert_eq!(found, expected.join(" "));
+}
+
+#[test]
+fn a_deleted_queue_leaves_no_marks_to_its_successor() {
+    let (world, client) = published(&[], "a b");
+    client.get("q", false);
+    client.delete("q", false, false);
+    client.seen();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    client.publish_all("q", "c d", &Properties::persistent());
+    assert_eq!(all(&world.restarted().client(), "q"), "c d");
+}
