@@ -36,7 +36,7 @@ def tell(broker, found):
 
 
 def switches(pid):
-    """How often threads of a process tree were given a core after having waited, or were displaced."""
+    """How often threads of a process tree had waited for something, and it came."""
     total = 0
     for process in process_tree(pid):
         try:
@@ -48,7 +48,7 @@ def switches(pid):
                 text = (thread / "status").read_text()
             except OSError:
                 continue
-            total += sum(int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line)
+            total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("voluntary_ctxt_switches"))
     return total
 
 

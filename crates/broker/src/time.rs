@@ -15,6 +15,13 @@ impl Timestamp {
     pub fn seconds(self) -> u64 {
         self.0 / 1000
     }
+
+    /// The first multiple of `step_ms` that is not before it. Deadlines that need not be exact are put there, so that
+    /// many of them are one moment.
+    #[must_use]
+    pub fn round_up(self, step_ms: u64) -> Timestamp {
+        Timestamp(self.0.checked_next_multiple_of(step_ms).unwrap_or(u64::MAX))
+    }
 }
 
 impl Add<u64> for Timestamp {

@@ -83,7 +83,7 @@ impl Usage {
         self.cpu_ticks.saturating_sub(before.cpu_ticks) as f64 / clock_ticks_per_second() as f64
     }
 
-    /// How often a thread was put to work since `before`.
+    /// How often a thread was woken since `before`.
     pub(crate) fn switches_since(&self, before: &Usage) -> u64 {
         self.switches.saturating_sub(before.switches)
     }
@@ -109,12 +109,12 @@ impl Usage {
     }
 }
 
-/// Times a thread of the process was given a core after it had waited or was displaced.
+/// Times a thread of the process had waited for something and it came.
 fn switches(process: &str) -> u64 {
     let threads = fs::read_dir(format!("/proc/{process}/task"));
     let each = |thread: fs::DirEntry| {
         let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        field(&status, "voluntary_ctxt_switches:") + field(&status, "nonvoluntary_ctxt_switches:")
+        field(&status, "voluntary_ctxt_switches:")
     };
     threads.into_iter().flatten().flatten().map(each).sum()
 }

@@ -65,6 +65,14 @@ const BASIC_PUBLISH: (u16, u16) = (60, 40);
 /// How long a client may take to answer `connection.close`.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
+/// The deadlines of a connection's own life (handshake, heartbeats, close) are kept at multiples of this. Those of a
+/// thousand connections are then a few moments, and the process is woken once for all that share one. Half a heartbeat
+/// is late by no more than this, which is a quarter of the shortest interval.
+const COARSE_MS: u64 = 250;
+
+/// A frame without content is this long, and only a heartbeat is one.
+const HEARTBEAT_BYTES: usize = leveret_codec::FRAME_OVERHEAD;
+
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -121,6 +129,13 @@ impl Link {
     /// Appends a method frame to the output.
     pub(crate) fn send(&mut self, channel: u16, method: &AMQPClass) {
         write_method(self.output.buffer(), channel, method);
+    }
+
+    /// When a heartbeat is due or the client has been silent for too long, whichever comes first.
+    fn beat_deadline(&self) -> Option<Timestamp> {
+        let due = self.last_sent + self.heartbeat_ms / 2;
+        let lost = self.last_received + self.heartbeat_ms * 2;
+        (self.heartbeat_ms > 0).then_some(due.min(lost))
     }
 }
 
@@ -193,6 +208,9 @@ impl Session {
         if let Phase::Open(connection) = &mut self.phase {
             connection.flush(&mut self.link, now);
         }
+        if consumed == HEARTBEAT_BYTES {
+            self.answer_heartbeat(now);
+        }
         if matches!(self.phase, Phase::Closing | Phase::Finished) && !self.wants_input() {
             consumed = input.len();
         }
@@ -241,6 +259,16 @@ impl Session {
             self.answer_close();
         }
         Some(used)
+    }
+
+    /// Sends the heartbeat that would be due before the client's next one at once, in the turn and with the packet that
+    /// acknowledges the client's: of an idle connection no timer has to remember it.
+    fn answer_heartbeat(&mut self, now: Timestamp) {
+        let link = &mut self.link;
+        let due = link.heartbeat_ms > 0 && link.last_sent + link.heartbeat_ms / 4 <= now;
+        if due && matches!(self.phase, Phase::Open(_)) && link.output.is_empty() {
+            write_heartbeat(link.output.buffer());
+        }
     }
 
     fn await_close_ok(&mut self, frame: &Frame<'_>) {
@@ -393,18 +421,12 @@ impl Session {
     /// When [`Session::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let mut earliest = self.link.deadline;
-        let mut consider = |at: Timestamp| earliest = Some(earliest.map_or(at, |e| e.min(at)));
-        if let Phase::Open(connection) = &self.phase {
-            if self.link.heartbeat_ms > 0 {
-                consider(self.link.last_sent + self.link.heartbeat_ms / 2);
-                consider(self.link.last_received + self.link.heartbeat_ms * 2);
-            }
-            if let Some(at) = connection.poll_timeout() {
-                consider(at);
-            }
-        }
-        earliest
+        let (coarse, exact) = match &self.phase {
+            Phase::Open(connection) => (self.link.beat_deadline(), connection.poll_timeout()),
+            _ => (self.link.deadline, None),
+        };
+        let coarse = coarse.map(|at| at.round_up(COARSE_MS));
+        coarse.into_iter().chain(exact).min()
     }
 
     /// Heartbeats, holds, and deadlines of handshake and close.

@@ -227,8 +227,60 @@ fn heartbeats_go_both_ways() {
     client.send(&wire::frame(8, 0, b""));
     world.pass(19_999);
     assert!(!client.is_closed());
-    world.pass(1);
+    // Within a quarter of a second.
+    world.pass(250);
     assert!(client.is_closed(), "two intervals without a sign of life");
+}
+
+#[test]
+fn a_heartbeat_is_answered_unless_one_was_sent_of_late() {
+    let world = World::volatile();
+    let dial = Dial {
+        heartbeat_s: 10,
+        ..Dial::default()
+    };
+    let client = Client::connect(&world, dial);
+    let beat = || client.send(&wire::frame(8, 0, b""));
+    world.pass(2_499);
+    beat();
+    client.expect_nothing();
+    world.pass(1);
+    beat();
+    client.expect(&["heartbeat"]);
+    beat();
+    world.pass(4_999);
+    client.expect_nothing();
+    beat();
+    client.expect(&["heartbeat"]);
+    let quiet = world.client();
+    world.pass(4_000);
+    quiet.send(&wire::frame(8, 0, b""));
+    quiet.expect_nothing();
+}
+
+#[test]
+fn heartbeats_of_many_connections_are_due_at_once() {
+    let world = World::volatile();
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            world.pass(10);
+            let heartbeat_s = 4;
+            Client::connect(
+                &world,
+                Dial {
+                    heartbeat_s,
+                    ..Dial::default()
+                },
+            )
+        })
+        .collect();
+    // The first came 190 ms before the last, and waits for it; none is sent later than a quarter of a second.
+    world.pass(2_249 - 200);
+    clients.iter().for_each(Client::expect_nothing);
+    world.pass(1);
+    for client in &clients {
+        client.expect(&["heartbeat"]);
+    }
 }
 
 #[test]
