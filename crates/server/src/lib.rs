@@ -16,6 +16,7 @@ mod error;
 mod limits;
 mod listener;
 mod management;
+mod mappings;
 mod memory;
 mod pager;
 mod readiness;

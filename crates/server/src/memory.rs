@@ -1,12 +1,14 @@
 //! The process's allocator, and giving memory back to the system after a burst. Owns no data.
 //!
 //! Each thread of mimalloc keeps what it freed until it allocates again or is told to collect; after a burst nobody
-//! does either. So once the broker has come to rest, every worker is told to collect, once.
+//! does either. So once the broker has come to rest, every worker is told to collect, once. And what the program was
+//! mapped for to start, it does not need mapped to run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::mm::{Advice, madvise};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -14,6 +16,7 @@ use tokio::task::JoinSet;
 use leveret_broker::queue::Store;
 
 use crate::connection::scratch;
+use crate::mappings;
 
 /// Halves the cost of a message compared with the system's allocator. Huge pages are off (`no_thp`): they cost 2 to 40
 /// MB of memory and saved no measurable time.
@@ -28,6 +31,8 @@ const REST: Duration = Duration::from_secs(5);
 const REST_PART: u32 = 20;
 /// CPU time that must have been used since the last collection to make another worth its while.
 const WORTH: Duration = Duration::from_millis(50);
+/// How long after the start the pages that the start needed are let go.
+const STARTED: Duration = Duration::from_secs(1);
 /// How long a worker waits for the others to collect too.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -49,6 +54,8 @@ impl Activity {
 
 /// Collects on all `workers` each time the broker comes to rest after some work. Never returns.
 pub(crate) async fn give_back(activity: Arc<Activity>, workers: usize, store: Store) {
+    tokio::time::sleep(STARTED).await;
+    forget_the_start();
     let mut collected = cpu_time();
     loop {
         let mut before = cpu_time();
@@ -112,6 +119,22 @@ pub(crate) fn collect() {
 pub(crate) fn tidy() {
     // SAFETY: may be called at any time from any thread; takes no pointers.
     unsafe { libmimalloc_sys::mi_collect(false) };
+}
+
+/// Takes the pages of the program and its libraries off the process's memory. Those that are used again, a third, come
+/// back from the page cache, 16 at a time, in some 0.1 ms altogether; the rest served to read the command line, to link
+/// and to recover.
+#[allow(unsafe_code, reason = "there is no safe way to say it")]
+fn forget_the_start() {
+    for range in mappings::files_as_they_are() {
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: the pages are read-only, backed by a file, and none was changed since it was read from there, so that
+        // whoever reads them next finds what was there before. Files that are being run from cannot be written.
+        let forgotten = unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) };
+        if let Err(error) = forgotten {
+            tracing::debug!(%error, "memory of the start is kept");
+        }
+    }
 }
 
 /// CPU time used by the process so far.
