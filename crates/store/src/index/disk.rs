@@ -28,6 +28,9 @@ pub trait IndexStore: Send + 'static {
     /// # Errors
     /// They could not be written. The store may be asked again.
     fn apply(&mut self, rows: Vec<Row>, only: bool) -> io::Result<()>;
+
+    /// Nothing is to be written for a while: what only writing needs is given back.
+    fn rest(&mut self) {}
 }
 
 /// sled's segment size. It is part of the store's format: sled refuses to open with another one.
@@ -57,7 +60,7 @@ impl SledIndex {
         }
     }
 
-    /// Closes sled: open, it holds more than twenty megabytes, and it is used every 64 MB of journal.
+    /// Closes sled: open, it holds some megabytes.
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
             // An error in closing was one in writing before, or is found when it is opened again.
@@ -138,9 +141,16 @@ impl IndexStore for SledIndex {
             }
             self.write(std::mem::take(&mut rows))
         });
-        // One error and a handle of sled is dead for good; without one, it is not needed for long.
-        self.close();
+        // One error and a handle of sled is dead for good. Without one it stays: opening it costs more than a
+        // checkpoint of a busy journal does otherwise.
+        if result.is_err() {
+            self.close();
+        }
         result
+    }
+
+    fn rest(&mut self) {
+        self.close();
     }
 }
 

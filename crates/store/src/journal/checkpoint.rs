@@ -20,6 +20,8 @@ use crate::{LogId, Payload, StoreStatus, clock};
 pub(super) const EMPTIED: u32 = 4;
 /// After a checkpoint that failed for want of room.
 const RETRY: Duration = Duration::from_secs(2);
+/// After the last of several checkpoints.
+const REST_AFTER: Duration = Duration::from_secs(2);
 
 /// With less room than so many times what is to stay free, freed segments are given back …
 const SHORT_OF_ROOM: u64 = 4;
@@ -32,6 +34,8 @@ struct Agenda {
     checkpoint: Option<Instant>,
     /// The next piece of freed segments to be given back.
     piece: Option<Instant>,
+    /// The index is to rest, if no checkpoint comes before.
+    rest: Option<Instant>,
 }
 
 /// The thread's body.
@@ -39,6 +43,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
     let mut agenda = Agenda {
         checkpoint: None,
         piece: next_piece(shared),
+        rest: None,
     };
     loop {
         let work = wait(shared, &mut agenda);
@@ -52,8 +57,13 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
             give_back(shared);
             agenda.piece = next_piece(shared);
         }
+        if work.rest {
+            agenda.rest = None;
+            shared.index_store.lock().rest();
+        }
         if work.checkpoint {
             agenda.checkpoint = None;
+            agenda.rest = Some(clock::now() + REST_AFTER);
             if let Err(error) = checkpoint(shared) {
                 agenda.checkpoint = report(shared, &error);
             }
@@ -72,6 +82,7 @@ struct Work {
     prepare: bool,
     checkpoint: bool,
     piece: bool,
+    rest: bool,
 }
 
 /// Sleeps until there is something to do: without end while nothing has changed.
@@ -86,12 +97,14 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let checkpoint = duties.checkpoint || is_due(agenda.checkpoint);
         let piece = is_due(agenda.piece);
-        if duties.closing || duties.prepare || checkpoint || piece {
+        let rest = is_due(agenda.rest);
+        if duties.closing || duties.prepare || checkpoint || piece || rest {
             let work = Work {
                 closing: duties.closing,
                 prepare: duties.prepare,
                 checkpoint,
                 piece,
+                rest,
             };
             duties.prepare = false;
             if checkpoint {
@@ -105,7 +118,12 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
             MutexGuard::unlocked(&mut duties, errand);
             continue;
         }
-        match agenda.checkpoint.into_iter().chain(agenda.piece).min() {
+        let Agenda {
+            checkpoint,
+            piece,
+            rest,
+        } = *agenda;
+        match [checkpoint, piece, rest].into_iter().flatten().min() {
             Some(due) => {
                 shared.duties_changed.wait_until(&mut duties, due);
             }
