@@ -8,6 +8,12 @@
 /// A place at which a process may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failpoint {
+    /// A slice of a large message is written ahead, more may follow.
+    InBody,
+    /// A large message is written ahead, and nobody has been told.
+    AfterBody,
+    /// A large message is whole in its file, and no record refers to it.
+    AfterFront,
     /// A record is put together, nothing of it is written.
     BeforeWrite,
     /// Half of a record is written: a torn end.
@@ -100,7 +106,10 @@ mod place {
     use crate::JournalOptions;
 
     /// All places, by name.
-    const NAMES: [(&str, Failpoint); 18] = [
+    const NAMES: [(&str, Failpoint); 21] = [
+        ("in-body", Failpoint::InBody),
+        ("after-body", Failpoint::AfterBody),
+        ("after-front", Failpoint::AfterFront),
         ("before-write", Failpoint::BeforeWrite),
         ("in-write", Failpoint::InWrite),
         ("before-sync", Failpoint::BeforeSync),
@@ -199,6 +208,8 @@ mod place {
             checkpoint_bytes: 1 << 20,
             checkpoint_interval_ms: 100,
             free_bytes_step: 256 << 10,
+            ahead_bytes_min: 64 << 10,
+            ahead_step_bytes: 16 << 10,
             ..options
         }
     }

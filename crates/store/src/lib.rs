@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod changes;
 mod clock;
 pub mod conformance;
@@ -25,6 +26,7 @@ pub mod simulation;
 mod stepped;
 mod waiters;
 
+pub use ahead::Ahead;
 pub use changes::{
     Change, CommitPoint, Enqueue, LogId, LogState, Payload, Sequence, StoreStatus, StoredMessage,
 };
@@ -48,6 +50,19 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     ///
     /// Answers the point at which the unit is durable. Takes one short lock and does no I/O.
     fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint;
+
+    /// A payload whose second part has at least so many bytes should be written ahead.
+    fn ahead_bytes_min(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Begins to write a large payload before it is staged, so that the units of others need not wait
+    /// for it; wakes `waker` when that is done. Whoever stages a clone of the payload after that, in up to
+    /// `copies` enqueues, and keeps the answer until then, uses what was written. Others write it with
+    /// their unit, as does everybody where this answers `None`.
+    fn write_ahead(&self, _payload: &P, _copies: usize, _waker: &Waker) -> Option<Ahead> {
+        None
+    }
 
     /// Everything staged up to this point is on stable storage. One atomic load.
     fn durable_point(&self) -> CommitPoint;

@@ -16,7 +16,9 @@ use log::SegmentCounts;
 pub(crate) use log::{Holds, Log};
 
 use crate::LogId;
-use crate::journal::segment::Segment;
+use crate::journal::body::{Found, find_run};
+use crate::journal::format::RunHeader;
+use crate::journal::segment::{Contents, Segment};
 
 /// How far the index goes: everything up to this record is in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +121,14 @@ impl Index {
         mark(&mut self.dirty_logs, log, entry);
     }
 
+    /// The run at this place of a segment is the one with this header.
+    pub(crate) fn holds_run(&self, segment: u32, offset: u32, header: &RunHeader) -> bool {
+        self.segments.entries.get(&segment).is_some_and(|entry| {
+            let found = find_run(&entry.segment, u64::from(offset), header);
+            found.is_ok_and(|found| found == Found::Right)
+        })
+    }
+
     pub(crate) fn acknowledge(&mut self, log: LogId, first: u64, count: u64) {
         if let Some(entry) = self.logs.get_mut(&log) {
             entry.remove(first, first.saturating_add(count), &mut self.segments);
@@ -166,6 +176,17 @@ impl Index {
             self.dirty_definitions.remove(key);
             self.removed_rows.push((old.row, old.stored_parts));
         }
+    }
+
+    /// Segments in which nothing lives and to which nothing more is written.
+    pub(crate) fn dead_segments(&self) -> impl Iterator<Item = u32> {
+        let current = self.position.segment;
+        let is_over = move |entry: &SegmentEntry| {
+            entry.segment.number() < current || entry.segment.holds == Contents::Body
+        };
+        (self.segments.entries.iter())
+            .filter(move |(_, entry)| entry.live == 0 && is_over(entry))
+            .map(|(number, _)| *number)
     }
 
     /// What lives in a range of sequences; `None` if nothing does.

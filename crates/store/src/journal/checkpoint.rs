@@ -96,6 +96,9 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
         }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let checkpoint = duties.checkpoint || is_due(agenda.checkpoint);
+        if std::mem::take(&mut duties.discarded) && agenda.piece.is_none() {
+            agenda.piece = Some(now);
+        }
         let piece = is_due(agenda.piece);
         let rest = is_due(agenda.rest);
         if duties.closing || duties.prepare || checkpoint || piece || rest {
@@ -272,14 +275,7 @@ impl Plan {
             rows::removed_definition_rows(row, parts, &mut rows);
         }
         index.segments.emptied = 0;
-        let current = index.position.segment;
-        let empty = index
-            .segments
-            .entries
-            .iter()
-            .filter(|(number, entry)| **number < current && entry.live == 0)
-            .map(|(number, _)| *number)
-            .collect();
+        let empty = index.dead_segments().collect();
         Plan {
             checkpoint: Checkpoint {
                 position: index.position,

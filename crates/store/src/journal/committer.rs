@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::body::Claimed;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
 use super::segment::Writable;
@@ -64,6 +65,7 @@ struct Taken<P> {
     changes: Vec<Change<P>>,
     units: Vec<Unit>,
     internal: std::collections::VecDeque<Internal>,
+    claimed: Claimed,
     /// The point of the first unit.
     point: u64,
 }
@@ -92,6 +94,7 @@ impl<P: Payload> Committer<P> {
             changes: Vec::new(),
             units: Vec::new(),
             internal: Default::default(),
+            claimed: Claimed::default(),
             point: 0,
         };
         while self.take(&mut taken) {
@@ -139,6 +142,7 @@ impl<P: Payload> Committer<P> {
         mem::swap(&mut taken.changes, &mut staging.changes);
         mem::swap(&mut taken.units, &mut staging.units);
         mem::swap(&mut taken.internal, &mut staging.internal);
+        mem::swap(&mut taken.claimed, &mut staging.claimed);
         true
     }
 
@@ -152,7 +156,8 @@ impl<P: Payload> Committer<P> {
             let end = units.last().map_or(change, |last| last.end);
             let bytes: u64 = units.iter().map(|unit| unit.bytes).sum();
             let internal = taken.internal.pop_front();
-            self.commit(&taken.changes, change..end, internal.as_ref())?;
+            let claimed = &mut taken.claimed;
+            self.commit(&taken.changes, change..end, claimed, internal.as_ref())?;
             self.shared.staged_bytes.fetch_sub(bytes, Ordering::Relaxed);
             (unit, change) = (next, end);
             self.shared
@@ -168,6 +173,7 @@ impl<P: Payload> Committer<P> {
         }
         release(&mut taken.changes);
         taken.units.clear();
+        taken.claimed.clear();
         if large && self.shared.options.gap_us > 0 {
             clock::pause(Duration::from_micros(self.shared.options.gap_us));
         }
@@ -193,6 +199,7 @@ impl<P: Payload> Committer<P> {
         &mut self,
         changes: &[Change<P>],
         range: Range<usize>,
+        claimed: &mut Claimed,
         internal: Option<&Internal>,
     ) -> Result<(), Stop> {
         let units_were_committed = !range.is_empty();
@@ -207,7 +214,8 @@ impl<P: Payload> Committer<P> {
             Some(Internal::Snapshot(part)) => self.encoder.snapshot(part),
             None => {}
         }
-        self.encoder.changes(changes, range, &self.shared.index);
+        self.encoder
+            .changes(changes, range, claimed, &self.shared.index);
         if self.encoder.is_empty() {
             if self.encoder.has_effects() {
                 let mut index = self.shared.index.lock();
@@ -227,6 +235,7 @@ impl<P: Payload> Committer<P> {
             )));
         }
         failpoint::reached(Failpoint::BeforeWrite);
+        let elsewhere = self.write_fronts()?;
         self.make_room(total)?;
         let Some(current) = &self.current else {
             return Err(self.fail("no segment to write to"));
@@ -268,7 +277,7 @@ impl<P: Payload> Committer<P> {
         self.forget_logs(&gone);
         // A snapshot belongs to a checkpoint; it is no reason for the next one.
         let is_change = !matches!(internal, Some(Internal::Snapshot(_))) || units_were_committed;
-        self.note_growth(total, is_change);
+        self.note_growth(total + elsewhere, is_change);
         Ok(())
     }
 
@@ -277,6 +286,25 @@ impl<P: Payload> Committer<P> {
         if !gone.is_empty() {
             self.shared.delivered.free(gone);
         }
+    }
+
+    /// Completes the runs that lie in files of their own; answers how many bytes lie there.
+    fn write_fronts(&mut self) -> Result<u64, Stop> {
+        let mut bytes = 0;
+        for place in 0..self.encoder.fronts().len() {
+            while let Some(front) = self.encoder.fronts().get(place) {
+                let mut slices = [IoSlice::new(&front.bytes)];
+                match front.segment.file.write_at(&mut slices, front.offset, true) {
+                    Ok(()) => {
+                        bytes += u64::from(front.header.total_bytes());
+                        break;
+                    }
+                    Err(error) => self.wait_for_room(&error)?,
+                }
+            }
+            failpoint::reached(Failpoint::AfterFront);
+        }
+        Ok(bytes)
     }
 
     /// Makes sure that a record of `total` bytes has its place, in this segment or the next.

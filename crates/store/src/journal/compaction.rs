@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::checkpoint::pause;
 use super::encoder::Copied;
 use super::read::{load, messages};
-use super::segment::Segment;
+use super::segment::{Contents, Segment};
 use super::{Internal, Shared};
 use crate::failpoint::{self, Failpoint};
 use crate::index::{Chunk, Index};
@@ -28,6 +28,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>, current: u32) {
         let mostly_dead = index.segments.entries.iter().filter(|(number, entry)| {
             **number < current
                 && entry.live > 0
+                && entry.segment.holds == Contents::Records
                 && entry.live_bytes.saturating_mul(LIVE_SHARE) < entry.segment.capacity
         });
         mostly_dead

@@ -6,8 +6,10 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::body::{Claimed, Front, WrittenBody};
 use super::format::{self, EntryHeader, HEADER_BYTES, RUN_BYTES, RunHeader};
 use super::groups::{Group, Groups, LogOperation};
+use super::segment::Segment;
 use crate::index::{Chunk, Holds, Index, Place};
 use crate::{Change, Enqueue, LogId, Payload, Sequence};
 
@@ -29,6 +31,8 @@ pub(crate) struct Copied {
 pub(crate) enum Effect {
     /// With the offset in the body.
     Run(RunHeader, u64),
+    /// A run in a file of its own.
+    Elsewhere(RunHeader, Arc<Segment>, u64),
     Acknowledge(LogId, u64, u64),
     DeleteLog(LogId),
     Put(Arc<[u8]>, Arc<[u8]>),
@@ -42,6 +46,8 @@ pub(crate) struct Encoder {
     /// Where in `buffer` a message's second part, by number of its change, is to be put in.
     chained: Vec<(usize, usize)>,
     chained_bytes: u64,
+    /// What has to be written elsewhere before the record.
+    fronts: Vec<Front>,
     crc: u32,
     effects: Vec<Effect>,
     /// Something in it has to be on stable storage before it counts.
@@ -66,6 +72,7 @@ impl Encoder {
             buffer: Vec::new(),
             chained: Vec::new(),
             chained_bytes: 0,
+            fronts: Vec::new(),
             crc: 0,
             effects: Vec::new(),
             durable: false,
@@ -88,6 +95,7 @@ impl Encoder {
         self.buffer.resize(HEADER_BYTES, 0);
         self.chained.clear();
         self.chained_bytes = 0;
+        self.fronts.clear();
         self.crc = 0;
         self.effects.clear();
         self.durable = false;
@@ -134,6 +142,7 @@ impl Encoder {
         &mut self,
         changes: &[Change<P>],
         range: Range<usize>,
+        claimed: &mut Claimed,
         index: &parking_lot::Mutex<Index>,
     ) {
         let mut groups = mem::take(&mut self.groups);
@@ -146,7 +155,7 @@ impl Encoder {
             self.definition(change);
         }
         for group in groups.iter() {
-            self.group(group, changes, index);
+            self.group(group, changes, claimed, index);
         }
         self.groups = groups;
     }
@@ -174,6 +183,7 @@ impl Encoder {
         &mut self,
         group: &Group,
         changes: &[Change<P>],
+        claimed: &mut Claimed,
         index: &parking_lot::Mutex<Index>,
     ) {
         let log = group.log;
@@ -182,6 +192,12 @@ impl Encoder {
             match *operation {
                 LogOperation::Enqueue(number) => {
                     if let Some(Change::Enqueue(enqueue)) = changes.get(number) {
+                        if let Some(written) = claimed.take(number) {
+                            self.close_run(run.take(), log, None);
+                            if self.elsewhere(written, enqueue) {
+                                continue;
+                            }
+                        }
                         run = self.enqueue(run, enqueue, number);
                     }
                 }
@@ -261,6 +277,30 @@ impl Encoder {
             enqueue.log,
             Some((number, body)),
         )
+    }
+
+    /// A message whose second part is written already, in a file of its own; `false` if that is of no use.
+    fn elsewhere<P: Payload>(&mut self, written: WrittenBody, enqueue: &Enqueue<P>) -> bool {
+        let Some(front) = written.front(enqueue) else {
+            return false;
+        };
+        let start = self.buffer.len();
+        let offset = u32::try_from(front.offset).unwrap_or(u32::MAX);
+        let number = front.segment.number();
+        format::push_elsewhere(&mut self.buffer, &front.header, number, offset);
+        self.check_from(start);
+        self.durable = true;
+        self.awaited = true;
+        let segment = Arc::clone(&front.segment);
+        self.effects
+            .push(Effect::Elsewhere(front.header, segment, front.offset));
+        self.fronts.push(front);
+        true
+    }
+
+    /// What has to be on stable storage before the record, which refers to it.
+    pub(crate) fn fronts(&self) -> &[Front] {
+        &self.fronts
     }
 
     /// The run to which the message belongs: the open one or, where that cannot go on, a new one.
@@ -394,6 +434,15 @@ impl Encoder {
                 Effect::Run(header, at) => {
                     let offset = u32::try_from(offset + at).unwrap_or(u32::MAX);
                     index.insert_chunk(header.log, chunk_of(&header, segment, offset));
+                }
+                Effect::Elsewhere(header, file, at) => {
+                    let number = file.number();
+                    let offset = u32::try_from(at).unwrap_or(u32::MAX);
+                    index.segments.insert(file);
+                    if let Some(entry) = index.segments.entries.get_mut(&number) {
+                        entry.used = at + u64::from(header.total_bytes());
+                    }
+                    index.insert_chunk(header.log, chunk_of(&header, number, offset));
                 }
                 Effect::Acknowledge(log, first, count) => index.acknowledge(log, first, count),
                 Effect::DeleteLog(log) => index.delete_log(log),

@@ -23,6 +23,7 @@ const TAG_DELETE_LOG: u8 = 3;
 const TAG_PUT: u8 = 4;
 const TAG_REMOVE: u8 = 5;
 const TAG_SNAPSHOT: u8 = 6;
+const TAG_ELSEWHERE: u8 = 7;
 
 const RUN_TRANSIENT: u8 = 1;
 
@@ -212,6 +213,12 @@ pub(crate) enum Operation<'a> {
     Remove {
         key: &'a [u8],
     },
+    /// A message appended whose run lies in a file of its own, at this offset.
+    Elsewhere {
+        header: RunHeader,
+        segment: u32,
+        offset: u32,
+    },
     /// One part of the definitions and bounds of all logs; see [`super::snapshot`].
     Snapshot {
         part: &'a [u8],
@@ -244,6 +251,14 @@ pub(crate) fn push_remove(out: &mut Vec<u8>, key: &[u8]) {
 pub(crate) fn push_snapshot(out: &mut Vec<u8>, part: &[u8]) {
     push_head(out, TAG_SNAPSHOT);
     push_bytes(out, part);
+}
+
+/// A run that lies at `offset` of another segment.
+pub(crate) fn push_elsewhere(out: &mut Vec<u8>, header: &RunHeader, segment: u32, offset: u32) {
+    push_head(out, TAG_ELSEWHERE);
+    out.extend_from_slice(&segment.to_le_bytes());
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(&header.encode());
 }
 
 pub(crate) fn push_end(out: &mut Vec<u8>) {
@@ -372,20 +387,8 @@ impl<'a> Operations<'a> {
 /// The operation at the start of `rest`, its length, and the bytes that the record's checksum covers.
 fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
     let mut cursor = Cursor::new(rest);
-    let tag = cursor.u8()?;
-    if tag == TAG_RUN {
-        let transient = cursor.u8()? & RUN_TRANSIENT != 0;
-        cursor.skip(2)?;
-        let header = RunHeader {
-            count: cursor.u32()?,
-            log: LogId(cursor.u64()?),
-            first: Sequence(cursor.u64()?),
-            entries_bytes: cursor.u32()?,
-            payload_bytes: cursor.u32()?,
-            crc: cursor.u32()?,
-            transient,
-        };
-        cursor.skip(4)?;
+    if rest.first() == Some(&TAG_RUN) {
+        let header = parse_run_header(&mut cursor)?;
         let entries = cursor.take(header.entries_bytes as usize)?;
         let checked = rest.get(..RUN_BYTES)?;
         return Some((
@@ -394,6 +397,7 @@ fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
             checked,
         ));
     }
+    let tag = cursor.u8()?;
     cursor.skip(7)?;
     let operation = match tag {
         TAG_ACKNOWLEDGE => Operation::Acknowledge {
@@ -414,10 +418,38 @@ fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
         TAG_SNAPSHOT => Operation::Snapshot {
             part: cursor.bytes()?,
         },
+        TAG_ELSEWHERE => {
+            let (segment, offset) = (cursor.u32()?, cursor.u32()?);
+            let header = parse_run_header(&mut cursor)?;
+            Operation::Elsewhere {
+                header,
+                segment,
+                offset,
+            }
+        }
         _ => return None,
     };
     let length = rest.len() - cursor.rest.len();
     Some((operation, length, rest.get(..length)?))
+}
+
+fn parse_run_header(cursor: &mut Cursor<'_>) -> Option<RunHeader> {
+    if cursor.u8()? != TAG_RUN {
+        return None;
+    }
+    let transient = cursor.u8()? & RUN_TRANSIENT != 0;
+    cursor.skip(2)?;
+    let header = RunHeader {
+        count: cursor.u32()?,
+        log: LogId(cursor.u64()?),
+        first: Sequence(cursor.u64()?),
+        entries_bytes: cursor.u32()?,
+        payload_bytes: cursor.u32()?,
+        crc: cursor.u32()?,
+        transient,
+    };
+    cursor.skip(4)?;
+    Some(header)
 }
 
 /// The messages of a run, in sequence order.

@@ -1,6 +1,8 @@
 //! The store on disk: one journal for all logs and definitions, and an index of it. Owns the public
 //! type and what its two threads share; the work is in the modules below.
 
+mod ahead;
+pub(crate) mod body;
 mod checkpoint;
 mod committer;
 mod compaction;
@@ -16,7 +18,7 @@ mod snapshot;
 mod spent;
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -32,11 +34,13 @@ use crate::index::Index;
 use crate::index::disk::{IndexStore, SledIndex};
 use crate::waiters::Waiters;
 use crate::{
-    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
-    Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    Ahead, Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState,
+    MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
+use ahead::WritingAhead;
+use body::{Claimed, Discards};
 use encoder::Copied;
-use segment::SegmentFiles;
+use segment::{Segment, SegmentFiles};
 
 pub use inspect::{Rebuilt, Verified, rebuild, verify};
 
@@ -60,6 +64,10 @@ pub struct JournalOptions {
     /// Pause between two records of messages copied out of mostly dead segments, in milliseconds, while
     /// the disk has room.
     pub copy_pause_ms: u64,
+    /// A message whose second part has at least so many bytes is written ahead …
+    pub ahead_bytes_min: usize,
+    /// … in slices of so many bytes, each of them synced.
+    pub ahead_step_bytes: usize,
     /// With less than this free on the disk, the status is [`StoreStatus::Full`]; in bytes.
     pub disk_free_bytes_min: u64,
     /// Pause after a large commit, in which the next group gathers; in microseconds.
@@ -79,6 +87,8 @@ impl Default for JournalOptions {
             free_bytes_step: 2 << 20,
             free_pause_ms: 8,
             copy_pause_ms: 4,
+            ahead_bytes_min: 8 << 20,
+            ahead_step_bytes: 1 << 20,
             disk_free_bytes_min: 256 << 20,
             gap_us: 100,
             recover: false,
@@ -101,7 +111,11 @@ pub struct Journal<P: Payload> {
 /// What the threads of a journal and its callers share.
 pub(crate) struct Shared<P> {
     pub(crate) options: JournalOptions,
+    pub(crate) directory: PathBuf,
     pub(crate) segments: SegmentFiles,
+    pub(crate) ahead: WritingAhead<P>,
+    /// The version that the file `format` has by now.
+    pub(crate) format: Mutex<u64>,
     pub(crate) store: u32,
     pub(crate) epoch: u32,
     /// The index on disk was up to this record when the journal was opened.
@@ -126,6 +140,8 @@ struct Staging<P> {
     changes: Vec<Change<P>>,
     units: Vec<Unit>,
     internal: VecDeque<Internal>,
+    /// What was written ahead for `changes`.
+    claimed: Claimed,
     point: u64,
     /// Definitions with all that is staged.
     definitions: DefinitionMap,
@@ -160,6 +176,8 @@ pub(crate) struct Duties {
     pub(crate) checkpoint: bool,
     pub(crate) prepare: bool,
     pub(crate) closing: bool,
+    /// A file is free that no checkpoint has freed.
+    pub(crate) discarded: bool,
     /// How many pieces of internal work have been written.
     pub(crate) internal_done: u64,
     /// The commit thread does nothing more.
@@ -223,6 +241,14 @@ impl StatusCell {
 }
 
 impl<P: Payload> Shared<P> {
+    /// What was written ahead for a change.
+    fn claim(&self, change: &Change<P>) -> Option<body::WrittenBody> {
+        match change {
+            Change::Enqueue(enqueue) if !enqueue.transient => self.ahead.claim(&enqueue.payload),
+            _ => None,
+        }
+    }
+
     /// Hands internal work to the commit thread and waits until it is written; `false` if it will not
     /// be any more.
     pub(crate) fn write_internal(&self, work: Internal) -> bool {
@@ -240,6 +266,18 @@ impl<P: Payload> Shared<P> {
             self.duties_changed.wait(&mut duties);
         }
         duties.internal_done >= target
+    }
+}
+
+impl<P: Payload> Discards for Shared<P> {
+    fn discard(&self, segment: Arc<Segment>) {
+        if let Err(error) = self.segments.free(segment) {
+            // Nothing refers to it: the next start clears it away.
+            tracing::warn!("a file that is not needed stays: {error}");
+            return;
+        }
+        self.duties.lock().discarded = true;
+        self.duties_changed.notify_all();
     }
 }
 
@@ -289,6 +327,7 @@ impl<P: Payload> Journal<P> {
     }
 
     fn stop(&mut self) {
+        self.shared.ahead.close();
         {
             let mut duties = self.shared.duties.lock();
             duties.closing = true;
@@ -328,11 +367,26 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
                 point
             });
         }
-        let bytes = changes.iter().map(change_bytes).sum();
+        let mut ahead = Vec::new();
+        let mut bytes: u64 = 0;
+        for (number, change) in changes.iter().enumerate() {
+            let own = change_bytes(change);
+            bytes += own;
+            if own >= self.shared.options.ahead_bytes_min as u64
+                && let Some(written) = self.shared.claim(change)
+            {
+                bytes = bytes.saturating_sub(written.body_bytes());
+                ahead.push((number, written));
+            }
+        }
         self.shared.staged_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut staging = self.shared.staging.lock();
         for change in changes.iter() {
             staging.note_definition(change);
+        }
+        let before = staging.changes.len();
+        for (number, written) in ahead {
+            staging.claimed.push(before + number, written);
         }
         staging.changes.append(changes);
         let end = staging.changes.len();
@@ -343,6 +397,21 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
             self.shared.staged.notify_one();
         }
         CommitPoint(staging.point)
+    }
+
+    fn ahead_bytes_min(&self) -> usize {
+        self.shared.options.ahead_bytes_min
+    }
+
+    fn write_ahead(&self, payload: &P, copies: usize, waker: &Waker) -> Option<Ahead> {
+        let is_large = payload.parts()[1].len() >= self.shared.options.ahead_bytes_min;
+        // Without room, all wait in the order in which they came.
+        if !is_large || self.shared.status.get() != StoreStatus::Running {
+            return None;
+        }
+        self.shared
+            .ahead
+            .begin(&self.shared, payload, copies, waker)
     }
 
     fn durable_point(&self) -> CommitPoint {

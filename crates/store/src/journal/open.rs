@@ -10,9 +10,11 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::ahead::WritingAhead;
+use super::body::Claimed;
 use super::committer::{Committer, Resume};
 use super::recovery::{self, Heads, Replay, unusable};
-use super::segment::{SegmentFiles, Writable};
+use super::segment::{Contents, SegmentFiles, Writable};
 use super::{Duties, Journal, JournalOptions, Shared, Staging, StatusCell, checkpoint};
 use crate::Payload;
 use crate::delivered::{self, DeliveredFile, Opening};
@@ -24,7 +26,10 @@ use crate::index::rows::{BadRow, Checkpoint, Loaded};
 use crate::index::{Index, Position};
 use crate::waiters::Waiters;
 
+/// Of a new store …
 const FORMAT_VERSION: u64 = 1;
+/// … and of one in which large messages have files of their own. An older program must not read that.
+const FORMAT_VERSION_BODIES: u64 = 2;
 const RUNNING: &str = "running";
 const LEFT: &str = "left";
 
@@ -37,6 +42,8 @@ pub(super) struct Directory {
     pub(super) epoch: u32,
     /// The store's random number.
     pub(super) store: u32,
+    /// The version of its format.
+    version: u64,
     is_new: bool,
 }
 
@@ -55,12 +62,13 @@ pub(super) fn enter(files: &dyn Files, directory: &Path) -> Result<Directory, Op
     let (was_running, epoch) = read_lock(&*lock).map_err(unusable(&path))?;
     let format = read_format(files, directory)?;
     let is_new = format.is_none();
-    let store = format.unwrap_or_else(random);
+    let (version, store) = format.unwrap_or_else(|| (FORMAT_VERSION, random()));
     Ok(Directory {
         lock,
         was_running,
         epoch,
         store,
+        version,
         is_new,
     })
 }
@@ -83,8 +91,8 @@ fn write_lock(lock: &dyn StoreFile, state: &str, epoch: u32) -> std::io::Result<
     lock.write_at(&mut [IoSlice::new(text.as_bytes())], 0, true)
 }
 
-/// The store's number from the file `format`; `None` if there is no such file yet.
-fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<u32>, OpenError> {
+/// The version and the store's number from the file `format`; `None` if there is no such file yet.
+fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>, OpenError> {
     let path = directory.join("format");
     let file = match files.open(&path, OpenMode::Read) {
         Ok(file) => file,
@@ -107,22 +115,44 @@ fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<u32>, OpenE
         return Err(damaged());
     };
     let found: u64 = version.parse().map_err(|_| damaged())?;
-    if found > FORMAT_VERSION {
+    if found > FORMAT_VERSION_BODIES {
         return Err(OpenError::NewerFormat {
             path,
             found,
-            supported: FORMAT_VERSION,
+            supported: FORMAT_VERSION_BODIES,
         });
     }
     let store = words
         .next()
         .and_then(|word| u32::from_str_radix(word, 16).ok())
         .ok_or_else(damaged)?;
-    Ok(Some(store))
+    Ok(Some((found, store)))
 }
 
-fn write_format(files: &dyn Files, directory: &Path, store: u32) -> std::io::Result<()> {
-    let text = format!("leveret-store {FORMAT_VERSION} {store:08x}\n");
+/// Before the first large message has a file of its own: programs that do not know of such files are to
+/// refuse the store from now on.
+pub(super) fn raise_format<P: Payload>(shared: &Shared<P>) -> std::io::Result<()> {
+    let mut format = shared.format.lock();
+    if *format < FORMAT_VERSION_BODIES {
+        let files = shared.segments.files();
+        write_format(
+            files,
+            &shared.directory,
+            FORMAT_VERSION_BODIES,
+            shared.store,
+        )?;
+        *format = FORMAT_VERSION_BODIES;
+    }
+    Ok(())
+}
+
+fn write_format(
+    files: &dyn Files,
+    directory: &Path,
+    version: u64,
+    store: u32,
+) -> std::io::Result<()> {
+    let text = format!("leveret-store {version} {store:08x}\n");
     let file = files.open(&directory.join("format"), OpenMode::Create)?;
     file.write_at(&mut [IoSlice::new(text.as_bytes())], 0, true)?;
     files.sync_directory(directory)
@@ -306,6 +336,7 @@ pub(super) fn open<P: Payload>(
     let saved = (clean && index.dirty_logs.is_empty()).then_some(index.position.lsn);
     let shared = Arc::new(share(
         options,
+        directory,
         segments,
         &entered,
         index,
@@ -364,7 +395,7 @@ fn settle(
     epoch: u32,
 ) -> std::io::Result<()> {
     if entered.is_new {
-        write_format(files, directory, entered.store)?;
+        write_format(files, directory, FORMAT_VERSION, entered.store)?;
     }
     if entered.was_running {
         // A record may have been read that was written but not yet on stable storage.
@@ -373,20 +404,25 @@ fn settle(
             .segments
             .range(..index.position.segment)
             .rev()
+            .map(|(_, segment)| segment)
+            .filter(|segment| segment.holds == Contents::Records)
             .take(1)
-            .map(|(_, s)| s)
             .chain(current)
         {
             segment.file.sync()?;
         }
     }
     let end = index.position;
-    // Segments are used in the order of their numbers: nothing behind the end belongs to the journal.
+    // Segments of records are used in the order of their numbers: nothing behind the end belongs to the
+    // journal. What is in files of large messages may have been read back: the first checkpoint frees them.
     let stray: Vec<u32> = index
         .segments
         .entries
         .iter()
-        .filter(|(number, entry)| **number > end.segment && entry.live == 0)
+        .filter(|(number, entry)| {
+            let is_behind = **number > end.segment && entry.segment.holds == Contents::Records;
+            is_behind && entry.live == 0
+        })
         .map(|(number, _)| *number)
         .collect();
     for number in stray {
@@ -402,6 +438,7 @@ fn settle(
 )]
 fn share<P: Payload>(
     options: JournalOptions,
+    directory: &Path,
     segments: SegmentFiles,
     entered: &Directory,
     index: Index,
@@ -416,12 +453,13 @@ fn share<P: Payload>(
         .iter()
         .map(|(key, definition)| (Arc::clone(key), Arc::clone(&definition.value)))
         .collect();
-    let position = index.position.segment;
-    let mut behind = index.segments.entries.range(..position);
-    let has_dead = behind.any(|(_, entry)| entry.live == 0);
+    let has_dead = index.dead_segments().next().is_some();
     Shared {
         options,
+        directory: directory.to_path_buf(),
         segments,
+        ahead: WritingAhead::new(),
+        format: Mutex::new(entered.version),
         store: entered.store,
         epoch,
         saved,
@@ -429,6 +467,7 @@ fn share<P: Payload>(
             changes: Vec::new(),
             units: Vec::new(),
             internal: Default::default(),
+            claimed: Claimed::default(),
             point: 0,
             definitions,
             closing: false,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::body::{Found, find_run};
 use super::encoder::chunk_of;
 use super::format::{ALIGNMENT, HEADER_BYTES, Operation, Operations, RecordHeader, Step};
-use super::segment::{Segment, SegmentFiles};
+use super::segment::{Contents, Segment, SegmentFiles};
 use crate::error::OpenError;
 use crate::files::OpenMode;
 use crate::index::{Index, Position};
@@ -65,6 +66,31 @@ impl Heads {
         header.segment == number && header.store == self.store
     }
 
+    /// What is wrong with the runs of a record that lie in files of their own.
+    fn bodies_of(&self, body: &[u8]) -> std::io::Result<Bodies> {
+        let mut bodies = Bodies::default();
+        let mut walk = Operations::new(body, 0);
+        while let Step::Operation(_, operation) = walk.step() {
+            if let Operation::Elsewhere {
+                header,
+                segment,
+                offset,
+            } = operation
+            {
+                let found = match self.segments.get(&segment) {
+                    Some(file) => find_run(file, u64::from(offset), &header)?,
+                    None => Found::Nothing,
+                };
+                match found {
+                    Found::Right => {}
+                    Found::Wrong => bodies.damaged.push((segment, u64::from(offset))),
+                    Found::Nothing => bodies.missing = true,
+                }
+            }
+        }
+        Ok(bodies)
+    }
+
     pub(super) fn begins_with_record(&self, number: u32) -> bool {
         self.by_lsn.values().any(|(own, _)| *own == number)
     }
@@ -78,6 +104,14 @@ impl Heads {
     }
 }
 
+/// What is wrong with the runs of a record that lie in files of their own.
+#[derive(Default)]
+struct Bodies {
+    /// Where something else stands than was written.
+    damaged: Vec<(u32, u64)>,
+    missing: bool,
+}
+
 /// A record that was read.
 pub(super) struct Record<'a> {
     pub(super) header: RecordHeader,
@@ -88,6 +122,8 @@ pub(super) struct Record<'a> {
     pub(super) body: &'a [u8],
     /// All of it is as it was written. Otherwise take what can be had.
     pub(super) intact: bool,
+    /// So are its runs in files of their own. Otherwise that is to be seen.
+    pub(super) has_bodies: bool,
 }
 
 /// Reads record after record.
@@ -227,6 +263,7 @@ impl<'a> Replay<'a> {
             offset,
             body: &self.body,
             intact,
+            has_bodies: intact && !self.gaps,
         });
     }
 
@@ -290,12 +327,33 @@ impl<'a> Replay<'a> {
             .read_at(&mut self.body, start)
             .map_err(unusable)?;
         self.body.truncate(read);
-        let whole = read as u64 == header.body_bytes && is_intact(&self.body, header.body_crc);
+        let whole = read as u64 == header.body_bytes
+            && match look_over(&self.body, header.body_crc) {
+                Whole::No => false,
+                Whole::Yes => true,
+                Whole::WithBodies => self.has_bodies().map_err(unusable)?,
+            };
         Ok(if whole {
             At::Record(header)
         } else {
             At::Broken(header)
         })
+    }
+
+    /// The runs that lie elsewhere are as they were written. Over gaps, files that were freed long ago are
+    /// missing; what is damaged is noted.
+    fn has_bodies(&mut self) -> std::io::Result<bool> {
+        let bodies = self.heads.bodies_of(&self.body)?;
+        if !self.gaps {
+            return Ok(bodies.damaged.is_empty() && !bodies.missing);
+        }
+        for (segment, offset) in bodies.damaged {
+            let path = self.files.path(segment);
+            let problem = format!("{}, offset {offset}: wrong checksum", path.display());
+            tracing::error!("passed over: {problem}");
+            self.problems.push(problem);
+        }
+        Ok(true)
     }
 
     /// A later record that shows that record `lsn` had been on stable storage: what is unreadable now
@@ -311,7 +369,7 @@ impl<'a> Replay<'a> {
             .heads
             .segments
             .iter()
-            .filter(|(number, _)| **number != segment)
+            .filter(|(number, other)| **number != segment && other.holds == Contents::Records)
         {
             let begins_later = self
                 .heads
@@ -375,19 +433,28 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// All operations are there and all checksums right.
-fn is_intact(body: &[u8], body_crc: u32) -> bool {
+/// Whether all operations are there and all checksums right.
+enum Whole {
+    No,
+    Yes,
+    /// It is, as far as it goes: some of its runs lie elsewhere.
+    WithBodies,
+}
+
+fn look_over(body: &[u8], body_crc: u32) -> Whole {
     let mut walk = Operations::new(body, 0);
+    let mut whole = Whole::Yes;
     loop {
         match walk.step() {
             Step::Operation(_, Operation::Run { header, entries }) => {
                 if !header.matches(entries) {
-                    return false;
+                    return Whole::No;
                 }
             }
+            Step::Operation(_, Operation::Elsewhere { .. }) => whole = Whole::WithBodies,
             Step::Operation(..) => {}
-            Step::Bad => return false,
-            Step::End => return walk.position() == body.len() && walk.crc() == body_crc,
+            Step::End if walk.position() == body.len() && walk.crc() == body_crc => return whole,
+            Step::Bad | Step::End => return Whole::No,
         }
     }
 }
@@ -427,6 +494,16 @@ pub(super) fn apply(index: &mut Index, record: &Record<'_>, on_snapshot: &mut On
             }
             // Without their checksum, these might say anything.
             _ if !others_intact => {}
+            Operation::Elsewhere {
+                header,
+                segment,
+                offset,
+            } => {
+                if record.has_bodies || index.holds_run(segment, offset, &header) {
+                    index.insert_chunk(header.log, chunk_of(&header, segment, offset));
+                }
+                index.raise_next(header.log, header.end());
+            }
             Operation::Acknowledge { log, first, count } => index.acknowledge(log, first.0, count),
             Operation::DeleteLog { log } => index.delete_log(log),
             Operation::Put { key, value } => index.put_definition(key.into(), value.into()),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::body::{MARK_BYTES, is_marked};
 use super::spent::{SPENT_SUFFIX, SpentFiles};
 use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
@@ -24,6 +25,15 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn StoreFile>,
     /// Its size when full.
     pub(crate) capacity: u64,
+    pub(crate) holds: Contents,
+}
+
+/// What a segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Records,
+    /// One large message; see [`super::body`].
+    Body,
 }
 
 impl Segment {
@@ -132,21 +142,34 @@ impl SegmentFiles {
         self.directory.join(format!("{number:010}{SEGMENT_SUFFIX}"))
     }
 
+    /// The way to the files.
+    pub(crate) fn files(&self) -> &dyn Files {
+        &*self.files
+    }
+
     /// An existing segment.
     pub(crate) fn open(&self, number: u32, mode: OpenMode) -> io::Result<Arc<Segment>> {
         let path = self.path(number);
         let file = self.files.open(&path, mode)?;
-        let capacity = file.length()?.max(self.segment_bytes);
+        let mut start = [0; MARK_BYTES];
+        file.read_at(&mut start, 0)?;
+        let length = file.length()?;
+        let (holds, capacity) = if is_marked(&start, number) {
+            (Contents::Body, length)
+        } else {
+            (Contents::Records, length.max(self.segment_bytes))
+        };
         Ok(Arc::new(Segment {
             number,
             path,
             file,
             capacity,
+            holds,
         }))
     }
 
     /// A segment with room for `bytes`: the one made ahead, a recycled or a new one. Its name is
-    /// durable when this returns. Segments are used in the order of their numbers: whoever makes one
+    /// durable when this returns. Segments of records are used in the order of their numbers: whoever makes one
     /// holds the lock, and one made ahead is used or given back before the next is made.
     pub(crate) fn next(&self, bytes: u64) -> io::Result<Writable> {
         let mut prepared = self.prepared.lock();
@@ -154,25 +177,33 @@ impl SegmentFiles {
             Some(made) if bytes <= self.segment_bytes => Ok(made),
             Some(made) => {
                 self.free(made.segment)?;
-                self.make(bytes)
+                self.make(bytes, Contents::Records)
             }
-            None => self.make(bytes),
+            None => self.make(bytes, Contents::Records),
         }
+    }
+
+    /// A file of its own for one large message, with room for `bytes`; its name is durable.
+    pub(crate) fn make_body(&self, bytes: u64) -> io::Result<Arc<Segment>> {
+        Ok(self.make(bytes, Contents::Body)?.segment)
     }
 
     /// Makes a segment ahead of its use, if there is none.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         let mut prepared = self.prepared.lock();
         if prepared.is_none() {
-            *prepared = Some(self.make(0)?);
+            *prepared = Some(self.make(0, Contents::Records)?);
         }
         Ok(())
     }
 
-    fn make(&self, bytes: u64) -> io::Result<Writable> {
+    fn make(&self, bytes: u64, holds: Contents) -> io::Result<Writable> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let path = self.path(number);
-        let recycled = self.spent.take(bytes);
+        let recycled = match holds {
+            Contents::Records if bytes <= self.segment_bytes => self.spent.take(),
+            Contents::Records | Contents::Body => self.spent.take_like(bytes),
+        };
         let file = match &recycled {
             Some(spare) => {
                 self.files.rename(spare, &path)?;
@@ -180,7 +211,10 @@ impl SegmentFiles {
             }
             None => self.files.open(&path, OpenMode::Create)?,
         };
-        let capacity = self.segment_bytes.max(bytes);
+        let capacity = match holds {
+            Contents::Records => self.segment_bytes.max(bytes),
+            Contents::Body => bytes,
+        };
         // A file that did not fill up before its segment was freed is ready up to its length only.
         let ready = file.length()?.min(capacity);
         let segment = Arc::new(Segment {
@@ -188,6 +222,7 @@ impl SegmentFiles {
             path,
             file,
             capacity,
+            holds,
         });
         let mut writable = Writable {
             segment,

@@ -113,15 +113,18 @@ impl SpentFiles {
         }
     }
 
-    /// A file to be written again, for a segment of `bytes` at least: one that is kept or was to leave.
-    pub(crate) fn take(&self, bytes: u64) -> Option<PathBuf> {
+    /// A file to be written again, with about so many bytes in it already.
+    pub(crate) fn take_like(&self, bytes: u64) -> Option<PathBuf> {
         let mut lists = self.lists.lock();
-        if bytes > self.segment_bytes {
-            let fits = |file: &SpentFile| (bytes..=bytes.saturating_mul(2)).contains(&file.length);
-            let place =
-                (lists.leaving.iter_mut()).position(|file| fits(file) && file.is_unread())?;
-            return lists.leaving.remove(place).map(|file| file.path);
-        }
+        let fits = |file: &SpentFile| (bytes..=bytes.saturating_mul(2)).contains(&file.length);
+        let mut leaving = lists.leaving.iter_mut();
+        let place = leaving.position(|file| fits(file) && file.is_unread())?;
+        lists.leaving.remove(place).map(|file| file.path)
+    }
+
+    /// A file to be written again, for an ordinary segment: one that is kept or was to leave.
+    pub(crate) fn take(&self) -> Option<PathBuf> {
+        let mut lists = self.lists.lock();
         if let Some(place) = lists.kept.iter_mut().rposition(SpentFile::is_unread) {
             return Some(lists.kept.remove(place).path);
         }

@@ -9,7 +9,7 @@ use leveret_store::{
 };
 use proptest::prelude::*;
 
-use crate::support::{Blob, acknowledge, all, blob, enqueue_of, open, small, wait};
+use crate::support::{Blob, acknowledge, all, blob, enqueue_of, open, small, wait, write_ahead};
 
 /// One message as the model keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,7 +229,15 @@ impl Bench {
         unit.iter().for_each(|change| model.apply(change));
         self.history.push(model);
         let mut unit = unit;
+        // What is small, or needs not be kept, is not written ahead.
+        let ahead: Vec<_> = (unit.iter())
+            .filter_map(|change| match change {
+                Change::Enqueue(enqueue) => write_ahead(self.store(), &enqueue.payload, 1),
+                _ => None,
+            })
+            .collect();
         let point = self.store().stage(&mut unit);
+        drop(ahead);
         self.points.push(point);
     }
 
@@ -416,6 +424,19 @@ proptest! {
     #[test]
     fn nothing_durable_is_lost_with_checkpoints_and_compaction(steps in prop::collection::vec(step(), 1..80)) {
         torture(JournalOptions { checkpoint_bytes: 20_000, spare_segments: 1, ..small() }, &steps);
+    }
+
+    #[test]
+    fn nothing_durable_is_lost_of_what_is_written_ahead(steps in prop::collection::vec(step(), 1..80)) {
+        let options = JournalOptions {
+            checkpoint_bytes: 40_000,
+            ahead_bytes_min: 2000,
+            ahead_step_bytes: 5000,
+            free_bytes_step: 10_000,
+            free_pause_ms: 1,
+            ..small()
+        };
+        torture(options, &steps);
     }
 
     #[test]

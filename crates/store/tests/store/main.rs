@@ -9,6 +9,7 @@
 )]
 
 mod basics;
+mod bodies;
 mod conforming;
 mod crashes;
 mod faults;

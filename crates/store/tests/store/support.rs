@@ -7,8 +7,8 @@ use std::thread::{self, Thread};
 
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{
-    Change, CommitPoint, Enqueue, Journal, JournalOptions, LogId, MessageLog, OpenError, Payload,
-    Sequence, StoredMessage,
+    Ahead, Change, CommitPoint, Enqueue, Journal, JournalOptions, LogId, MessageLog, OpenError,
+    Payload, Sequence, StoredMessage,
 };
 
 /// A message for tests: its first four bytes are the head.
@@ -78,6 +78,19 @@ pub(crate) fn commit(store: &impl MessageLog<Blob>, changes: Vec<Change<Blob>>) 
     assert!(changes.is_empty(), "stage takes everything");
     wait(store, point);
     point
+}
+
+/// Has a payload written ahead, so many times, and waits until that is over.
+pub(crate) fn write_ahead(
+    store: &impl MessageLog<Blob>,
+    payload: &Blob,
+    copies: usize,
+) -> Option<Ahead> {
+    let ahead = store.write_ahead(payload, copies, &waker())?;
+    while !ahead.is_done() {
+        thread::park();
+    }
+    Some(ahead)
 }
 
 struct Unpark(Thread);

@@ -1,0 +1,45 @@
+//! What a caller holds of a payload that is written ahead. Owns no bytes.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether there is nothing left to wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Done(AtomicBool);
+
+impl Done {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A large payload on its way to the disk, ahead of the change that will enqueue it: see
+/// [`MessageLog::write_ahead`](crate::MessageLog::write_ahead). Dropping it gives back what was written
+/// and not used.
+pub struct Ahead {
+    done: Arc<Done>,
+    _claim: Box<dyn Any + Send + Sync>,
+}
+
+impl Ahead {
+    pub(crate) fn new(done: Arc<Done>, claim: Box<dyn Any + Send + Sync>) -> Self {
+        Ahead {
+            done,
+            _claim: claim,
+        }
+    }
+
+    /// There is nothing more to wait for: it is written, or cannot be written ahead.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done.0.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ahead(done: {})", self.is_done())
+    }
+}

@@ -1,0 +1,320 @@
+//! Large messages in files of their own: written before they are staged, found again after any end, given
+//! back when nobody wants them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use leveret_store::files::Files;
+use leveret_store::simulation::SimulatedDisk;
+use leveret_store::{
+    Change, Enqueue, Journal, JournalOptions, LogId, MessageLog, OpenError, Sequence, StoreStatus,
+};
+
+use crate::support::{
+    Blob, acknowledge, all, blob, commit, enqueue, open, sequences, small, wait, write_ahead,
+};
+
+const LARGE: usize = 40_000;
+
+fn ahead() -> JournalOptions {
+    JournalOptions {
+        ahead_bytes_min: 10_000,
+        ahead_step_bytes: 4096,
+        spare_segments: 0,
+        ..small()
+    }
+}
+
+fn large(log: u64, sequence: u64) -> Change<Blob> {
+    enqueue(log, sequence, LARGE)
+}
+
+fn payload(change: &Change<Blob>) -> &Blob {
+    match change {
+        Change::Enqueue(enqueue) => &enqueue.payload,
+        _ => panic!("an enqueue"),
+    }
+}
+
+/// Commits a large message that is written ahead.
+fn commit_large(store: &Journal<Blob>, log: u64, sequence: u64) {
+    let change = large(log, sequence);
+    let ahead = write_ahead(store, payload(&change), 1).expect("large enough");
+    commit(store, vec![change]);
+    drop(ahead);
+}
+
+/// Files of large messages.
+fn bodies(disk: &SimulatedDisk) -> Vec<String> {
+    let names = disk.list(Path::new("/store/journal")).expect("list");
+    let mut bodies: Vec<String> = (names.into_iter())
+        .filter(|name| name.ends_with(".seg") && contents(disk, name).starts_with(b"LVRB"))
+        .collect();
+    bodies.sort();
+    bodies
+}
+
+fn contents(disk: &SimulatedDisk, name: &str) -> Vec<u8> {
+    disk.contents(&Path::new("/store/journal").join(name))
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut patience = 20_000;
+    while !is_so() {
+        patience -= 1;
+        assert!(patience > 0, "{what}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+fn assert_large(store: &Journal<Blob>, log: u64, expected: &[u64]) {
+    let messages = all(store, log);
+    let found: Vec<u64> = messages.iter().map(|message| message.sequence.0).collect();
+    assert_eq!(found, expected);
+    for message in messages {
+        assert!(message.payload == blob(log, message.sequence.0, LARGE));
+        assert_eq!(message.time_ms, message.sequence.0 * 3);
+    }
+}
+
+#[test]
+fn it_comes_back_as_it_was_over_every_kind_of_restart() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    commit_large(&store, 1, 0);
+    commit(&store, vec![enqueue(2, 0, 100)]);
+    commit_large(&store, 1, 1);
+    assert_eq!(bodies(&disk).len(), 2);
+    let names = disk.list(Path::new("/store/journal")).expect("list");
+    for name in names.iter().filter(|name| !bodies(&disk).contains(name)) {
+        let bytes = contents(&disk, name);
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        assert!(written < LARGE, "{written} bytes were written to {name}");
+    }
+    assert_large(&store, 1, &[0, 1]);
+    let disk = disk.after_power_cut(7);
+    drop(store);
+    let store = open(&disk, ahead()).expect("open");
+    assert_large(&store, 1, &[0, 1]);
+    store.checkpoint();
+    let disk = disk.after_kill();
+    drop(store);
+    let store = open(&disk, ahead()).expect("open");
+    assert_large(&store, 1, &[0, 1]);
+    store.close();
+    let store = open(&disk, ahead()).expect("open");
+    assert_large(&store, 1, &[0, 1]);
+    assert_eq!(sequences(&store, 2), [0]);
+}
+
+#[test]
+fn the_file_goes_with_its_message() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    commit_large(&store, 1, 0);
+    commit_large(&store, 1, 1);
+    commit(&store, vec![acknowledge(1, 0, 1)]);
+    store.checkpoint();
+    assert_eq!(bodies(&disk).len(), 1);
+    assert_large(&store, 1, &[1]);
+    commit(&store, vec![Change::DeleteLog { log: LogId(1) }]);
+    store.checkpoint();
+    assert_eq!(bodies(&disk).len(), 0);
+}
+
+#[test]
+fn the_file_of_a_message_that_is_never_staged_is_given_back() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    let change = large(1, 0);
+    let written = write_ahead(&store, payload(&change), 3).expect("large enough");
+    assert_eq!(bodies(&disk).len(), 3);
+    drop(written);
+    until("the files stay", || bodies(&disk).is_empty());
+    // The ordinary way is as good.
+    commit(&store, vec![change]);
+    assert_large(&store, 1, &[0]);
+}
+
+#[test]
+fn the_file_of_a_message_that_is_acknowledged_at_once_is_given_back() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    let change = large(1, 0);
+    let written = write_ahead(&store, payload(&change), 1).expect("large enough");
+    commit(&store, vec![change, acknowledge(1, 0, 1)]);
+    until("the file stays", || bodies(&disk).is_empty());
+    drop(written);
+    assert_large(&store, 1, &[]);
+}
+
+#[test]
+fn several_logs_have_a_file_each_as_far_as_they_go() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    let payload = blob(1, 0, LARGE);
+    let to = |log| {
+        Change::Enqueue(Enqueue {
+            log: LogId(log),
+            sequence: Sequence(0),
+            flags: 0,
+            time_ms: 0,
+            transient: false,
+            payload: payload.clone(),
+        })
+    };
+    let written = write_ahead(&store, &payload, 2).expect("large enough");
+    commit(&store, vec![to(1), to(2), to(3)]);
+    drop(written);
+    assert_eq!(bodies(&disk).len(), 2);
+    let store = open(&disk.after_kill(), ahead()).expect("open");
+    for log in 1..4 {
+        assert!(all(&store, log)[0].payload == payload);
+    }
+}
+
+#[test]
+fn what_a_kill_leaves_of_messages_that_were_not_staged_is_given_back() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    commit_large(&store, 1, 0);
+    let change = large(1, 1);
+    let written = write_ahead(&store, payload(&change), 1).expect("large enough");
+    let disk = disk.after_kill();
+    drop((written, store));
+    assert_eq!(bodies(&disk).len(), 2);
+    let soon = JournalOptions {
+        checkpoint_interval_ms: 0,
+        ..ahead()
+    };
+    let store = open(&disk, soon).expect("open");
+    until("the file stays", || bodies(&disk).len() == 1);
+    assert_large(&store, 1, &[0]);
+}
+
+#[test]
+fn a_full_disk_leads_back_to_the_ordinary_way() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    commit_large(&store, 1, 0);
+    disk.set_capacity(Some(disk.used_bytes() + 1000));
+    let change = large(1, 1);
+    let written = write_ahead(&store, payload(&change), 1).expect("large enough");
+    assert_eq!(bodies(&disk).len(), 1);
+    let point = store.stage(&mut vec![change]);
+    drop(written);
+    until("the disk is not full", || {
+        matches!(store.status(), StoreStatus::Full { .. })
+    });
+    // Nothing is written ahead then.
+    assert!(write_ahead(&store, &blob(1, 2, LARGE), 1).is_none());
+    assert!(store.durable_point() < point);
+    disk.set_capacity(None);
+    wait(&store, point);
+    assert_large(&store, 1, &[0, 1]);
+}
+
+/// A store with a large message among others, killed, and the name of its file.
+fn with_large() -> (SimulatedDisk, String) {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, ahead()).expect("open");
+    commit(&store, vec![enqueue(1, 0, 100)]);
+    commit_large(&store, 2, 0);
+    commit(&store, vec![enqueue(1, 1, 100)]);
+    let disk = disk.after_kill();
+    drop(store);
+    let file = bodies(&disk).remove(0);
+    (disk, file)
+}
+
+#[test]
+fn damage_in_it_is_refused_and_costs_only_itself() {
+    // In the run's header, the message's first part, its last byte.
+    for back in [LARGE + 40, LARGE + 2, 1] {
+        let (disk, file) = with_large();
+        let end = contents(&disk, &file).len();
+        disk.flip(&Path::new("/store/journal").join(&file), end - back);
+        let refused = open(&disk, ahead()).err().expect("refused");
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+        let recover = JournalOptions {
+            recover: true,
+            ..ahead()
+        };
+        let store = open(&disk, recover).expect("recover");
+        assert_eq!(sequences(&store, 1), [0, 1]);
+        assert_eq!(sequences(&store, 2), []);
+    }
+}
+
+#[test]
+fn damage_that_a_read_meets_names_the_file() {
+    let (disk, file) = with_large();
+    let store = open(&disk, ahead()).expect("open");
+    let end = contents(&disk, &file).len();
+    disk.flip(&Path::new("/store/journal").join(&file), end - 1);
+    let mut out = Vec::new();
+    let error = store.read(LogId(2), Sequence(0), 1, 1, &mut out);
+    let error = error.expect_err("damaged").to_string();
+    assert!(error.contains(&file), "{error}");
+}
+
+#[test]
+fn the_format_is_raised_with_the_first_one() {
+    let disk = SimulatedDisk::new();
+    let format = |disk: &SimulatedDisk| {
+        String::from_utf8(disk.contents(Path::new("/store/format"))).expect("text")
+    };
+    let store = open(&disk, ahead()).expect("open");
+    commit(&store, vec![enqueue(1, 0, 100)]);
+    let before = format(&disk);
+    assert!(before.starts_with("leveret-store 1 "), "{before}");
+    commit_large(&store, 1, 1);
+    let after = before.replace("leveret-store 1 ", "leveret-store 2 ");
+    assert_eq!(format(&disk.after_power_cut(1)), after);
+}
+
+#[test]
+fn tools_know_such_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("data");
+    let options = || JournalOptions {
+        ahead_bytes_min: 10_000,
+        disk_free_bytes_min: 0,
+        ..JournalOptions::default()
+    };
+    let store: Journal<Blob> = Journal::open(&path, options()).expect("open");
+    for n in 0..4 {
+        commit_large(&store, 1, n);
+    }
+    commit(&store, vec![acknowledge(1, 1, 1)]);
+    store.checkpoint();
+    commit_large(&store, 1, 4);
+    store.close();
+    let found = leveret_store::verify(&path).expect("verify");
+    assert_eq!((found.messages, found.problems), (4, vec![]));
+    let rebuilt = leveret_store::rebuild(&path).expect("rebuild");
+    assert_eq!((rebuilt.messages, rebuilt.problems), (4, vec![]));
+    let store: Journal<Blob> = Journal::open(&path, options()).expect("open");
+    assert_large(&store, 1, &[0, 2, 3, 4]);
+    store.close();
+    damage_one(&path.join("journal"));
+    let found = leveret_store::verify(&path).expect("verify");
+    assert_eq!(found.problems.len(), 1, "{:?}", found.problems);
+    let rebuilt = leveret_store::rebuild(&path).expect("rebuild");
+    assert_eq!(rebuilt.problems.len(), 1, "{:?}", rebuilt.problems);
+    assert_eq!(rebuilt.messages, 3);
+}
+
+/// Changes the last byte of one file of a large message.
+fn damage_one(journal: &Path) {
+    let files = std::fs::read_dir(journal).expect("the journal");
+    for path in files.map(|entry| entry.expect("a file").path()) {
+        let mut bytes = std::fs::read(&path).expect("its bytes");
+        if bytes.starts_with(b"LVRB") && path.extension().is_some_and(|suffix| suffix == "seg") {
+            *bytes.last_mut().expect("a byte") ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+            return;
+        }
+    }
+    panic!("there is no such file");
+}
