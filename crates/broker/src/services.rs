@@ -172,6 +172,8 @@ impl Pager {
 pub(crate) struct Services {
     pub(crate) store: Store,
     pub(crate) memory: QueueMemory,
+    /// A persistent message with a body of at least so many bytes is written ahead of its publish.
+    pub(crate) ahead_bytes_min: u64,
     /// See [`BrokerConfig::producers_max`].
     pub(crate) producers_max: usize,
     pub(crate) deadlines: Deadlines,
@@ -186,6 +188,7 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn new(store: Store, config: &BrokerConfig, now: Timestamp) -> Services {
         Services {
+            ahead_bytes_min: store.ahead_bytes_min() as u64,
             store,
             memory: config.queue_memory(),
             producers_max: config.producers_max,

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::ahead::Done;
 use crate::waiters::Waiters;
 use crate::{
-    Change, CommitPoint, DefinitionStore, Definitions, Delivered, Enqueue, LogId, LogState,
+    Ahead, Change, CommitPoint, DefinitionStore, Definitions, Delivered, Enqueue, LogId, LogState,
     MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
@@ -32,6 +34,9 @@ struct Inner<P> {
     definitions: BTreeMap<Vec<u8>, Vec<u8>>,
     status: StoreStatus,
     status_waker: Option<Waker>,
+    ahead_bytes_min: usize,
+    /// What is being written ahead.
+    ahead: Vec<(Arc<Done>, Waker)>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +60,8 @@ impl<P: Payload> SteppedStore<P> {
                 definitions: BTreeMap::new(),
                 status: StoreStatus::Running,
                 status_waker: None,
+                ahead_bytes_min: usize::MAX,
+                ahead: Vec::new(),
             }),
             waiters: Waiters::default(),
         }
@@ -102,6 +109,22 @@ impl<P: Payload> SteppedStore<P> {
             (*log, delivered)
         });
         inner.restarted(unknown.collect())
+    }
+
+    /// Payloads of at least so many bytes are to be written ahead, which takes until
+    /// [`finish_ahead`](SteppedStore::finish_ahead).
+    pub fn set_ahead_bytes_min(&self, bytes: usize) {
+        self.inner.lock().ahead_bytes_min = bytes;
+    }
+
+    /// Ends all writing ahead; answers how much there was.
+    pub fn finish_ahead(&self) -> usize {
+        let ahead = mem::take(&mut self.inner.lock().ahead);
+        for (done, waker) in &ahead {
+            done.set();
+            waker.wake_by_ref();
+        }
+        ahead.len()
     }
 
     /// Reports `status` from now on and wakes who listens for it.
@@ -222,6 +245,20 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
         inner.staged.append(changes);
         inner.point = CommitPoint(inner.point.0 + 1);
         inner.point
+    }
+
+    fn ahead_bytes_min(&self) -> usize {
+        self.inner.lock().ahead_bytes_min
+    }
+
+    fn write_ahead(&self, payload: &P, _copies: usize, waker: &Waker) -> Option<Ahead> {
+        let mut inner = self.inner.lock();
+        if payload.parts()[1].len() < inner.ahead_bytes_min {
+            return None;
+        }
+        let done = Arc::new(Done::default());
+        inner.ahead.push((Arc::clone(&done), waker.clone()));
+        Some(Ahead::new(done, Box::new(())))
     }
 
     fn durable_point(&self) -> CommitPoint {

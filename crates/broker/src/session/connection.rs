@@ -14,6 +14,7 @@ use leveret_codec::{
 use leveret_store::CommitPoint;
 use rustc_hash::FxHashMap;
 
+use super::ahead::LargePublish;
 use super::auth::Login;
 use super::batch::Batch;
 use super::channel::{Channel, PublishMode};
@@ -75,6 +76,8 @@ pub(crate) struct Connection {
     pub(super) repeat: Repeat,
     pub(super) parked: Option<Parked>,
     hold: Option<Hold>,
+    /// A large message on its way to the disk; no further input is taken meanwhile.
+    pub(super) large: Option<Box<LargePublish>>,
     /// Queues that die with this connection.
     pub(super) exclusive_queues: Vec<QueueHandle>,
     /// Channels with confirms that wait for a commit.
@@ -115,6 +118,7 @@ impl Connection {
             repeat: Repeat::default(),
             parked: None,
             hold: None,
+            large: None,
             exclusive_queues: Vec::new(),
             confirming: Vec::new(),
             wake_point: None,
@@ -132,6 +136,7 @@ impl Connection {
     pub(super) fn wants_input(&self, link: &Link) -> bool {
         self.parked.is_none()
             && self.hold.is_none()
+            && self.large.is_none()
             && !link.blocked
             && link.output.len() < OUTPUT_MAX
     }
@@ -531,6 +536,7 @@ impl Connection {
         {
             self.unpark(link, parked);
         }
+        self.look_after_large(link);
         let released = link.mailbox.take_release();
         let over = match &self.hold {
             Some(Hold::Queue(..)) => released,
@@ -622,6 +628,7 @@ impl Connection {
     /// Gives back everything: consumers, unacknowledged deliveries, exclusive queues.
     pub(super) fn release(&mut self, link: &mut Link) {
         let now = link.now;
+        let _written = self.publish_large();
         self.flush(link, now);
         // A commit under way is not undone.
         if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {

@@ -9,6 +9,7 @@
 //!       └───────────────┴── errors, timeouts ──────┴───────────┴────────────────────^
 //! ```
 
+mod ahead;
 mod attended;
 mod auth;
 mod batch;

@@ -101,6 +101,12 @@ impl Connection {
             let queues = destination.targets(&self.batch);
             self.trace_publish(link, number, &message, keys, queues.iter(), now);
         }
+        if whole.header.body_size >= self.vhost.services.ahead_bytes_min {
+            let targets = destination.targets(&self.batch);
+            if self.write_ahead(link, number, &message, &targets, now) {
+                return Ok(());
+            }
+        }
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {

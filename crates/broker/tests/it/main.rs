@@ -23,6 +23,7 @@ mod flow;
 mod handshake;
 mod harness;
 mod hostile;
+mod large_messages;
 mod limits;
 mod million_keys;
 mod model;

@@ -87,7 +87,7 @@ impl Default for JournalOptions {
             free_bytes_step: 2 << 20,
             free_pause_ms: 8,
             copy_pause_ms: 4,
-            ahead_bytes_min: 8 << 20,
+            ahead_bytes_min: 16 << 20,
             ahead_step_bytes: 1 << 20,
             disk_free_bytes_min: 256 << 20,
             gap_us: 100,
