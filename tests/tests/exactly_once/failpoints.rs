@@ -94,6 +94,12 @@ fn around_the_write_of_a_record() {
     ]);
 }
 
+/// Of messages with 64 KiB and more, which have files of their own here.
+#[test]
+fn around_a_large_message() {
+    dies_at_work(&[("in-body", 20), ("after-body", 4), ("after-front", 4)]);
+}
+
 #[test]
 fn in_checkpoints_and_compaction() {
     dies_at_work(&[

@@ -260,7 +260,9 @@ fn write<P: Payload>(
     body: &[u8],
     id: JobId,
 ) -> io::Result<u32> {
-    let mut front = body::mark(segment.number(), shared.store).to_vec();
+    let run = u32::try_from(layout.run).unwrap_or(u32::MAX);
+    // What the file held before is written over where the run will begin.
+    let mut front = body::mark(segment.number(), shared.store, run).to_vec();
     front.resize(usize::try_from(layout.body).unwrap_or(0), 0);
     let step = shared.options.ahead_step_bytes.max(1);
     let (mut crc, mut at) = (0, 0);

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
-use super::format::{ENTRY_BYTES, EntryHeader, RUN_BYTES, RunHeader};
+use super::format::{Cursor, ENTRY_BYTES, EntryHeader, RUN_BYTES, RunHeader};
 use super::segment::Segment;
 use crate::{Enqueue, Payload};
 
@@ -17,14 +17,15 @@ const PAGE: u64 = 4096;
 /// So much of a run is read and checked at a time.
 const CHECK_BYTES: usize = 1 << 20;
 
-/// What such a file begins with: which number it had when it was written. A file that is used again under
-/// another number is not mistaken for one.
-pub(crate) fn mark(segment: u32, store: u32) -> [u8; MARK_BYTES] {
+/// What such a file begins with: which number it had when it was written, and where its run is. A file that
+/// is used again under another number is not mistaken for one.
+pub(crate) fn mark(segment: u32, store: u32, run: u32) -> [u8; MARK_BYTES] {
     let mut out = [0; MARK_BYTES];
-    let mut fields = Vec::with_capacity(16);
+    let mut fields = Vec::with_capacity(20);
     fields.extend_from_slice(&MAGIC);
-    fields.extend_from_slice(&segment.to_le_bytes());
-    fields.extend_from_slice(&store.to_le_bytes());
+    for field in [segment, store, run] {
+        fields.extend_from_slice(&field.to_le_bytes());
+    }
     fields.extend_from_slice(&crc32c::crc32c(&fields).to_le_bytes());
     if let Some(place) = out.get_mut(..fields.len()) {
         place.copy_from_slice(&fields);
@@ -32,10 +33,23 @@ pub(crate) fn mark(segment: u32, store: u32) -> [u8; MARK_BYTES] {
     out
 }
 
-/// These bytes are the mark of such a file under its present number.
-pub(crate) fn is_marked(bytes: &[u8], segment: u32) -> bool {
-    let store = bytes.get(8..12).and_then(|store| store.try_into().ok());
-    store.is_some_and(|store| bytes.starts_with(&mark(segment, u32::from_le_bytes(store))))
+/// Where the run is, if these bytes are the mark of such a file under its present number.
+pub(crate) fn marked_run(bytes: &[u8], segment: u32) -> Option<u32> {
+    let mut cursor = Cursor::new(bytes.get(8..)?);
+    let (store, run) = (cursor.u32()?, cursor.u32()?);
+    (bytes == mark(segment, store, run)).then_some(run)
+}
+
+/// The run that a file says it holds, and its place; `None` if its message was never committed.
+pub(crate) fn run_of(segment: &Segment) -> io::Result<Option<(u32, RunHeader)>> {
+    let mut mark = [0; MARK_BYTES];
+    let mut header = [0; RUN_BYTES];
+    segment.file.read_at(&mut mark, 0)?;
+    let Some(offset) = marked_run(&mark, segment.number()) else {
+        return Ok(None);
+    };
+    segment.file.read_at(&mut header, u64::from(offset))?;
+    Ok(RunHeader::decode(&header).map(|header| (offset, header)))
 }
 
 /// Where things are in such a file.

@@ -146,6 +146,11 @@ impl RunHeader {
         bytes
     }
 
+    /// The header in these bytes, if it may be one.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<RunHeader> {
+        parse_run_header(&mut Cursor::new(bytes))
+    }
+
     /// The checksum of this header, which goes on over the entries.
     pub(crate) fn crc_of_header(&self) -> u32 {
         crc32c::crc32c(self.encode().get(..RUN_CHECKED_BYTES).unwrap_or_default())

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::JournalOptions;
+use super::body::{self, Found};
+use super::encoder::chunk_of;
 use super::open::{self, enter};
 use super::read::{load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
-use super::segment::SegmentFiles;
+use super::segment::{Segment, SegmentFiles};
 use super::snapshot::{self, Fact, PartHeader};
 use crate::LogId;
 use crate::error::OpenError;
@@ -185,6 +187,11 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
     for segment in heads.segments.values() {
         index.segments.insert(Arc::clone(segment));
     }
+    // The records of large messages may be gone before them.
+    let mut problems = Vec::new();
+    for segment in heads.segments.values() {
+        insert_body(&mut index, segment, &mut problems).map_err(unusable(segment.path()))?;
+    }
     let mut records = 0;
     let mut pending = snapshot;
     let mut replay = replay_all(heads, segments);
@@ -204,14 +211,37 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
     }
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);
+    problems.append(&mut replay.problems);
     let found = Rebuilt {
         records,
         logs: index.logs.len() as u64,
         messages: index.logs.values().map(crate::index::Log::live).sum(),
         definitions: index.definitions.len() as u64,
-        problems: replay.problems,
+        problems,
     };
     Ok((index, found, replay.epoch))
+}
+
+/// Takes what a file of a large message says of itself.
+fn insert_body(
+    index: &mut Index,
+    segment: &Segment,
+    problems: &mut Vec<String>,
+) -> std::io::Result<()> {
+    let Some((offset, header)) = body::run_of(segment)? else {
+        return Ok(());
+    };
+    match body::find_run(segment, u64::from(offset), &header)? {
+        Found::Right => {
+            index.insert_chunk(header.log, chunk_of(&header, segment.number(), offset));
+        }
+        Found::Wrong => {
+            let path = segment.path().display();
+            problems.push(format!("{path}, offset {offset}: wrong checksum"));
+        }
+        Found::Nothing => {}
+    }
+    Ok(())
 }
 
 fn replay_all<'a>(heads: &'a Heads, segments: &'a SegmentFiles) -> Replay<'a> {

@@ -66,9 +66,8 @@ impl Heads {
         header.segment == number && header.store == self.store
     }
 
-    /// What is wrong with the runs of a record that lie in files of their own.
-    fn bodies_of(&self, body: &[u8]) -> std::io::Result<Bodies> {
-        let mut bodies = Bodies::default();
+    /// All runs of a record that lie in files of their own are as they were written.
+    fn have_bodies_of(&self, body: &[u8]) -> std::io::Result<bool> {
         let mut walk = Operations::new(body, 0);
         while let Step::Operation(_, operation) = walk.step() {
             if let Operation::Elsewhere {
@@ -77,18 +76,15 @@ impl Heads {
                 offset,
             } = operation
             {
-                let found = match self.segments.get(&segment) {
-                    Some(file) => find_run(file, u64::from(offset), &header)?,
-                    None => Found::Nothing,
+                let Some(file) = self.segments.get(&segment) else {
+                    return Ok(false);
                 };
-                match found {
-                    Found::Right => {}
-                    Found::Wrong => bodies.damaged.push((segment, u64::from(offset))),
-                    Found::Nothing => bodies.missing = true,
+                if find_run(file, u64::from(offset), &header)? != Found::Right {
+                    return Ok(false);
                 }
             }
         }
-        Ok(bodies)
+        Ok(true)
     }
 
     pub(super) fn begins_with_record(&self, number: u32) -> bool {
@@ -102,14 +98,6 @@ impl Heads {
             .next()
             .map(|(lsn, (number, epoch))| (*lsn, *number, *epoch))
     }
-}
-
-/// What is wrong with the runs of a record that lie in files of their own.
-#[derive(Default)]
-struct Bodies {
-    /// Where something else stands than was written.
-    damaged: Vec<(u32, u64)>,
-    missing: bool,
 }
 
 /// A record that was read.
@@ -331,29 +319,16 @@ impl<'a> Replay<'a> {
             && match look_over(&self.body, header.body_crc) {
                 Whole::No => false,
                 Whole::Yes => true,
-                Whole::WithBodies => self.has_bodies().map_err(unusable)?,
+                // Over gaps, files that were freed long ago are missing.
+                Whole::WithBodies => {
+                    self.gaps || self.heads.have_bodies_of(&self.body).map_err(unusable)?
+                }
             };
         Ok(if whole {
             At::Record(header)
         } else {
             At::Broken(header)
         })
-    }
-
-    /// The runs that lie elsewhere are as they were written. Over gaps, files that were freed long ago are
-    /// missing; what is damaged is noted.
-    fn has_bodies(&mut self) -> std::io::Result<bool> {
-        let bodies = self.heads.bodies_of(&self.body)?;
-        if !self.gaps {
-            return Ok(bodies.damaged.is_empty() && !bodies.missing);
-        }
-        for (segment, offset) in bodies.damaged {
-            let path = self.files.path(segment);
-            let problem = format!("{}, offset {offset}: wrong checksum", path.display());
-            tracing::error!("passed over: {problem}");
-            self.problems.push(problem);
-        }
-        Ok(true)
     }
 
     /// A later record that shows that record `lsn` had been on stable storage: what is unreadable now

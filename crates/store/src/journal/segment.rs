@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use super::body::{MARK_BYTES, is_marked};
+use super::body::{MARK_BYTES, marked_run};
 use super::spent::{SPENT_SUFFIX, SpentFiles};
 use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
@@ -154,7 +154,7 @@ impl SegmentFiles {
         let mut start = [0; MARK_BYTES];
         file.read_at(&mut start, 0)?;
         let length = file.length()?;
-        let (holds, capacity) = if is_marked(&start, number) {
+        let (holds, capacity) = if marked_run(&start, number).is_some() {
             (Contents::Body, length)
         } else {
             (Contents::Records, length.max(self.segment_bytes))

@@ -305,6 +305,26 @@ fn tools_know_such_files() {
     assert_eq!(rebuilt.messages, 3);
 }
 
+#[test]
+fn a_rebuilt_index_has_it_even_if_its_record_has_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("data");
+    let store: Journal<Blob> = Journal::open(&path, ahead()).expect("open");
+    commit_large(&store, 1, 0);
+    commit_large(&store, 1, 1);
+    for n in 0..100 {
+        commit(&store, vec![enqueue(2, n, 1000)]);
+    }
+    commit(&store, vec![acknowledge(2, 0, 100), acknowledge(1, 0, 1)]);
+    store.checkpoint();
+    assert!(!path.join("journal/0000000002.seg").exists());
+    store.close();
+    let rebuilt = leveret_store::rebuild(&path).expect("rebuild");
+    assert_eq!((rebuilt.messages, rebuilt.problems), (1, vec![]));
+    let store: Journal<Blob> = Journal::open(&path, ahead()).expect("open");
+    assert_large(&store, 1, &[1]);
+}
+
 /// Changes the last byte of one file of a large message.
 fn damage_one(journal: &Path) {
     let files = std::fs::read_dir(journal).expect("the journal");

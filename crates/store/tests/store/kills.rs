@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use leveret_store::{DefinitionStore, Journal, JournalOptions, LogId, MessageLog};
+use leveret_store::{Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog};
 
-use crate::support::{Blob, acknowledge, blob, commit, enqueue, put, sequences};
+use crate::support::{Blob, acknowledge, blob, commit, enqueue, put, sequences, write_ahead};
 
 const DIRECTORY: &str = "LEVERET_STORE_KILL_DIRECTORY";
 /// Messages of a unit, and how many units later they are acknowledged.
@@ -19,6 +19,8 @@ fn options() -> JournalOptions {
         checkpoint_bytes: 2 << 20,
         disk_free_bytes_min: 0,
         gap_us: 0,
+        ahead_bytes_min: 1900,
+        ahead_step_bytes: 700,
         ..JournalOptions::default()
     }
 }
@@ -82,7 +84,15 @@ fn child() {
             ));
         }
         changes.push(put("units", &(unit + 1).to_string()));
+        // The larger ones have files of their own.
+        let ahead: Vec<_> = (changes.iter())
+            .filter_map(|change| match change {
+                Change::Enqueue(enqueue) => write_ahead(&store, &enqueue.payload, 1),
+                _ => None,
+            })
+            .collect();
         commit(&store, changes);
+        drop(ahead);
         if writeln!(out, "durable {}", unit + 1)
             .and_then(|()| out.flush())
             .is_err()
