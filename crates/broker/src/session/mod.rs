@@ -23,6 +23,7 @@ mod deliver;
 mod delivered;
 mod events;
 mod handshake;
+mod methods;
 mod overdue;
 mod patience;
 mod places;
