@@ -51,6 +51,64 @@ def test_any_traffic_counts_as_life(wire):
     client.call(1, spec.Basic.Qos(prefetch_count=2))
 
 
+def silent_for(seconds):
+    """A pause that is what is tested: a client with nothing to say."""
+    time.sleep(seconds)
+
+
+def dozing(wire):
+    """A client that has said nothing but a heartbeat, which the broker has answered."""
+    client = wire(heartbeat=8)
+    silent_for(2.1)
+    client.send_frame(HEARTBEAT, 0, b"")
+    assert isinstance(client.read_frame(timeout_s=1), frames.Heartbeat)
+    return client
+
+
+def test_an_idle_clients_heartbeats_are_read_when_the_brokers_own_is_due(wire):
+    client = dozing(wire)
+    silent_for(2.1)
+    client.send_frame(HEARTBEAT, 0, b"")
+    # It would be answered, had the broker been woken for it.
+    with pytest.raises(TimeoutError):
+        client.read_frame(timeout_s=0.5)
+    assert isinstance(client.read_frame(timeout_s=3), frames.Heartbeat)
+
+
+def test_an_idle_client_is_heard_at_once_when_it_speaks(wire):
+    client = dozing(wire)
+    begin = time.monotonic()
+    client.send(1, spec.Channel.Open())
+    assert isinstance(client.read_method(), spec.Channel.OpenOk)
+    assert time.monotonic() - begin < 1.5
+    client.send_frame(HEARTBEAT, 0, b"")
+    silent_for(0.3)
+    client.send_frame(HEARTBEAT, 0, b"")
+    client.call(1, spec.Basic.Qos(prefetch_count=1))
+
+
+@pytest.mark.parametrize("first", [1, 7, 8, 9, 12])
+def test_an_idle_client_is_heard_at_once_when_its_frame_comes_in_pieces(wire, first):
+    client = dozing(wire)
+    begin = time.monotonic()
+    frame = frames.Method(1, spec.Channel.Open()).marshal()
+    client.send_bytes(frame[:first])
+    silent_for(0.2)
+    client.send_bytes(frame[first:])
+    assert isinstance(client.read_method(), spec.Channel.OpenOk)
+    assert time.monotonic() - begin < 1.5
+
+
+def test_a_client_that_beats_once_an_interval_stays(wire):
+    client = wire(heartbeat=1)
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        silent_for(1)
+        client.send_frame(HEARTBEAT, 0, b"")
+    client.send(1, spec.Channel.Open())
+    client.read_method(spec.Channel.OpenOk)
+
+
 def test_no_heartbeats_when_the_client_said_zero(wire):
     client = wire(heartbeat=0)
     with pytest.raises(TimeoutError):

@@ -109,6 +109,8 @@ pub(crate) struct Link {
     pub(crate) frame_max: u32,
     pub(crate) channel_max: u16,
     heartbeat_ms: u64,
+    /// What was received last was a heartbeat alone.
+    only_beats: bool,
     last_received: Timestamp,
     last_sent: Timestamp,
     /// Handshake or close must be done by then.
@@ -170,6 +172,7 @@ impl Session {
             frame_max: FRAME_MIN_SIZE,
             channel_max: broker.config.channel_max,
             heartbeat_ms: 0,
+            only_beats: false,
             last_received: now,
             last_sent: now,
             deadline,
@@ -210,7 +213,8 @@ impl Session {
         if let Phase::Open(connection) = &mut self.phase {
             connection.flush(&mut self.link, now);
         }
-        if consumed == HEARTBEAT_BYTES {
+        self.link.only_beats = consumed == HEARTBEAT_BYTES && self.link.heartbeat_ms > 0;
+        if self.link.only_beats {
             self.answer_heartbeat(now);
         }
         if matches!(self.phase, Phase::Closing | Phase::Finished) && !self.wants_input() {
@@ -267,7 +271,7 @@ impl Session {
     /// acknowledges the client's: of an idle connection no timer has to remember it.
     fn answer_heartbeat(&mut self, now: Timestamp) {
         let link = &mut self.link;
-        let due = link.heartbeat_ms > 0 && link.last_sent + link.heartbeat_ms / 4 <= now;
+        let due = link.last_sent + link.heartbeat_ms / 4 <= now;
         if due && matches!(self.phase, Phase::Open(_)) && link.output.is_empty() {
             write_heartbeat(link.output.buffer());
         }
@@ -363,6 +367,13 @@ impl Session {
             Phase::Open(connection) => connection.wants_input(&self.link),
             _ => true,
         }
+    }
+
+    /// Whether the client seems to be idle: it keeps heartbeats, and what came last was one alone. Its next ones may then
+    /// be received as late as [`Session::poll_timeout`].
+    #[must_use]
+    pub fn only_beats(&self) -> bool {
+        self.link.only_beats && matches!(self.phase, Phase::Open(_))
     }
 
     /// Looks after whatever the waker was woken for. Call [`Session::receive`] with what is left

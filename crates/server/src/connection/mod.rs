@@ -4,6 +4,7 @@
 //! nothing of frames: what the bytes mean is the session's.
 
 mod closing;
+mod doze;
 pub(crate) mod scratch;
 mod wake;
 
@@ -24,6 +25,7 @@ use crate::alarm::Alarm;
 use crate::connections::Member;
 use crate::serve::Shared;
 use closing::Closing;
+use doze::Doze;
 use wake::SessionWake;
 
 /// Bytes read and written in one turn before the other connections of the worker get theirs.
@@ -64,6 +66,7 @@ struct Open {
     /// What the session left of the bytes read: a partial frame, or all of them while it is held back. Otherwise it
     /// holds no memory.
     input: BytesMut,
+    doze: Doze,
     alarm: Alarm,
     shutdown_sent: bool,
     member: Member,
@@ -140,6 +143,7 @@ impl Open {
             session,
             wake,
             input: BytesMut::new(),
+            doze: Doze::default(),
             alarm: Alarm::default(),
             shutdown_sent: false,
             member,
@@ -158,6 +162,7 @@ impl Open {
             .poll_timeout()
             .is_some_and(|deadline| deadline <= now)
         {
+            self.look(socket, now);
             self.session.handle_timeout(now);
         }
         if self.member.is_shutting_down() && !self.shutdown_sent {
@@ -228,17 +233,39 @@ impl Open {
         buffer.extend_from_slice(&self.input);
         let read = pin!(socket.read_buf(&mut buffer)).poll(task);
         if let Poll::Ready(Ok(1..)) = read {
-            self.input = BytesMut::new();
-            self.session.receive(&mut buffer, now);
-            if !buffer.is_empty() {
-                self.input = BytesMut::from(&buffer[..]);
-            }
+            self.receive(&mut buffer, socket, now);
         }
         scratch::put_back(buffer);
         Ok(match read {
             Poll::Ready(read) => Poll::Ready(read?),
             Poll::Pending => Poll::Pending,
         })
+    }
+
+    /// Has the session take `buffer`, which begins with what was left before, and keeps what it leaves.
+    fn receive(&mut self, buffer: &mut BytesMut, socket: &TcpStream, now: Timestamp) {
+        self.input = BytesMut::new();
+        self.session.receive(buffer, now);
+        if !buffer.is_empty() {
+            self.input = BytesMut::from(&buffer[..]);
+        }
+        self.doze
+            .set(self.session.only_beats() && self.input.is_empty(), socket);
+    }
+
+    /// Reads what the kernel does not wake a dozing connection for.
+    fn look(&mut self, socket: &TcpStream, now: Timestamp) {
+        if !self.doze.is_on() || !self.session.wants_input() {
+            return;
+        }
+        let mut bytes = [0; doze::LOOK_BYTES];
+        let count = doze::look(socket, &mut bytes);
+        if count > 0 {
+            let mut buffer = scratch::take();
+            buffer.extend_from_slice(bytes.get(..count).unwrap_or_default());
+            self.receive(&mut buffer, socket, now);
+            scratch::put_back(buffer);
+        }
     }
 
     /// Has the session transmit and writes that, until it has nothing more, the socket is full or the budget is spent.
