@@ -10,6 +10,7 @@
 #   tests/bench.sh growth                         how cost grows with queues, connections, consumers, bindings, backlog
 #   tests/bench.sh interference                   what one client's load does to another's latency
 #   tests/bench.sh idle                           wake-ups, idle connections, memory after a burst
+#   tests/bench.sh locks                          how often the broker's threads wait, for each thousand messages
 #   tests/bench.sh instructions                   instructions a message, counted by callgrind
 #   tests/bench.sh all                            everything
 #   tests/bench.sh render                         docs/PERFORMANCE.md from docs/performance/results.json

@@ -11,6 +11,7 @@ import growth
 import idle
 import instructions
 import interference
+import locks
 import plots
 import render
 import results
@@ -19,7 +20,7 @@ import tables
 from load import Load
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("rows", "growth", "interference", "idle", "instructions")
+PARTS = ("rows", "growth", "interference", "idle", "locks", "instructions")
 
 
 def arguments():
@@ -82,6 +83,8 @@ def measure(options, parts):
             found["interference"] = interference.measure(load, measured)
         if "idle" in parts:
             found["idle"] = idle.measure(load, measured)
+        if "locks" in parts:
+            found["locks"] = locks.measure(load, measured)
     finally:
         for broker in measured:
             broker.stop()

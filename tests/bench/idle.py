@@ -55,11 +55,15 @@ def switches(pid):
 def alone(broker):
     """Wake-ups a second, nobody connected."""
     broker.fresh()
-    time.sleep(3)
+    return {"wakeups_per_s": wakeups(broker, 3), "rss_mb": round(resident_mb(broker.pid), 1)}
+
+
+def wakeups(broker, settle):
+    """Wake-ups a second of a broker that has nothing to do, `settle` seconds from now."""
+    time.sleep(settle)
     before = switches(broker.pid)
     time.sleep(SECONDS)
-    return {"wakeups_per_s": round((switches(broker.pid) - before) / SECONDS, 2),
-            "rss_mb": round(resident_mb(broker.pid), 1)}
+    return round((switches(broker.pid) - before) / SECONDS, 2)
 
 
 def connections(load, broker, heartbeat):
@@ -110,4 +114,5 @@ def burst(load, broker, what, runs):
             within = round(time.monotonic() - begun, 1)
         time.sleep(0.2)
     return {"what": what, "rss_before_mb": round(before, 1), "rss_peak_mb": round(peak, 1),
-            "rss_after_mb": round(least, 1), "ratio": round(least / before, 2), "within_s": within}
+            "rss_after_mb": round(least, 1), "ratio": round(least / before, 2), "within_s": within,
+            "wakeups_per_s": wakeups(broker, 30)}

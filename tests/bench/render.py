@@ -139,8 +139,28 @@ def idle(found):
         if "failed" not in each:
             lines.append([f"after {each['what']}",
                           f"RSS {each['rss_before_mb']} → {each['rss_peak_mb']} → {each['rss_after_mb']} MB",
-                          f"{each['ratio']}x of before"])
+                          f"{each['ratio']}x of before; {each.get('wakeups_per_s', '–')} wake-ups/s"])
     return markdown(["state", "", ""], lines)
+
+
+def locks(found):
+    measured = found.get("locks", {}).get("leveret")
+    if not measured:
+        return ""
+    lines = []
+    for each in measured.values():
+        if "failed" in each:
+            continue
+        # sled's threads work at checkpoints, and what is called like the program is its first thread.
+        groups = [(group, counts) for group, counts in each["groups"].items() if group.startswith("leveret-")]
+        cells = [f"{group.removeprefix('leveret-')}: {waits(counts)}" for group, counts in groups if counts["waits"]]
+        lines.append([each["what"], shown("published", each["published"]), "; ".join(cells)])
+    return markdown(["load", "published/s", "waits for each 1,000 messages"], lines)
+
+
+def waits(counts):
+    futexes = counts.get("futexes")
+    return number(counts["waits"]) + (f" ({number(futexes)} futex calls)" if futexes is not None else "")
 
 
 def instructions(found):
@@ -189,5 +209,6 @@ PARTS = {
     "growth": growth,
     "interference": interference,
     "idle": idle,
+    "locks": locks,
     "instructions": instructions,
 }
