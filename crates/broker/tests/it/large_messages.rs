@@ -66,6 +66,21 @@ fn what_comes_behind_it_stays_behind_it() {
 }
 
 #[test]
+fn it_is_recognised_behind_many_that_are_like_it_but_for_the_length() {
+    let (world, client) = world();
+    let consumer = consumer(&world);
+    let message = Properties::persistent();
+    let mut bytes = client.publishing("q", b"a", &message).repeat(20);
+    bytes.extend(client.publishing("q", large("b").as_bytes(), &message));
+    client.send(&bytes);
+    assert!(!client.wants_input());
+    client.publish_all("q", "c d", &Properties::persistent());
+    assert_eq!(letters(&consumer), "a".repeat(20));
+    assert_eq!(finish(&world), 1);
+    assert_eq!(letters(&consumer), "bcd");
+}
+
+#[test]
 fn one_behind_another_waits_for_its_own() {
     let (world, client) = world();
     let consumer = consumer(&world);
