@@ -65,6 +65,19 @@ pub enum Change<P> {
         /// How many sequences from there on, live or not.
         count: u64,
     },
+    /// The messages of `log` with `first <= sequence < first + length` bear this number from now on: all of them
+    /// are there, and outlive a restart. It goes with its message, and stays when that is replaced. It needs no
+    /// sync: a kill leaves it, a crash of the system may take it.
+    SetCount {
+        /// The log.
+        log: LogId,
+        /// The first sequence that bears it.
+        first: Sequence,
+        /// How many sequences from there on.
+        length: u64,
+        /// Opaque to the store, returned by reads; 0 is what a message bears that was given none.
+        count: u32,
+    },
     /// All of the log is gone; its id is not used again.
     DeleteLog {
         /// The log.
@@ -95,6 +108,8 @@ pub struct StoredMessage<P> {
     pub time_ms: u64,
     /// As enqueued.
     pub transient: bool,
+    /// As set last by [`Change::SetCount`].
+    pub count: u32,
     /// The message.
     pub payload: P,
     /// The length of its parts together.

@@ -63,6 +63,7 @@ pub fn run<S: Subject>(subject: &S) {
     reads_keep_to_their_limits(subject);
     acknowledged_messages_are_gone(subject);
     a_message_is_replaced_under_its_sequence(subject);
+    numbers_stay_with_their_messages(subject);
     logs_are_deleted(subject);
     those_who_wait_are_woken_when_it_is_durable(subject);
     a_restart_keeps_what_is_durable(subject);
@@ -335,6 +336,56 @@ fn a_message_is_replaced_under_its_sequence<S: Subject>(subject: &S) {
         .collect();
     assert_eq!(sizes, [50, 77, 50, 8]);
     assert_eq!(store.log_state(log).map(|state| state.live), Some(10));
+}
+
+fn numbers_stay_with_their_messages<S: Subject>(subject: &S) {
+    let store = subject.create();
+    let log = store.allocate_log();
+    let set = |first: u64, length: u64, count: u32| Change::SetCount {
+        log,
+        first: Sequence(first),
+        length,
+        count,
+    };
+    let counts = |store: &S::Store| -> Vec<u32> {
+        let messages = read::<S>(store, log, 0, usize::MAX, usize::MAX);
+        messages.iter().map(|message| message.count).collect()
+    };
+    let messages = (0..8).map(|sequence| enqueue(log, sequence, 50)).collect();
+    commit(subject, &store, messages);
+    assert_eq!(counts(&store), [0; 8]);
+    commit(subject, &store, vec![set(2, 4, 7), set(4, 1, 8)]);
+    commit(subject, &store, vec![spill(log, 8), set(7, 1, 9)]);
+    assert_eq!(counts(&store), [0, 0, 7, 7, 8, 7, 0, 9, 0]);
+    let unit = vec![
+        acknowledge(log, 3, 1),
+        enqueue(log, 4, 60),
+        set(5, 1, 0),
+        enqueue(log, 9, 10),
+    ];
+    commit(subject, &store, unit);
+    assert_eq!(counts(&store), [0, 0, 7, 8, 0, 0, 9, 0, 0]);
+    // What is gone leaves nothing to a message that comes under its sequence.
+    let unit = vec![
+        set(9, 1, 5),
+        acknowledge(log, 9, 1),
+        set(7, 1, 6),
+        acknowledge(log, 8, 1),
+        enqueue(log, 10, 10),
+    ];
+    commit(subject, &store, unit);
+    commit(
+        subject,
+        &store,
+        vec![enqueue(log, 3, 50), enqueue(log, 9, 50)],
+    );
+    let expected = [0, 0, 7, 0, 8, 0, 0, 6, 0, 0];
+    assert_eq!(counts(&store), expected);
+    let store = subject.restart(store);
+    assert_eq!(counts(&store), expected);
+    commit(subject, &store, vec![Change::DeleteLog { log }]);
+    commit(subject, &store, vec![set(0, 10, 3)]);
+    assert_eq!(store.logs(), []);
 }
 
 fn logs_are_deleted<S: Subject>(subject: &S) {

@@ -49,7 +49,10 @@ impl<P: Payload> MessageLog<P> for MemoryStore<P> {
                 Change::RemoveDefinition { key } => {
                     self.definitions.lock().remove(&key);
                 }
-                Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+                Change::Enqueue(_)
+                | Change::Acknowledge { .. }
+                | Change::SetCount { .. }
+                | Change::DeleteLog { .. } => {}
             }
         }
         CommitPoint::NONE

@@ -175,6 +175,19 @@ impl<P: Payload> Inner<P> {
                         .retain(|sequence, _| *sequence < first || *sequence >= end);
                 }
             }
+            Change::SetCount {
+                log,
+                first,
+                length,
+                count,
+            } => {
+                let end = Sequence(first.0.saturating_add(length));
+                let log = self.logs.get_mut(&log).into_iter();
+                let range = log.flat_map(|log| log.messages.range_mut(first..end));
+                for (_, message) in range.filter(|(_, message)| !message.transient) {
+                    message.count = count;
+                }
+            }
             Change::DeleteLog { log } => {
                 self.logs.remove(&log);
                 self.delivered.remove(&log);
@@ -195,9 +208,11 @@ impl<P: Payload> Inner<P> {
             messages: BTreeMap::new(),
         });
         log.next = log.next.max(Sequence(sequence.0.saturating_add(1)));
+        let count = log.messages.get(&sequence).map_or(0, |before| before.count);
         log.messages.insert(
             sequence,
             StoredMessage {
+                count,
                 sequence,
                 flags: enqueue.flags,
                 time_ms: enqueue.time_ms,
@@ -222,7 +237,10 @@ impl<P: Payload> Inner<P> {
                 Change::RemoveDefinition { key } => {
                     definitions.remove(key);
                 }
-                Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+                Change::Enqueue(_)
+                | Change::Acknowledge { .. }
+                | Change::SetCount { .. }
+                | Change::DeleteLog { .. } => {}
             }
         }
         definitions

@@ -6,6 +6,7 @@ Each test has a broker of its own."""
 import pika
 import pytest
 
+from support.queues import await_message
 from support.waiting import drive_until
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
@@ -155,3 +156,97 @@ def test_marks_that_cannot_be_believed(own_broker, open_connection):
     channel = open_channel(own, open_connection, "q")
     publish(channel, "q", "c")
     assert drain(channel, "q") == [("a", 1), ("b", 1), ("c", 0)]
+
+
+def return_first(channel, queue, times):
+    """Gets the first message and puts it back, so often; then waits until all of that is written."""
+    for count in range(times):
+        method, properties, _ = channel.basic_get(queue)
+        assert told(method, properties) == count
+        channel.basic_nack(method.delivery_tag, requeue=True)
+    channel.queue_declare("other", durable=True)
+    publish(channel, "other", "x")
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_what_was_returned_keeps_its_count(own_broker, open_connection, restart, queue_type):
+    own = own_broker()
+    arguments = {"x-queue-type": queue_type}
+    channel = open_channel(own, open_connection, "q", arguments)
+    publish(channel, "q", "ab")
+    return_first(channel, "q", 3)
+    restart(own)
+    channel = open_channel(own, open_connection, "q", arguments)
+    # Out once more, when the broker ends again.
+    method, properties, _ = channel.basic_get("q")
+    assert told(method, properties) == 3
+    publish(channel, "other", "x")
+    restart(own)
+    assert drain(open_channel(own, open_connection, "q", arguments), "q") == [("a", 4), ("b", 0)]
+
+
+def test_a_closed_channel_returns_with_a_count(own_broker, open_connection, restart):
+    own = own_broker()
+    channel = open_channel(own, open_connection, "q")
+    publish(channel, "q", map(str, range(300)))
+    for count in range(2):
+        other = open_channel(own, open_connection, "q")
+        other.basic_qos(prefetch_count=200)
+        assert consume(other, "q", 200) == numbered(range(200), count)
+        other.connection.close()
+    publish(channel, "q", ["300"])
+    restart(own)
+    assert drain(open_channel(own, open_connection, "q"), "q") == numbered(range(200), 2) + numbered(range(200, 301))
+
+
+def test_a_checkpoint_keeps_counts(own_broker, open_connection):
+    """Counts outlive the records that said them."""
+    own = own_broker()
+    channel = open_channel(own, open_connection, "q")
+    publish(channel, "q", "abc")
+    return_first(channel, "q", 2)
+    own.restart_after_sigterm()
+    own.restart_after_kill()
+    own.restart_after_sigterm()
+    channel = open_channel(own, open_connection, "q")
+    assert drain(channel, "q") == [("a", 2), ("b", 0), ("c", 0)]
+    publish(channel, "q", "d")
+    own.restart_after_kill()
+    assert drain(open_channel(own, open_connection, "q"), "q") == [("d", 0)]
+
+
+def test_the_delivery_limit_counts_over_kills(own_broker, open_connection):
+    """A message that takes the broker down with it dies by its limit."""
+    own = own_broker()
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": "",
+                 "x-dead-letter-routing-key": "dead"}
+    channel = open_channel(own, open_connection, "q", arguments)
+    channel.queue_declare("dead", durable=True)
+    publish(channel, "q", ["poison", "good"])
+    for count in range(3):
+        channel = open_channel(own, open_connection, "q", arguments)
+        method, properties, body = channel.basic_get("q")
+        assert (body, told(method, properties)) == (b"poison", count)
+        publish(channel, "dead", ["written"])
+        own.restart_after_kill()
+    channel = open_channel(own, open_connection, "q", arguments)
+    assert drain(channel, "q") == [("good", 0)]
+    method, properties, body = await_message(channel, "dead")
+    while body != b"poison":
+        method, properties, body = await_message(channel, "dead")
+    assert properties.headers["x-first-death-reason"] == "delivery_limit"
+
+
+def test_what_is_not_certain_uses_up_no_limit(own_broker, open_connection):
+    own = own_broker()
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1}
+    publish(open_channel(own, open_connection, "q", arguments), "q", "a")
+    own.kill()
+    (own.data_dir / "delivered").unlink()
+    own.start()
+    channel = open_channel(own, open_connection, "q", arguments)
+    for count in (1, 2):
+        method, properties, _ = channel.basic_get("q")
+        assert told(method, properties) == count
+        channel.basic_nack(method.delivery_tag, requeue=True)
+    assert channel.basic_get("q")[0] is None

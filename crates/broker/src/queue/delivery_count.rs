@@ -47,6 +47,18 @@ impl DeliveryCount {
         self.0 & !UNCERTAIN
     }
 
+    /// As the store keeps it.
+    #[must_use]
+    pub fn to_stored(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    /// As the store kept it.
+    #[must_use]
+    pub fn from_stored(stored: u32) -> DeliveryCount {
+        DeliveryCount(u16::try_from(stored).unwrap_or_default())
+    }
+
     /// The higher of two that are known.
     #[must_use]
     pub fn max(self, other: DeliveryCount) -> DeliveryCount {

@@ -6,7 +6,7 @@ use super::Queue;
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
-use super::ready::{Entry, Level, PageIn};
+use super::ready::{Entry, Level, PageIn, Unready};
 use crate::mailbox::{Delivery, InFlight, Mailbox};
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -133,7 +133,11 @@ impl Queue {
         level.mark_delivered(entry.sequence);
         let number = self.top_level();
         self.forget_ready(&entry);
-        Some(entry.into_flight(number))
+        let in_flight = entry.into_flight(number);
+        if in_flight.redelivered {
+            self.note_count(&in_flight, in_flight.delivery_count.again());
+        }
+        Some(in_flight)
     }
 
     #[inline]
@@ -383,7 +387,7 @@ impl Queue {
         if request.of_retries {
             self.retries_loaded(request, messages);
         } else {
-            self.ready_loaded(request, messages, now);
+            self.ready_loaded(request, messages, now, effects);
         }
         if self.is_over() {
             self.drop_head(effects);
@@ -398,6 +402,7 @@ impl Queue {
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
         now: Timestamp,
+        effects: &mut Effects,
     ) {
         let Some(level) = self.levels.get_mut(usize::from(request.level)) else {
             return;
@@ -411,13 +416,27 @@ impl Queue {
                 .expires_at(Timestamp(stored.time_ms), time_to_live)
                 .unwrap_or(Timestamp::NEVER),
         };
-        let mut waiting = Vec::new();
-        let missing = level.loaded(request, messages, expires, now, &mut waiting);
+        let mut unready = Unready {
+            limit: self.options.delivery_limit.unwrap_or(u32::MAX),
+            spent: Vec::new(),
+            waiting: Vec::new(),
+        };
+        let missing = level.loaded(request, messages, expires, now, &mut unready);
         self.ready = self.ready.saturating_sub(missing);
         self.expiring |= level
             .front()
             .is_some_and(|front| front.expires_at != Timestamp::NEVER);
-        self.wait_again(request.level, waiting);
+        self.wait_again(request.level, unready.waiting);
+        // It was out once too often when the broker ended.
+        for entry in unready.spent {
+            self.forget_ready(&entry);
+            self.bury(
+                request.level,
+                entry,
+                DeadLetterReason::DeliveryLimit,
+                effects,
+            );
+        }
     }
 
     pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {

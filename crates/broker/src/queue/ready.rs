@@ -75,6 +75,17 @@ pub(crate) struct PageIn {
     pub(crate) of_retries: bool,
 }
 
+/// What was read and is not ready.
+#[derive(Debug)]
+pub(crate) struct Unready {
+    /// Messages that came back more often than this are not ready any more.
+    pub(crate) limit: u32,
+    /// Those.
+    pub(crate) spent: Vec<Entry>,
+    /// Those whose retry is due later.
+    pub(crate) waiting: Vec<(Timestamp, Entry)>,
+}
+
 /// The ready messages of one priority level.
 #[derive(Debug, Default)]
 pub(crate) struct Level {

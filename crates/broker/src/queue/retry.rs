@@ -177,7 +177,7 @@ impl Queue {
 
     /// Lets a message wait that is written down already.
     pub(crate) fn wait_until(&mut self, due: Timestamp, in_flight: InFlight) {
-        let is_written = self.retry_log(&in_flight).is_some();
+        let is_written = self.surviving_log(&in_flight).is_some();
         self.wait(due, in_flight, is_written);
     }
 
@@ -186,8 +186,8 @@ impl Queue {
         self.retries.push(due, in_flight, is_written);
     }
 
-    /// The log a retry of this message is written to, if it survives a restart.
-    fn retry_log(&self, in_flight: &InFlight) -> Option<LogId> {
+    /// The message's log, if it survives a restart.
+    pub(crate) fn surviving_log(&self, in_flight: &InFlight) -> Option<LogId> {
         let level = self.levels.get(usize::from(in_flight.level))?;
         let survives = in_flight.stored && self.keeps(&in_flight.message);
         level.log.filter(|_| survives)
@@ -196,7 +196,7 @@ impl Queue {
     /// Writes down how often the message came back and when it is due, if it survives a restart; says
     /// whether it does.
     pub(crate) fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) -> bool {
-        let Some(log) = self.retry_log(in_flight) else {
+        let Some(log) = self.surviving_log(in_flight) else {
             return false;
         };
         self.changes.push(Change::Enqueue(Enqueue {

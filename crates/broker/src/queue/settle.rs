@@ -1,9 +1,10 @@
 //! What became of deliveries: acknowledged, put back, or rejected.
 
-use leveret_store::Change;
+use leveret_store::{Change, LogId, Sequence};
 
 use super::Queue;
 use super::consumers::ConsumerRef;
+use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
 use super::handle::QueueHandle;
 use super::ready::Entry;
@@ -138,7 +139,12 @@ impl Queue {
             match outcome {
                 Outcome::Acknowledged | Outcome::Rejected => {}
                 Outcome::Waits(due) => self.wait_until(*due, in_flight.clone()),
-                Outcome::Undelivered | Outcome::Uncounted => back.push(in_flight.clone()),
+                Outcome::Undelivered | Outcome::Uncounted => {
+                    if in_flight.redelivered {
+                        self.note_count(in_flight, in_flight.delivery_count);
+                    }
+                    back.push(in_flight.clone());
+                }
                 Outcome::Requeued | Outcome::Returned => {
                     let counted = counted(in_flight);
                     if u32::from(counted.delivery_count.certain()) > limit {
@@ -250,6 +256,45 @@ impl Queue {
             stored: in_flight.stored,
         });
     }
+}
+
+impl Queue {
+    /// Has the store keep how often the message will have been delivered when it comes back, if it survives a
+    /// restart. Of one that is delivered for the first time the store knows by its place.
+    #[cold]
+    pub(crate) fn note_count(&mut self, in_flight: &InFlight, count: DeliveryCount) {
+        let log = self.surviving_log(in_flight);
+        if let Some(log) = log {
+            set_count(
+                &mut self.changes,
+                log,
+                in_flight.sequence,
+                count.to_stored(),
+            );
+        }
+    }
+}
+
+/// Adds a message's number, joining it to the run before it where that is possible.
+fn set_count(changes: &mut Vec<Change<Message>>, log: LogId, sequence: Sequence, count: u32) {
+    if let Some(Change::SetCount {
+        log: last_log,
+        first,
+        length,
+        count: last_count,
+    }) = changes.last_mut()
+        && (*last_log, *last_count) == (log, count)
+        && first.0 + *length == sequence.0
+    {
+        *length += 1;
+        return;
+    }
+    changes.push(Change::SetCount {
+        log,
+        first: sequence,
+        length: 1,
+        count,
+    });
 }
 
 /// A delivery that came back.

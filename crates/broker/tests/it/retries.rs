@@ -135,7 +135,7 @@ fn attempts_and_delays_survive_a_crash() {
 }
 
 #[test]
-fn a_crash_while_it_is_ready_again_keeps_the_count() {
+fn a_crash_while_it_is_out_again_counts_that_too() {
     let (world, client) = consumed(&[100]);
     client.publish_with("q", "a", &Properties::persistent());
     client.expect_bodies("a");
@@ -149,7 +149,7 @@ fn a_crash_while_it_is_ready_again_keeps_the_count() {
     let seen = client.seen();
     assert_eq!(
         seen[0].headers().inner().get("x-delivery-count"),
-        Some(&AMQPValue::LongLongInt(1))
+        Some(&AMQPValue::LongLongInt(2))
     );
     client.nack(1, false, true);
     assert_eq!(client.counts("dead"), (1, 0));

@@ -163,7 +163,8 @@ fn the_delivery_limit_holds_in_a_transaction() {
     world.hold_commits();
     client.nack(1, false, true);
     client.tx(COMMIT);
-    assert_eq!(ready(&world.restarted().client(), &["q", "dead"]), [1, 0]);
+    // Without the commit it dies at the start: it was out when the broker ended, once too often as well.
+    assert_eq!(ready(&world.restarted().client(), &["q", "dead"]), [0, 1]);
     world.commit();
     client.expect(&["commit-ok"]);
     assert_eq!(ready(&client, &["q", "dead"]), [0, 1]);

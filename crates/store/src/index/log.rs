@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::chunk::Chunk;
+use super::counts::{CountRun, Counts};
 
 /// What changes in a segment when chunks of a log come and go.
 pub(crate) trait SegmentCounts {
@@ -23,6 +24,14 @@ pub(crate) enum Holds {
 /// The rows of a log: by segment, the first sequences of their parts.
 pub(crate) type StoredParts = BTreeMap<u32, BTreeSet<u64>>;
 
+/// All rows of a log in the index on disk.
+#[derive(Default)]
+pub(crate) struct StoredRows {
+    pub(crate) parts: StoredParts,
+    /// Blocks of numbers.
+    pub(crate) blocks: BTreeSet<u64>,
+}
+
 /// One log.
 #[derive(Default)]
 pub(crate) struct Log {
@@ -37,6 +46,8 @@ pub(crate) struct Log {
     pub(crate) is_dirty: bool,
     /// The rows this log has in the index on disk.
     pub(crate) stored_parts: StoredParts,
+    /// The numbers of its messages, if any ever had one.
+    pub(crate) counts: Option<Box<Counts>>,
 }
 
 impl Log {
@@ -150,6 +161,63 @@ impl Log {
             self.bytes = 0;
         } else if self.chunks.capacity() > 64 && self.chunks.len() < self.chunks.capacity() / 4 {
             self.chunks.shrink_to(self.chunks.len() * 2);
+        }
+    }
+
+    /// Gives a range of sequences a number, live or not.
+    pub(crate) fn set_counts(&mut self, first: u64, end: u64, count: u32) {
+        if first < end {
+            self.counts.get_or_insert_default().set(first, end, count);
+        }
+    }
+
+    /// Gives those that live in a range of sequences, and outlive a restart, a number.
+    pub(crate) fn set_live_counts(&mut self, first: u64, end: u64, count: u32) {
+        for (first, end) in self.kept_ranges(first, end) {
+            self.set_counts(first, end, count);
+        }
+    }
+
+    /// The ranges of what lives within a range and outlives a restart.
+    fn kept_ranges(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
+        self.chunks_from(first)
+            .take_while(|chunk| chunk.first() < end)
+            .filter(|chunk| !chunk.is_transient())
+            .map(|chunk| (chunk.first().max(first), chunk.end().min(end)))
+            .collect()
+    }
+
+    /// A range of sequences has no numbers any more.
+    pub(crate) fn cut_counts(&mut self, first: u64, end: u64) {
+        if let Some(counts) = &mut self.counts {
+            counts.cut(first, end);
+        }
+    }
+
+    /// Forgets the numbers of what does not live.
+    pub(crate) fn keep_live_counts(&mut self) {
+        if self.counts.is_none() {
+            return;
+        }
+        let mut from = 0;
+        for (first, end) in self.kept_ranges(0, u64::MAX) {
+            self.cut_counts(from, first);
+            from = end;
+        }
+        self.cut_counts(from, u64::MAX);
+    }
+
+    /// The numbers within a range of sequences.
+    pub(crate) fn counts_in(&self, first: u64, end: u64) -> Vec<CountRun> {
+        let counts = self.counts.as_ref().filter(|counts| !counts.is_empty());
+        counts.map_or(Vec::new(), |counts| counts.runs(first, end).collect())
+    }
+
+    /// Lets go of the log; answers its rows in the index on disk.
+    pub(crate) fn stored_rows(self) -> StoredRows {
+        StoredRows {
+            parts: self.stored_parts,
+            blocks: self.counts.map(|it| it.stored_blocks).unwrap_or_default(),
         }
     }
 

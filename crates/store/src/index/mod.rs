@@ -2,6 +2,7 @@
 //! memory, brought to disk at checkpoints. Owns no files and takes no locks of its own.
 
 mod chunk;
+mod counts;
 pub(crate) mod disk;
 mod log;
 pub(crate) mod rows;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 pub(crate) use chunk::{Chunk, Place};
+pub(crate) use counts::CountRun;
 use log::SegmentCounts;
 pub(crate) use log::{Holds, Log};
 
@@ -61,13 +63,16 @@ pub(crate) struct Index {
     /// Logs with changes since the last checkpoint; those that are not there any more were deleted.
     pub(crate) dirty_logs: Vec<LogId>,
     /// Deleted since the last checkpoint, with the rows they have on disk.
-    pub(crate) deleted_logs: Vec<(LogId, log::StoredParts)>,
+    pub(crate) deleted_logs: Vec<(LogId, log::StoredRows)>,
     /// Deleted, and nobody has yet let go of what else is kept for them.
     pub(crate) gone_logs: Vec<LogId>,
     /// Definitions whose rows are to be written, and rows to remove with their number of parts.
     pub(crate) dirty_definitions: BTreeSet<Arc<[u8]>>,
     pub(crate) removed_rows: Vec<(u64, u16)>,
     pub(crate) next_row: u64,
+    /// Numbers are kept for messages that are not there: while the journal is read back, a copy of them may
+    /// come later.
+    pub(crate) keeps_all_counts: bool,
     /// One above the highest log id seen.
     pub(crate) next_log: u64,
 }
@@ -132,7 +137,36 @@ impl Index {
     pub(crate) fn acknowledge(&mut self, log: LogId, first: u64, count: u64) {
         if let Some(entry) = self.logs.get_mut(&log) {
             entry.remove(first, first.saturating_add(count), &mut self.segments);
+            entry.cut_counts(first, first.saturating_add(count));
             mark(&mut self.dirty_logs, log, entry);
+        }
+    }
+
+    /// Gives the messages that live in a range of sequences a number.
+    pub(crate) fn set_counts(&mut self, log: LogId, first: u64, end: u64, count: u32) {
+        let Some(entry) = self.logs.get_mut(&log) else {
+            return;
+        };
+        if self.keeps_all_counts {
+            entry.set_counts(first, end, count);
+        } else {
+            entry.set_live_counts(first, end, count);
+        }
+        mark(&mut self.dirty_logs, log, entry);
+    }
+
+    /// From now on only messages that live have numbers.
+    pub(crate) fn keep_live_counts(&mut self) {
+        self.keeps_all_counts = false;
+        for (id, log) in &mut self.logs {
+            log.keep_live_counts();
+            if log
+                .counts
+                .as_ref()
+                .is_some_and(|it| !it.dirty_blocks.is_empty())
+            {
+                mark(&mut self.dirty_logs, *id, log);
+            }
         }
     }
 
@@ -148,7 +182,7 @@ impl Index {
         self.gone_logs.push(log);
         if let Some(mut entry) = self.logs.remove(&log) {
             entry.remove(0, u64::MAX, &mut self.segments);
-            self.deleted_logs.push((log, entry.stored_parts));
+            self.deleted_logs.push((log, entry.stored_rows()));
         }
     }
 
@@ -202,6 +236,9 @@ impl Index {
         for log in self.logs.values_mut() {
             log.is_dirty = false;
             log.dirty_segments.clear();
+            if let Some(counts) = &mut log.counts {
+                counts.dirty_blocks.clear();
+            }
         }
         self.dirty_definitions.clear();
     }
@@ -224,6 +261,9 @@ impl Index {
                 .map(|chunk| chunk.segment)
                 .collect();
             log.dirty_segments = segments;
+            if let Some(counts) = &mut log.counts {
+                counts.mark_all();
+            }
             // Whoever took the list of dirty logs has not come to all of them.
             log.is_dirty = true;
             self.dirty_logs.push(*id);

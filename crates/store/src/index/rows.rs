@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunk::{Chunk, Place};
-use super::log::StoredParts;
+use super::counts::{BLOCK, CountRun, Counts};
+use super::log::StoredRows;
 use super::{Definition, Index, Log, Position};
 use crate::LogId;
 use crate::journal::format::{Cursor, push_bytes};
@@ -19,6 +20,7 @@ const CHUNK_BYTES: usize = 24;
 const PREFIX_CHUNKS: u8 = b'c';
 const PREFIX_DEFINITION: u8 = b'd';
 const PREFIX_LOG: u8 = b'l';
+const PREFIX_COUNTS: u8 = b'n';
 const PREFIX_CHECKPOINT: u8 = b'z';
 
 const INDEX_VERSION: u32 = 1;
@@ -88,14 +90,47 @@ pub(crate) fn log_rows(id: LogId, log: &mut Log, out: &mut Vec<Row>) {
             log.stored_parts.insert(segment, now);
         }
     }
+    if let Some(counts) = &mut log.counts {
+        count_rows(id, counts, out);
+        if counts.is_empty() && counts.stored_blocks.is_empty() {
+            log.counts = None;
+        }
+    }
+}
+
+/// The rows of those numbers of one log that changed since the last time; notes them as written.
+fn count_rows(id: LogId, counts: &mut Counts, out: &mut Vec<Row>) {
+    for block in std::mem::take(&mut counts.dirty_blocks) {
+        let mut value = Vec::new();
+        for run in counts.of_block(block) {
+            // Within its block, a place and a length fit 16 bits.
+            let place = u16::try_from(run.first % BLOCK).unwrap_or(u16::MAX);
+            let length = u16::try_from(run.end - run.first).unwrap_or(u16::MAX);
+            value.extend_from_slice(&place.to_le_bytes());
+            value.extend_from_slice(&length.to_le_bytes());
+            value.extend_from_slice(&run.count.to_le_bytes());
+        }
+        if !value.is_empty() {
+            counts.stored_blocks.insert(block);
+            out.push((counts_key(id, block), Some(value)));
+        } else if counts.stored_blocks.remove(&block) {
+            out.push((counts_key(id, block), None));
+        }
+    }
 }
 
 /// Removes all rows of a log.
-pub(crate) fn deleted_log_rows(id: LogId, parts: &StoredParts, out: &mut Vec<Row>) {
+pub(crate) fn deleted_log_rows(id: LogId, stored: &StoredRows, out: &mut Vec<Row>) {
     let mut key = vec![PREFIX_LOG];
     key.extend_from_slice(&id.0.to_be_bytes());
     out.push((key, None));
-    for (segment, firsts) in parts {
+    out.extend(
+        stored
+            .blocks
+            .iter()
+            .map(|block| (counts_key(id, *block), None)),
+    );
+    for (segment, firsts) in &stored.parts {
         out.extend(
             firsts
                 .iter()
@@ -130,6 +165,13 @@ fn chunks_key(log: LogId, segment: u32, first: u64) -> Vec<u8> {
     key
 }
 
+fn counts_key(log: LogId, block: u64) -> Vec<u8> {
+    let mut key = vec![PREFIX_COUNTS];
+    key.extend_from_slice(&log.0.to_be_bytes());
+    key.extend_from_slice(&block.to_be_bytes());
+    key
+}
+
 fn definition_key(row: u64, part: u16) -> Vec<u8> {
     let mut key = vec![PREFIX_DEFINITION];
     key.extend_from_slice(&row.to_be_bytes());
@@ -153,6 +195,8 @@ pub(crate) struct Loaded {
     pub(crate) chunks: Vec<(LogId, Chunk)>,
     pub(crate) logs: Vec<(LogId, u64)>,
     pub(crate) parts: Vec<(LogId, u32, u64)>,
+    counts: Vec<(LogId, CountRun)>,
+    blocks: Vec<(LogId, u64)>,
     definitions: BTreeMap<u64, Vec<Vec<u8>>>,
 }
 
@@ -167,6 +211,9 @@ impl Loaded {
             Some(PREFIX_LOG) => self
                 .log_row(&mut cursor, value)
                 .ok_or(BadRow("bad row of a log")),
+            Some(PREFIX_COUNTS) => self
+                .counts_row(&mut cursor, value)
+                .ok_or(BadRow("bad row of counts")),
             Some(PREFIX_DEFINITION) => {
                 let row = be_u64(&mut cursor).ok_or(BadRow("bad key of a definition"))?;
                 self.definitions
@@ -197,6 +244,24 @@ impl Loaded {
             };
             self.chunks
                 .push((log, Chunk::new(first, count, false, place, cursor.u32()?)));
+        }
+        Some(())
+    }
+
+    fn counts_row(&mut self, key: &mut Cursor<'_>, value: &[u8]) -> Option<()> {
+        let (log, block) = (LogId(be_u64(key)?), be_u64(key)?);
+        let start = block.checked_mul(BLOCK)?;
+        self.blocks.push((log, block));
+        let mut cursor = Cursor::new(value);
+        while !cursor.is_empty() {
+            let (place, length) = (u64::from(cursor.u16()?), u64::from(cursor.u16()?));
+            let count = cursor.u32()?;
+            if place + length > BLOCK {
+                return None;
+            }
+            let first = start.checked_add(place)?;
+            let end = first.checked_add(length)?;
+            self.counts.push((log, CountRun { first, end, count }));
         }
         Some(())
     }
@@ -249,6 +314,14 @@ impl Loaded {
                     .map(|segment| (id, segment)),
             );
             index.insert_chunk(id, chunk);
+        }
+        for (id, run) in self.counts.drain(..) {
+            index.set_counts(id, run.first, run.end, run.count);
+        }
+        for (id, block) in self.blocks.drain(..) {
+            let log = index.logs.entry(id).or_default();
+            let counts = log.counts.get_or_insert_default();
+            counts.stored_blocks.insert(block);
         }
         if let Some(checkpoint) = &self.checkpoint {
             index.position = checkpoint.position;

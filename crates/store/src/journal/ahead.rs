@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 
 use super::body::{self, Discards, Layout, WrittenBody};
-use super::open::raise_format;
+use super::open::{FORMAT_VERSION_BODIES, raise_format};
 use super::segment::Segment;
 use super::{Ahead, Shared};
 use crate::ahead::Done;
@@ -228,7 +228,7 @@ fn write_copies<P: Payload>(shared: &Arc<Shared<P>>, job: &Job<P>) -> io::Result
     let Some(layout) = Layout::of(head.len(), body.len()) else {
         return Ok(Vec::new());
     };
-    raise_format(shared)?;
+    raise_format(shared, FORMAT_VERSION_BODIES)?;
     let mut bodies = Vec::new();
     for _ in 0..job.copies {
         let segment = shared.segments.make_body(layout.end)?;

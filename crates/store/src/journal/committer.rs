@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::body::Claimed;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
+use super::open::{FORMAT_VERSION_COUNTS, raise_format};
 use super::segment::Writable;
 use super::{Internal, Shared, Unit};
 use crate::failpoint::{self, Failpoint};
@@ -237,6 +238,7 @@ impl<P: Payload> Committer<P> {
         failpoint::reached(Failpoint::BeforeWrite);
         let elsewhere = self.write_fronts()?;
         self.make_room(total)?;
+        self.raise_format()?;
         let Some(current) = &self.current else {
             return Err(self.fail("no segment to write to"));
         };
@@ -305,6 +307,16 @@ impl<P: Payload> Committer<P> {
             failpoint::reached(Failpoint::AfterFront);
         }
         Ok(bytes)
+    }
+
+    /// Makes sure that no older program reads a record that gives messages numbers.
+    fn raise_format(&mut self) -> Result<(), Stop> {
+        while self.encoder.sets_counts()
+            && let Err(error) = raise_format(&self.shared, FORMAT_VERSION_COUNTS)
+        {
+            self.wait_for_room(&error)?;
+        }
+        Ok(())
     }
 
     /// Makes sure that a record of `total` bytes has its place, in this segment or the next.

@@ -38,6 +38,8 @@ pub(crate) enum Effect {
     Put(Arc<[u8]>, Arc<[u8]>),
     Remove(Vec<u8>),
     RaiseNext(LogId, u64),
+    /// From a sequence up to but not including another.
+    SetCount(LogId, u64, u64, u32),
 }
 
 /// A record in the making; its memory is used again and again.
@@ -54,6 +56,8 @@ pub(crate) struct Encoder {
     durable: bool,
     /// Someone waits for something in it: it holds more than acknowledgements.
     awaited: bool,
+    /// It gives messages numbers.
+    sets_counts: bool,
     groups: Groups,
 }
 
@@ -77,6 +81,7 @@ impl Encoder {
             effects: Vec::new(),
             durable: false,
             awaited: false,
+            sets_counts: false,
             groups: Groups::default(),
         }
     }
@@ -100,6 +105,7 @@ impl Encoder {
         self.effects.clear();
         self.durable = false;
         self.awaited = false;
+        self.sets_counts = false;
     }
 
     /// Messages copied forward. They come before everything else, so that an acknowledgement in the
@@ -172,7 +178,10 @@ impl Encoder {
                 format::push_remove(&mut self.buffer, key);
                 self.effects.push(Effect::Remove(key.clone()));
             }
-            Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+            Change::Enqueue(_)
+            | Change::Acknowledge { .. }
+            | Change::SetCount { .. }
+            | Change::DeleteLog { .. } => {}
         }
         self.check_from(start);
         self.durable = true;
@@ -203,7 +212,12 @@ impl Encoder {
                 }
                 LogOperation::Acknowledge(first, count) => {
                     self.close_run(run.take(), log, None);
-                    self.acknowledge(log, first, count, index);
+                    let holds = index.lock().holds(log, first, count);
+                    self.acknowledge(log, first, count, holds, group.has_counts);
+                }
+                LogOperation::SetCount(number) => {
+                    self.close_run(run.take(), log, None);
+                    self.set_count(changes.get(number));
                 }
                 LogOperation::Delete => {
                     if index.lock().logs.contains_key(&log) {
@@ -223,24 +237,48 @@ impl Encoder {
         }
     }
 
-    /// What is not there need not be acknowledged; what need not be kept is acknowledged in memory alone.
+    /// What is not there need not be acknowledged; what need not be kept is acknowledged in memory alone. In a
+    /// record that gives numbers they end with what is acknowledged, there or not: what it says is read again
+    /// when the index may be newer.
     fn acknowledge(
         &mut self,
         log: LogId,
         first: u64,
         count: u64,
-        index: &parking_lot::Mutex<Index>,
+        holds: Option<Holds>,
+        has_counts: bool,
     ) {
-        let Some(holds) = index.lock().holds(log, first, count) else {
+        if holds.is_none() && !has_counts {
             return;
-        };
-        if holds == Holds::Persistent {
+        }
+        let is_kept = holds == Some(Holds::Persistent);
+        if is_kept || has_counts {
             let start = self.buffer.len();
             format::push_acknowledge(&mut self.buffer, log, Sequence(first), count);
             self.check_from(start);
-            self.durable = true;
+            self.durable |= is_kept;
         }
         self.effects.push(Effect::Acknowledge(log, first, count));
+    }
+
+    /// A record with nothing else needs no sync.
+    fn set_count<P>(&mut self, change: Option<&Change<P>>) {
+        let Some(&Change::SetCount {
+            log,
+            first,
+            length,
+            count,
+        }) = change
+        else {
+            return;
+        };
+        let start = self.buffer.len();
+        format::push_set_count(&mut self.buffer, log, first, length, count);
+        self.sets_counts = true;
+        self.check_from(start);
+        let end = first.0.saturating_add(length);
+        self.effects
+            .push(Effect::SetCount(log, first.0, end, count));
     }
 
     fn enqueue<P: Payload>(
@@ -389,6 +427,11 @@ impl Encoder {
         self.awaited
     }
 
+    /// The record gives messages numbers.
+    pub(crate) fn sets_counts(&self) -> bool {
+        self.sets_counts
+    }
+
     /// The index changes with this record.
     pub(crate) fn has_effects(&self) -> bool {
         !self.effects.is_empty()
@@ -449,6 +492,9 @@ impl Encoder {
                 Effect::Put(key, value) => index.put_definition(key, value),
                 Effect::Remove(key) => index.remove_definition(&key),
                 Effect::RaiseNext(log, next) => index.raise_next(log, next),
+                Effect::SetCount(log, first, end, count) => {
+                    index.set_counts(log, first, end, count);
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ const TAG_PUT: u8 = 4;
 const TAG_REMOVE: u8 = 5;
 const TAG_SNAPSHOT: u8 = 6;
 const TAG_ELSEWHERE: u8 = 7;
+const TAG_SET_COUNT: u8 = 8;
 
 const RUN_TRANSIENT: u8 = 1;
 
@@ -208,6 +209,12 @@ pub(crate) enum Operation<'a> {
         first: Sequence,
         count: u64,
     },
+    SetCount {
+        log: LogId,
+        first: Sequence,
+        length: u64,
+        count: u32,
+    },
     DeleteLog {
         log: LogId,
     },
@@ -235,6 +242,21 @@ pub(crate) fn push_acknowledge(out: &mut Vec<u8>, log: LogId, first: Sequence, c
     out.extend_from_slice(&log.0.to_le_bytes());
     out.extend_from_slice(&first.0.to_le_bytes());
     out.extend_from_slice(&count.to_le_bytes());
+}
+
+pub(crate) fn push_set_count(
+    out: &mut Vec<u8>,
+    log: LogId,
+    first: Sequence,
+    length: u64,
+    count: u32,
+) {
+    push_head(out, TAG_SET_COUNT);
+    out.extend_from_slice(&log.0.to_le_bytes());
+    out.extend_from_slice(&first.0.to_le_bytes());
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
 }
 
 pub(crate) fn push_delete_log(out: &mut Vec<u8>, log: LogId) {
@@ -409,6 +431,16 @@ fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
             log: LogId(cursor.u64()?),
             first: Sequence(cursor.u64()?),
             count: cursor.u64()?,
+        },
+        TAG_SET_COUNT => Operation::SetCount {
+            log: LogId(cursor.u64()?),
+            first: Sequence(cursor.u64()?),
+            length: cursor.u64()?,
+            count: {
+                let count = cursor.u32()?;
+                cursor.skip(4)?;
+                count
+            },
         },
         TAG_DELETE_LOG => Operation::DeleteLog {
             log: LogId(cursor.u64()?),

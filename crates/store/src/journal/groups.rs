@@ -26,6 +26,8 @@ pub(super) struct Group {
     ascending: bool,
     /// The newest acknowledgement among the operations.
     last_acknowledge: Option<usize>,
+    /// Messages were given numbers.
+    pub(super) has_counts: bool,
     /// One above the highest sequence enqueued.
     pub(super) next: u64,
 }
@@ -37,6 +39,8 @@ pub(super) enum LogOperation {
     Enqueue(usize),
     /// From a sequence on, so many.
     Acknowledge(u64, u64),
+    /// By the number of the change.
+    SetCount(usize),
     /// All of it.
     Delete,
     /// Nothing: it was acknowledged in the same record.
@@ -54,6 +58,9 @@ impl Groups {
                 }
                 Change::Acknowledge { log, first, count } => {
                     self.of(*log).acknowledge(first.0, *count);
+                }
+                Change::SetCount { log, .. } => {
+                    self.of(*log).set_count(number);
                 }
                 Change::DeleteLog { log } => self.of(*log).delete(),
                 Change::PutDefinition { .. } | Change::RemoveDefinition { .. } => {
@@ -101,6 +108,7 @@ impl Group {
             enqueues: Vec::new(),
             ascending: true,
             last_acknowledge: None,
+            has_counts: false,
             next: 0,
         }
     }
@@ -111,6 +119,7 @@ impl Group {
         self.enqueues.clear();
         self.ascending = true;
         self.last_acknowledge = None;
+        self.has_counts = false;
         self.next = 0;
     }
 
@@ -160,10 +169,18 @@ impl Group {
             .push(LogOperation::Acknowledge(first, count));
     }
 
+    /// What is acknowledged from here on is acknowledged after it.
+    fn set_count(&mut self, change: usize) {
+        self.operations.push(LogOperation::SetCount(change));
+        self.last_acknowledge = None;
+        self.has_counts = true;
+    }
+
     fn delete(&mut self) {
         self.operations.clear();
         self.enqueues.clear();
         self.last_acknowledge = None;
+        self.has_counts = false;
         self.next = 0;
         self.operations.push(LogOperation::Delete);
     }

@@ -183,7 +183,10 @@ fn scan(files: &Arc<dyn Files>, directory: &Path) -> Result<(SegmentFiles, Vec<u
 /// The index as the journal alone tells it.
 fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32), OpenError> {
     let snapshot = last_snapshot(heads, segments)?;
-    let mut index = Index::default();
+    let mut index = Index {
+        keeps_all_counts: true,
+        ..Index::default()
+    };
     for segment in heads.segments.values() {
         index.segments.insert(Arc::clone(segment));
     }
@@ -209,6 +212,7 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
     if let Some(snapshot) = pending {
         snapshot.settle(&mut index);
     }
+    index.keep_live_counts();
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);
     problems.append(&mut replay.problems);
@@ -294,6 +298,7 @@ impl Collected {
     /// Makes the index agree with the snapshot: what it does not name is gone.
     fn settle(&self, index: &mut Index) {
         let mut known = std::collections::BTreeMap::new();
+        let mut counts = Vec::new();
         index.definitions.clear();
         for part in &self.parts {
             for fact in snapshot::decode(part)
@@ -304,6 +309,12 @@ impl Collected {
                     Fact::Log { log, first, next } => {
                         known.insert(log, (first, next));
                     }
+                    Fact::Count {
+                        log,
+                        first,
+                        end,
+                        count,
+                    } => counts.push((log, first, end, count)),
                     Fact::Definition { key, value } => {
                         index.put_definition(key.into(), value.into());
                     }
@@ -322,6 +333,9 @@ impl Collected {
         for (log, (first, next)) in known {
             index.acknowledge(log, 0, first);
             index.raise_next(log, next);
+        }
+        for (log, first, end, count) in counts {
+            index.set_counts(log, first, end, count);
         }
         index.next_log = index.next_log.max(self.header.next_log);
     }

@@ -506,7 +506,10 @@ impl<P> Staging<P> {
             Change::RemoveDefinition { key } => {
                 self.definitions.remove(key.as_slice());
             }
-            Change::Enqueue(_) | Change::Acknowledge { .. } | Change::DeleteLog { .. } => {}
+            Change::Enqueue(_)
+            | Change::Acknowledge { .. }
+            | Change::SetCount { .. }
+            | Change::DeleteLog { .. } => {}
         }
     }
 }
@@ -517,7 +520,7 @@ fn change_bytes<P: Payload>(change: &Change<P>) -> u64 {
         Change::Enqueue(enqueue) => enqueue.payload.parts().iter().map(|part| part.len()).sum(),
         Change::PutDefinition { key, value } => key.len() + value.len(),
         Change::RemoveDefinition { key } => key.len(),
-        Change::Acknowledge { .. } | Change::DeleteLog { .. } => 0,
+        Change::Acknowledge { .. } | Change::SetCount { .. } | Change::DeleteLog { .. } => 0,
     };
     bytes as u64
 }

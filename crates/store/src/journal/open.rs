@@ -28,8 +28,10 @@ use crate::waiters::Waiters;
 
 /// Of a new store …
 const FORMAT_VERSION: u64 = 1;
-/// … and of one in which large messages have files of their own. An older program must not read that.
-const FORMAT_VERSION_BODIES: u64 = 2;
+/// … of one in which large messages have files of their own …
+pub(super) const FORMAT_VERSION_BODIES: u64 = 2;
+/// … and of one in which messages bear numbers. An older program must not read that.
+pub(super) const FORMAT_VERSION_COUNTS: u64 = 3;
 const RUNNING: &str = "running";
 const LEFT: &str = "left";
 
@@ -115,11 +117,11 @@ fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>
         return Err(damaged());
     };
     let found: u64 = version.parse().map_err(|_| damaged())?;
-    if found > FORMAT_VERSION_BODIES {
+    if found > FORMAT_VERSION_COUNTS {
         return Err(OpenError::NewerFormat {
             path,
             found,
-            supported: FORMAT_VERSION_BODIES,
+            supported: FORMAT_VERSION_COUNTS,
         });
     }
     let store = words
@@ -129,19 +131,14 @@ fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>
     Ok(Some((found, store)))
 }
 
-/// Before the first large message has a file of its own: programs that do not know of such files are to
-/// refuse the store from now on.
-pub(super) fn raise_format<P: Payload>(shared: &Shared<P>) -> std::io::Result<()> {
+/// Before the first large message has a file of its own, or the first message bears a number: programs that do not
+/// know of such things are to refuse the store from now on.
+pub(super) fn raise_format<P: Payload>(shared: &Shared<P>, version: u64) -> std::io::Result<()> {
     let mut format = shared.format.lock();
-    if *format < FORMAT_VERSION_BODIES {
+    if *format < version {
         let files = shared.segments.files();
-        write_format(
-            files,
-            &shared.directory,
-            FORMAT_VERSION_BODIES,
-            shared.store,
-        )?;
-        *format = FORMAT_VERSION_BODIES;
+        write_format(files, &shared.directory, version, shared.store)?;
+        *format = version;
     }
     Ok(())
 }
@@ -201,7 +198,10 @@ pub(super) fn fill(
     recover: bool,
     directory: &Path,
 ) -> Result<(Index, Vec<String>), OpenError> {
-    let mut index = Index::default();
+    let mut index = Index {
+        keeps_all_counts: true,
+        ..Index::default()
+    };
     for segment in heads.segments.values() {
         index.segments.insert(Arc::clone(segment));
     }
@@ -308,6 +308,7 @@ pub(super) fn open<P: Payload>(
         recovery::apply(&mut index, record, &mut |_| {});
         failpoint::reached(Failpoint::InReplay);
     })?;
+    index.keep_live_counts();
     let replayed = replay.position.lsn != index.position.lsn;
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);

@@ -9,7 +9,7 @@ use super::format::{
     Entries, EntryHeader, HEADER_BYTES, Operation, Operations, RecordHeader, Step, aligned,
 };
 use super::segment::Segment;
-use crate::index::{Chunk, Index};
+use crate::index::{Chunk, CountRun, Index};
 use crate::{LogId, Payload, Sequence, StoreError, StoredMessage};
 
 /// A look into the index takes so many chunks at a time.
@@ -33,12 +33,12 @@ pub(super) fn read<P: Payload>(
     let mut buffer = Vec::new();
     loop {
         let chunks = chunks_from(&index.lock(), log, from, room.count);
-        let Some((last, _)) = chunks.last() else {
+        let Some(last) = chunks.last() else {
             return Ok(());
         };
-        let end = last.end();
-        for (chunk, segment) in &chunks {
-            if !read_chunk(log, chunk, segment, from, &mut buffer, &mut room, out)? {
+        let end = last.chunk.end();
+        for looked in &chunks {
+            if !read_chunk(log, looked, from, &mut buffer, &mut room, out)? {
                 return Ok(());
             }
         }
@@ -65,8 +65,17 @@ impl Room {
     }
 }
 
-/// The next chunks of a log, with their segments held open.
-fn chunks_from(index: &Index, log: LogId, from: u64, count: usize) -> Vec<(Chunk, Arc<Segment>)> {
+/// A chunk as a look into the index found it.
+struct Looked {
+    chunk: Chunk,
+    /// Held open.
+    segment: Arc<Segment>,
+    /// The numbers of its messages.
+    counts: Vec<CountRun>,
+}
+
+/// The next chunks of a log.
+fn chunks_from(index: &Index, log: LogId, from: u64, count: usize) -> Vec<Looked> {
     let Some(entry) = index.logs.get(&log) else {
         return Vec::new();
     };
@@ -79,7 +88,11 @@ fn chunks_from(index: &Index, log: LogId, from: u64, count: usize) -> Vec<(Chunk
         if let Some(held) = index.segments.entries.get(&chunk.segment) {
             messages +=
                 usize::try_from(chunk.end() - chunk.first().max(from)).unwrap_or(usize::MAX);
-            chunks.push((*chunk, Arc::clone(&held.segment)));
+            chunks.push(Looked {
+                chunk: *chunk,
+                segment: Arc::clone(&held.segment),
+                counts: entry.counts_in(chunk.first(), chunk.end()),
+            });
         }
     }
     chunks
@@ -88,13 +101,18 @@ fn chunks_from(index: &Index, log: LogId, from: u64, count: usize) -> Vec<(Chunk
 /// Reads one chunk; `false` if there is no more room.
 fn read_chunk<P: Payload>(
     log: LogId,
-    chunk: &Chunk,
-    segment: &Segment,
+    looked: &Looked,
     from: u64,
     buffer: &mut Vec<u8>,
     room: &mut Room,
     out: &mut Vec<StoredMessage<P>>,
 ) -> Result<bool, StoreError> {
+    let Looked {
+        chunk,
+        segment,
+        counts,
+    } = looked;
+    let mut counts = counts.iter().peekable();
     load(chunk, segment, buffer)?;
     let messages =
         messages(log, chunk, from, buffer).map_err(|reason| damaged(segment, chunk, reason))?;
@@ -109,7 +127,10 @@ fn read_chunk<P: Payload>(
                 format!("message {} cannot be decoded", found.sequence.0),
             )
         })?;
+        while counts.next_if(|run| run.end <= found.sequence.0).is_some() {}
+        let count = counts.peek().filter(|run| run.first <= found.sequence.0);
         out.push(StoredMessage {
+            count: count.map_or(0, |run| run.count),
             sequence: found.sequence,
             flags: found.entry.flags,
             time_ms: found.entry.time_ms,

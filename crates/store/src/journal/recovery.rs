@@ -480,6 +480,12 @@ pub(super) fn apply(index: &mut Index, record: &Record<'_>, on_snapshot: &mut On
                 index.raise_next(header.log, header.end());
             }
             Operation::Acknowledge { log, first, count } => index.acknowledge(log, first.0, count),
+            Operation::SetCount {
+                log,
+                first,
+                length,
+                count,
+            } => index.set_counts(log, first.0, first.0.saturating_add(length), count),
             Operation::DeleteLog { log } => index.delete_log(log),
             Operation::Put { key, value } => index.put_definition(key.into(), value.into()),
             Operation::Remove { key } => index.remove_definition(key),

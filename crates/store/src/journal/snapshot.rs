@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::format::{Cursor, push_bytes};
 use crate::LogId;
-use crate::index::Index;
+use crate::index::{CountRun, Index};
 
 /// Parts are about this large, so that none makes a commit slow.
 const PART_BYTES: usize = 256 * 1024;
 
 const KIND_LOG: u8 = 1;
 const KIND_DEFINITION: u8 = 2;
+const KIND_COUNT: u8 = 3;
 
 /// What the snapshot says about the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,13 @@ pub(crate) enum Fact<'a> {
         key: &'a [u8],
         value: &'a [u8],
     },
+    /// Messages of a log from `first` up to but not including `end` bear a number.
+    Count {
+        log: LogId,
+        first: u64,
+        end: u64,
+        count: u32,
+    },
 }
 
 /// A key and its value.
@@ -46,6 +54,7 @@ pub(crate) struct Snapshot {
     lsn: u64,
     next_log: u64,
     logs: Vec<(LogId, u64, u64)>,
+    counts: Vec<(LogId, CountRun)>,
     definitions: Vec<SharedDefinition>,
 }
 
@@ -58,6 +67,11 @@ impl Snapshot {
                 .logs
                 .iter()
                 .map(|(id, log)| (*id, log.first(), log.next()))
+                .collect(),
+            counts: index
+                .logs
+                .iter()
+                .flat_map(|(id, log)| log.counts_in(0, u64::MAX).into_iter().map(|run| (*id, run)))
                 .collect(),
             definitions: index
                 .definitions
@@ -76,6 +90,14 @@ impl Snapshot {
             body.extend_from_slice(&log.0.to_le_bytes());
             body.extend_from_slice(&first.to_le_bytes());
             body.extend_from_slice(&next.to_le_bytes());
+        }
+        for (log, run) in &self.counts {
+            let body = room(&mut bodies);
+            body.push(KIND_COUNT);
+            body.extend_from_slice(&log.0.to_le_bytes());
+            body.extend_from_slice(&run.first.to_le_bytes());
+            body.extend_from_slice(&run.end.to_le_bytes());
+            body.extend_from_slice(&run.count.to_le_bytes());
         }
         for (key, value) in &self.definitions {
             let body = room(&mut bodies);
@@ -126,6 +148,12 @@ pub(crate) fn decode(part: &[u8]) -> Option<(PartHeader, Vec<Fact<'_>>)> {
                 log: LogId(cursor.u64()?),
                 first: cursor.u64()?,
                 next: cursor.u64()?,
+            },
+            KIND_COUNT => Fact::Count {
+                log: LogId(cursor.u64()?),
+                first: cursor.u64()?,
+                end: cursor.u64()?,
+                count: cursor.u32()?,
             },
             KIND_DEFINITION => Fact::Definition {
                 key: cursor.bytes()?,

@@ -16,6 +16,7 @@ use crate::support::{Blob, acknowledge, all, blob, enqueue_of, open, small, wait
 struct Kept {
     bytes: usize,
     transient: bool,
+    count: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,14 +29,25 @@ impl Model {
     fn apply(&mut self, change: &Change<Blob>) {
         match change {
             Change::Enqueue(enqueue) => {
+                let log = self.logs.entry(enqueue.log.0).or_default();
                 let kept = Kept {
                     bytes: enqueue.payload.0.len(),
                     transient: enqueue.transient,
+                    count: log.get(&enqueue.sequence.0).map_or(0, |kept| kept.count),
                 };
-                self.logs
-                    .entry(enqueue.log.0)
-                    .or_default()
-                    .insert(enqueue.sequence.0, kept);
+                log.insert(enqueue.sequence.0, kept);
+            }
+            Change::SetCount {
+                log,
+                first,
+                length,
+                count,
+            } => {
+                let log = self.logs.get_mut(&log.0).into_iter();
+                let range = log.flat_map(|log| log.range_mut(first.0..first.0 + length));
+                for (_, kept) in range.filter(|(_, kept)| !kept.transient) {
+                    kept.count = *count;
+                }
             }
             Change::Acknowledge { log, first, count } => {
                 if let Some(log) = self.logs.get_mut(&log.0) {
@@ -64,12 +76,33 @@ impl Model {
         model
     }
 
+    /// Without the numbers of messages, which need no sync.
+    fn uncounted(&self) -> Model {
+        let mut model = self.clone();
+        let kept = model.logs.values_mut().flat_map(BTreeMap::values_mut);
+        kept.for_each(|kept| kept.count = 0);
+        model
+    }
+
+    /// Each message bears a number that it bore in one of these.
+    fn has_numbers_of(&self, states: &[Model]) -> bool {
+        self.logs.iter().all(|(log, messages)| {
+            messages.iter().all(|(sequence, kept)| {
+                let bore = |state: &Model| Some(state.logs.get(log)?.get(sequence)?.count);
+                states.iter().any(|state| bore(state) == Some(kept.count))
+            })
+        })
+    }
+
     /// What is here and not there, and the other way round.
     fn differences(&self, other: &Model) -> String {
-        let flat = |model: &Model| -> std::collections::BTreeSet<(u64, u64, usize)> {
+        let flat = |model: &Model| -> std::collections::BTreeSet<(u64, u64, usize, u32)> {
             let logs = model.logs.iter();
-            logs.flat_map(|(log, all)| all.iter().map(|(n, kept)| (*log, *n, kept.bytes)))
-                .collect()
+            logs.flat_map(|(log, all)| {
+                all.iter()
+                    .map(|(n, kept)| (*log, *n, kept.bytes, kept.count))
+            })
+            .collect()
         };
         let (here, there) = (flat(self), flat(other));
         format!(
@@ -99,6 +132,7 @@ impl Model {
                 let value = Kept {
                     bytes: message.payload.0.len(),
                     transient: message.transient,
+                    count: message.count,
                 };
                 assert!(
                     kept.insert(message.sequence.0, value).is_none(),
@@ -135,6 +169,13 @@ enum Step {
         slot: usize,
         back: u64,
         transient: bool,
+    },
+    /// Messages that are or were there are given a number.
+    Count {
+        slot: usize,
+        back: u64,
+        length: u64,
+        count: u32,
     },
     Delete {
         slot: usize,
@@ -177,6 +218,8 @@ fn step() -> impl Strategy<Value = Step> {
         30 => unit,
         3 => (0..3usize, 0..20u64, any::<bool>())
             .prop_map(|(slot, back, transient)| Step::Again { slot, back, transient }),
+        6 => (0..3usize, 0..60u64, 1..30u64, 0..4u32)
+            .prop_map(|(slot, back, length, count)| Step::Count { slot, back, length, count }),
         1 => (0..3usize).prop_map(|slot| Step::Delete { slot }),
         2 => (0..8u8).prop_map(Step::Undefine),
         4 => Just(Step::Settle),
@@ -250,7 +293,14 @@ impl Bench {
             .unwrap_or_else(|error| panic!("after {why}, a crash is no damage: {error}"));
         let found = Model::of(&store);
         let states: Vec<Model> = self.history.iter().map(Model::persistent).collect();
-        let reached = states.iter().skip(durable).any(|state| *state == found);
+        // A power cut may take numbers back, of each message apart.
+        let is_power_cut = why != "clean" && !why.starts_with("Kill");
+        let reached = states.iter().skip(durable).any(|state| {
+            *state == found
+                || (is_power_cut
+                    && state.uncounted() == found.uncounted()
+                    && found.has_numbers_of(&states))
+        });
         if !reached {
             panic!(
                 "after {why}: {durable} units of {} were durable; {}",
@@ -323,6 +373,27 @@ impl Bench {
                 let transient = *transient && kept.is_none_or(|kept| kept.transient);
                 self.stage(vec![enqueue_of(log, sequence, 100, transient)]);
                 self.slots[*slot].1 += 1;
+            }
+            Step::Count {
+                slot,
+                back,
+                length,
+                count,
+            } => {
+                let (log, next) = self.slots[*slot];
+                let first = next.saturating_sub(*back);
+                let model = self.history.last().cloned().unwrap_or_default();
+                let there = model.logs.get(&log).into_iter();
+                let there = there.flat_map(|log| log.range(first..first + length));
+                let unit = there
+                    .filter(|(_, kept)| !kept.transient)
+                    .map(|(sequence, _)| Change::SetCount {
+                        log: LogId(log),
+                        first: Sequence(*sequence),
+                        length: 1,
+                        count: *count,
+                    });
+                self.stage(unit.collect());
             }
             Step::Delete { slot } => {
                 let (log, _) = self.slots[*slot];

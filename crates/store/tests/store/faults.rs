@@ -118,7 +118,7 @@ fn a_newer_format_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(
         directory.path().join("format"),
-        "leveret-store 3 0badcafe and more\n",
+        "leveret-store 4 0badcafe and more\n",
     )
     .expect("write");
     let refused = leveret_store::Journal::<crate::support::Blob>::open(directory.path(), small());
@@ -127,8 +127,8 @@ fn a_newer_format_is_refused() {
         matches!(
             refused,
             OpenError::NewerFormat {
-                found: 3,
-                supported: 2,
+                found: 4,
+                supported: 3,
                 ..
             }
         ),

@@ -11,6 +11,7 @@
 mod basics;
 mod bodies;
 mod conforming;
+mod counts;
 mod crashes;
 mod faults;
 mod freeing;

@@ -3,7 +3,7 @@
 
 use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
 
-use super::{Entry, Level, PageIn, Paged};
+use super::{Entry, Level, PageIn, Paged, Unready};
 use crate::message::Message;
 use crate::queue::delivery_count::DeliveryCount;
 use crate::time::Timestamp;
@@ -147,7 +147,9 @@ impl Level {
             DeliveryCount::of(u16::from(stored.sequence < before.below))
         };
         // A retry says how often it came back.
-        DeliveryCount::of(u16::from(stored.flags)).max(by_place)
+        let by_retries = DeliveryCount::of(u16::from(stored.flags));
+        let noted = DeliveryCount::from_stored(stored.count);
+        noted.max(by_retries).max(by_place)
     }
 
     /// What was asked for could not be read; it may be asked for again.
@@ -158,14 +160,14 @@ impl Level {
     }
 
     /// Takes in what was read, and returns how many messages the paged run turned out not to have.
-    /// Those whose retry is due after `now` are added to `waiting`.
+    /// Those that are not ready at `now` are added to `unready`.
     pub(crate) fn loaded(
         &mut self,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
         expires: impl Fn(&StoredMessage<Message>) -> Timestamp,
         now: Timestamp,
-        waiting: &mut Vec<(Timestamp, Entry)>,
+        unready: &mut Unready,
     ) -> u64 {
         if request.epoch != self.epoch {
             messages.clear();
@@ -205,8 +207,10 @@ impl Level {
                 retries,
                 stored: true,
             };
-            if retries > 0 && time > now {
-                waiting.push((time, entry));
+            if u32::from(entry.delivery_count.certain()) > unready.limit {
+                unready.spent.push(entry);
+            } else if retries > 0 && time > now {
+                unready.waiting.push((time, entry));
             } else {
                 self.head_memory += memory;
                 self.head.push_back(entry);
