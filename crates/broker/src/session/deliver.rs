@@ -63,15 +63,26 @@ impl Connection {
             vhost,
             ..
         } = self;
+        // So many of those in front have been noted.
+        let mut noted = 0;
         let mut deliveries = letters.deliveries.drain(..);
         while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
-            let left = deliveries.as_slice().iter();
-            let run = left.take_while(|next| next.consumer == slot).count();
+            let left = deliveries.as_slice();
+            let run = left.iter().take_while(|next| next.consumer == slot);
+            let run = run.count();
             let consumer = consumers.get(slot);
-            if let Some(queue) = consumer.and_then(|it| queues.queue(it.queue)) {
-                let run = deliveries.as_slice().get(..run);
-                note_run(vhost, queue, run.unwrap_or_default());
+            if noted == 0
+                && let Some(number) = consumer.map(|it| it.queue)
+                && let Some(queue) = queues.queue(number)
+            {
+                // Of all consumers that the queue has here, as its messages go to them in turn.
+                let is_of_queue = |next: &&Delivery| {
+                    let of = consumers.get(next.consumer).map(|it| it.queue);
+                    next.consumer == slot || of == Some(number)
+                };
+                noted = note_run(vhost, queue, left, is_of_queue);
             }
+            noted = noted.saturating_sub(run);
             let run = deliveries.by_ref().take(run);
             let Some((consumer, channel)) =
                 consumer.and_then(|it| Some((it, channels.get_mut(&it.channel)?)))

@@ -10,20 +10,28 @@ use crate::vhost::VirtualHost;
 /// A level is a number of 8 bits.
 const LEVELS_MAX: usize = 256;
 
-/// Notes deliveries out of one queue that are about to be written. Messages come in the order of their
-/// sequences when they come for the first time, but for those that went back unseen.
-pub(super) fn note_run(vhost: &VirtualHost, queue: &QueueHandle, run: &[Delivery]) {
+/// Notes those of the first `deliveries` that are out of one queue, before they are written; answers how many
+/// they are. Messages come in the order of their sequences when they come for the first time, but for those that
+/// went back unseen.
+pub(super) fn note_run(
+    vhost: &VirtualHost,
+    queue: &QueueHandle,
+    deliveries: &[Delivery],
+    is_of_queue: impl FnMut(&&Delivery) -> bool,
+) -> usize {
     let logs = queue.level_logs();
-    let first_ones = run.iter().map(|it| &it.in_flight).filter(|it| is_first(it));
-    match logs.len() {
-        0 => {}
-        1 => {
-            if let Some(last) = first_ones.max_by_key(|it| it.sequence) {
-                note(vhost, queue, last);
-            }
-        }
-        _ => note_levels(vhost, logs, first_ones),
+    if logs.is_empty() {
+        return 0;
     }
+    let length = deliveries.iter().take_while(is_of_queue).count();
+    let run = deliveries.get(..length).unwrap_or_default();
+    let first_ones = run.iter().map(|it| &it.in_flight).filter(|it| is_first(it));
+    if logs.len() > 1 {
+        note_levels(vhost, logs, first_ones);
+    } else if let Some(last) = first_ones.max_by_key(|it| it.sequence) {
+        note(vhost, queue, last);
+    }
+    length
 }
 
 fn note_levels<'a>(
