@@ -160,7 +160,7 @@ def locks(found):
 
 def waits(counts):
     futexes = counts.get("futexes")
-    return number(counts["waits"]) + (f" ({number(futexes)} futex calls)" if futexes is not None else "")
+    return number(counts["waits"]) + (f" ({number(futexes)})" if futexes is not None else "")
 
 
 def instructions(found):

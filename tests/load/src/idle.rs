@@ -17,7 +17,7 @@ use crate::report;
 use crate::usage::{self, Usage, round};
 
 const SPARE_FILES: usize = 64;
-/// How long the broker has to come to rest.
+/// How long the broker has to come to rest, beside half a heartbeat: by then every client has sent one.
 const SETTLE: f64 = 1.0;
 
 /// Opens `--connections` and holds them for `--time` seconds.
@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let stop = AtomicBool::new(false);
     let held = thread::scope(|scope| {
         let held = scope.spawn(|| event_loop::run(&mut idlers, &stop));
-        pause(nanoseconds(SETTLE));
+        pause(nanoseconds(SETTLE + f64::from(options.heartbeat) / 2.0));
         let settled = usage();
         pause(nanoseconds(options.time));
         let after = usage();
