@@ -51,6 +51,13 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     /// Answers the point at which the unit is durable. Takes one short lock and does no I/O.
     fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint;
 
+    /// As [`stage`](Self::stage), of nothing but acknowledgements by those whom the messages were delivered to:
+    /// no copy of the messages was staged that has to outlive them. A message that is acknowledged so before it
+    /// was written counts as durable, though units between the two may not be.
+    fn stage_settled(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
+        self.stage(changes)
+    }
+
     /// A payload whose second part has at least so many bytes should be written ahead.
     fn ahead_bytes_min(&self) -> usize {
         usize::MAX

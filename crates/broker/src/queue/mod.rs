@@ -262,6 +262,19 @@ impl Queue {
             return;
         }
         let point = self.store.stage(&mut self.changes);
+        self.staged_at(point, effects);
+    }
+
+    /// As [`stage`](Self::stage), of acknowledgements by consumers and nothing else.
+    fn stage_settled(&mut self, effects: &mut Effects) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let point = self.store.stage_settled(&mut self.changes);
+        self.staged_at(point, effects);
+    }
+
+    fn staged_at(&mut self, point: CommitPoint, effects: &mut Effects) {
         effects.point = effects.point.max(point);
         if self.changes.capacity() > 1024 {
             self.changes = Vec::new();

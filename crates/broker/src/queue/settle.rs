@@ -64,11 +64,13 @@ impl Queue {
     ) {
         let mut returning: Option<(ConsumerRef, u32)> = None;
         let mut comes_back = false;
+        let mut only_acknowledged = true;
         let mut acknowledged = AcknowledgedRun::default();
         self.keep_time(now);
         for settlement in settlements {
             let counted = settlement.outcome != Outcome::Uncounted;
             comes_back |= settlement.outcome.comes_back();
+            only_acknowledged &= settlement.outcome == Outcome::Acknowledged;
             self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
             if let Some(consumer) = settlement.consumer {
                 match &mut returning {
@@ -95,7 +97,11 @@ impl Queue {
             self.consumers.credit_returned(who, count);
         }
         if !self.deleted {
-            self.stage(effects);
+            if only_acknowledged {
+                self.stage_settled(effects);
+            } else {
+                self.stage(effects);
+            }
             if comes_back && !self.options.retry_delays_ms.is_empty() {
                 self.retries.staged_at(effects.point);
                 self.page_out_retries();

@@ -181,6 +181,17 @@ impl Claimed {
         self.0.push((change, Some(body)));
     }
 
+    /// Takes over another's, whose changes come behind `before` of this one's.
+    pub(crate) fn append(&mut self, other: &mut Claimed, before: usize) {
+        let moved = other.0.drain(..);
+        self.0
+            .extend(moved.map(|(change, body)| (before + change, body)));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn take(&mut self, change: usize) -> Option<WrittenBody> {
         let place = self.0.binary_search_by_key(&change, |(number, _)| *number);
         self.0.get_mut(place.ok()?)?.1.take()

@@ -12,12 +12,13 @@ use super::body::Claimed;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
 use super::open::{FORMAT_VERSION_COUNTS, raise_format};
+use super::pending::{Due, Pending};
 use super::segment::Writable;
-use super::{Internal, Shared, Unit};
+use super::{Internal, Shared};
 use crate::failpoint::{self, Failpoint};
 use crate::files::{StoreFile, is_full};
 use crate::index::Position;
-use crate::{Change, CommitPoint, LogId, Payload, StoreStatus, clock};
+use crate::{Change, LogId, Payload, StoreStatus, clock};
 
 /// A record below this size that reaches fresh ground takes some of the ground behind it along, so
 /// that the following records are written over written blocks.
@@ -27,6 +28,9 @@ const RETRY: Duration = Duration::from_millis(200);
 const SPACE_CHECK: Duration = Duration::from_secs(1);
 /// A group of so many changes is large: the next one may gather for a moment.
 const LARGE_GROUP: usize = 64;
+
+/// The time between two looks at what may be acknowledged before it is written.
+const LOOK: Duration = Duration::from_micros(100);
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -50,6 +54,8 @@ pub(crate) struct Committer<P: Payload> {
     grown: u64,
     asked: Asked,
     space_checked: Instant,
+    /// Nothing will be staged any more.
+    closing: bool,
 }
 
 /// What the checkpoint thread has been told already.
@@ -60,16 +66,6 @@ struct Asked {
 
 /// The thread has to end: the store failed, or it closes while the disk is full.
 struct Stop;
-
-/// What was taken to be committed.
-struct Taken<P> {
-    changes: Vec<Change<P>>,
-    units: Vec<Unit>,
-    internal: std::collections::VecDeque<Internal>,
-    claimed: Claimed,
-    /// The point of the first unit.
-    point: u64,
-}
 
 impl<P: Payload> Committer<P> {
     pub(crate) fn new(shared: Arc<Shared<P>>, resume: Resume) -> Self {
@@ -86,20 +82,15 @@ impl<P: Payload> Committer<P> {
             grown: 0,
             asked: Asked::default(),
             space_checked: clock::now(),
+            closing: false,
         }
     }
 
     pub(crate) fn run(mut self) {
         self.check_space();
-        let mut taken = Taken {
-            changes: Vec::new(),
-            units: Vec::new(),
-            internal: Default::default(),
-            claimed: Claimed::default(),
-            point: 0,
-        };
-        while self.take(&mut taken) {
-            if self.commit_all(&mut taken).is_err() {
+        let mut pending = Pending::new(clock::now());
+        while self.take(&mut pending) {
+            if self.commit_due(&mut pending).is_err() {
                 break;
             }
         }
@@ -108,18 +99,19 @@ impl<P: Payload> Committer<P> {
         self.shared.duties_changed.notify_all();
     }
 
-    /// Waits for something staged and takes all of it; `false` when there is nothing and never will be.
-    fn take(&mut self, taken: &mut Taken<P>) -> bool {
+    /// Takes all that is staged, and waits for something if nothing is pending; `false` when there is nothing
+    /// and never will be.
+    fn take(&mut self, pending: &mut Pending<P>) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut staging = shared.staging.lock();
-        while staging.units.is_empty() && staging.internal.is_empty() {
+        while pending.is_empty() && staging.units.is_empty() && staging.internal.is_empty() {
             if staging.closing {
                 return false;
             }
             if let Some(errand) = staging.errand.take() {
                 staging.changes = Vec::new();
                 drop(staging);
-                taken.changes = Vec::new();
+                pending.shrink();
                 self.encoder.shrink();
                 errand();
                 staging = shared.staging.lock();
@@ -139,60 +131,72 @@ impl<P: Payload> Committer<P> {
             }
         }
         staging.idle = false;
-        taken.point = staging.point - staging.units.len() as u64;
-        mem::swap(&mut taken.changes, &mut staging.changes);
-        mem::swap(&mut taken.units, &mut staging.units);
-        mem::swap(&mut taken.internal, &mut staging.internal);
-        mem::swap(&mut taken.claimed, &mut staging.claimed);
+        self.closing = staging.closing;
+        pending.take(&mut staging, clock::now());
         true
     }
 
-    /// Commits what was taken, in as many records as its size asks for.
-    fn commit_all(&mut self, taken: &mut Taken<P>) -> Result<(), Stop> {
+    /// Passes over what has been acknowledged, and commits what should wait no longer.
+    fn commit_due(&mut self, pending: &mut Pending<P>) -> Result<(), Stop> {
+        let shared = Arc::clone(&self.shared);
+        let mut large = pending.taken >= LARGE_GROUP;
+        let before = pending.done();
+        let saved = pending.pass_over(&shared.index);
+        if saved > 0 {
+            shared.staged_bytes.fetch_sub(saved, Ordering::Relaxed);
+        }
+        if pending.raise_next(&shared.index) {
+            self.note_growth(0, true);
+        }
+        if pending.done() > before {
+            shared.waiters.advance(pending.done());
+            failpoint::reached(Failpoint::AfterConfirm);
+        }
+        match pending.due(clock::now(), self.patience()) {
+            Due::Later => clock::pause(LOOK),
+            Due::Units(count) => large |= self.commit_units(pending, count)?,
+        }
+        pending.judge(clock::now());
+        if large && pending.is_empty() && shared.options.gap_us > 0 {
+            clock::pause(Duration::from_micros(shared.options.gap_us));
+        }
+        Ok(())
+    }
+
+    /// How long a message may wait for its acknowledgement.
+    fn patience(&self) -> Duration {
+        if self.closing || self.shared.status.get() != StoreStatus::Running {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(self.shared.options.patience_us)
+    }
+
+    /// Commits the first `count` units, in as many records as their size asks for, and internal work; answers
+    /// whether more should gather before the next commit.
+    fn commit_units(&mut self, pending: &mut Pending<P>, count: usize) -> Result<bool, Stop> {
         let (mut unit, mut change) = (0, 0);
-        let mut large = taken.changes.len() >= LARGE_GROUP;
-        while unit < taken.units.len() || !taken.internal.is_empty() {
-            let next = self.units_of_a_record(&taken.units, unit);
-            let units = taken.units.get(unit..next).unwrap_or_default();
-            let end = units.last().map_or(change, |last| last.end);
-            let bytes: u64 = units.iter().map(|unit| unit.bytes).sum();
-            let internal = taken.internal.pop_front();
-            let claimed = &mut taken.claimed;
-            self.commit(&taken.changes, change..end, claimed, internal.as_ref())?;
-            self.shared.staged_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            (unit, change) = (next, end);
+        let mut is_unwatched = false;
+        while unit < count || !pending.internal.is_empty() {
+            let record = pending.record(unit, count, self.shared.options.record_bytes_max);
+            let internal = pending.internal.pop_front();
+            let end = record.change.max(change);
+            let claimed = &mut pending.claimed;
+            self.commit(&pending.changes, change..end, claimed, internal.as_ref())?;
             self.shared
-                .waiters
-                .advance(CommitPoint(taken.point + unit as u64));
+                .staged_bytes
+                .fetch_sub(record.bytes, Ordering::Relaxed);
+            (unit, change) = (record.end, end);
+            self.shared.waiters.advance(pending.point(unit));
             failpoint::reached(Failpoint::AfterConfirm);
             if internal.is_some() {
                 self.shared.duties.lock().internal_done += 1;
                 self.shared.duties_changed.notify_all();
             }
             // Acknowledgements alone keep nobody waiting: let more of them gather.
-            large |= !self.encoder.is_awaited() && !self.shared.waiters.has_waiting();
+            is_unwatched |= !self.encoder.is_awaited() && !self.shared.waiters.has_waiting();
         }
-        release(&mut taken.changes);
-        taken.units.clear();
-        taken.claimed.clear();
-        if large && self.shared.options.gap_us > 0 {
-            clock::pause(Duration::from_micros(self.shared.options.gap_us));
-        }
-        Ok(())
-    }
-
-    /// The end of the units that go into one record from `unit` on.
-    fn units_of_a_record(&self, units: &[Unit], unit: usize) -> usize {
-        let mut bytes = 0;
-        let mut next = unit;
-        for candidate in units.get(unit..).unwrap_or_default() {
-            bytes += candidate.bytes;
-            if next > unit && bytes > self.shared.options.record_bytes_max {
-                break;
-            }
-            next += 1;
-        }
-        next
+        pending.forget(count);
+        Ok(is_unwatched)
     }
 
     /// Writes one record, if there is anything to write, and brings the index up to it.
@@ -499,14 +503,6 @@ fn die_writing(file: &dyn StoreFile, slices: &mut [IoSlice<'_>], offset: u64) {
     if failpoint::is_due(Failpoint::BeforeSync) {
         let _ = file.write_at(slices, offset, false);
         failpoint::end();
-    }
-}
-
-/// Drops the changes but keeps the room for the next ones, unless it is out of proportion.
-fn release<T>(changes: &mut Vec<T>) {
-    changes.clear();
-    if changes.capacity() > 16 * 1024 {
-        *changes = Vec::new();
     }
 }
 

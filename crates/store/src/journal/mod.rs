@@ -6,16 +6,19 @@ pub(crate) mod body;
 mod checkpoint;
 mod committer;
 mod compaction;
+mod elision;
 mod encoder;
 pub(crate) mod format;
 mod groups;
 mod inspect;
 mod open;
+mod pending;
 mod read;
 mod recovery;
 pub(crate) mod segment;
 mod snapshot;
 mod spent;
+mod status;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -41,6 +44,7 @@ use ahead::WritingAhead;
 use body::{Claimed, Discards};
 use encoder::Copied;
 use segment::{Segment, SegmentFiles};
+use status::StatusCell;
 
 pub use inspect::{Rebuilt, Verified, rebuild, verify};
 
@@ -72,6 +76,9 @@ pub struct JournalOptions {
     pub disk_free_bytes_min: u64,
     /// Pause after a large commit, in which the next group gathers; in microseconds.
     pub gap_us: u64,
+    /// Messages of a log whose readers acknowledge most of them soon are written only when they have not been
+    /// acknowledged for so long, or four times as long; in microseconds. With 0, all are written at once.
+    pub patience_us: u64,
     /// Go on although something is damaged, without what cannot be read.
     pub recover: bool,
 }
@@ -91,6 +98,7 @@ impl Default for JournalOptions {
             ahead_step_bytes: 1 << 20,
             disk_free_bytes_min: 256 << 20,
             gap_us: 100,
+            patience_us: 1000,
             recover: false,
         }
     }
@@ -160,6 +168,8 @@ struct Unit {
     /// The end of its changes.
     end: usize,
     bytes: u64,
+    /// See [`MessageLog::stage_settled`].
+    settled: bool,
 }
 
 /// What the store itself has to write.
@@ -187,57 +197,6 @@ pub(crate) struct Duties {
     pub(crate) running: bool,
     /// What the checkpoint thread is to run.
     pub(crate) errand: Option<fn()>,
-}
-
-/// The status and who wants to know it.
-pub(crate) struct StatusCell {
-    inner: Mutex<(StoreStatus, Option<Waker>)>,
-    failed: AtomicBool,
-}
-
-impl StatusCell {
-    fn new() -> Self {
-        StatusCell {
-            inner: Mutex::new((StoreStatus::Running, None)),
-            failed: AtomicBool::new(false),
-        }
-    }
-
-    pub(crate) fn get(&self) -> StoreStatus {
-        self.inner.lock().0.clone()
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-
-    /// Changes the status, unless it is `Failed`: there is no way back from there.
-    pub(crate) fn set(&self, status: StoreStatus) {
-        let waker = {
-            let mut inner = self.inner.lock();
-            let both_full = matches!(
-                (&inner.0, &status),
-                (StoreStatus::Full { .. }, StoreStatus::Full { .. })
-            );
-            if self.has_failed() || inner.0 == status {
-                return;
-            }
-            match &status {
-                StoreStatus::Failed(reason) => {
-                    self.failed.store(true, Ordering::Release);
-                    tracing::error!("the store has failed: {reason}");
-                }
-                StoreStatus::Full { .. } if !both_full => tracing::warn!("{status}"),
-                StoreStatus::Running => tracing::info!("the store has room again"),
-                StoreStatus::Full { .. } => {}
-            }
-            inner.0 = status;
-            if both_full { None } else { inner.1.clone() }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
 }
 
 impl<P: Payload> Shared<P> {
@@ -326,37 +285,7 @@ impl<P: Payload> Journal<P> {
         }
     }
 
-    fn stop(&mut self) {
-        self.shared.ahead.close();
-        {
-            let mut duties = self.shared.duties.lock();
-            duties.closing = true;
-            self.shared.duties_changed.notify_all();
-        }
-        self.shared.staging.lock().closing = true;
-        self.shared.staged.notify_one();
-        let committed = self
-            .committer
-            .take()
-            .is_some_and(|thread| thread.join().is_ok());
-        let checkpointed = self
-            .checkpointer
-            .take()
-            .is_some_and(|thread| thread.join().is_ok());
-        if committed && checkpointed && !self.shared.status.has_failed() {
-            open::leave(&self.shared, &self.lock);
-        }
-    }
-}
-
-impl<P: Payload> Drop for Journal<P> {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl<P: Payload> MessageLog<P> for Journal<P> {
-    fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
+    fn stage_unit(&self, changes: &mut Vec<Change<P>>, settled: bool) -> CommitPoint {
         if changes.is_empty() || self.shared.status.has_failed() {
             changes.clear();
             // Nothing to wait for, or nothing that will ever be reached.
@@ -390,13 +319,55 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
         }
         staging.changes.append(changes);
         let end = staging.changes.len();
-        staging.units.push(Unit { end, bytes });
+        staging.units.push(Unit {
+            end,
+            bytes,
+            settled,
+        });
         staging.point += 1;
         if staging.idle {
             staging.idle = false;
             self.shared.staged.notify_one();
         }
         CommitPoint(staging.point)
+    }
+
+    fn stop(&mut self) {
+        self.shared.ahead.close();
+        {
+            let mut duties = self.shared.duties.lock();
+            duties.closing = true;
+            self.shared.duties_changed.notify_all();
+        }
+        self.shared.staging.lock().closing = true;
+        self.shared.staged.notify_one();
+        let committed = self
+            .committer
+            .take()
+            .is_some_and(|thread| thread.join().is_ok());
+        let checkpointed = self
+            .checkpointer
+            .take()
+            .is_some_and(|thread| thread.join().is_ok());
+        if committed && checkpointed && !self.shared.status.has_failed() {
+            open::leave(&self.shared, &self.lock);
+        }
+    }
+}
+
+impl<P: Payload> Drop for Journal<P> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<P: Payload> MessageLog<P> for Journal<P> {
+    fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
+        self.stage_unit(changes, false)
+    }
+
+    fn stage_settled(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
+        self.stage_unit(changes, true)
     }
 
     fn ahead_bytes_min(&self) -> usize {
@@ -470,7 +441,7 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
     }
 
     fn on_status(&self, waker: Waker) {
-        self.shared.status.inner.lock().1 = Some(waker);
+        self.shared.status.tell(waker);
     }
 
     fn run_at_rest(&self, errand: fn()) {
@@ -497,6 +468,20 @@ impl<P: Payload> DefinitionStore for Journal<P> {
 }
 
 impl<P> Staging<P> {
+    fn new(definitions: DefinitionMap) -> Self {
+        Staging {
+            changes: Vec::new(),
+            units: Vec::new(),
+            internal: VecDeque::new(),
+            claimed: Claimed::default(),
+            point: 0,
+            definitions,
+            closing: false,
+            idle: false,
+            errand: None,
+        }
+    }
+
     fn note_definition(&mut self, change: &Change<P>) {
         match change {
             Change::PutDefinition { key, value } => {

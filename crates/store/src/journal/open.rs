@@ -11,7 +11,6 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 
 use super::ahead::WritingAhead;
-use super::body::Claimed;
 use super::committer::{Committer, Resume};
 use super::recovery::{self, Heads, Replay, unusable};
 use super::segment::{Contents, SegmentFiles, Writable};
@@ -464,17 +463,7 @@ fn share<P: Payload>(
         store: entered.store,
         epoch,
         saved,
-        staging: Mutex::new(Staging {
-            changes: Vec::new(),
-            units: Vec::new(),
-            internal: Default::default(),
-            claimed: Claimed::default(),
-            point: 0,
-            definitions,
-            closing: false,
-            idle: false,
-            errand: None,
-        }),
+        staging: Mutex::new(Staging::new(definitions)),
         staged: Condvar::new(),
         next_log: AtomicU64::new(index.next_log),
         index: Mutex::new(index),

@@ -1,7 +1,7 @@
 //! The journal against a plain model under random work, kills, power cuts and clean restarts: what is
 //! there afterwards is what the first so-many units made, and every unit that was durable is among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{
@@ -94,9 +94,23 @@ impl Model {
         })
     }
 
+    /// The same but for messages that readers have acknowledged, of which here some may be gone already.
+    fn lacks_only(&self, state: &Model, settled: &BTreeSet<(u64, u64)>) -> bool {
+        let mut state = state.clone();
+        for (log, messages) in &mut state.logs {
+            let here = self.logs.get(log);
+            messages.retain(|sequence, _| {
+                here.is_some_and(|here| here.contains_key(sequence))
+                    || !settled.contains(&(*log, *sequence))
+            });
+        }
+        state.logs.retain(|_, log| !log.is_empty());
+        *self == state
+    }
+
     /// What is here and not there, and the other way round.
     fn differences(&self, other: &Model) -> String {
-        let flat = |model: &Model| -> std::collections::BTreeSet<(u64, u64, usize, u32)> {
+        let flat = |model: &Model| -> BTreeSet<(u64, u64, usize, u32)> {
             let logs = model.logs.iter();
             logs.flat_map(|(log, all)| {
                 all.iter()
@@ -177,6 +191,18 @@ enum Step {
         length: u64,
         count: u32,
     },
+    /// Readers acknowledge messages that are or were there.
+    Read {
+        slot: usize,
+        back: u64,
+        count: u64,
+    },
+    /// So many units of messages, each acknowledged by readers some units later.
+    Flow {
+        slot: usize,
+        units: u64,
+        lag: u64,
+    },
     Delete {
         slot: usize,
     },
@@ -220,6 +246,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(slot, back, transient)| Step::Again { slot, back, transient }),
         6 => (0..3usize, 0..60u64, 1..30u64, 0..4u32)
             .prop_map(|(slot, back, length, count)| Step::Count { slot, back, length, count }),
+        10 => (0..3usize, 0..40u64, 1..25u64)
+            .prop_map(|(slot, back, count)| Step::Read { slot, back, count }),
+        2 => (0..3usize, 1..120u64, 0..4u64)
+            .prop_map(|(slot, units, lag)| Step::Flow { slot, units, lag }),
         1 => (0..3usize).prop_map(|slot| Step::Delete { slot }),
         2 => (0..8u8).prop_map(Step::Undefine),
         4 => Just(Step::Settle),
@@ -241,6 +271,8 @@ struct Bench {
     points: Vec<leveret_store::CommitPoint>,
     /// Log id and next sequence of each slot.
     slots: Vec<(u64, u64)>,
+    /// Log and sequence of what readers have acknowledged since the store was opened.
+    settled: BTreeSet<(u64, u64)>,
     seed: u64,
 }
 
@@ -256,6 +288,7 @@ impl Bench {
             history: vec![Model::default()],
             points: Vec::new(),
             slots,
+            settled: BTreeSet::new(),
             seed: 1,
         }
     }
@@ -268,9 +301,7 @@ impl Bench {
         if unit.is_empty() {
             return;
         }
-        let mut model = self.history.last().cloned().expect("never empty");
-        unit.iter().for_each(|change| model.apply(change));
-        self.history.push(model);
+        self.note(&unit);
         let mut unit = unit;
         // What is small, or needs not be kept, is not written ahead.
         let ahead: Vec<_> = (unit.iter())
@@ -281,6 +312,23 @@ impl Bench {
             .collect();
         let point = self.store().stage(&mut unit);
         drop(ahead);
+        self.points.push(point);
+    }
+
+    /// What the model makes of a unit.
+    fn note(&mut self, unit: &[Change<Blob>]) {
+        let mut model = self.history.last().cloned().expect("never empty");
+        unit.iter().for_each(|change| model.apply(change));
+        self.history.push(model);
+    }
+
+    /// Readers acknowledge a range.
+    fn read(&mut self, log: u64, first: u64, count: u64) {
+        let mut unit = vec![acknowledge(log, first, count)];
+        self.note(&unit);
+        self.settled
+            .extend((first..first + count).map(|sequence| (log, sequence)));
+        let point = self.store().stage_settled(&mut unit);
         self.points.push(point);
     }
 
@@ -296,9 +344,11 @@ impl Bench {
         // A power cut may take numbers back, of each message apart.
         let is_power_cut = why != "clean" && !why.starts_with("Kill");
         let reached = states.iter().skip(durable).any(|state| {
-            *state == found
+            found.lacks_only(state, &self.settled)
                 || (is_power_cut
-                    && state.uncounted() == found.uncounted()
+                    && found
+                        .uncounted()
+                        .lacks_only(&state.uncounted(), &self.settled)
                     && found.has_numbers_of(&states))
         });
         if !reached {
@@ -317,6 +367,7 @@ impl Bench {
         }
         self.history = vec![found];
         self.points.clear();
+        self.settled.clear();
         self.store = Some(store);
     }
 
@@ -394,6 +445,24 @@ impl Bench {
                         count: *count,
                     });
                 self.stage(unit.collect());
+            }
+            Step::Read { slot, back, count } => {
+                let (log, next) = self.slots[*slot];
+                self.read(log, (next + 5).saturating_sub(*back), *count);
+            }
+            Step::Flow { slot, units, lag } => {
+                let (log, first) = self.slots[*slot];
+                for number in 0..units + lag {
+                    let from = first + 20 * number;
+                    if number < *units {
+                        let unit = (from..from + 20).map(|n| enqueue_of(log, n, 50, false));
+                        self.stage(unit.collect());
+                    }
+                    if let Some(read) = from.checked_sub(20 * lag).filter(|read| *read >= first) {
+                        self.read(log, read, 20);
+                    }
+                }
+                self.slots[*slot].1 += 20 * units;
             }
             Step::Delete { slot } => {
                 let (log, _) = self.slots[*slot];
@@ -520,6 +589,11 @@ proptest! {
             ..small()
         };
         torture(options, &steps);
+    }
+
+    #[test]
+    fn nothing_durable_is_lost_without_patience(steps in prop::collection::vec(step(), 1..80)) {
+        torture(JournalOptions { patience_us: 0, checkpoint_bytes: 40_000, ..small() }, &steps);
     }
 }
 
