@@ -4,7 +4,7 @@
 //! that comes in pieces is assembled here first.
 
 use bytes::Bytes;
-use leveret_codec::{ContentHeader, FrameKind, Publish, read_frame};
+use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
 
 use super::Link;
 use super::connection::Connection;
@@ -12,7 +12,7 @@ use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::message::Body;
 use crate::time::Timestamp;
 
-/// Body bytes reserved at once; the rest of an announced size is believed when it comes.
+/// Body bytes reserved at once; the rest of an announced size is believed when so many have come.
 const BODY_RESERVE_MAX: usize = 1 << 20;
 
 /// A publish of which not everything is here yet.
@@ -23,6 +23,21 @@ pub(super) struct Assembly {
     header: Option<Box<[u8]>>,
     body_size: usize,
     body: Vec<u8>,
+}
+
+impl Assembly {
+    /// Makes room for the next part of the body. Whoever has sent what was reserved at first means the rest as well,
+    /// and memory that is not used yet costs nothing: a body is not moved again and again while it grows.
+    fn reserve(&mut self, bytes: usize) -> Result<(), Failure> {
+        if self.body.len() + bytes <= self.body.capacity() {
+            return Ok(());
+        }
+        let rest = self.body_size.saturating_sub(self.body.len());
+        self.body.try_reserve_exact(rest).map_err(|_| {
+            let text = format_args!("no memory for a body of {} bytes", self.body_size);
+            ConnectionError::new(ReplyCode::ResourceError, text).into()
+        })
+    }
 }
 
 /// A publish with all its parts.
@@ -142,6 +157,7 @@ impl Connection {
             ))
             .into());
         }
+        assembly.reserve(payload.len())?;
         assembly.body.extend_from_slice(payload);
         if assembly.body.len() == assembly.body_size {
             return self.finish_assembly(link, number, now);
