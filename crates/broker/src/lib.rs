@@ -9,6 +9,7 @@
 
 mod administration;
 pub mod broker;
+mod budget;
 mod commit;
 pub mod config;
 pub mod credit;

@@ -11,6 +11,7 @@ use leveret_routing::QueueId;
 use leveret_store::{Change, CommitPoint};
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
 use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
 use crate::events::Events;
@@ -112,6 +113,8 @@ impl Deadlines {
     }
 }
 
+/// Bytes of routes that all connections may keep together, beyond what each has of its own.
+const ROUTE_BYTES_MAX: usize = 64 << 20;
 /// Messages freed before others have their turn.
 const FREED_MAX: usize = 4096;
 
@@ -179,6 +182,8 @@ pub(crate) struct Services {
     pub(crate) deadlines: Deadlines,
     pub(crate) pager: Pager,
     pub(crate) events: Events,
+    /// What connections may use for routes beyond what each has of its own.
+    pub(crate) route_memory: Arc<Budget>,
     next_queue: AtomicU64,
     next_ticket: AtomicU64,
     /// The commit point of the latest change of definitions.
@@ -195,6 +200,7 @@ impl Services {
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
+            route_memory: Arc::new(Budget::new(ROUTE_BYTES_MAX)),
             next_queue: AtomicU64::new(1),
             next_ticket: AtomicU64::new(1),
             definitions: AtomicU64::new(0),

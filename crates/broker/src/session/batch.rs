@@ -10,6 +10,7 @@ use leveret_store::CommitPoint;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::route_cache::{RouteCache, RouteNumber};
 use crate::message::{Message, MessageScratch};
 use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
@@ -59,6 +60,8 @@ pub(super) struct Batch {
     /// Names of the latest publish, and where in `targets` its queues are.
     pub(super) latest_names: Vec<u8>,
     pub(super) latest_targets: SmallVec<[u32; 4]>,
+    /// The route that those are, if it is a known one.
+    latest_route: Option<RouteNumber>,
     /// Channels with confirms to give, and the tag of their latest publish.
     pub(super) confirming: SmallVec<[(u16, u64); 2]>,
     bytes: usize,
@@ -75,6 +78,7 @@ impl Batch {
         self.by_queue.clear();
         self.latest_names.clear();
         self.latest_targets.clear();
+        self.latest_route = None;
         self.confirming.clear();
         self.bytes = 0;
     }
@@ -117,14 +121,27 @@ impl Batch {
     }
 
     /// Makes `targets` the ones that [`Batch::add`] uses.
-    pub(super) fn set_targets(&mut self, names: &[u8], targets: &Targets) {
+    pub(super) fn set_targets(&mut self, names: &[u8], targets: &[QueueHandle]) {
         self.latest_names.clear();
         self.latest_names.extend_from_slice(names);
+        self.latest_route = None;
         self.latest_targets.clear();
         for queue in targets {
             let place = self.place_of(queue);
             self.latest_targets.push(place);
         }
+    }
+
+    /// As [`Batch::set_targets`], to the queues of a known route. Publishes with different names often have
+    /// the same one, and then nothing is to be looked for.
+    pub(super) fn follow(&mut self, names: &[u8], route: RouteNumber, routes: &RouteCache) {
+        if self.latest_route == Some(route) {
+            self.latest_names.clear();
+            self.latest_names.extend_from_slice(names);
+            return;
+        }
+        self.set_targets(names, routes.targets(route));
+        self.latest_route = Some(route);
     }
 
     fn place_of(&mut self, queue: &QueueHandle) -> u32 {

@@ -101,6 +101,7 @@ impl Connection {
         place: ConnectionPlace,
     ) -> Connection {
         Connection {
+            routes: RouteCache::new(&vhost.services.route_memory),
             vhost,
             login,
             grant,
@@ -109,7 +110,6 @@ impl Connection {
             channels_opened: 0,
             consumers: Consumers::default(),
             queues: QueueTable::default(),
-            routes: RouteCache::default(),
             batch: Batch::default(),
             repeat: Repeat::default(),
             parked: None,

@@ -23,6 +23,7 @@ mod deliver;
 mod delivered;
 mod events;
 mod handshake;
+mod known_routes;
 mod methods;
 mod overdue;
 mod patience;
@@ -471,6 +472,7 @@ impl Session {
         }
         if self.link.last_sent + heartbeat_ms / 2 <= now {
             self.link.last_sent = now;
+            connection.routes.rest();
             if self.link.output.is_empty() {
                 write_heartbeat(self.link.output.buffer());
             }

@@ -12,6 +12,7 @@ use super::batch::Batch;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::content::WholePublish;
+use super::route_cache::{RouteCache, RouteNumber};
 use super::trace::keys_of_publish;
 use crate::deduplication::number_of_producer;
 use crate::error::{ChannelError, Failure};
@@ -29,6 +30,8 @@ pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 enum Destination {
     /// To the same queues as the publish before it.
     AsBefore,
+    /// Along a known route.
+    Known(RouteNumber),
     /// To these, like every publish with the same names.
     ByNames(Targets),
     /// To these; the next one with the same names may go elsewhere.
@@ -45,9 +48,10 @@ struct Rewritten {
 }
 
 impl Destination {
-    fn targets(&self, batch: &Batch) -> Targets {
+    fn targets(&self, batch: &Batch, routes: &RouteCache) -> Targets {
         match self {
             Destination::AsBefore => batch.latest_queues(),
+            Destination::Known(route) => routes.targets(*route).into(),
             Destination::ByNames(targets)
             | Destination::ThisOnce(targets)
             | Destination::Attended(targets) => targets.clone(),
@@ -68,7 +72,7 @@ impl Connection {
         let mut destination = self.destination(link, whole.names, whole.header)?;
         let producer_number = number_of_producer(whole.header.properties.headers);
         if producer_number.is_some() {
-            destination = Destination::Attended(destination.targets(&self.batch));
+            destination = Destination::Attended(destination.targets(&self.batch, &self.routes));
         }
         let attended = matches!(destination, Destination::Attended(_));
         // What exchanges may keep is routed later, and needs its BCC header for that.
@@ -98,11 +102,11 @@ impl Connection {
             return self.publish_attended(link, number, attended, now);
         }
         if let Some(keys) = traced {
-            let queues = destination.targets(&self.batch);
+            let queues = destination.targets(&self.batch, &self.routes);
             self.trace_publish(link, number, &message, keys, queues.iter(), now);
         }
         if whole.header.body_size >= self.vhost.services.ahead_bytes_min {
-            let targets = destination.targets(&self.batch);
+            let targets = destination.targets(&self.batch, &self.routes);
             if self.write_ahead(link, number, &message, &targets, now) {
                 return Ok(());
             }
@@ -110,7 +114,7 @@ impl Connection {
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
-                let targets = destination.targets(&self.batch);
+                let targets = destination.targets(&self.batch, &self.routes);
                 return transaction.publish(
                     message,
                     targets,
@@ -131,6 +135,7 @@ impl Connection {
                     .consider(link, number, &message, whole.mandatory);
             }
             Destination::AsBefore => {}
+            Destination::Known(route) => self.batch.follow(whole.names, route, &self.routes),
             Destination::ByNames(targets) => self.batch.set_targets(whole.names, &targets),
             Destination::ThisOnce(targets) | Destination::Attended(targets) => {
                 self.batch.set_targets(&[], &targets);
@@ -232,8 +237,8 @@ impl Connection {
             if !names.is_empty() && self.batch.latest_names == names {
                 return Ok(Destination::AsBefore);
             }
-            if let Some(targets) = self.routes.get(names) {
-                return Ok(Destination::ByNames(targets.clone()));
+            if let Some(route) = self.routes.get(names) {
+                return Ok(Destination::Known(route));
             }
         }
         let (exchange, routing_key) = split_names(names).unwrap_or_default();

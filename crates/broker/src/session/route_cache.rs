@@ -3,32 +3,56 @@
 //! An entry is made only after existence and permission were checked, and only where exchange and
 //! routing key alone decide. All entries are of one topology generation; a newer one voids them.
 
-use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
+use super::known_routes::KnownRoutes;
+use crate::budget::Budget;
+use crate::queue::handle::QueueHandle;
 use crate::vhost::Targets;
 
-/// Routes kept at most.
-const ROUTES_MAX: usize = 8192;
-/// Misses of a full cache after which it starts over: often enough to follow a change of keys, rarely
-/// enough that a publisher that goes round more keys than fit does not pay for keeping them.
-const MISSES_MAX: usize = 8 * ROUTES_MAX;
+/// A full cache starts over after this many misses for each name it knows: often enough to follow a change
+/// of keys, rarely enough that a publisher that goes round more keys than fit does not pay for keeping them.
+const MISSES_MAX: usize = 8;
 
-#[derive(Default)]
+/// A route that a cache knows, until it forgets everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RouteNumber {
+    epoch: u64,
+    number: u32,
+}
+
 pub(super) struct RouteCache {
     generation: u64,
-    routes: FxHashMap<Box<[u8]>, Targets>,
-    /// Routes that found no place since the cache is full.
+    /// How often it has forgotten everything; no number of before means anything now.
+    epoch: u64,
+    /// It was asked since [`RouteCache::rest`].
+    asked: bool,
+    budget: Arc<Budget>,
+    known: Option<Box<KnownRoutes>>,
+    /// Routes that found no place since it is full.
     missed: usize,
 }
 
 impl RouteCache {
+    pub(super) fn new(budget: &Arc<Budget>) -> RouteCache {
+        RouteCache {
+            generation: 0,
+            epoch: 0,
+            asked: false,
+            budget: Arc::clone(budget),
+            known: None,
+            missed: 0,
+        }
+    }
+
     /// Forgets everything if the topology has changed; true if it has.
     pub(super) fn renew(&mut self, generation: u64) -> bool {
+        self.asked = true;
         if self.is_of(generation) {
             return false;
         }
         self.generation = generation;
-        self.clear();
+        self.forget();
         true
     }
 
@@ -37,30 +61,63 @@ impl RouteCache {
         self.generation == generation
     }
 
-    pub(super) fn get(&self, names: &[u8]) -> Option<&Targets> {
-        self.routes.get(names)
+    /// The route of a publish with these names, if it is known.
+    pub(super) fn get(&self, names: &[u8]) -> Option<RouteNumber> {
+        let number = self.known.as_ref()?.route(names)?;
+        Some(RouteNumber {
+            epoch: self.epoch,
+            number,
+        })
     }
 
+    /// The queues of a route; none if it is forgotten.
+    pub(super) fn targets(&self, route: RouteNumber) -> &[QueueHandle] {
+        let known = self.known.as_ref().filter(|_| self.epoch == route.epoch);
+        known.map_or(&[], |known| known.targets(route.number))
+    }
+
+    /// Publishes with these names, which were not known, go to these queues.
     pub(super) fn insert(&mut self, names: &[u8], targets: &Targets) {
-        if self.routes.len() >= ROUTES_MAX {
-            self.missed += 1;
-            if self.missed < MISSES_MAX {
-                return;
-            }
-            self.clear();
+        let known = self
+            .known
+            .get_or_insert_with(|| Box::new(KnownRoutes::new(&self.budget)));
+        if known.insert(names, targets) {
+            return;
         }
-        self.routes.insert(names.into(), targets.clone());
+        self.missed += 1;
+        if self.missed > known.len().saturating_mul(MISSES_MAX) {
+            self.forget();
+        }
     }
 
-    fn clear(&mut self) {
-        self.routes.clear();
+    /// Lets go of everything if nobody has asked since the last time.
+    pub(super) fn rest(&mut self) {
+        if !std::mem::take(&mut self.asked) {
+            self.epoch += 1;
+            self.missed = 0;
+            self.known = None;
+        }
+    }
+
+    fn forget(&mut self) {
+        self.epoch += 1;
         self.missed = 0;
+        match &mut self.known {
+            Some(known) if !known.is_large() => known.clear(),
+            _ => self.known = None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::known_routes::tests::queues;
     use super::*;
+
+    fn cache(shared: usize) -> (RouteCache, Arc<Budget>) {
+        let budget = Arc::new(Budget::new(shared));
+        (RouteCache::new(&budget), budget)
+    }
 
     fn names(number: usize) -> Vec<u8> {
         number.to_be_bytes().to_vec()
@@ -74,26 +131,73 @@ mod tests {
 
     #[test]
     fn a_full_cache_keeps_what_it_has_until_many_others_were_asked_for() {
-        let mut cache = RouteCache::default();
-        let kept = 0..ROUTES_MAX;
-        let others = ROUTES_MAX..ROUTES_MAX + MISSES_MAX - 1;
-        for number in kept.start..others.end {
-            cache.insert(&names(number), &Targets::new());
+        let (mut cache, _) = cache(0);
+        let mut count = 0;
+        while cache.missed == 0 {
+            cache.insert(&names(count), &Targets::new());
+            count += 1;
         }
-        assert_eq!(known(&cache, kept.clone()), ROUTES_MAX);
-        assert_eq!(known(&cache, others.clone()), 0);
-        cache.insert(&names(others.end), &Targets::new());
-        assert_eq!(known(&cache, kept), 0);
-        assert_eq!(known(&cache, others.end..others.end + 1), 1);
+        let kept = count - 1;
+        for _ in 0..kept * MISSES_MAX - 1 {
+            cache.insert(&names(count), &Targets::new());
+            count += 1;
+        }
+        assert_eq!(known(&cache, 0..kept), kept);
+        assert_eq!(known(&cache, kept..count), 0);
+        cache.insert(&names(count), &Targets::new());
+        assert_eq!(known(&cache, 0..count + 1), 0);
+        cache.insert(&names(count), &Targets::new());
+        assert_eq!(known(&cache, 0..count + 1), 1);
     }
 
     #[test]
     fn a_new_generation_voids_all() {
-        let mut cache = RouteCache::default();
+        let (mut cache, _) = cache(0);
         cache.insert(&names(1), &Targets::new());
         assert!(!cache.renew(0));
         assert_eq!(known(&cache, 1..2), 1);
         assert!(cache.renew(1));
         assert_eq!(known(&cache, 1..2), 0);
+    }
+
+    #[test]
+    fn a_route_of_before_leads_nowhere() {
+        let (mut cache, _) = cache(0);
+        let [one, other] = queues(2).try_into().unwrap();
+        cache.insert(&names(1), &Targets::from_buf([one]));
+        let before = cache.get(&names(1)).unwrap();
+        assert_eq!(cache.targets(before).len(), 1);
+        cache.renew(1);
+        assert!(cache.targets(before).is_empty());
+        cache.insert(&names(1), &Targets::from_buf([other.clone()]));
+        assert!(cache.targets(before).is_empty());
+        let now = cache.get(&names(1)).unwrap();
+        assert_ne!(before, now);
+        assert_eq!(cache.targets(now)[0].id(), other.id());
+    }
+
+    #[test]
+    fn who_does_not_ask_gives_the_memory_back() {
+        let (mut cache, budget) = cache(1 << 20);
+        for number in 0..20_000 {
+            cache.insert(&names(number), &Targets::new());
+        }
+        assert!(budget.left() < 1 << 20);
+        cache.renew(0);
+        cache.rest();
+        assert_eq!(known(&cache, 0..20_000), 20_000);
+        cache.rest();
+        assert_eq!(known(&cache, 0..20_000), 0);
+        assert_eq!(budget.left(), 1 << 20);
+    }
+
+    #[test]
+    fn what_was_shared_goes_back_when_the_topology_changes() {
+        let (mut cache, budget) = cache(1 << 20);
+        for number in 0..20_000 {
+            cache.insert(&names(number), &Targets::new());
+        }
+        cache.renew(1);
+        assert_eq!(budget.left(), 1 << 20);
     }
 }

@@ -36,6 +36,7 @@ mod recent_history;
 mod redeliveries;
 mod repeats;
 mod retries;
+mod routes;
 mod settling;
 mod statistics;
 mod stream_model;
