@@ -33,11 +33,6 @@ impl Waiters {
         true
     }
 
-    /// Someone waits for some point.
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.lock().is_empty()
-    }
-
     /// Moves the durable point up to `point` and wakes those it has reached.
     pub(crate) fn advance(&self, point: CommitPoint) {
         self.durable.fetch_max(point.0, Ordering::AcqRel);

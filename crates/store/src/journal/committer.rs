@@ -99,12 +99,23 @@ impl<P: Payload> Committer<P> {
         self.shared.duties_changed.notify_all();
     }
 
-    /// Takes all that is staged, and waits for something if nothing is pending; `false` when there is nothing
-    /// and never will be.
+    /// Takes all that is staged, and waits for something if nothing that is pending is due before; `false` when
+    /// there is nothing and never will be.
     fn take(&mut self, pending: &mut Pending<P>) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut staging = shared.staging.lock();
-        while pending.is_empty() && staging.units.is_empty() && staging.internal.is_empty() {
+        while staging.units.is_empty() && staging.internal.is_empty() {
+            if !pending.is_empty() {
+                let left = pending
+                    .gathers_until
+                    .saturating_duration_since(clock::now());
+                if left.is_zero() || staging.closing {
+                    break;
+                }
+                staging.idle = true;
+                shared.staged.wait_for(&mut staging, left);
+                continue;
+            }
             if staging.closing {
                 return false;
             }
@@ -139,7 +150,7 @@ impl<P: Payload> Committer<P> {
     /// Passes over what has been acknowledged, and commits what should wait no longer.
     fn commit_due(&mut self, pending: &mut Pending<P>) -> Result<(), Stop> {
         let shared = Arc::clone(&self.shared);
-        let mut large = pending.taken >= LARGE_GROUP;
+        let large = pending.taken >= LARGE_GROUP;
         let before = pending.done();
         let saved = pending.pass_over(&shared.index);
         if saved > 0 {
@@ -154,7 +165,9 @@ impl<P: Payload> Committer<P> {
         }
         match pending.due(clock::now(), self.patience()) {
             Due::Later => clock::pause(LOOK),
-            Due::Units(count) => large |= self.commit_units(pending, count)?,
+            Due::Gathering if pending.is_flooded() => clock::pause(LOOK),
+            Due::Gathering => {}
+            Due::Units(count) => self.commit_units(pending, count)?,
         }
         pending.judge(clock::now());
         if large && pending.is_empty() && shared.options.gap_us > 0 {
@@ -171,11 +184,9 @@ impl<P: Payload> Committer<P> {
         Duration::from_micros(self.shared.options.patience_us)
     }
 
-    /// Commits the first `count` units, in as many records as their size asks for, and internal work; answers
-    /// whether more should gather before the next commit.
-    fn commit_units(&mut self, pending: &mut Pending<P>, count: usize) -> Result<bool, Stop> {
+    /// Commits the first `count` units, in as many records as their size asks for, and internal work.
+    fn commit_units(&mut self, pending: &mut Pending<P>, count: usize) -> Result<(), Stop> {
         let (mut unit, mut change) = (0, 0);
-        let mut is_unwatched = false;
         while unit < count || !pending.internal.is_empty() {
             let record = pending.record(unit, count, self.shared.options.record_bytes_max);
             let internal = pending.internal.pop_front();
@@ -192,11 +203,9 @@ impl<P: Payload> Committer<P> {
                 self.shared.duties.lock().internal_done += 1;
                 self.shared.duties_changed.notify_all();
             }
-            // Acknowledgements alone keep nobody waiting: let more of them gather.
-            is_unwatched |= !self.encoder.is_awaited() && !self.shared.waiters.has_waiting();
         }
         pending.forget(count);
-        Ok(is_unwatched)
+        Ok(())
     }
 
     /// Writes one record, if there is anything to write, and brings the index up to it.

@@ -54,8 +54,6 @@ pub(crate) struct Encoder {
     effects: Vec<Effect>,
     /// Something in it has to be on stable storage before it counts.
     durable: bool,
-    /// Someone waits for something in it: it holds more than acknowledgements.
-    awaited: bool,
     /// It gives messages numbers.
     sets_counts: bool,
     groups: Groups,
@@ -80,7 +78,6 @@ impl Encoder {
             crc: 0,
             effects: Vec::new(),
             durable: false,
-            awaited: false,
             sets_counts: false,
             groups: Groups::default(),
         }
@@ -104,7 +101,6 @@ impl Encoder {
         self.crc = 0;
         self.effects.clear();
         self.durable = false;
-        self.awaited = false;
         self.sets_counts = false;
     }
 
@@ -185,7 +181,6 @@ impl Encoder {
         }
         self.check_from(start);
         self.durable = true;
-        self.awaited = true;
     }
 
     fn group<P: Payload>(
@@ -295,7 +290,6 @@ impl Encoder {
             flags: enqueue.flags,
         };
         self.durable |= !enqueue.transient;
-        self.awaited |= !enqueue.transient;
         let chained = body.len() >= CHAINED_BYTES_MIN;
         let run = if chained {
             self.close_run(run, enqueue.log, None)
@@ -328,7 +322,6 @@ impl Encoder {
         format::push_elsewhere(&mut self.buffer, &front.header, number, offset);
         self.check_from(start);
         self.durable = true;
-        self.awaited = true;
         let segment = Arc::clone(&front.segment);
         self.effects
             .push(Effect::Elsewhere(front.header, segment, front.offset));
@@ -420,11 +413,6 @@ impl Encoder {
     /// Something in the record has to be on stable storage.
     pub(crate) fn is_durable(&self) -> bool {
         self.durable
-    }
-
-    /// The record holds more than acknowledgements.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.awaited
     }
 
     /// The record gives messages numbers.

@@ -17,6 +17,9 @@ use crate::{Change, CommitPoint, LogId, Payload, Sequence};
 /// More than this waits for no acknowledgement; in bytes.
 const WAITING_BYTES_MAX: u64 = 8 << 20;
 
+/// So many units at a time, of nothing but acknowledgements, are many.
+const FLOOD: usize = 8;
+
 /// Taken and not committed.
 pub(super) struct Pending<P> {
     pub(super) changes: Vec<Change<P>>,
@@ -35,6 +38,8 @@ pub(super) struct Pending<P> {
     patient: bool,
     /// The longest wait that one of these messages is worth.
     wait: Wait,
+    /// Until when acknowledgements by readers, which keep nobody waiting, may wait for something else.
+    pub(super) gathers_until: Instant,
     /// How many changes were taken last …
     pub(super) taken: usize,
     /// … and when there were any.
@@ -65,8 +70,10 @@ pub(super) struct RecordUnits {
 pub(super) enum Due {
     /// So many units are to be committed.
     Units(usize),
-    /// More acknowledgements are to be waited for.
+    /// More acknowledgements are to be waited for, while messages come.
     Later,
+    /// Nobody waits for what is pending: it is due at `gathers_until`, or with what comes.
+    Gathering,
 }
 
 impl<P: Payload> Pending<P> {
@@ -84,6 +91,7 @@ impl<P: Payload> Pending<P> {
             elision: Elision::default(),
             patient: true,
             wait: Wait::None,
+            gathers_until: now,
             taken: 0,
             taken_at: now,
         }
@@ -211,32 +219,43 @@ impl<P: Payload> Pending<P> {
     }
 
     /// What is to be committed now, where units may wait as long as `patience`, and four times that.
-    pub(super) fn due(&self, now: Instant, patience: Duration) -> Due {
+    pub(super) fn due(&mut self, now: Instant, patience: Duration) -> Due {
         let all = Due::Units(self.units.len());
+        self.gathers_until = now;
+        let Some(front) = self.units.first() else {
+            return all;
+        };
+        if !self.internal.is_empty() || !self.claimed.is_empty() || self.bytes > WAITING_BYTES_MAX {
+            return all;
+        }
+        let age = now.duration_since(front.taken_at);
+        if self.units.iter().all(|unit| unit.settled) {
+            if age >= patience {
+                return all;
+            }
+            self.gathers_until = front.taken_at + patience;
+            return Due::Gathering;
+        }
         let nothing_comes = now.duration_since(self.taken_at) >= patience / 4;
-        let patience = match self.wait {
+        let wait = match self.wait {
             Wait::None => Duration::ZERO,
             Wait::Short => patience,
             Wait::Long => 4 * patience,
         };
-        let Some(front) = self.units.first() else {
-            return all;
-        };
-        if patience.is_zero()
-            || !self.patient
-            || !self.internal.is_empty()
-            || !self.claimed.is_empty()
-            || self.bytes > WAITING_BYTES_MAX
-            || nothing_comes
-        {
+        if !self.patient || nothing_comes || wait.is_zero() {
             return all;
         }
-        if now.duration_since(front.taken_at) < patience {
+        if age < wait {
             return Due::Later;
         }
         // What came late may still be acknowledged in time.
-        let old = |unit: &&PendingUnit| now.duration_since(unit.taken_at) >= patience / 2;
+        let old = |unit: &&PendingUnit| now.duration_since(unit.taken_at) >= wait / 2;
         Due::Units(self.units.iter().take_while(old).count())
+    }
+
+    /// Acknowledgements come so fast that each need not be looked at by itself.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.units.len() >= FLOOD
     }
 
     /// The units that go into one record from `from` on, of the first `count`.

@@ -77,7 +77,7 @@ impl Bench {
         self.take(sequences.map(|n| enqueue(1, n)).collect(), false);
     }
 
-    fn due(&self) -> Due {
+    fn due(&mut self) -> Due {
         self.pending.due(self.now, PATIENCE)
     }
 
@@ -125,7 +125,6 @@ fn an_acknowledgement_of_what_is_written_is_committed_before_the_point_passes_it
     bench.messages(10..20);
     assert_eq!(bench.take(vec![acknowledge(1, 8, 12)], true), 100);
     assert_eq!(bench.pending.done(), CommitPoint(2));
-    assert_eq!(bench.due(), Due::Units(1));
     assert!(matches!(
         bench.pending.changes[..],
         [Change::Acknowledge { count: 12, .. }]
@@ -228,4 +227,30 @@ fn a_longer_wait_is_tried_where_a_short_one_saves_little() {
     bench.now += PATIENCE / 4;
     bench.messages(0..0);
     assert_eq!(bench.due(), Due::Units(9));
+}
+
+#[test]
+fn acknowledgements_alone_wait_for_company() {
+    let mut bench = Bench::new();
+    bench.take(vec![acknowledge(1, 0, 1)], true);
+    assert_eq!(bench.due(), Due::Gathering);
+    assert_eq!(bench.pending.gathers_until, bench.now + PATIENCE);
+    bench.now += PATIENCE / 2;
+    bench.take(vec![acknowledge(1, 1, 1)], true);
+    assert_eq!(bench.due(), Due::Gathering);
+    assert_eq!(bench.pending.gathers_until, bench.now + PATIENCE / 2);
+    bench.messages(5..6);
+    assert_eq!(bench.due(), Due::Units(3));
+    bench.pending.forget(3);
+    bench.take(vec![acknowledge(1, 2, 1)], true);
+    bench.now += PATIENCE;
+    assert_eq!(bench.due(), Due::Units(1));
+}
+
+#[test]
+fn whoever_may_be_waiting_for_an_acknowledgement_is_not_kept_waiting() {
+    let mut bench = Bench::new();
+    bench.take(vec![acknowledge(1, 0, 1)], true);
+    bench.take(vec![acknowledge(1, 1, 1)], false);
+    assert_eq!(bench.due(), Due::Units(2));
 }
