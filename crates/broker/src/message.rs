@@ -9,6 +9,7 @@ use leveret_codec::{ContentHeader, HeaderError, decode_header, split_names};
 use leveret_store::Payload;
 use triomphe::ThinArc;
 
+use crate::large_body;
 use crate::marks::{self, Marks};
 use crate::time::Timestamp;
 
@@ -361,8 +362,7 @@ impl Payload for Message {
         let body_start = header_start.checked_add(header_len as usize)?;
         let header = decode_header(bytes.get(header_start..body_start)?).ok()?;
         let body = bytes.get(body_start..)?;
-        let large_body =
-            (body.len() >= LARGE_BODY_BYTES).then(|| Box::new(Bytes::copy_from_slice(body)));
+        let large_body = (body.len() >= LARGE_BODY_BYTES).then(|| Box::new(large_body::copy(body)));
         let kept = if large_body.is_some() {
             bytes.get(..body_start)?
         } else {

@@ -3,17 +3,14 @@
 //! The usual publish lies in the read buffer as a whole and is composed straight from there; one
 //! that comes in pieces is assembled here first.
 
-use bytes::Bytes;
 use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
 
 use super::Link;
 use super::connection::Connection;
 use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::large_body::{BodyBuffer, NoMemory};
 use crate::message::Body;
 use crate::time::Timestamp;
-
-/// Body bytes reserved at once; the rest of an announced size is believed when so many have come.
-const BODY_RESERVE_MAX: usize = 1 << 20;
 
 /// A publish of which not everything is here yet.
 #[derive(Debug)]
@@ -22,22 +19,7 @@ pub(super) struct Assembly {
     mandatory: bool,
     header: Option<Box<[u8]>>,
     body_size: usize,
-    body: Vec<u8>,
-}
-
-impl Assembly {
-    /// Makes room for the next part of the body. Whoever has sent what was reserved at first means the rest as well,
-    /// and memory that is not used yet costs nothing: a body is not moved again and again while it grows.
-    fn reserve(&mut self, bytes: usize) -> Result<(), Failure> {
-        if self.body.len() + bytes <= self.body.capacity() {
-            return Ok(());
-        }
-        let rest = self.body_size.saturating_sub(self.body.len());
-        self.body.try_reserve_exact(rest).map_err(|_| {
-            let text = format_args!("no memory for a body of {} bytes", self.body_size);
-            ConnectionError::new(ReplyCode::ResourceError, text).into()
-        })
-    }
+    body: BodyBuffer,
 }
 
 /// A publish with all its parts.
@@ -80,7 +62,7 @@ impl Connection {
             mandatory: publish.mandatory,
             header: None,
             body_size: 0,
-            body: Vec::new(),
+            body: BodyBuffer::new(0),
         };
         self.channel(number)?.assembly = Some(Box::new(assembly));
         Ok(0)
@@ -117,9 +99,7 @@ impl Connection {
         }
         assembly.header = Some(payload.into());
         assembly.body_size = usize::try_from(header.body_size).unwrap_or(usize::MAX);
-        assembly
-            .body
-            .reserve_exact(assembly.body_size.min(BODY_RESERVE_MAX));
+        assembly.body = BodyBuffer::new(assembly.body_size);
         if assembly.body_size == 0 {
             return self.finish_assembly(link, number, now);
         }
@@ -157,8 +137,10 @@ impl Connection {
             ))
             .into());
         }
-        assembly.reserve(payload.len())?;
-        assembly.body.extend_from_slice(payload);
+        assembly.body.extend(payload).map_err(|NoMemory| {
+            let text = format_args!("no memory for a body of {} bytes", assembly.body_size);
+            ConnectionError::new(ReplyCode::ResourceError, text)
+        })?;
         if assembly.body.len() == assembly.body_size {
             return self.finish_assembly(link, number, now);
         }
@@ -188,7 +170,7 @@ impl Connection {
             names: &names,
             mandatory,
             header: &header,
-            body: Body::Owned(Bytes::from(body)),
+            body: Body::Owned(body.into_bytes()),
         };
         self.take_publish(link, number, whole, now)
     }
