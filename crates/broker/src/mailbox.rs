@@ -94,6 +94,31 @@ impl Letters {
         self.deliveries.push(delivery);
     }
 
+    /// Makes place for `count` more deliveries, or for as many as there can be within the bound.
+    pub(crate) fn expect(&mut self, count: usize, bytes_max: usize) {
+        let most = self.room(bytes_max) / Message::MEMORY_MIN;
+        self.deliveries.reserve(count.min(most));
+    }
+
+    /// Bytes of deliveries that may be added without going over the bound.
+    pub(crate) fn room(&self, bytes_max: usize) -> usize {
+        bytes_max.saturating_sub(self.bytes)
+    }
+
+    /// Adds deliveries that occupy `bytes`, and leaves none; answers whether there were any.
+    pub(crate) fn add_all(&mut self, deliveries: &mut Vec<Delivery>, bytes: usize) -> bool {
+        if deliveries.is_empty() {
+            return false;
+        }
+        self.bytes += bytes;
+        if self.deliveries.is_empty() {
+            std::mem::swap(&mut self.deliveries, deliveries);
+        } else {
+            self.deliveries.append(deliveries);
+        }
+        true
+    }
+
     /// Gives buffers back that have grown in a burst.
     pub fn shrink(&mut self) {
         const KEPT: usize = 64;

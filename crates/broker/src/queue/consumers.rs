@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::hands::{HandNumber, Hands};
 use crate::credit::ChannelCredit;
 use crate::mailbox::{ConsumerSlot, Mailbox};
 
@@ -53,10 +54,19 @@ enum Standing {
 pub(crate) struct Consumer {
     pub(crate) spec: ConsumerSpec,
     pub(crate) in_flight: u32,
+    pub(crate) hand: HandNumber,
     standing: Standing,
 }
 
 impl Consumer {
+    /// How many deliveries its own limit lets it have.
+    pub(crate) fn credit_left(&self) -> usize {
+        match self.spec.prefetch {
+            0 => usize::MAX,
+            prefetch => u32::from(prefetch).saturating_sub(self.in_flight) as usize,
+        }
+    }
+
     /// Takes credit for one delivery.
     pub(crate) fn take_credit(&mut self) -> bool {
         if self.spec.no_ack {
@@ -96,6 +106,15 @@ pub(crate) struct Consumers {
     count: usize,
     single_active: bool,
     active: Option<u32>,
+    pub(crate) hands: Hands,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) index: u32,
+    /// How many stand in line, it included.
+    pub(crate) in_line: usize,
 }
 
 impl Consumers {
@@ -122,6 +141,7 @@ impl Consumers {
 
     pub(crate) fn add(&mut self, spec: ConsumerSpec) -> ConsumerRef {
         let consumer = Consumer {
+            hand: self.hands.acquire(&spec.mailbox),
             spec,
             in_flight: 0,
             standing: Standing::Waiting,
@@ -159,6 +179,7 @@ impl Consumers {
             return None;
         }
         let consumer = place.consumer.take()?;
+        self.hands.release(consumer.hand);
         self.count -= 1;
         self.order.retain(|&index| index != who.index);
         for ring in &mut self.rings {
@@ -196,6 +217,7 @@ impl Consumers {
         self.order.clear();
         self.count = 0;
         self.active = None;
+        self.hands = Hands::default();
         taken
     }
 
@@ -271,18 +293,21 @@ impl Consumers {
         }
     }
 
-    /// Whose turn it is, and whether others of the same priority wait behind.
-    pub(crate) fn turn(&self) -> Option<(u32, bool)> {
+    /// Whose turn it is, of those with the highest priority.
+    #[inline]
+    pub(crate) fn turn(&self) -> Option<Turn> {
         let ring = self.rings.first()?;
-        ring.ready
-            .front()
-            .map(|&index| (index, ring.ready.len() > 1))
+        let in_line = ring.ready.len();
+        ring.ready.front().map(|&index| Turn { index, in_line })
     }
 
     /// The one whose turn it was goes to the back.
+    #[inline]
     pub(crate) fn rotate(&mut self) {
-        if let Some(ring) = self.rings.first_mut() {
-            ring.ready.rotate_left(1);
+        if let Some(ring) = self.rings.first_mut()
+            && let Some(index) = ring.ready.pop_front()
+        {
+            ring.ready.push_back(index);
         }
     }
 

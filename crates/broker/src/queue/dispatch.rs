@@ -1,4 +1,4 @@
-//! Messages going out: which message, to whom, and what is read from the store for it.
+//! Messages going out: which message is next, and what is read from the store for it. To whom is in `turns`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
 use super::ready::{Entry, Level, PageIn, Unready};
-use crate::mailbox::{Delivery, InFlight, Mailbox};
+use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
 use crate::time::Timestamp;
 use leveret_store::{Sequence, StoredMessage};
@@ -24,10 +24,11 @@ impl Queue {
     pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
         self.keep_time(now);
         while self.ready > 0 {
-            let Some((index, others)) = self.consumers.turn() else {
+            let Some(turn) = self.consumers.turn() else {
                 break;
             };
-            if !self.deliver_to(index, others, this, now, effects) {
+            let goes_on = self.deliver(turn, this, now, effects);
+            if !goes_on {
                 break;
             }
         }
@@ -40,74 +41,10 @@ impl Queue {
         }
     }
 
-    /// Delivers to the consumer whose turn it is: one message when others wait behind it, else as
-    /// many as it can take. False when there is nothing to deliver.
-    fn deliver_to(
-        &mut self,
-        index: u32,
-        others: bool,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> bool {
-        let who = self.consumers.reference(index);
-        let Some(consumer) = self.consumers.get_mut(index) else {
-            return false;
-        };
-        let mailbox = Arc::clone(&consumer.spec.mailbox);
-        let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
-        let mut letters = mailbox.lock();
-        let before = letters.deliveries.len();
-        let mut exhausted = false;
-        loop {
-            if !letters.has_room(mailbox.bytes_max()) {
-                letters.stalled.push((this.clone(), who));
-                self.consumers.set_aside_without_room();
-                break;
-            }
-            // Credit is taken for a message only: taken and given back, it would be missing for a moment to
-            // another queue of the channel, whose consumer nobody would wake then.
-            // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
-            if !self.find_front(now, effects) {
-                exhausted = true;
-                break;
-            }
-            let Some(consumer) = self.consumers.get_mut(index) else {
-                break;
-            };
-            if !consumer.take_credit() {
-                self.consumers.set_aside_without_credit();
-                break;
-            }
-            let Some(in_flight) = self.pop_front(now) else {
-                break;
-            };
-            if !no_ack || in_flight.stored {
-                self.in_flight += 1;
-            } else {
-                self.forget_key(&in_flight.message);
-            }
-            letters.push(Delivery {
-                consumer: slot,
-                in_flight,
-            });
-            if others {
-                self.consumers.rotate();
-                break;
-            }
-        }
-        let delivered = letters.deliveries.len() - before;
-        if delivered > 0 && letters.needs_wake() {
-            effects.wake(&mailbox);
-        }
-        self.statistics.count_delivered(delivered as u64, no_ack);
-        !exhausted
-    }
-
     /// Whether the message that is next is in memory and may be seen; passes over what had expired
     /// before `now`.
     #[inline(always)]
-    fn find_front(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
+    pub(super) fn find_front(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
         loop {
             let Some(level) = self.levels.get_mut(self.top) else {
                 return false;
@@ -126,7 +63,7 @@ impl Queue {
 
     /// Takes the message that [`Queue::find_front`] found.
     #[inline(always)]
-    fn pop_front(&mut self, now: Timestamp) -> Option<InFlight> {
+    pub(super) fn pop_front(&mut self, now: Timestamp) -> Option<InFlight> {
         let level = self.levels.get_mut(self.top)?;
         let entry = level.pop()?;
         self.statistics.note_taken(level, &entry, now);
@@ -147,14 +84,21 @@ impl Queue {
 
     #[inline]
     pub(crate) fn forget_ready(&mut self, entry: &Entry) {
+        let (memory, body_bytes) = self.count_taken(&entry.message);
         self.ready -= 1;
-        let memory = entry.message.memory_bytes() as u64;
         self.ready_memory = self.ready_memory.saturating_sub(memory);
-        self.taken_memory += memory;
-        let body_bytes = entry.message.body_bytes();
         self.ready_body_bytes = self.ready_body_bytes.saturating_sub(body_bytes);
+    }
+
+    /// A message leaves the ready ones, or would have been one of them; answers its memory and the bytes of its body.
+    #[inline]
+    pub(super) fn count_taken(&mut self, message: &Message) -> (u64, u64) {
+        let memory = message.memory_bytes() as u64;
+        let body_bytes = message.body_bytes();
+        self.taken_memory += memory;
         self.taken_body_bytes += body_bytes;
         self.taken += 1;
+        (memory, body_bytes)
     }
 
     fn settle_top(&mut self) {

@@ -16,6 +16,7 @@ pub mod delivery_count;
 pub mod dispatch;
 pub mod effects;
 pub mod handle;
+mod hands;
 pub(crate) mod hidden;
 mod limits;
 pub(crate) mod machine;
@@ -25,6 +26,8 @@ pub(crate) mod ready;
 mod retry;
 mod settle;
 pub mod statistics;
+mod straight;
+mod turns;
 
 use std::sync::Arc;
 

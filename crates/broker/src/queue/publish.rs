@@ -43,7 +43,13 @@ impl Queue {
         self.keep_time(now);
         let limited = self.options.has_length_limit();
         let mut duplicates = false;
-        for (position, message) in messages.enumerate() {
+        let count = messages.size_hint().1.unwrap_or_default();
+        let mut messages = messages.enumerate();
+        let first = self.deliver_straight(&mut messages, count, this, now, effects);
+        if let [level] = self.levels.as_mut_slice() {
+            level.expect(messages.size_hint().1.unwrap_or_default());
+        }
+        for (position, message) in first.into_iter().chain(messages) {
             if self.deduplication.is_some() && !self.admits(&message, look, now) {
                 duplicates = true;
                 continue;

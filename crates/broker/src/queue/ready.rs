@@ -164,6 +164,15 @@ impl Level {
         self.arrivals.mark(sequence, now);
     }
 
+    /// Makes place for `count` more messages.
+    pub(crate) fn expect(&mut self, count: usize) {
+        if self.paged.is_none() && self.tail.is_empty() {
+            self.head.reserve(count);
+        } else {
+            self.tail.reserve(count);
+        }
+    }
+
     /// Adds a message behind all others.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry, head_window: usize) {

@@ -31,6 +31,19 @@ pub(super) struct Publishing {
     pub(super) tag: u64,
 }
 
+impl Publishing {
+    /// The message, for one of the queues that have to take it.
+    #[inline]
+    fn take_for_one(&mut self) -> Option<Message> {
+        self.remaining -= 1;
+        if self.remaining == 0 {
+            self.message.take()
+        } else {
+            self.message.clone()
+        }
+    }
+}
+
 struct BatchTarget {
     queue: QueueHandle,
     /// Which messages of the batch go there, in order: none of these runs is empty.
@@ -48,6 +61,46 @@ impl BatchTarget {
 
     fn numbers(&self) -> impl Iterator<Item = u32> {
         self.runs.iter().cloned().flatten()
+    }
+
+    fn messages<'a>(&'a self, of: &'a mut [Publishing]) -> MessagesOfTarget<'a> {
+        let mut runs = self.runs.iter();
+        let run = runs.next().cloned().unwrap_or_default();
+        MessagesOfTarget { run, runs, of }
+    }
+}
+
+/// The messages of a batch that go to one queue.
+struct MessagesOfTarget<'a> {
+    run: Range<u32>,
+    /// Behind it.
+    runs: std::slice::Iter<'a, Range<u32>>,
+    of: &'a mut [Publishing],
+}
+
+impl Iterator for MessagesOfTarget<'_> {
+    type Item = Message;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            for index in self.run.by_ref() {
+                if let Some(publishing) = self.of.get_mut(index as usize) {
+                    return publishing.take_for_one();
+                }
+            }
+            self.run = self.runs.next()?.clone();
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let behind: usize = self
+            .runs
+            .as_slice()
+            .iter()
+            .map(ExactSizeIterator::len)
+            .sum();
+        (0, Some(self.run.len() + behind))
     }
 }
 
@@ -175,6 +228,12 @@ impl Batch {
         })
     }
 
+    /// Makes place for about `count` more publishes.
+    pub(super) fn expect(&mut self, count: usize) {
+        self.messages
+            .reserve(count.min(BYTES_MAX / Message::MEMORY_MIN));
+    }
+
     /// Adds a publish that goes to the latest targets.
     pub(super) fn add(&mut self, message: Message, channel: u16, tag: u64) {
         let from = self.len();
@@ -235,15 +294,7 @@ impl Batch {
             ..
         } = self;
         for target in targets.iter() {
-            let each = target.numbers().filter_map(|index| {
-                let publishing = messages.get_mut(index as usize)?;
-                publishing.remaining -= 1;
-                if publishing.remaining == 0 {
-                    publishing.message.take()
-                } else {
-                    publishing.message.clone()
-                }
-            });
+            let each = target.messages(messages);
             let effects = target.queue.publish(each, now, rejected);
             refused.extend(
                 rejected

@@ -19,6 +19,9 @@ use crate::message::{Message, MessageForm};
 use crate::queue::handle::{Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
+/// So many messages are fetched into the processor's cache together before they are written.
+const NEAR: usize = 32;
+
 impl Connection {
     /// Moves confirms, notices and deliveries into the output while it has room.
     pub(super) fn transmit(&mut self, link: &mut Link, now: Timestamp) {
@@ -65,6 +68,10 @@ impl Connection {
         } = self;
         // So many of those in front have been noted.
         let mut noted = 0;
+        if let Some(first) = letters.deliveries.first() {
+            let bytes = letters.deliveries.len() * first.in_flight.message.fetch();
+            link.output.buffer().reserve(bytes.min(OUTPUT_HIGH_WATER));
+        }
         let mut deliveries = letters.deliveries.drain(..);
         while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
             let left = deliveries.as_slice();
@@ -83,12 +90,11 @@ impl Connection {
                 noted = note_run(vhost, queue, left, is_of_queue);
             }
             noted = noted.saturating_sub(run);
-            let run = deliveries.by_ref().take(run);
             let Some((consumer, channel)) =
                 consumer.and_then(|it| Some((it, channels.get_mut(&it.channel)?)))
             else {
                 // Cancelling and closing take the mailbox out first, so nothing is left for nobody.
-                run.for_each(drop);
+                deliveries.by_ref().take(run).for_each(drop);
                 continue;
             };
             let due = if consumer.no_ack {
@@ -98,38 +104,46 @@ impl Connection {
                 due(consumer.timeout_ms, queue, &link.broker.config, link.now)
             };
             *acknowledge_by = due.min(*acknowledge_by);
-            for Delivery { in_flight, .. } in run {
-                let tag = channel.next_delivery_tag();
-                if traced {
-                    sightings.push(Traced {
-                        channel: channel.number,
-                        queue: consumer.queue,
-                        in_flight: in_flight.clone(),
-                        of_stream: consumer.of_stream,
-                    });
-                }
-                delivery_forms.write(link, slot, consumer, tag, &in_flight);
-                if !consumer.no_ack {
-                    queues.add_use(consumer.queue);
-                    channel.ledger.push(Unacked {
-                        tag,
-                        in_flight,
-                        queue: consumer.queue,
-                        consumer: Some(consumer.reference),
-                        delivered_at: link.now,
-                        due,
-                    });
-                } else if in_flight.stored {
-                    queues.settle(
-                        consumer.queue,
-                        QueueSettlement {
+            let mut left = run;
+            while left > 0 {
+                let near = left.min(NEAR);
+                let ahead = deliveries.as_slice().iter().take(near);
+                let bytes = ahead.map(|it| it.in_flight.message.fetch()).sum();
+                link.output.buffer().reserve(bytes);
+                left -= near;
+                for Delivery { in_flight, .. } in deliveries.by_ref().take(near) {
+                    let tag = channel.next_delivery_tag();
+                    if traced {
+                        sightings.push(Traced {
+                            channel: channel.number,
+                            queue: consumer.queue,
+                            in_flight: in_flight.clone(),
+                            of_stream: consumer.of_stream,
+                        });
+                    }
+                    delivery_forms.write(link, slot, consumer, tag, &in_flight);
+                    if !consumer.no_ack {
+                        queues.add_use(consumer.queue);
+                        channel.ledger.push(Unacked {
+                            tag,
                             in_flight,
-                            consumer: None,
-                            outcome: Outcome::Acknowledged,
-                            delivered_at: Timestamp::NEVER,
-                        },
-                        false,
-                    );
+                            queue: consumer.queue,
+                            consumer: Some(consumer.reference),
+                            delivered_at: link.now,
+                            due,
+                        });
+                    } else if in_flight.stored {
+                        queues.settle(
+                            consumer.queue,
+                            QueueSettlement {
+                                in_flight,
+                                consumer: None,
+                                outcome: Outcome::Acknowledged,
+                                delivered_at: Timestamp::NEVER,
+                            },
+                            false,
+                        );
+                    }
                 }
             }
         }

@@ -97,6 +97,7 @@ impl Connection {
             PublishMode::Transaction(_) => return 0,
         };
         let from = self.batch.len();
+        self.batch.expect(input.len() / next.1);
         let mut used = 0;
         let mut tag = 0;
         loop {

@@ -45,4 +45,5 @@ mod topology;
 mod tracing;
 mod transaction_units;
 mod transactions;
+mod turns;
 mod unreadable;

@@ -73,6 +73,15 @@ struct Open {
     shared: Arc<Shared>,
 }
 
+/// Why a turn is over.
+enum Pause {
+    /// The budget is spent; the connection goes on when others have had theirs.
+    Spent,
+    /// There is nothing to do.
+    Idle,
+    Ended(Ending),
+}
+
 /// Why the session is over.
 enum Ending {
     /// It said so: what it still has to say is to be written, then the socket closed.
@@ -171,9 +180,11 @@ impl Open {
                 .close(ReplyCode::ConnectionForced, SHUTDOWN_TEXT, now);
         }
         match self.exchange(socket, task, now) {
-            Ok(Poll::Ready(ending)) => Poll::Ready(ending),
-            Ok(Poll::Pending) => {
-                self.session.rest();
+            Ok(Pause::Ended(ending)) => Poll::Ready(ending),
+            Ok(pause) => {
+                if matches!(pause, Pause::Idle) {
+                    self.session.rest();
+                }
                 self.alarm.arm(self.session.poll_timeout(), now, task);
                 Poll::Pending
             }
@@ -190,29 +201,29 @@ impl Open {
         socket: &mut TcpStream,
         task: &mut Context<'_>,
         now: Timestamp,
-    ) -> io::Result<Poll<Ending>> {
+    ) -> io::Result<Pause> {
         let mut budget = TURN_BYTES_MAX;
         // Input that is here already goes first once it may: whatever held it back has just been released.
         let mut held = !self.input.is_empty();
         loop {
             self.write(socket, task, now, &mut budget)?;
             if self.session.is_finished() {
-                return Ok(Poll::Ready(Ending::Finished));
+                return Ok(Pause::Ended(Ending::Finished));
             }
             if budget == 0 {
                 task.waker().wake_by_ref();
-                return Ok(Poll::Pending);
+                return Ok(Pause::Spent);
             }
             if !self.session.wants_input() {
-                return Ok(Poll::Pending);
+                return Ok(Pause::Idle);
             }
             if std::mem::take(&mut held) {
                 self.session.receive(&mut self.input, now);
                 continue;
             }
             match self.read(socket, task, now)? {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(0) => return Ok(Poll::Ready(Ending::Gone)),
+                Poll::Pending => return Ok(Pause::Idle),
+                Poll::Ready(0) => return Ok(Pause::Ended(Ending::Gone)),
                 Poll::Ready(count) => budget = budget.saturating_sub(count),
             }
             held = !self.input.is_empty() && !self.session.wants_input();

@@ -1,0 +1,155 @@
+//! Deliveries of one verb on their way to the mailboxes of many consumers: each mailbox is locked once for all it gets,
+//! not for each message.
+//!
+//! A hand belongs to a mailbox, not to a consumer: what a connection gets from the queue stays in the queue's order
+//! however many consumers it has. Hands are empty whenever the queue is not locked.
+
+use std::sync::Arc;
+
+use super::consumers::ConsumerRef;
+use super::effects::Effects;
+use super::handle::QueueHandle;
+use crate::mailbox::{Delivery, Mailbox};
+
+/// So many deliveries have their place ready before the first.
+const EXPECTED_MAX: usize = 256;
+
+/// Which hand a consumer's deliveries go through.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct HandNumber(u32);
+
+/// What is about to go to one mailbox.
+#[derive(Debug, Default)]
+struct Hand {
+    /// None: it is free.
+    mailbox: Option<Arc<Mailbox>>,
+    /// Consumers that have this mailbox.
+    consumers: u32,
+    deliveries: Vec<Delivery>,
+    /// Memory of these.
+    bytes: usize,
+    /// How much of it the mailbox has room for; 0 until it was looked at.
+    room: usize,
+}
+
+/// One hand for each mailbox that consumers of the queue have.
+#[derive(Debug, Default)]
+pub(crate) struct Hands {
+    hands: Vec<Hand>,
+    /// Those whose mailboxes were looked at.
+    open: Vec<HandNumber>,
+    /// How many deliveries each is about to get.
+    expected: usize,
+}
+
+impl Hands {
+    /// The hand of a new consumer.
+    pub(crate) fn acquire(&mut self, mailbox: &Arc<Mailbox>) -> HandNumber {
+        let is_its = |hand: &Hand| {
+            let other = hand.mailbox.as_ref();
+            other.is_some_and(|other| Arc::ptr_eq(other, mailbox))
+        };
+        let found = self.hands.iter().position(is_its);
+        let place = found.or_else(|| self.hands.iter().position(|hand| hand.mailbox.is_none()));
+        let place = place.unwrap_or_else(|| {
+            self.hands.push(Hand::default());
+            self.hands.len() - 1
+        });
+        if let Some(hand) = self.hands.get_mut(place) {
+            hand.consumers += 1;
+            hand.mailbox = Some(Arc::clone(mailbox));
+        }
+        HandNumber(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// A consumer goes.
+    pub(crate) fn release(&mut self, number: HandNumber) {
+        if let Some(hand) = self.hands.get_mut(number.0 as usize) {
+            hand.consumers -= 1;
+            if hand.consumers == 0 {
+                *hand = Hand::default();
+            }
+        }
+    }
+
+    /// About so many deliveries are to come for each.
+    pub(crate) fn expect(&mut self, each: usize) {
+        self.expected = each.min(EXPECTED_MAX);
+    }
+
+    /// Whether the mailbox has room for another delivery; if not, it remembers who is to be resumed.
+    #[inline]
+    pub(crate) fn has_room(
+        &mut self,
+        number: HandNumber,
+        this: &QueueHandle,
+        who: ConsumerRef,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(hand) = self.hands.get_mut(number.0 as usize) else {
+            return false;
+        };
+        if hand.bytes < hand.room {
+            return true;
+        }
+        if hand.room == 0 {
+            self.open.push(number);
+            hand.deliveries.reserve(self.expected);
+        }
+        hand.look(this, who, effects)
+    }
+
+    /// Adds a delivery to what its mailbox gets.
+    #[inline]
+    pub(crate) fn push(&mut self, number: HandNumber, delivery: Delivery) {
+        if let Some(hand) = self.hands.get_mut(number.0 as usize) {
+            hand.bytes += delivery.in_flight.message.memory_bytes();
+            hand.deliveries.push(delivery);
+        }
+    }
+
+    /// Puts everything into the mailboxes.
+    pub(crate) fn pass_on(&mut self, effects: &mut Effects) {
+        for number in self.open.drain(..) {
+            if let Some(hand) = self.hands.get_mut(number.0 as usize) {
+                hand.pass_on(effects);
+            }
+        }
+    }
+}
+
+impl Hand {
+    /// Looks how much room the mailbox has beyond what it is about to get.
+    #[cold]
+    fn look(&mut self, this: &QueueHandle, who: ConsumerRef, effects: &mut Effects) -> bool {
+        let Some(mailbox) = &self.mailbox else {
+            return false;
+        };
+        let mut letters = mailbox.lock();
+        if letters.add_all(&mut self.deliveries, std::mem::take(&mut self.bytes))
+            && letters.needs_wake()
+        {
+            effects.wake(mailbox);
+        }
+        self.room = letters.room(mailbox.bytes_max());
+        if self.room == 0 {
+            letters.stalled.push((this.clone(), who));
+        }
+        self.room > 0
+    }
+
+    fn pass_on(&mut self, effects: &mut Effects) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.room = 0;
+        if let Some(mailbox) = &self.mailbox
+            && !self.deliveries.is_empty()
+        {
+            let mut letters = mailbox.lock();
+            letters.add_all(&mut self.deliveries, bytes);
+            if letters.needs_wake() {
+                effects.wake(mailbox);
+            }
+        }
+        self.deliveries = Vec::new();
+    }
+}
