@@ -39,7 +39,7 @@ pub use frame::{
 };
 pub use header::{ContentHeader, HeaderError, decode_header, decode_properties, encode_header};
 pub use method::{Method, MethodError, Publish, decode_method, method_ids};
-pub use names::{split_names, write_names};
+pub use names::{names_ahead, split_names, write_names};
 pub use owned_table::{decode_table, encode_table};
 pub use pattern::{DeliveryPattern, PublishPattern};
 pub use properties::Properties;

@@ -3,6 +3,7 @@
 //! The pair is kept as it is on the wire, since publish, deliver, get-ok and return all have both
 //! side by side: it can be copied from one method into another without being looked at.
 
+use crate::frame::{FRAME_HEADER_SIZE, FrameKind};
 use crate::input::Input;
 
 /// Appends `exchange` and `routing_key` as short strings. Bytes past the 255th are left out.
@@ -21,6 +22,31 @@ pub fn split_names(names: &[u8]) -> Option<(&[u8], &[u8])> {
     let exchange = input.short()?;
     let routing_key = input.short()?;
     input.is_empty().then_some((exchange, routing_key))
+}
+
+/// For each frame at the front of `input`, as far as they lie whole in it: the names of the publish that
+/// it is, if it is one. Nothing is checked but lengths, so the answers are good for guesses only.
+pub fn names_ahead(input: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = Input(input);
+    std::iter::from_fn(move || {
+        let [kind, _, _, s3, s2, s1, s0] = rest.array::<FRAME_HEADER_SIZE>()?;
+        let size = u32::from_be_bytes([s3, s2, s1, s0]);
+        let payload = rest.take(usize::try_from(size).ok()?)?;
+        let _end = rest.u8()?;
+        let is_method = kind == FrameKind::Method.octet();
+        Some(is_method.then_some(payload).and_then(names_of_publish))
+    })
+}
+
+#[inline]
+fn names_of_publish(payload: &[u8]) -> Option<&[u8]> {
+    let ([0, 60, 0, 40, _, _], from_names) = payload.split_first_chunk::<6>()? else {
+        return None;
+    };
+    let mut input = Input(from_names);
+    let exchange = input.short()?;
+    let routing_key = input.short()?;
+    from_names.get(..2 + exchange.len() + routing_key.len())
 }
 
 /// Appends one short string; bytes past the 255th are left out, so that the frame stays whole.
@@ -60,6 +86,36 @@ mod tests {
         ] {
             assert_eq!(split_names(bytes), None);
         }
+    }
+
+    #[test]
+    fn the_names_of_publishes_ahead_are_found_among_other_frames() {
+        let mut input = Vec::new();
+        let mut frame = |kind: u8, payload: &[u8]| {
+            input.extend_from_slice(&[kind, 0, 1, 0, 0, 0]);
+            input.push(u8::try_from(payload.len()).unwrap());
+            input.extend_from_slice(payload);
+            input.push(0xce);
+        };
+        frame(1, b"\x00\x3c\x00\x28\x00\x00\x04logs\x01a\x00");
+        frame(2, b"a header");
+        frame(3, b"");
+        frame(1, b"\x00\x3c\x00\x50a method");
+        frame(1, b"\x00\x3c\x00\x28\x00\x00\x04log");
+        frame(8, b"");
+        frame(1, b"\x00\x3c\x00\x28\x00\x00\x00\x00\x00");
+        let names = [&b"\x04logs\x01a"[..], b"\x00\x00"];
+        assert_eq!(names_ahead(&input).count(), 7);
+        assert!(names_ahead(&input).flatten().eq(names));
+        for length in 0..input.len() {
+            let found = names_ahead(&input[..length]).flatten();
+            assert!(found.zip(names).all(|(name, expected)| name == expected));
+        }
+        assert!(
+            names_ahead(&[1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0])
+                .next()
+                .is_none()
+        );
     }
 
     #[test]

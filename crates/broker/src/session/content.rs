@@ -28,6 +28,8 @@ pub(super) struct WholePublish<'a> {
     pub(super) mandatory: bool,
     pub(super) header: &'a ContentHeader<'a>,
     pub(super) body: Body<'a>,
+    /// What was read after it.
+    pub(super) behind: &'a [u8],
 }
 
 impl Connection {
@@ -53,6 +55,7 @@ impl Connection {
                 mandatory: publish.mandatory,
                 header: &header,
                 body: Body::Borrowed(body),
+                behind: behind.get(used..).unwrap_or_default(),
             };
             self.take_publish(link, number, whole, now)?;
             return Ok(used);
@@ -171,6 +174,7 @@ impl Connection {
             mandatory,
             header: &header,
             body: Body::Owned(body.into_bytes()),
+            behind: &[],
         };
         self.take_publish(link, number, whole, now)
     }

@@ -19,6 +19,9 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use leveret_routing::QueueId;
 
+use smallvec::SmallVec;
+
+use super::routes_ahead::{NOWHERE, PUBLISHES_MAX, RoutesAhead, next_names};
 use crate::budget::{Budget, Share};
 use crate::queue::handle::QueueHandle;
 use crate::vhost::Targets;
@@ -59,6 +62,7 @@ pub(super) struct KnownRoutes {
     /// Bytes used, as [`KnownRoutes::cost`] has them.
     bytes: usize,
     share: Share,
+    ahead: RoutesAhead,
     /// There was no room for the latest.
     full: bool,
 }
@@ -73,8 +77,47 @@ impl KnownRoutes {
             hasher: DefaultHashBuilder::default(),
             bytes: 0,
             share: Share::new(budget),
+            ahead: RoutesAhead::default(),
             full: false,
         }
+    }
+
+    /// As [`KnownRoutes::route`], of a publish that the bytes `behind` follow. Where there are very many
+    /// routes, those of the publishes among them are looked up together with it.
+    #[inline]
+    pub(super) fn route_with_next(&mut self, names: &[u8], behind: &[u8]) -> Option<u32> {
+        if !self.is_large() {
+            return self.route(names);
+        }
+        let text = &self.text;
+        let is_it = |at| entry(text, at).is_some_and(|entry| entry.has(names));
+        if let Some(at) = self.ahead.take(is_it) {
+            return Some(entry(text, at)?.route);
+        }
+        if self.ahead.is_due() {
+            self.look_ahead(behind);
+        }
+        self.route(names)
+    }
+
+    /// Goes through the tables and the text once for all, and waits for nothing in between.
+    fn look_ahead(&mut self, behind: &[u8]) {
+        let next = next_names(behind);
+        let sought: SmallVec<[Place; PUBLISHES_MAX]> =
+            next.iter().map(|names| self.place(names, 0)).collect();
+        let places = sought.iter().map(|sought| {
+            let is_it = |place: &Place| place.hash == sought.hash;
+            let found = self.places.find(sought.spread(), is_it);
+            found.map_or(NOWHERE, |place| place.at)
+        });
+        let places: SmallVec<[u32; PUBLISHES_MAX]> = places.collect();
+        let touched = places.iter().zip(&next).fold(0u8, |sum, (at, names)| {
+            let first = *at as usize;
+            let octet = |at: usize| self.text.get(at).copied().unwrap_or_default();
+            sum ^ octet(first) ^ octet(first.saturating_add(HEAD + names.len() - 1))
+        });
+        std::hint::black_box(touched);
+        self.ahead.expect(places.into_iter());
     }
 
     /// The number of the route of these names.
@@ -192,6 +235,7 @@ impl KnownRoutes {
         self.text.clear();
         self.routes.clear();
         self.by_queues.clear();
+        self.ahead.clear();
         self.bytes = 0;
         self.full = false;
     }
@@ -292,6 +336,46 @@ pub(super) mod tests {
         assert!(used < 6 << 20, "{used} bytes");
         drop(known);
         assert_eq!(budget.left(), 64 << 20);
+    }
+
+    fn publishes(numbers: impl Iterator<Item = usize>) -> Vec<u8> {
+        let frame = |number| {
+            let method = [b"\0\x3c\0\x28\0\0", names(number).as_slice(), b"\0"].concat();
+            let size = u32::try_from(method.len()).unwrap().to_be_bytes();
+            [&[1, 0, 1], size.as_slice(), &method, &[0xce]].concat()
+        };
+        numbers.flat_map(frame).collect()
+    }
+
+    #[test]
+    fn what_is_looked_up_ahead_is_what_is_looked_up_by_itself() {
+        let queues = queues(2);
+        let (mut known, _) = new(64 << 20);
+        for number in 0..30_000 {
+            let queue = queues[number % 2].clone();
+            assert!(known.insert(&names(number), &Targets::from_buf([queue])));
+        }
+        assert!(known.is_large());
+        // In turn, each twice, every third, and some that nobody knows.
+        let wild = (0..2000).map(|number| number * 7919 % 31_000);
+        let numbers: Vec<usize> = (0..2000)
+            .chain((0..2000).map(|number| number / 2))
+            .chain((0..2000).map(|number| number * 3))
+            .chain(wild)
+            .collect();
+        let frame = publishes(0..1).len();
+        let input = publishes(numbers.iter().copied());
+        for (at, number) in numbers.iter().enumerate() {
+            let behind = &input[(at + 1) * frame..];
+            // What lies there may be anything.
+            let behind = [behind, &input[at..]][usize::from(at % 100 == 0)];
+            let names = names(*number);
+            // A publish like the one before it does not come here.
+            let repeated = at > 0 && numbers[at - 1] == *number;
+            if !repeated {
+                assert_eq!(known.route_with_next(&names, behind), known.route(&names));
+            }
+        }
     }
 
     #[test]

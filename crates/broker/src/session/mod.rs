@@ -32,6 +32,7 @@ mod publish;
 mod queue_table;
 mod repeat;
 mod route_cache;
+mod routes_ahead;
 mod settle;
 mod stamp;
 mod stream;

@@ -69,7 +69,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.check_properties(whole.header)?;
-        let mut destination = self.destination(link, whole.names, whole.header)?;
+        let mut destination = self.destination(link, &whole)?;
         let producer_number = number_of_producer(whole.header.properties.headers);
         if producer_number.is_some() {
             destination = Destination::Attended(destination.targets(&self.batch, &self.routes));
@@ -222,9 +222,9 @@ impl Connection {
     fn destination(
         &mut self,
         link: &Link,
-        names: &[u8],
-        header: &ContentHeader<'_>,
+        whole: &WholePublish<'_>,
     ) -> Result<Destination, Failure> {
+        let (names, header) = (whole.names, whole.header);
         let copied = header
             .properties
             .headers
@@ -237,7 +237,7 @@ impl Connection {
             if !names.is_empty() && self.batch.latest_names == names {
                 return Ok(Destination::AsBefore);
             }
-            if let Some(route) = self.routes.get(names) {
+            if let Some(route) = self.routes.get(names, whole.behind) {
                 return Ok(Destination::Known(route));
             }
         }

@@ -61,9 +61,9 @@ impl RouteCache {
         self.generation == generation
     }
 
-    /// The route of a publish with these names, if it is known.
-    pub(super) fn get(&self, names: &[u8]) -> Option<RouteNumber> {
-        let number = self.known.as_ref()?.route(names)?;
+    /// The route of a publish with these names, if it is known; `behind` is what was read after it.
+    pub(super) fn get(&mut self, names: &[u8], behind: &[u8]) -> Option<RouteNumber> {
+        let number = self.known.as_mut()?.route_with_next(names, behind)?;
         Some(RouteNumber {
             epoch: self.epoch,
             number,
@@ -123,9 +123,9 @@ mod tests {
         number.to_be_bytes().to_vec()
     }
 
-    fn known(cache: &RouteCache, numbers: std::ops::Range<usize>) -> usize {
+    fn known(cache: &mut RouteCache, numbers: std::ops::Range<usize>) -> usize {
         numbers
-            .filter(|number| cache.get(&names(*number)).is_some())
+            .filter(|number| cache.get(&names(*number), &[]).is_some())
             .count()
     }
 
@@ -142,12 +142,12 @@ mod tests {
             cache.insert(&names(count), &Targets::new());
             count += 1;
         }
-        assert_eq!(known(&cache, 0..kept), kept);
-        assert_eq!(known(&cache, kept..count), 0);
+        assert_eq!(known(&mut cache, 0..kept), kept);
+        assert_eq!(known(&mut cache, kept..count), 0);
         cache.insert(&names(count), &Targets::new());
-        assert_eq!(known(&cache, 0..count + 1), 0);
+        assert_eq!(known(&mut cache, 0..count + 1), 0);
         cache.insert(&names(count), &Targets::new());
-        assert_eq!(known(&cache, 0..count + 1), 1);
+        assert_eq!(known(&mut cache, 0..count + 1), 1);
     }
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
         let (mut cache, _) = cache(0);
         cache.insert(&names(1), &Targets::new());
         assert!(!cache.renew(0));
-        assert_eq!(known(&cache, 1..2), 1);
+        assert_eq!(known(&mut cache, 1..2), 1);
         assert!(cache.renew(1));
-        assert_eq!(known(&cache, 1..2), 0);
+        assert_eq!(known(&mut cache, 1..2), 0);
     }
 
     #[test]
@@ -165,13 +165,13 @@ mod tests {
         let (mut cache, _) = cache(0);
         let [one, other] = queues(2).try_into().unwrap();
         cache.insert(&names(1), &Targets::from_buf([one]));
-        let before = cache.get(&names(1)).unwrap();
+        let before = cache.get(&names(1), &[]).unwrap();
         assert_eq!(cache.targets(before).len(), 1);
         cache.renew(1);
         assert!(cache.targets(before).is_empty());
         cache.insert(&names(1), &Targets::from_buf([other.clone()]));
         assert!(cache.targets(before).is_empty());
-        let now = cache.get(&names(1)).unwrap();
+        let now = cache.get(&names(1), &[]).unwrap();
         assert_ne!(before, now);
         assert_eq!(cache.targets(now)[0].id(), other.id());
     }
@@ -185,9 +185,9 @@ mod tests {
         assert!(budget.left() < 1 << 20);
         cache.renew(0);
         cache.rest();
-        assert_eq!(known(&cache, 0..20_000), 20_000);
+        assert_eq!(known(&mut cache, 0..20_000), 20_000);
         cache.rest();
-        assert_eq!(known(&cache, 0..20_000), 0);
+        assert_eq!(known(&mut cache, 0..20_000), 0);
         assert_eq!(budget.left(), 1 << 20);
     }
 

@@ -160,6 +160,10 @@ fn very_many_keys_go_where_they_belong() {
     let all: Vec<String> = keys(0..30_000).collect();
     let mut back = all.clone();
     back.reverse();
+    // In another order, some of them twice, and some that lead nowhere.
+    let another = (0..20_000).map(|n| n * 7919 % 31_000);
+    let mixed = another.flat_map(|n| vec![format!("g{}.k{n}", n % 4); n % 5 % 3]);
+    let mixed = mixed.collect();
     let bind = |queue, pattern: &str| Step::Bind(queue, pattern.to_owned());
     check(&[
         bind("one", "g0.*"),
@@ -170,5 +174,6 @@ fn very_many_keys_go_where_they_belong() {
         bind("three", "g1.*"),
         Step::Publish(all),
         Step::Publish(back),
+        Step::Publish(mixed),
     ]);
 }
