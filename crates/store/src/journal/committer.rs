@@ -112,8 +112,9 @@ impl<P: Payload> Committer<P> {
                 if left.is_zero() || staging.closing {
                     break;
                 }
-                staging.idle = true;
+                (staging.idle, staging.gathering) = (true, true);
                 shared.staged.wait_for(&mut staging, left);
+                staging.gathering = false;
                 continue;
             }
             if staging.closing {
@@ -165,7 +166,6 @@ impl<P: Payload> Committer<P> {
         }
         match pending.due(clock::now(), self.patience()) {
             Due::Later => clock::pause(LOOK),
-            Due::Gathering if pending.is_flooded() => clock::pause(LOOK),
             Due::Gathering => {}
             Due::Units(count) => self.commit_units(pending, count)?,
         }

@@ -156,6 +156,8 @@ struct Staging<P> {
     closing: bool,
     /// The commit thread sleeps until it is told.
     idle: bool,
+    /// It will look by itself for what readers acknowledge.
+    gathering: bool,
     /// What the commit thread is to run before it sleeps again.
     errand: Option<fn()>,
 }
@@ -325,7 +327,7 @@ impl<P: Payload> Journal<P> {
             settled,
         });
         staging.point += 1;
-        if staging.idle {
+        if staging.idle && !(settled && staging.gathering) {
             staging.idle = false;
             self.shared.staged.notify_one();
         }
@@ -478,6 +480,7 @@ impl<P> Staging<P> {
             definitions,
             closing: false,
             idle: false,
+            gathering: false,
             errand: None,
         }
     }

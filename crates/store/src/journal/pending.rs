@@ -17,9 +17,6 @@ use crate::{Change, CommitPoint, LogId, Payload, Sequence};
 /// More than this waits for no acknowledgement; in bytes.
 const WAITING_BYTES_MAX: u64 = 8 << 20;
 
-/// So many units at a time, of nothing but acknowledgements, are many.
-const FLOOD: usize = 8;
-
 /// Taken and not committed.
 pub(super) struct Pending<P> {
     pub(super) changes: Vec<Change<P>>,
@@ -42,8 +39,9 @@ pub(super) struct Pending<P> {
     pub(super) gathers_until: Instant,
     /// How many changes were taken last …
     pub(super) taken: usize,
-    /// … and when there were any.
+    /// … when there were any, and when a message was among them.
     taken_at: Instant,
+    message_at: Instant,
 }
 
 struct PendingUnit {
@@ -94,6 +92,7 @@ impl<P: Payload> Pending<P> {
             gathers_until: now,
             taken: 0,
             taken_at: now,
+            message_at: now,
         }
     }
 
@@ -175,6 +174,7 @@ impl<P: Payload> Pending<P> {
         match &self.changes[at] {
             Change::Enqueue(enqueue) => {
                 let (log, sequence) = (enqueue.log, enqueue.sequence.0);
+                self.message_at = self.taken_at;
                 let next = || next_written(log);
                 let wait = (self.elision).enqueue(log, sequence, spot, self.done, next);
                 is_patient = wait > Wait::None;
@@ -236,7 +236,8 @@ impl<P: Payload> Pending<P> {
             self.gathers_until = front.taken_at + patience;
             return Due::Gathering;
         }
-        let nothing_comes = now.duration_since(self.taken_at) >= patience / 4;
+        // Publishers may have come to a stop because nothing is confirmed.
+        let nothing_comes = now.duration_since(self.message_at) >= patience / 4;
         let wait = match self.wait {
             Wait::None => Duration::ZERO,
             Wait::Short => patience,
@@ -251,11 +252,6 @@ impl<P: Payload> Pending<P> {
         // What came late may still be acknowledged in time.
         let old = |unit: &&PendingUnit| now.duration_since(unit.taken_at) >= wait / 2;
         Due::Units(self.units.iter().take_while(old).count())
-    }
-
-    /// Acknowledgements come so fast that each need not be looked at by itself.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.units.len() >= FLOOD
     }
 
     /// The units that go into one record from `from` on, of the first `count`.
