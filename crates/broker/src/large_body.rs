@@ -3,7 +3,6 @@
 
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Sender};
-use std::thread;
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapMut};
@@ -14,6 +13,9 @@ const RESERVED_FIRST: usize = 1 << 20;
 const MAPPED_BYTES_MIN: usize = 16 << 20;
 /// So much of a mapping is made ready at a time: that costs a fraction of what touching its pages one by one does.
 const READY_STEP: usize = 1 << 20;
+
+/// To whoever gives memory back.
+static RETURNS: OnceLock<Sender<MmapMut>> = OnceLock::new();
 
 /// There is no memory for a body.
 #[derive(Debug)]
@@ -137,18 +139,20 @@ impl AsRef<[u8]> for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        static RETURNS: OnceLock<Sender<MmapMut>> = OnceLock::new();
-        if let Some(map) = self.map.take() {
-            let returns = RETURNS.get_or_init(|| {
-                let (returns, returned) = mpsc::channel();
-                // Without a thread the other end is gone, and it is given back where it is dropped.
-                let _ = thread::Builder::new()
-                    .name("leveret-return".to_owned())
-                    .spawn(move || returned.into_iter().for_each(drop));
-                returns
-            });
+        if let Some(map) = self.map.take()
+            && let Some(returns) = RETURNS.get()
+        {
             let _ = returns.send(map);
         }
+    }
+}
+
+/// Gives memory back, for all brokers of the process, and does not return: for a thread of its own. Returns at once if
+/// another does. Where none does, memory is given back by whoever lets go of it last.
+pub fn give_back() {
+    let (returns, returned) = mpsc::channel();
+    if RETURNS.set(returns).is_ok() {
+        returned.into_iter().for_each(drop);
     }
 }
 
@@ -195,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_outlive_their_parts_and_threads() {
+    fn the_largest_stay_as_long_as_a_part_is_held() {
         let whole = pattern(MAPPED_BYTES_MIN);
         let body = assembled(&whole, 1 << 20);
         let slice = body.slice(1000..2000);
-        thread::spawn(move || drop(body)).join().expect("joined");
+        drop(body);
         assert!(slice == whole[1000..2000]);
     }
 }

@@ -23,7 +23,7 @@ mod events;
 mod exchange;
 mod grant;
 pub mod inventory;
-mod large_body;
+pub mod large_body;
 pub mod limits;
 pub mod mailbox;
 pub mod marks;

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
@@ -13,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use leveret_broker::large_body;
 use leveret_broker::queue::Store;
 
 use crate::connection::scratch;
@@ -74,6 +76,14 @@ pub(crate) async fn give_back(activity: Arc<Activity>, workers: usize, store: St
         }
         activity.asleep.store(true, Ordering::Release);
         activity.woken.notified().await;
+    }
+}
+
+/// Starts the thread that gives the memory of the largest bodies back. Without it, whoever lets go of one last does.
+pub(crate) fn return_large_bodies() {
+    let thread = thread::Builder::new().name("leveret-return".to_owned());
+    if let Err(error) = thread.spawn(large_body::give_back) {
+        tracing::debug!(%error, "no thread for the memory of large bodies");
     }
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         config.worker_threads,
         store.handle(),
     ));
+    memory::return_large_bodies();
     let (pager, pager_panic) = pager::start(&shared.broker, clock).map_err(StartError::System)?;
     let (deadlines, deadlines_panic) =
         deadlines::start(&shared.broker, clock).map_err(StartError::System)?;
