@@ -10,6 +10,8 @@
 //! sockets and does no I/O: what must be read is asked for, and handed in by [`Level::loaded`].
 
 mod paging;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -206,9 +208,16 @@ impl Level {
 
     /// Remembers that everything pushed so far is staged at `point`.
     pub(crate) fn staged_at(&mut self, point: CommitPoint) {
+        if self.tail.is_empty() {
+            // Only the tail leaves memory.
+            self.staged.clear();
+            return;
+        }
         // What another caller has hidden is staged later, by that caller.
         let below = self.hidden.first_unstaged().unwrap_or(self.next);
         match self.staged.back_mut() {
+            // Nothing came to this level.
+            Some(last) if last.0 >= below => {}
             Some(last) if last.1 == point => last.0 = below,
             _ => self.staged.push_back((below, point)),
         }
@@ -359,7 +368,9 @@ impl Level {
 
     /// Memory of the level and of its messages, as far as they are in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Level>() + self.head_memory + self.tail_memory + self.arrivals.memory_bytes()
+        let staged = self.staged.capacity() * size_of::<(u64, CommitPoint)>();
+        let messages = self.head_memory + self.tail_memory;
+        size_of::<Level>() + messages + staged + self.arrivals.memory_bytes()
     }
 
     /// Gives memory back after a burst.
