@@ -450,6 +450,7 @@ impl Broker {
                     }
                 }
                 Party::Commit(commit) => commit.finish(now),
+                Party::Letters(queue) => self.go_on_moving(&queue, now),
                 Party::Events => self.publish_events(now),
             }
         }
@@ -483,6 +484,10 @@ impl Broker {
                     }
                     Party::Commit(commit) => {
                         commit.finish(now);
+                        continue;
+                    }
+                    Party::Letters(queue) => {
+                        self.go_on_moving(&queue, now);
                         continue;
                     }
                     // They have nothing to be read.

@@ -15,18 +15,53 @@ use leveret_routing::RouteInput;
 use leveret_store::Change;
 use leveret_store::failpoint::{self, Failpoint};
 
+use crate::broker::Broker;
 use crate::deduplication::Look;
 use crate::exchange::Passing;
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::effects::{DeadLetter, DeadLetterReason, Effects};
 use crate::queue::handle::QueueHandle;
 use crate::queue::options::text;
+use crate::services::Party;
 use crate::time::Timestamp;
 use crate::vhost::{Targets, VirtualHost};
 
+/// Letters that are moved before others have their turn.
+pub(crate) const LETTERS_MAX: usize = 256;
+
+impl Broker {
+    /// Moves on what is left of a queue's dead letters.
+    pub(crate) fn go_on_moving(&self, queue: &QueueHandle, now: Timestamp) {
+        if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+            let left = vhost.move_letters(queue, &mut { LETTERS_MAX }, now);
+            vhost.care_for_all(left, now);
+        }
+    }
+}
+
 impl VirtualHost {
+    /// Moves letters out of a queue's outbox, in order: at most `letters_max`, which it counts down, and
+    /// leaves the others to the pager. For its only mover; answers what their new queues left to be done.
+    pub(crate) fn move_letters(
+        self: &Arc<Self>,
+        queue: &QueueHandle,
+        letters_max: &mut usize,
+        now: Timestamp,
+    ) -> Vec<(QueueHandle, Effects)> {
+        let mut left = Vec::new();
+        while *letters_max > 0 {
+            let Some(letter) = queue.outbox().next() else {
+                return left;
+            };
+            *letters_max -= 1;
+            left.extend(self.dead_letter(queue, letter, now));
+        }
+        self.services.pager.ask(Party::Letters(queue.clone()));
+        left
+    }
+
     /// Publishes one dead letter; answers what its new queues left to be done.
-    pub(crate) fn dead_letter(
+    fn dead_letter(
         self: &Arc<Self>,
         source: &QueueHandle,
         letter: DeadLetter,

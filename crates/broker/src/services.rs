@@ -27,6 +27,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub(crate) enum Party {
     Queue(QueueHandle),
+    /// Its dead letters are to be moved on.
+    Letters(QueueHandle),
     Exchange(Arc<Attended>),
     Commit(Arc<PendingCommit>),
     Events,

@@ -15,6 +15,7 @@ use leveret_store::{Change, CommitPoint};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
+use crate::dead_letter::LETTERS_MAX;
 use crate::deduplication::{KeyLogs, Look, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
@@ -328,7 +329,7 @@ impl VirtualHost {
         if !effects.needs_care() {
             return;
         }
-        // First come, first served: dead letters of dead letters stay in order.
+        let mut letters_max = LETTERS_MAX;
         let mut work = VecDeque::from([(queue.clone(), effects)]);
         while let Some((queue, effects)) = work.pop_front() {
             if let Some(deadline) = effects.deadline {
@@ -343,8 +344,8 @@ impl VirtualHost {
             if let Some(point) = effects.durable_at {
                 work.extend(self.look_again_at(point, &queue, now));
             }
-            for letter in effects.dead_letters {
-                work.extend(self.dead_letter(&queue, letter, now));
+            if effects.letters && queue.outbox().begin_moving() {
+                work.extend(self.move_letters(&queue, &mut letters_max, now));
             }
             if effects.delete_queue {
                 self.delete_queue(&queue, INTERNAL_USER, now);

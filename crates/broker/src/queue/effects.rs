@@ -62,8 +62,10 @@ pub struct Effects {
     pub wakes: SmallVec<[Arc<Mailbox>; 2]>,
     /// Publishers to let go on.
     pub releases: Vec<Arc<Mailbox>>,
-    /// Messages for the dead-letter exchange.
+    /// Messages for the dead-letter exchange; unlocking, they go to the queue's outbox.
     pub dead_letters: Vec<DeadLetter>,
+    /// The outbox has letters that are to be moved.
+    pub letters: bool,
     /// The front of a paged run is wanted in memory.
     pub page_in: bool,
     /// The queue wants [`crate::queue::handle::QueueHandle::handle_timeout`] at this time, earlier than it asked before.
@@ -92,6 +94,7 @@ impl Default for Effects {
             wakes: SmallVec::new(),
             releases: Vec::new(),
             dead_letters: Vec::new(),
+            letters: false,
             page_in: false,
             deadline: None,
             delete_queue: false,
@@ -114,7 +117,7 @@ impl Effects {
     /// Whether the caller has more to do than waking.
     #[must_use]
     pub fn needs_care(&self) -> bool {
-        !self.dead_letters.is_empty()
+        self.letters
             || self.page_in
             || self.deadline.is_some()
             || self.delete_queue
@@ -134,7 +137,7 @@ impl Effects {
 
     /// Adds what a later verb on the same queue left to be done.
     pub(crate) fn join(&mut self, later: Effects) {
-        self.dead_letters.extend(later.dead_letters);
+        self.letters |= later.letters;
         self.page_in |= later.page_in;
         self.deadline = later.deadline.or(self.deadline);
         self.delete_queue |= later.delete_queue;

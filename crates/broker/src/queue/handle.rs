@@ -18,6 +18,7 @@ use super::dispatch::HoldMark;
 use super::effects::{DeadLetter, Effects};
 use super::machine::Machine;
 use super::options::{QueueKind, QueueOptions};
+use super::outbox::Outbox;
 use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
@@ -92,6 +93,7 @@ struct Shared {
     /// The log of each level, if messages survive a restart and leave when they are settled.
     level_logs: Box<[LogId]>,
     machine: Mutex<Machine>,
+    outbox: Outbox,
 }
 
 /// A shared reference to one queue.
@@ -182,6 +184,7 @@ impl QueueHandle {
             consumer_timeout_ms: AtomicU64::new(timeout_set(machine.options())),
             deduplicates: AtomicBool::new(machine.options().deduplicates()),
             machine: Mutex::new(machine),
+            outbox: Outbox::default(),
         }))
     }
 
@@ -228,7 +231,15 @@ impl QueueHandle {
     /// Locks, runs the verb, unlocks, then wakes whom the verb wants woken.
     fn with<T>(&self, verb: impl FnOnce(&mut Machine, &mut Effects) -> T) -> (T, Effects) {
         let mut effects = Effects::default();
-        let result = verb(&mut self.0.machine.lock(), &mut effects);
+        let result = {
+            let mut machine = self.0.machine.lock();
+            let result = verb(&mut machine, &mut effects);
+            if !effects.dead_letters.is_empty() {
+                self.0.outbox.put(std::mem::take(&mut effects.dead_letters));
+                effects.letters = true;
+            }
+            result
+        };
         for mailbox in effects.wakes.drain(..) {
             mailbox.wake();
         }
@@ -380,8 +391,9 @@ impl QueueHandle {
     ) -> Vec<DeadLetter> {
         let verb = |queue: &mut Machine, effects: &mut Effects| {
             queue.settle_apart(settlements, now, changes, effects);
+            std::mem::take(&mut effects.dead_letters)
         };
-        self.with(verb).1.dead_letters
+        self.with(verb).0
     }
 
     /// Adds a consumer; deliveries begin at once.
@@ -581,6 +593,11 @@ impl QueueHandle {
     /// A held publisher goes away.
     pub fn release_hold(&self, mailbox: &Arc<Mailbox>) {
         self.with(|queue, _| queue.release_hold(mailbox));
+    }
+
+    /// What leaves it for its dead-letter exchange.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.0.outbox
     }
 
     /// Ready, unacknowledged, consumers.

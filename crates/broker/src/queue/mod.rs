@@ -21,6 +21,7 @@ pub(crate) mod hidden;
 mod limits;
 pub(crate) mod machine;
 pub mod options;
+mod outbox;
 pub(crate) mod publish;
 pub(crate) mod ready;
 mod retry;

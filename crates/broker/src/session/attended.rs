@@ -10,6 +10,7 @@ use crate::deduplication::{Look, Number};
 use crate::error::Failure;
 use crate::exchange::{Passing, without_blind_copies};
 use crate::message::Message;
+use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
 /// A publish that is looked at one by one.
@@ -74,12 +75,15 @@ impl Connection {
         }
         let passing = publish.passing(&exchange, random, strict);
         let passed = self.vhost.pass(&passing, Vec::new(), &|_| true, now);
+        let of_letters = passed.left.iter().filter(|(_, effects)| effects.letters);
+        let of_letters: Vec<QueueHandle> = of_letters.map(|(queue, _)| queue.clone()).collect();
         self.vhost.care_for_all(passed.left, now);
         if passing.returned && !passed.duplicate && !passed.refused {
             return_message(link, number, &without_blind_copies(publish.message.clone()));
         }
         self.settle_attended(number, passed.refused, passed.point);
         self.consider_hold(link, passed.hold, passed.point, now);
+        self.consider_letters(link, of_letters);
         Ok(())
     }
 

@@ -55,6 +55,8 @@ enum Hold {
     Queue(QueueHandle, HoldMark, Timestamp),
     /// Until the store has caught up to this point.
     Store(CommitPoint),
+    /// Until this queue's dead letters have gone.
+    Letters(QueueHandle),
 }
 
 pub(crate) struct Connection {
@@ -213,6 +215,20 @@ impl Connection {
         }
     }
 
+    /// Holds this publisher back if dead letters of these queues are made faster than they go on. Nobody's
+    /// acknowledgement is needed for that: those who consume wait too.
+    pub(super) fn consider_letters(
+        &mut self,
+        link: &Link,
+        queues: impl IntoIterator<Item = QueueHandle>,
+    ) {
+        for queue in queues {
+            if self.hold.is_none() && queue.outbox().hold(&link.mailbox) {
+                self.hold = Some(Hold::Letters(queue));
+            }
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let hold = match &self.hold {
             Some(Hold::Queue(.., deadline)) => *deadline,
@@ -245,7 +261,7 @@ impl Connection {
         self.look_after_large(link);
         let released = link.mailbox.take_release();
         let over = match &self.hold {
-            Some(Hold::Queue(..)) => released,
+            Some(Hold::Queue(..) | Hold::Letters(_)) => released,
             Some(Hold::Store(point)) => services.is_durable(*point),
             None => false,
         };
@@ -345,8 +361,10 @@ impl Connection {
             self.release_channel(link, number, now);
         }
         self.channels.clear();
-        if let Some(Hold::Queue(queue, ..)) = self.hold.take() {
-            queue.release_hold(&link.mailbox);
+        match self.hold.take() {
+            Some(Hold::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
+            Some(Hold::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
+            Some(Hold::Store(_)) | None => {}
         }
         for queue in std::mem::take(&mut self.exclusive_queues) {
             self.vhost.delete_queue(&queue, INTERNAL_USER, now);

@@ -5,6 +5,7 @@ use leveret_codec::{
     encode_header, split_names, write_return,
 };
 use leveret_store::CommitPoint;
+use smallvec::SmallVec;
 
 use super::Link;
 use super::attended::AttendedPublish;
@@ -19,6 +20,7 @@ use crate::error::{ChannelError, Failure};
 use crate::exchange::{blind_keys, without_blind_copies};
 use crate::marks::Marks;
 use crate::message::{Message, parse_expiration};
+use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
 use crate::vhost::{Targets, carbon_copies};
@@ -282,8 +284,12 @@ impl Connection {
         }
         let vhost = &self.vhost;
         let mut spilled = CommitPoint::NONE;
+        let mut of_letters: SmallVec<[QueueHandle; 1]> = SmallVec::new();
         let (point, refused, hold) = self.batch.carry_out(now, |queue, effects| {
             spilled = spilled.max(effects.spilled);
+            if effects.letters {
+                of_letters.push(queue.clone());
+            }
             vhost.care(queue, effects, now);
         });
         self.owe_confirms(point, &refused);
@@ -292,6 +298,7 @@ impl Connection {
         if hold.is_some() || staged > CommitPoint::NONE {
             self.consider_hold(link, hold, staged, now);
         }
+        self.consider_letters(link, of_letters);
     }
 
     fn owe_confirms(&mut self, point: CommitPoint, refused: &[u32]) {

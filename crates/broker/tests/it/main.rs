@@ -24,6 +24,7 @@ mod handshake;
 mod harness;
 mod hostile;
 mod large_messages;
+mod letters_in_order;
 mod limits;
 mod million_keys;
 mod model;

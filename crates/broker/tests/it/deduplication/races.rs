@@ -3,106 +3,22 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::task::Waker;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
-use leveret_store::{
-    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
-    Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
-};
-use parking_lot::Mutex;
+use leveret_store::{MessageLog, SteppedStore};
 
 use super::{WINDOW, from, id};
 use crate::harness::calls::{Flag, number};
+use crate::harness::held::Held;
 use crate::harness::{Client, Properties, World};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const DEADLINE: Duration = Duration::from_secs(20);
 /// As long as this a publisher is watched that is to go nowhere.
 const WATCHED: Duration = Duration::from_millis(100);
-
-/// A store in which somebody who stages a change can be stopped.
-struct Held {
-    inside: Arc<SteppedStore<Message>>,
-    holds: AtomicBool,
-    arrived: SyncSender<()>,
-    released: Mutex<Receiver<()>>,
-}
-
-impl MessageLog<Message> for Held {
-    fn stage(&self, changes: &mut Vec<Change<Message>>) -> CommitPoint {
-        if !changes.is_empty() && self.holds.swap(false, Ordering::SeqCst) {
-            self.arrived.send(()).unwrap();
-            self.released.lock().recv_timeout(DEADLINE).unwrap();
-        }
-        self.inside.stage(changes)
-    }
-
-    fn durable_point(&self) -> CommitPoint {
-        self.inside.durable_point()
-    }
-
-    fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool {
-        self.inside.wake_at(point, waker)
-    }
-
-    fn allocate_log(&self) -> LogId {
-        self.inside.allocate_log()
-    }
-
-    fn read(
-        &self,
-        log: LogId,
-        from: Sequence,
-        count_max: usize,
-        bytes_max: usize,
-        out: &mut Vec<StoredMessage<Message>>,
-    ) -> Result<(), StoreError> {
-        self.inside.read(log, from, count_max, bytes_max, out)
-    }
-
-    fn log_state(&self, log: LogId) -> Option<LogState> {
-        self.inside.log_state(log)
-    }
-
-    fn logs(&self) -> Vec<LogId> {
-        self.inside.logs()
-    }
-
-    fn staged_bytes(&self) -> u64 {
-        self.inside.staged_bytes()
-    }
-
-    fn delivered(&self, log: LogId) -> Delivered {
-        self.inside.delivered(log)
-    }
-
-    fn note_delivered(&self, log: LogId, below: Sequence) {
-        self.inside.note_delivered(log, below);
-    }
-
-    fn status(&self) -> StoreStatus {
-        self.inside.status()
-    }
-
-    fn on_status(&self, waker: Waker) {
-        self.inside.on_status(waker);
-    }
-
-    fn is_volatile(&self) -> bool {
-        false
-    }
-}
-
-impl DefinitionStore for Held {
-    fn definitions(&self) -> Result<Definitions, StoreError> {
-        self.inside.definitions()
-    }
-}
 
 /// A publisher with a thread of its own: what it is told at once, and again whenever it is asked.
 fn publisher(
@@ -139,14 +55,7 @@ struct Race {
 impl Race {
     fn new() -> Race {
         let store = Arc::new(SteppedStore::new());
-        let (arrived, arrivals) = mpsc::sync_channel(1);
-        let (release, released) = mpsc::channel();
-        let held = Arc::new(Held {
-            inside: Arc::clone(&store),
-            holds: AtomicBool::new(false),
-            arrived,
-            released: Mutex::new(released),
-        });
+        let (held, arrivals, release) = Held::new(&store);
         let broker = Broker::open(BrokerConfig::default(), Arc::clone(&held) as _, NOW).unwrap();
         let world = World::around(Arc::clone(&broker), Some(Arc::clone(&store)), NOW);
         let client = world.client();
@@ -156,7 +65,7 @@ impl Race {
         client.declare_exchange("x", "direct", &[Flag::Durable], &window);
         client.bind("plain", "x", "k");
         client.seen();
-        held.holds.store(true, Ordering::SeqCst);
+        held.stop_the_next();
         Race {
             store,
             broker,

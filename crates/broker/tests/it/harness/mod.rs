@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod client;
+pub mod held;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -155,6 +156,12 @@ impl World {
     /// From now on paged messages are read back only by [`World::page`].
     pub fn hold_paging(&self) {
         self.pages.set(false);
+    }
+
+    /// Reads back what is paged and wanted, and does what else the pager is asked to.
+    pub fn page(&self) {
+        self.broker.run_pager(self.now());
+        self.run();
     }
 
     /// A client with an open connection and channel 1.

@@ -1,0 +1,94 @@
+//! The messages that left a queue for its dead-letter exchange and are not there yet.
+//!
+//! They come in under the queue's lock, in the order in which they left, and one mover at a time takes
+//! them out: whoever finds that somebody is moving leaves his there. So none overtakes another, and
+//! nothing is locked while a letter enters its next queues.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::effects::DeadLetter;
+use crate::mailbox::Mailbox;
+
+/// With more letters than this publishers wait until half of them have gone.
+const CROWD: usize = 4096;
+/// So many letters' place is kept for the next ones.
+const KEPT: usize = 64;
+
+/// A leaf of the lock order, below its queue. Costs nothing where no message ever dies.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox(Mutex<Option<Box<Letters>>>);
+
+#[derive(Debug, Default)]
+struct Letters {
+    letters: VecDeque<DeadLetter>,
+    /// Somebody takes letters out, and goes on until there are none.
+    moving: bool,
+    /// Publishers that wait.
+    held: Vec<Arc<Mailbox>>,
+}
+
+impl Outbox {
+    /// Adds letters; called under the queue's lock.
+    pub(crate) fn put(&self, letters: Vec<DeadLetter>) {
+        let mut outbox = self.0.lock();
+        outbox.get_or_insert_default().letters.extend(letters);
+    }
+
+    /// Whether the caller is the mover from now on. He calls [`Outbox::next`] until there is none, or
+    /// has somebody else do so.
+    pub(crate) fn begin_moving(&self) -> bool {
+        match &mut *self.0.lock() {
+            Some(outbox) if !outbox.moving && !outbox.letters.is_empty() => {
+                outbox.moving = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next letter for the mover; None: he is the mover no longer.
+    pub(crate) fn next(&self) -> Option<DeadLetter> {
+        let (letter, released) = {
+            let mut place = self.0.lock();
+            let outbox = place.as_mut()?;
+            debug_assert!(outbox.moving, "only the mover takes letters");
+            let letter = outbox.letters.pop_front();
+            let released = if outbox.letters.len() <= CROWD / 2 {
+                std::mem::take(&mut outbox.held)
+            } else {
+                Vec::new()
+            };
+            outbox.moving = letter.is_some();
+            if !outbox.moving && outbox.letters.capacity() > KEPT {
+                *place = None;
+            }
+            (letter, released)
+        };
+        for mailbox in released {
+            mailbox.release();
+        }
+        letter
+    }
+
+    /// Holds a publisher back until letters have gone; false: there are few.
+    pub(crate) fn hold(&self, mailbox: &Arc<Mailbox>) -> bool {
+        match &mut *self.0.lock() {
+            // With a mover alone: he releases them.
+            Some(outbox) if outbox.moving && outbox.letters.len() > CROWD => {
+                outbox.held.push(Arc::clone(mailbox));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A held publisher goes away.
+    pub(crate) fn release_hold(&self, mailbox: &Arc<Mailbox>) {
+        if let Some(outbox) = &mut *self.0.lock() {
+            outbox.held.retain(|held| !Arc::ptr_eq(held, mailbox));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Dead letters arrive in the order in which they left their queue, whoever moves them.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use leveret_broker::queue::handle::GetResult;
+use leveret_codec::protocol::basic::AMQPProperties;
+
+use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_store::{MemoryStore, SteppedStore};
+
+use crate::harness::calls::{Flag, number, string};
+use crate::harness::held::Held;
+use crate::harness::{Client, Properties, World};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What is in a queue, taken out.
+fn take_all(broker: &Broker, queue: &str) -> Vec<String> {
+    let queue = broker.vhost("/").unwrap().queue(queue).unwrap();
+    let mut bodies = Vec::new();
+    while let (GetResult::Message(in_flight, _), _) = queue.get(true, NOW) {
+        bodies.push(String::from_utf8(in_flight.message.body().to_vec()).unwrap());
+    }
+    bodies
+}
+
+/// The deadline thread is stopped while it moves the first of two that have expired; what a client rejects
+/// meanwhile goes behind both, also where its next queue is another one than that which is stopped.
+#[test]
+fn nobody_overtakes_whoever_moves_them() {
+    let store = Arc::new(SteppedStore::new());
+    let (held, arrivals, release) = Held::new(&store);
+    let broker = Broker::open(BrokerConfig::default(), Arc::clone(&held) as _, NOW).unwrap();
+    let world = World::around(Arc::clone(&broker), Some(Arc::clone(&store)), NOW);
+    let client = world.client();
+    client.declare_exchange("in", "fanout", &[Flag::Durable], &[]);
+    client.declare_exchange("out", "direct", &[Flag::Durable], &[]);
+    client.seen();
+    let letters = [("x-dead-letter-exchange", string("out"))];
+    client.declare_ok("q", &[Flag::Durable], &letters);
+    client.bind("q", "in", "");
+    client.expect(&["bind-ok"]);
+    for queue in ["one", "two"] {
+        client.declare_ok(queue, &[Flag::Durable], &[]);
+        client.bind(queue, "out", queue);
+        client.expect(&["bind-ok"]);
+    }
+    client.publish_with("two", "rejected", &Properties::to("in"));
+    client.get("q", false);
+    for (key, body) in [("one", "first"), ("two", "second")] {
+        let message = Properties {
+            exchange: "in",
+            ..Properties::of(
+                AMQPProperties::default()
+                    .with_delivery_mode(2)
+                    .with_expiration("10".into()),
+            )
+        };
+        client.publish_with(key, body, &message);
+    }
+    client.seen();
+    held.stop_the_next();
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn({
+        let broker = Arc::clone(&broker);
+        move || {
+            broker.handle_timeout(NOW + 100);
+            done.send(()).unwrap();
+        }
+    });
+    arrivals.recv_timeout(DEADLINE).unwrap();
+    client.nack(1, false, false);
+    assert_eq!(take_all(&broker, "two"), [""; 0]);
+    release.send(()).unwrap();
+    is_done.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(take_all(&broker, "one"), ["first"]);
+    assert_eq!(take_all(&broker, "two"), ["second", "rejected"]);
+}
+
+fn publish_numbers(broker: &Arc<Broker>, publisher: usize, rounds: usize) {
+    let world = World::around(Arc::clone(broker), None, NOW);
+    let client: Client = world.client();
+    for round in 0..rounds {
+        let first = round * 8;
+        let bodies: Vec<String> = (first..first + 8)
+            .map(|it| format!("{publisher}:{it}"))
+            .collect();
+        client.publish_all("q", &bodies.join(" "), &Properties::default());
+        // Letters go on more slowly than they are made.
+        while !client.wants_input() {
+            world.page();
+        }
+    }
+}
+
+/// Everybody's publishes push everybody's messages out of a short queue, and on through a second one.
+#[test]
+fn publishers_push_each_others_messages_out_in_order() {
+    const PUBLISHERS: usize = 4;
+    const ROUNDS: usize = 300;
+    let store = Arc::new(MemoryStore::new());
+    let broker = Broker::open(BrokerConfig::default(), store, NOW).unwrap();
+    let world = World::around(Arc::clone(&broker), None, NOW);
+    let client = world.client();
+    for (queue, next) in [("q", "between"), ("between", "dead")] {
+        let arguments = [
+            ("x-max-length", number(5)),
+            ("x-dead-letter-exchange", string("")),
+            ("x-dead-letter-routing-key", string(next)),
+        ];
+        client.declare_ok(queue, &[], &arguments);
+    }
+    client.declare_ok("dead", &[], &[]);
+    let threads: Vec<_> = (0..PUBLISHERS)
+        .map(|publisher| {
+            let broker = Arc::clone(&broker);
+            std::thread::spawn(move || publish_numbers(&broker, publisher, ROUNDS))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    broker.run_pager(NOW);
+    let mut bodies = take_all(&broker, "dead");
+    bodies.extend(take_all(&broker, "between"));
+    bodies.extend(take_all(&broker, "q"));
+    let mut expected = [0; PUBLISHERS];
+    for body in bodies {
+        let (publisher, body) = body.split_once(':').unwrap();
+        let expected = &mut expected[publisher.parse::<usize>().unwrap()];
+        assert_eq!(body.parse(), Ok(*expected), "of publisher {publisher}");
+        *expected += 1;
+    }
+    assert_eq!(expected, [ROUNDS * 8; PUBLISHERS]);
+}
+
+/// More letters than one turn moves: they all arrive, and a publisher that makes them faster than they go on waits.
+#[test]
+fn many_letters_go_on_in_turns() {
+    let world = World::volatile();
+    let client = world.client();
+    let arguments = [
+        ("x-max-length", number(1)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("q", &[], &arguments);
+    client.declare_ok("dead", &[], &[]);
+    let bodies: Vec<String> = (0..3000).map(|it: u32| it.to_string()).collect();
+    client.publish_all("q", &bodies.join(" "), &Properties::default());
+    assert_eq!(client.counts("dead"), (2999, 0));
+    assert_eq!(take_all(&world.broker, "dead"), bodies[..2999]);
+}
+
+#[test]
+fn a_publisher_waits_for_the_letters_it_makes() {
+    let world = World::volatile();
+    let client = world.client();
+    let arguments = [
+        ("x-max-length", number(1)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("q", &[], &arguments);
+    client.declare_ok("dead", &[], &[]);
+    world.hold_paging();
+    let mut bytes = Vec::new();
+    for body in 0..8000 {
+        let body: String = body.to_string();
+        bytes.extend(client.publishing("q", body.as_bytes(), &Properties::default()));
+    }
+    client.send(&bytes);
+    assert!(!client.wants_input());
+    while !client.wants_input() {
+        world.page();
+    }
+    world.page();
+    assert_eq!(client.counts("dead"), (7999, 0));
+}
