@@ -31,6 +31,19 @@ pub fn failpoint_binary() -> &'static Path {
     })
 }
 
+/// The path of a broker that measures its steps, which debug builds do: `LEVERET_MEASURED_BIN`, or the workspace's own.
+///
+/// # Panics
+/// When there is none.
+pub fn measured_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let package = ["--package", "leveret-server"];
+        named_by("LEVERET_MEASURED_BIN")
+            .unwrap_or_else(|| built(&package, "leveret", "LEVERET_MEASURED_BIN"))
+    })
+}
+
 fn named_by(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable)?).canonicalize();
     Some(path.unwrap_or_else(|error| panic!("{variable} names no binary: {error}")))

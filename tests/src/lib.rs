@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use binary::{binary, failpoint_binary};
+pub use binary::{binary, failpoint_binary, measured_binary};
 pub use wait::{Stopwatch, eventually};
 
 /// Longest wait for the broker to start or stop.
@@ -76,6 +76,12 @@ impl Leveret {
     #[must_use]
     pub fn start_with(options: &[&str], variables: &[(&str, &str)]) -> Leveret {
         Self::start_at(binary(), temporary(), options, variables)
+    }
+
+    /// Starts the broker that measures its steps; it tells of them when it stops.
+    #[must_use]
+    pub fn start_measured(options: &[&str]) -> Leveret {
+        Self::start_at(measured_binary(), temporary(), options, &[])
     }
 
     /// Starts the broker that has failpoints, which are set with [`set_variables`](Self::set_variables).

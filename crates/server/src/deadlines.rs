@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::background::{Background, Rest};
 use crate::clock::Clock;
+use crate::steps::Step;
 
 /// Starts the thread. The receiver fires if it panics.
 pub(crate) fn start(
@@ -31,6 +32,7 @@ fn keep(broker: &Broker, clock: Clock) -> Rest {
         .poll_timeout()
         .is_some_and(|deadline| deadline <= now)
     {
+        let _step = Step::begin("deadlines");
         broker.handle_timeout(now);
     }
     match broker.poll_timeout() {

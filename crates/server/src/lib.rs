@@ -22,6 +22,7 @@ mod pager;
 mod readiness;
 mod serve;
 mod shutdown;
+mod steps;
 mod store;
 mod store_commands;
 mod telemetry;

@@ -19,7 +19,7 @@ use crate::memory::Activity;
 use crate::readiness::{self, ReadyFile};
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
-use crate::{deadlines, definitions, limits, memory, pager, telemetry};
+use crate::{deadlines, definitions, limits, memory, pager, steps, telemetry};
 
 /// How long a stopping broker waits for its clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -100,6 +100,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     match &served {
         Ok(()) => {
             stop(runtime, threads, shared, store);
+            steps::report();
             tracing::info!("stopped");
         }
         Err(ServeError::Start(_)) => stop(runtime, threads, shared, store),

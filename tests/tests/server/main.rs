@@ -8,6 +8,8 @@ mod process;
 mod refusals;
 mod sockets;
 mod startup;
+#[cfg(debug_assertions)]
+mod steps;
 mod stopping;
 mod store_commands;
 mod tidy;

@@ -3,12 +3,15 @@
 //! Publishes and settlements are only gathered; before any other method they are flushed. What a method does is
 //! decided in the module of its class.
 
-use leveret_codec::protocol::{AMQPClass, channel as wire, connection as connection_wire};
+use leveret_codec::protocol::{
+    AMQPClass, basic as basic_wire, channel as wire, connection as connection_wire,
+};
 use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten};
 
 use super::Link;
 use super::channel::Channel;
 use super::connection::Connection;
+use super::work;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::time::Timestamp;
 
@@ -102,6 +105,10 @@ impl Connection {
                 .map(|()| 0)
             }
             Method::Control(class) => {
+                link.work.add(match *class {
+                    AMQPClass::Basic(basic_wire::AMQPMethod::Get(_)) => work::GET,
+                    _ => work::METHOD,
+                });
                 self.flush(link, now);
                 self.control_method(link, frame.channel, *class, now)
                     .map(|()| 0)
@@ -160,6 +167,7 @@ impl Connection {
                 .into())
             }
             wire::AMQPMethod::Open(_) => {
+                link.work.add(work::METHOD);
                 let place = self.place.channel(&link.broker, &self.login.user)?;
                 self.channels_opened += 1;
                 let channel = Channel::new(number, self.channels_opened, place);

@@ -40,6 +40,7 @@ mod topology;
 mod trace;
 mod transaction;
 mod unacked;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ use crate::queue::handle::SessionId;
 use crate::time::Timestamp;
 pub(crate) use auth::is_loopback;
 use connection::Connection;
+use work::Work;
 
 /// Output beyond which no more deliveries are taken until some of it is written.
 const OUTPUT_HIGH_WATER: usize = 256 << 10;
@@ -129,6 +131,8 @@ pub(crate) struct Link {
     pub(crate) blocked: bool,
     /// The time of the latest call.
     pub(crate) now: Timestamp,
+    /// What was done of the input so far, in this turn.
+    work: Work,
 }
 
 impl Link {
@@ -184,6 +188,7 @@ impl Session {
             client_properties: None,
             blocked: false,
             now,
+            work: Work::default(),
         };
         Session {
             link,
@@ -192,7 +197,8 @@ impl Session {
     }
 
     /// Takes whole frames out of `input` and acts on them. A partial frame stays, and so does
-    /// everything behind the point where the session does not want input any more.
+    /// everything behind the point where the session does not want input any more, or has done enough
+    /// for one turn ([`Session::has_done_enough`]).
     pub fn receive(&mut self, input: &mut BytesMut, now: Timestamp) {
         if input.is_empty() {
             return;
@@ -200,8 +206,9 @@ impl Session {
         self.link.now = now;
         self.link.last_received = now;
         self.link.mailbox.stay_awake();
+        self.link.work.begin();
         let mut consumed = 0;
-        while self.wants_input() {
+        while self.wants_input() && !self.link.work.is_enough() {
             let rest = input.get(consumed..).unwrap_or_default();
             let step = match self.phase {
                 Phase::AwaitHeader => self.receive_header(rest),
@@ -225,6 +232,13 @@ impl Session {
         input.advance(consumed);
     }
 
+    /// Whether [`Session::receive`] left input only because it had done enough: others are to have their turn before it
+    /// is called again.
+    #[must_use]
+    pub fn has_done_enough(&self) -> bool {
+        self.link.work.is_enough()
+    }
+
     /// Acts on the first frame of `rest`; answers how many bytes were used, None for "more needed".
     fn receive_frame(&mut self, rest: &[u8], now: Timestamp) -> Option<usize> {
         if let Phase::Open(connection) = &mut self.phase {
@@ -242,6 +256,7 @@ impl Session {
                 return Some(rest.len());
             }
         };
+        self.link.work.add(1);
         let mut used = frame.wire_length();
         let result = match &mut self.phase {
             Phase::Open(connection) => {
@@ -306,6 +321,7 @@ impl Session {
         match result {
             Ok(()) => {}
             Err(Failure::Channel(error)) => {
+                self.link.work.add(work::FAILURE);
                 if let Phase::Open(connection) = &mut self.phase {
                     connection.fail_channel(&mut self.link, channel, &error, ids, now);
                 }

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::content::WholePublish;
 use super::route_cache::{RouteCache, RouteNumber};
 use super::trace::keys_of_publish;
+use super::work;
 use crate::deduplication::number_of_producer;
 use crate::error::{ChannelError, Failure};
 use crate::exchange::{blind_keys, without_blind_copies};
@@ -95,6 +96,7 @@ impl Connection {
                 let seen = without_blind_copies(message.clone());
                 self.trace_publish(link, number, &seen, keys, targets.iter(), now);
             }
+            link.work.add(work::DETOUR);
             let attended = AttendedPublish {
                 message,
                 mandatory: whole.mandatory,
@@ -146,10 +148,14 @@ impl Connection {
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
             if whole.mandatory {
+                link.work.add(work::DETOUR);
                 return_message(link, number, &message);
             }
             return Ok(());
         }
+        // The first one is counted with the frame.
+        let others = self.batch.latest_targets.len() - 1;
+        link.work.add(u32::try_from(others).unwrap_or(u32::MAX));
         self.batch.add(message, number, tag);
         if self.batch.is_full() {
             self.flush(link, now);

@@ -96,6 +96,8 @@ impl Connection {
             PublishMode::Confirm(confirms) => Some(confirms),
             PublishMode::Transaction(_) => return 0,
         };
+        let targets = u32::try_from(self.batch.latest_targets.len()).unwrap_or(u32::MAX);
+        let mut room = link.work.room_for_messages(targets);
         let from = self.batch.len();
         self.batch.expect(input.len() / next.1);
         let mut used = 0;
@@ -107,7 +109,8 @@ impl Connection {
             }
             self.batch.push(message.compose(body), number, tag);
             used += length;
-            if self.batch.is_full() {
+            room -= 1;
+            if room == 0 || self.batch.is_full() {
                 break;
             }
             match input.get(used..).and_then(|rest| pattern.next(rest)) {
@@ -115,6 +118,8 @@ impl Connection {
                 None => break,
             }
         }
+        let count = self.batch.len() - from;
+        link.work.add(count.saturating_mul(targets));
         self.batch.direct(from);
         if tag > 0 {
             self.batch.note_confirm(number, tag);

@@ -48,3 +48,4 @@ mod transaction_units;
 mod transactions;
 mod turns;
 mod unreadable;
+mod work;

@@ -24,12 +24,14 @@ use tokio::net::TcpStream;
 use crate::alarm::Alarm;
 use crate::connections::Member;
 use crate::serve::Shared;
+use crate::steps::Step;
 use closing::Closing;
 use doze::Doze;
 use wake::SessionWake;
 
-/// Bytes read and written in one turn before the other connections of the worker get theirs.
-const TURN_BYTES_MAX: usize = 1 << 20;
+/// Bytes read and written in one turn before the other connections of the worker get theirs. What is done with them is
+/// the session's to bound ([`Session::has_done_enough`]).
+const TURN_BYTES_MAX: usize = 512 << 10;
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
 /// What clients read when the broker stops; RabbitMQ's words, which some of them parse.
@@ -121,7 +123,9 @@ impl Future for Connection {
                     }
                 }
                 State::Open(open) => {
-                    let ending = ready!(open.turn(socket, task));
+                    let mut step = Step::begin("wake");
+                    let ending = ready!(open.turn(socket, task, &mut step));
+                    step.goes_on("release");
                     // The session goes here: what it held is free before the peer hears that it is closed.
                     *state = match (ending, std::mem::replace(state, State::Ended)) {
                         (Ending::Finished, State::Open(open)) => State::Closing(Closing::new(open)),
@@ -161,7 +165,12 @@ impl Open {
     }
 
     /// Does all that can be done now, up to a budget, and says if the session is over.
-    fn turn(&mut self, socket: &mut TcpStream, task: &mut Context<'_>) -> Poll<Ending> {
+    fn turn(
+        &mut self,
+        socket: &mut TcpStream,
+        task: &mut Context<'_>,
+        step: &mut Step,
+    ) -> Poll<Ending> {
         let now = self.shared.clock.now();
         if self.wake.take() {
             self.session.handle_wake(now);
@@ -171,15 +180,17 @@ impl Open {
             .poll_timeout()
             .is_some_and(|deadline| deadline <= now)
         {
+            step.goes_on("timeout");
             self.look(socket, now);
             self.session.handle_timeout(now);
         }
         if self.member.is_shutting_down() && !self.shutdown_sent {
             self.shutdown_sent = true;
+            step.goes_on("close");
             self.session
                 .close(ReplyCode::ConnectionForced, SHUTDOWN_TEXT, now);
         }
-        match self.exchange(socket, task, now) {
+        match self.exchange(socket, task, step, now) {
             Ok(Pause::Ended(ending)) => Poll::Ready(ending),
             Ok(pause) => {
                 if matches!(pause, Pause::Idle) {
@@ -200,25 +211,30 @@ impl Open {
         &mut self,
         socket: &mut TcpStream,
         task: &mut Context<'_>,
+        step: &mut Step,
         now: Timestamp,
     ) -> io::Result<Pause> {
         let mut budget = TURN_BYTES_MAX;
         // Input that is here already goes first once it may: whatever held it back has just been released.
         let mut held = !self.input.is_empty();
+        let mut enough = false;
         loop {
+            step.goes_on("transmit");
             self.write(socket, task, now, &mut budget)?;
             if self.session.is_finished() {
                 return Ok(Pause::Ended(Ending::Finished));
             }
-            if budget == 0 {
+            if enough || budget == 0 {
                 task.waker().wake_by_ref();
                 return Ok(Pause::Spent);
             }
             if !self.session.wants_input() {
                 return Ok(Pause::Idle);
             }
+            step.goes_on("receive");
             if std::mem::take(&mut held) {
                 self.session.receive(&mut self.input, now);
+                enough = self.session.has_done_enough();
                 continue;
             }
             match self.read(socket, task, now)? {
@@ -226,6 +242,7 @@ impl Open {
                 Poll::Ready(0) => return Ok(Pause::Ended(Ending::Gone)),
                 Poll::Ready(count) => budget = budget.saturating_sub(count),
             }
+            enough = self.session.has_done_enough();
             held = !self.input.is_empty() && !self.session.wants_input();
         }
     }

@@ -351,6 +351,11 @@ impl Client {
         self.wired.borrow_mut().input.extend_from_slice(bytes);
     }
 
+    /// What its driver does in one turn, and nobody else anything.
+    pub fn turn(&self) {
+        self.wired.borrow_mut().turn(self.world.now());
+    }
+
     pub fn send(&self, bytes: &[u8]) {
         self.write(bytes);
         self.world.run();

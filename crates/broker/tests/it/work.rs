@@ -1,0 +1,157 @@
+//! What a connection may do before others have their turn: bounded by what it costs, not by how few bytes ask for it.
+
+use std::rc::Rc;
+
+use leveret_codec::FieldTable;
+
+use crate::harness::client::{Client, Flag};
+use crate::harness::wire::{self, Arguments};
+use crate::harness::{Properties, World};
+
+/// More of anything than a turn has room for.
+const MANY: usize = 10_000;
+
+fn client() -> (Rc<World>, Client) {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("q", &[], &[]);
+    (world, client)
+}
+
+/// Sends `what` many times at once: a turn answers no more than `most`, and all is answered in the end.
+#[track_caller]
+fn flood(client: &Client, what: &[u8], answers: usize, most: usize) {
+    client.write(&what.repeat(MANY));
+    client.turn();
+    let first = client.seen().len();
+    assert!((1..=most).contains(&first), "{first} answers in a turn");
+    client.world().run();
+    assert_eq!(first + client.seen().len(), MANY * answers);
+}
+
+fn get() -> Vec<u8> {
+    let arguments = Arguments::new().ticket().short("q").bits(&[true]);
+    wire::method(1, (60, 70), arguments)
+}
+
+fn declare(passive: bool) -> Vec<u8> {
+    let arguments = Arguments::new()
+        .ticket()
+        .short("q")
+        .bits(&[passive, false, false, false, false])
+        .table(&FieldTable::default());
+    wire::method(1, (50, 10), arguments)
+}
+
+fn binding(method: u16) -> Vec<u8> {
+    let names = Arguments::new()
+        .ticket()
+        .short("q")
+        .short("amq.direct")
+        .short("key");
+    let arguments = match method {
+        20 => names.bits(&[false]),
+        _ => names,
+    };
+    wire::method(1, (50, method), arguments.table(&FieldTable::default()))
+}
+
+#[test]
+fn gets() {
+    let (_world, client) = client();
+    flood(&client, &get(), 1, 600);
+    client.publish_all("q", &"x ".repeat(MANY), &Properties::default());
+    flood(&client, &get(), 1, 600);
+}
+
+#[test]
+fn declarations_and_bindings() {
+    let (_world, client) = client();
+    flood(&client, &declare(false), 1, 64);
+    flood(&client, &declare(true), 1, 64);
+    let both = [binding(20), binding(50)].concat();
+    flood(&client, &both, 2, 64);
+}
+
+#[test]
+fn returned_messages() {
+    let (_world, client) = client();
+    let message = client.publishing("nowhere", b"x", &Properties::default().mandatory());
+    flood(&client, &message, 1, 1_000);
+}
+
+#[test]
+fn channels_that_come_and_go() {
+    let (_world, client) = client();
+    let open = wire::method(2, (20, 10), Arguments::new().short(""));
+    let bye = Arguments::new().u16(200).short("bye").u16(0).u16(0);
+    let close = wire::method(2, (20, 40), bye);
+    flood(&client, &[open, close].concat(), 2, 70);
+}
+
+#[test]
+fn channels_that_fail() {
+    let (_world, client) = client();
+    let open = wire::method(2, (20, 10), Arguments::new().short(""));
+    let get = Arguments::new().ticket().short("missing").bits(&[true]);
+    let get = wire::method(2, (60, 70), get);
+    let closed = wire::method(2, (20, 41), Arguments::new());
+    flood(&client, &[open, get, closed].concat(), 2, 64);
+}
+
+#[test]
+fn consumers_that_come_and_go() {
+    let (_world, client) = client();
+    let consume = Arguments::new()
+        .ticket()
+        .short("q")
+        .short("tag")
+        .bits(&[false, false, false, false])
+        .table(&FieldTable::default());
+    let consume = wire::method(1, (60, 20), consume);
+    let cancel = Arguments::new().short("tag").bits(&[false]);
+    let cancel = wire::method(1, (60, 30), cancel);
+    flood(&client, &[consume, cancel].concat(), 2, 64);
+}
+
+#[test]
+fn messages_for_many_queues() {
+    const QUEUES: usize = 500;
+    let (world, client) = client();
+    let names: Vec<String> = (0..QUEUES).map(|number| format!("q{number}")).collect();
+    for name in &names {
+        client.declare_ok(name, &[Flag::AutoDelete], &[]);
+        client.bind(name, "amq.fanout", "");
+        client.expect(&["bind-ok"]);
+    }
+    for body in [&b"x"[..], &[b'x'; 100]] {
+        let before = ready(&world, &names[0]);
+        client.write(
+            &client
+                .publishing("", body, &Properties::to("amq.fanout"))
+                .repeat(100),
+        );
+        client.turn();
+        let taken = ready(&world, &names[0]) - before;
+        assert!((1..=10).contains(&taken), "{taken} messages in a turn");
+        world.run();
+        assert_eq!(ready(&world, &names[QUEUES - 1]) - before, 100);
+    }
+}
+
+fn ready(world: &World, queue: &str) -> u64 {
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    vhost.queue(queue).expect("the queue").counts().ready
+}
+
+#[test]
+fn small_publishes_to_one_queue_are_one_turn() {
+    let (world, client) = client();
+    for body in ["", "x"] {
+        let before = ready(&world, "q");
+        let message = client.publishing("q", body.as_bytes(), &Properties::default());
+        client.write(&message.repeat(3_000));
+        client.turn();
+        assert_eq!(ready(&world, "q") - before, 3_000);
+    }
+}
