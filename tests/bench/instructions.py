@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 
-CASES = ("no ack, 16 B", "no ack, 1024 B", "ack, 16 B", "ack, 1024 B", "confirm and ack, 16 B", "topic of 1000, 16 B")
+CASES = ("no ack, 16 B", "no ack, 1024 B", "ack, 16 B", "ack, 1024 B", "confirm and ack, 16 B", "topic of 1000, 16 B",
+         "global prefetch, 16 B")
 
 
 def measure(root):

@@ -29,10 +29,13 @@ struct Case {
     confirms: bool,
     /// Bindings of a topic exchange that are used in turn; 0 is the default exchange.
     bindings: usize,
+    /// `basic.qos` for the whole channel; as many are acknowledged together.
+    prefetch: Option<u8>,
 }
 
 impl Case {
     fn named(name: &str) -> Option<Case> {
+        let mut prefetch = None;
         let (body, acknowledges, confirms, bindings) = match name {
             "no ack, 16 B" => (16, false, false, 0),
             "no ack, 1024 B" => (1024, false, false, 0),
@@ -40,6 +43,10 @@ impl Case {
             "ack, 1024 B" => (1024, true, false, 0),
             "confirm and ack, 16 B" => (16, true, true, 0),
             "topic of 1000, 16 B" => (16, false, false, 1000),
+            "global prefetch, 16 B" => {
+                prefetch = Some(16);
+                (16, true, false, 0)
+            }
             _ => return None,
         };
         Some(Case {
@@ -47,6 +54,7 @@ impl Case {
             acknowledges,
             confirms,
             bindings,
+            prefetch,
         })
     }
 
@@ -93,6 +101,9 @@ impl Case {
         if self.confirms {
             publisher.send(&method(1, 85, 10, &[&[0]]));
         }
+        if let Some(prefetch) = self.prefetch {
+            consumer.send(&method(1, 60, 10, &[&[0; 4], &[0, prefetch], &[1]]));
+        }
         let bits = [u8::from(!self.acknowledges) << 1];
         let arguments: [&[u8]; 5] = [&[0, 0], b"\x01q", b"\x01c", &bits, &EMPTY];
         consumer.send(&method(1, 60, 20, &arguments));
@@ -109,11 +120,16 @@ fn rounds(case: &Case, ends: &mut [Wired; 2], reads: &[Vec<u8>], mut tag: u64) -
     let [publisher, consumer] = ends;
     for read in reads {
         publisher.send(read);
-        assert!(consumer.pump() > BATCH * case.body, "all were delivered");
-        black_box(&consumer.output);
-        tag += BATCH as u64;
-        if case.acknowledges {
-            consumer.send(&method(1, 60, 80, &[&tag.to_be_bytes(), &[1]]));
+        consumer.pump();
+        let together = case.prefetch.map_or(BATCH, usize::from);
+        for _ in 0..BATCH / together {
+            let is_all = consumer.output.len() > together * case.body;
+            assert!(is_all, "all were delivered");
+            black_box(&consumer.output);
+            tag += together as u64;
+            if case.acknowledges {
+                consumer.send(&method(1, 60, 80, &[&tag.to_be_bytes(), &[1]]));
+            }
         }
     }
     tag

@@ -126,8 +126,8 @@ def test_both_prefetches_hold_at_once(channel, connection, scratch):
     for queue in queues:
         publish_all(channel, queue, [b"m"] * 10)
     consuming = connection.channel()
-    consuming.basic_qos(prefetch_count=5, global_qos=True)
     consuming.basic_qos(prefetch_count=3)
+    consuming.basic_qos(prefetch_count=5, global_qos=True)
     tags = {queue: [] for queue in queues}
     for queue in queues:
         consuming.basic_consume(

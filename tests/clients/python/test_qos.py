@@ -144,7 +144,70 @@ def test_lowering_the_global_limit_holds_until_enough_is_acknowledged(prefetch):
     assert prefetch.settle() == {"a": 5}
 
 
-def test_no_ack_consumers_know_no_limit(prefetch):
+def one_by_one(prefetch, count):
+    """Acknowledges each delivery before the next; the consumers' tags in order."""
+    order = []
+    for _ in range(count):
+        method = prefetch.client.read_method(spec.Basic.Deliver)
+        prefetch.client.read_content()
+        order.append(method.consumer_tag)
+        prefetch.ack(method.delivery_tag)
+    return order
+
+
+def test_consumers_of_a_channel_take_turns(prefetch):
+    prefetch.qos(1, global_=True)
+    for tag in "abc":
+        prefetch.consume(tag)
+    prefetch.publish(30)
+    assert one_by_one(prefetch, 30) == list("abc" * 10)
+
+
+def test_a_queue_that_never_runs_dry_starves_no_other(connection, channel):
+    first, second = (channel.queue_declare("", exclusive=True).method.queue for _ in range(2))
+    channel.basic_qos(prefetch_count=4, global_qos=True)
+    seen = []
+
+    def on_message(_c, method, _p, _b):
+        seen.append(method.routing_key)
+        if method.routing_key == first:
+            channel.basic_publish("", first, b"x")
+        channel.basic_ack(method.delivery_tag)
+    for _ in range(10):
+        channel.basic_publish("", first, b"x")
+    for queue in (first, second):
+        channel.basic_consume(queue, on_message)
+    for _ in range(20):
+        channel.basic_publish("", second, b"x")
+    drive_until(connection, lambda: seen.count(second) == 20)
+    last = len(seen) - 1 - seen[::-1].index(second)
+    meanwhile = seen[seen.index(second):last]
+    assert meanwhile.count(first) <= 2 * 20
+
+
+def test_a_limit_for_consumers_lifts_the_channels(prefetch):
+    prefetch.qos(1, global_=True)
+    prefetch.consume("a")
+    prefetch.publish(10)
+    assert prefetch.settle() == {"a": 1}
+    prefetch.qos(3)
+    assert prefetch.settle() == {"a": 10}
+
+
+def test_a_full_channel_holds_its_no_ack_consumers_back(prefetch):
+    prefetch.qos(1, global_=True)
+    prefetch.consume("a")
+    prefetch.publish(1)
+    assert prefetch.settle() == {"a": 1}
+    prefetch.consume("b", no_ack=True)
+    prefetch.client.call(1, spec.Basic.Cancel(consumer_tag="a"))
+    prefetch.publish(5)
+    assert prefetch.settle() == {"a": 1, "b": 0}
+    prefetch.ack(1)
+    assert prefetch.settle() == {"a": 1, "b": 5}
+
+
+def test_no_ack_consumers_know_no_limit_of_their_own(prefetch):
     prefetch.qos(1)
     prefetch.consume("a", no_ack=True)
     prefetch.publish(20)

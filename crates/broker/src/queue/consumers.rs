@@ -4,12 +4,16 @@
 //! or with a full mailbox stands aside and costs nothing until it comes back. Round robin within a
 //! ring, higher priorities first (`x-priority`). With a single active consumer only the active one
 //! stands in a ring.
+//!
+//! Whoever finds its channel's limit reached (`basic.qos` global) waits in the line of [`ChannelCredit`] too, and
+//! comes back with a [`Grant`] of its session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::handle::QueueHandle;
 use super::hands::{HandNumber, Hands};
-use crate::credit::ChannelCredit;
+use crate::credit::{ChannelCredit, Grant};
 use crate::mailbox::{ConsumerSlot, Mailbox};
 
 /// A consumer as its queue knows it; stale references are harmless.
@@ -42,8 +46,10 @@ pub struct ConsumerSpec {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Standing {
     InRing,
-    /// Its prefetch or its channel's is used up.
+    /// Its prefetch is used up.
     NoCredit,
+    /// Its channel's is; it is in line for it.
+    AwaitsChannel,
     /// Its mailbox is full.
     NoRoom,
     /// Another consumer is the single active one.
@@ -68,9 +74,10 @@ impl Consumer {
     }
 
     /// Takes credit for one delivery.
+    #[inline]
     pub(crate) fn take_credit(&mut self) -> bool {
         if self.spec.no_ack {
-            return true;
+            return self.spec.channel_credit.lets_pass();
         }
         if self.spec.prefetch != 0 && self.in_flight >= u32::from(self.spec.prefetch) {
             return false;
@@ -106,6 +113,8 @@ pub(crate) struct Consumers {
     count: usize,
     single_active: bool,
     active: Option<u32>,
+    /// What a session grants, while its verb lasts.
+    grant: Option<Grant>,
     pub(crate) hands: Hands,
 }
 
@@ -324,9 +333,48 @@ impl Consumers {
         }
     }
 
-    /// The one whose turn it is has no credit left.
-    pub(crate) fn set_aside_without_credit(&mut self) {
-        self.stand_aside(Standing::NoCredit);
+    /// The one whose turn it is, which cannot take credit by itself: it uses what its session grants, or stands
+    /// aside (false).
+    #[cold]
+    pub(crate) fn use_grant(&mut self, index: u32, this: &QueueHandle) -> bool {
+        let who = self.reference(index);
+        let grant = &mut self.grant;
+        let place = self.places.get_mut(index as usize);
+        let Some(consumer) = place.and_then(|place| place.consumer.as_mut()) else {
+            return false;
+        };
+        let counts = !consumer.spec.no_ack;
+        if counts && consumer.credit_left() == 0 {
+            self.stand_aside(Standing::NoCredit);
+            return false;
+        }
+        let credit = &consumer.spec.channel_credit;
+        let granted = grant
+            .as_mut()
+            .is_some_and(|grant| grant.covers(credit, counts));
+        let has_credit = granted || credit.take_or_wait(this, who, counts);
+        if has_credit {
+            consumer.in_flight += u32::from(counts);
+        } else {
+            self.stand_aside(Standing::AwaitsChannel);
+        }
+        has_credit
+    }
+
+    /// Consumers that were in line for their channel's credit stand in their rings again, with a share of it.
+    pub(crate) fn begin_grant(&mut self, grant: Grant, consumers: &[ConsumerRef]) {
+        self.grant = Some(grant);
+        for &who in consumers {
+            let waits = |it: &mut Consumer| it.standing == Standing::AwaitsChannel;
+            if self.resolve_mut(who).is_some_and(waits) {
+                self.enter_ring(who.index);
+            }
+        }
+    }
+
+    /// Answers how many deliveries were not made of the grant.
+    pub(crate) fn end_grant(&mut self) -> u32 {
+        self.grant.take().map_or(0, |grant| grant.left())
     }
 
     /// The one whose turn it is has a full mailbox.
@@ -345,10 +393,10 @@ impl Consumers {
         }
     }
 
-    /// Whatever kept the consumer aside is over; it will stand aside again if it is not.
+    /// Its mailbox has room again; it will stand aside again if there is not enough.
     pub(crate) fn resume(&mut self, who: ConsumerRef) {
         if let Some(consumer) = self.resolve_mut(who)
-            && matches!(consumer.standing, Standing::NoCredit | Standing::NoRoom)
+            && consumer.standing == Standing::NoRoom
         {
             self.enter_ring(who.index);
         }

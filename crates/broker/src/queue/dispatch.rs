@@ -7,6 +7,7 @@ use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
 use super::ready::{Entry, Level, PageIn, Unready};
+use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -272,6 +273,21 @@ impl Queue {
 
     pub(crate) fn resume_consumer(&mut self, who: ConsumerRef) {
         self.consumers.resume(who);
+    }
+
+    /// Delivers to consumers that waited for their channel's credit; answers how many deliveries of the grant were
+    /// not made.
+    pub(crate) fn grant(
+        &mut self,
+        this: &QueueHandle,
+        grant: Grant,
+        consumers: &[ConsumerRef],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> u32 {
+        self.consumers.begin_grant(grant, consumers);
+        self.dispatch(this, now, effects);
+        self.consumers.end_grant()
     }
 
     pub(crate) fn is_active(&self, who: ConsumerRef) -> bool {

@@ -24,6 +24,7 @@ use super::ready::PageIn;
 use super::settle::Settlement;
 use super::statistics::QueueStatistics;
 use super::{QueueCounts, Store};
+use crate::credit::Grant;
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look, Producers};
 use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
 use crate::message::Message;
@@ -447,7 +448,18 @@ impl QueueHandle {
             .1
     }
 
-    /// The consumer has room or credit again.
+    /// Gives consumers that wait for their channel's credit a share of it; answers how many deliveries were not made
+    /// of that.
+    pub(crate) fn grant(
+        &self,
+        grant: Grant,
+        consumers: &[ConsumerRef],
+        now: Timestamp,
+    ) -> (u32, Effects) {
+        self.with(|queue, effects| queue.grant(self, grant, consumers, now, effects))
+    }
+
+    /// The consumer's mailbox has room again.
     pub fn resume(&self, who: ConsumerRef, now: Timestamp) -> Effects {
         self.with(|queue, effects| {
             queue.resume_consumer(who);

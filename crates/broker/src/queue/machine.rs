@@ -16,6 +16,7 @@ use super::ready::PageIn;
 use super::settle::Settlement;
 use super::statistics::QueueStatistics;
 use super::{Queue, QueueCounts, QueueMemory, Store};
+use crate::credit::Grant;
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look};
 use crate::mailbox::Mailbox;
 use crate::message::Message;
@@ -282,6 +283,20 @@ impl Machine {
         match self {
             Machine::Queue(queue) => queue.resume_consumer(who),
             Machine::Stream(stream) => stream.resume_reader(who),
+        }
+    }
+
+    pub(crate) fn grant(
+        &mut self,
+        this: &QueueHandle,
+        grant: Grant,
+        consumers: &[ConsumerRef],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> u32 {
+        match self {
+            Machine::Queue(queue) => queue.grant(this, grant, consumers, now, effects),
+            Machine::Stream(stream) => stream.grant(this, grant, consumers, effects),
         }
     }
 

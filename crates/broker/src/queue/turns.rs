@@ -69,7 +69,7 @@ impl Queue {
                 self.consumers.set_aside_without_room();
                 break;
             }
-            match self.take_for(index, now, effects) {
+            match self.take_for(index, this, now, effects) {
                 Taking::Delivery(delivery) => letters.push(delivery),
                 Taking::NoCredit => break,
                 Taking::Nothing => {
@@ -111,7 +111,7 @@ impl Queue {
                 self.consumers.set_aside_without_room();
                 continue;
             }
-            match self.take_for(turn.index, now, effects) {
+            match self.take_for(turn.index, this, now, effects) {
                 Taking::Delivery(delivery) => {
                     self.consumers.hands.push(hand, delivery);
                     self.statistics.count_delivered(1, no_ack);
@@ -130,9 +130,15 @@ impl Queue {
 
     /// Takes the next message out for a consumer; one without credit is set aside.
     #[inline(always)]
-    fn take_for(&mut self, index: u32, now: Timestamp, effects: &mut Effects) -> Taking {
+    fn take_for(
+        &mut self,
+        index: u32,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Taking {
         // Credit is taken for a message only: taken and given back, it would be missing for a moment to
-        // another queue of the channel, whose consumer nobody would wake then.
+        // another queue of the channel.
         // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
         if !self.find_front(now, effects) {
             return Taking::Nothing;
@@ -140,11 +146,10 @@ impl Queue {
         let Some(consumer) = self.consumers.get_mut(index) else {
             return Taking::Nothing;
         };
-        if !consumer.take_credit() {
-            self.consumers.set_aside_without_credit();
+        let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
+        if !consumer.take_credit() && !self.consumers.use_grant(index, this) {
             return Taking::NoCredit;
         }
-        let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
         let Some(in_flight) = self.pop_front(now) else {
             return Taking::Nothing;
         };

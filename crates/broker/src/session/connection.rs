@@ -84,7 +84,7 @@ pub(crate) struct Connection {
     pub(super) wake_point: Option<CommitPoint>,
     pub(super) letters: Letters,
     pub(super) delivery_forms: DeliveryForms,
-    /// Channels whose shared credit came back.
+    /// Channels whose shared credit came back while somebody waits for it.
     pub(super) freed: Vec<u16>,
     pub(super) close_requested: bool,
     forced: Option<(ReplyCode, String)>,
@@ -180,7 +180,7 @@ impl Connection {
         if let Some(channel) = self.channels.get_mut(&committed.channel)
             && channel.credit.give_back(committed.credit)
         {
-            self.resume_channel(committed.channel, link.now);
+            self.hand_out_credit(committed.channel, link.now);
         }
     }
 

@@ -183,11 +183,13 @@ impl Connection {
         }
         let channel = self.channel(number)?;
         if global {
-            channel.credit.set_limit(u32::from(count));
-            self.resume_channel(number, now);
+            channel.credit.set_limit(count);
         } else {
             channel.prefetch = count;
+            // rabbitmq: limits for consumers take the place of the channel's
+            channel.credit.set_limit(0);
         }
+        self.hand_out_credit(number, now);
         link.send(
             number,
             &AMQPClass::Basic(wire::AMQPMethod::QosOk(wire::QosOk {})),
@@ -250,7 +252,7 @@ impl Connection {
         }
         let slot = self.consumers.next_slot();
         let channel = self.channel(number)?;
-        if channel.credit.limit() != 0 && !consume.no_ack && queue.kind() != QueueKind::Classic {
+        if channel.credit.limit() != 0 && queue.kind() != QueueKind::Classic {
             let text = format!(
                 "queue '{}' in vhost '{}' does not support global qos",
                 queue.name(),
@@ -362,6 +364,10 @@ impl Connection {
     /// The session forgets the consumer.
     pub(super) fn forget_consumer(&mut self, link: &Link, slot: ConsumerSlot) -> Option<Consumer> {
         let consumer = self.consumers.remove(slot)?;
+        let channel = self.channels.get(&consumer.channel);
+        if let Some((channel, queue)) = channel.zip(self.queues.queue(consumer.queue)) {
+            channel.credit.leave(queue.id(), consumer.reference);
+        }
         self.tell_consumer_gone(link, &consumer);
         self.queues.release(consumer.queue);
         Some(consumer)

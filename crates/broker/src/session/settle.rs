@@ -4,6 +4,7 @@ use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::unacked::Unacked;
+use crate::credit::Grant;
 use crate::error::{ChannelError, Failure};
 use crate::mailbox::ConsumerSlot;
 use crate::queue::handle::{Outcome, QueueSettlement};
@@ -73,13 +74,14 @@ impl Connection {
         } else if let Some(unacked) = channel.ledger.take(tag) {
             each(unacked);
         }
-        if channel.credit.give_back(credit) {
+        // Of the settlements of a read most are of one channel.
+        if channel.credit.give_back(credit) && self.freed.last() != Some(&number) {
             self.freed.push(number);
         }
         Ok(())
     }
 
-    /// Settles everything gathered, then lets consumers go on that waited for their channel's credit.
+    /// Settles everything gathered, then hands out what channels have of credit that is waited for.
     pub(super) fn flush_settlements(&mut self, now: Timestamp) {
         if self.queues.has_settlements() {
             let vhost = &self.vhost;
@@ -88,27 +90,21 @@ impl Connection {
                 vhost.care(queue, effects, now);
             });
         }
-        for number in std::mem::take(&mut self.freed) {
-            self.resume_channel(number, now);
+        while let Some(number) = self.freed.pop() {
+            self.hand_out_credit(number, now);
         }
     }
 
-    /// The consumers of a channel may have credit again.
-    pub(super) fn resume_channel(&mut self, number: u16, now: Timestamp) {
-        let waiting: Vec<_> = self
-            .consumers
-            .of_channel(number)
-            .filter_map(|consumer| {
-                Some((
-                    self.queues.queue(consumer.queue)?.clone(),
-                    consumer.reference,
-                ))
-            })
-            .collect();
-        for (queue, reference) in waiting {
-            let effects = queue.resume(reference, now);
-            self.vhost.care(&queue, effects, now);
-        }
+    /// Room of a channel's shared credit came back, or its limit has changed: those in line for it get theirs.
+    pub(super) fn hand_out_credit(&self, number: u16, now: Timestamp) {
+        let Some(credit) = self.channels.get(&number).map(|channel| &channel.credit) else {
+            return;
+        };
+        credit.hand_out(|queue, consumers, share| {
+            let (unused, effects) = queue.grant(Grant::new(credit, share), consumers, now);
+            self.vhost.care(queue, effects, now);
+            unused
+        });
     }
 
     /// `basic.recover`: everything unacknowledged goes back to its queue.
@@ -141,6 +137,7 @@ impl Connection {
         }
         self.take_undelivered(link, &slots);
         if let Some(channel) = self.channels.get_mut(&number) {
+            channel.credit.leave_all();
             let queues = &mut self.queues;
             if let PublishMode::Transaction(transaction) = &mut channel.mode {
                 for unacked in transaction.roll_back() {

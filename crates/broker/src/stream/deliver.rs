@@ -6,6 +6,7 @@ use super::Stream;
 use super::page::{Answer, Page, Wish};
 use super::readers::{Position, Reader, Standing};
 use super::tail::Tail;
+use crate::credit::Grant;
 use crate::mailbox::{ConsumerSlot, Delivery, InFlight, Letters};
 use crate::message::Message;
 use crate::queue::consumers::ConsumerRef;
@@ -104,7 +105,7 @@ impl Stream {
                 letters.stalled.push((this.clone(), who));
                 break Standing::Room;
             }
-            match self.deliver_next(index, &mut letters) {
+            match self.deliver_next(who, this, &mut letters) {
                 Ok(()) => {}
                 Err(standing) => break standing,
             }
@@ -126,7 +127,13 @@ impl Stream {
     }
 
     /// Delivers one message, or says what the reader waits for instead.
-    fn deliver_next(&mut self, index: u32, letters: &mut Letters) -> Result<(), Standing> {
+    fn deliver_next(
+        &mut self,
+        who: ConsumerRef,
+        this: &QueueHandle,
+        letters: &mut Letters,
+    ) -> Result<(), Standing> {
+        let index = who.index;
         let first = self.segments.first();
         let single_active = self.readers.is_single_active();
         let Some(reader) = self.readers.get_mut(index) else {
@@ -135,27 +142,21 @@ impl Stream {
         if matches!(reader.position, Position::Seeking(_)) {
             return Err(Standing::Page);
         }
-        if !reader.take_credit() {
-            return Err(Standing::Credit);
-        }
         loop {
             let (offset, message) = match next_message(reader, &self.tail, first) {
-                Next::Message(offset, message) => (offset, message),
-                Next::End => {
-                    reader.return_credit();
-                    return Err(Standing::Messages);
-                }
-                Next::NotLoaded(offset) => {
-                    reader.return_credit();
-                    return self.share_page(index, offset);
-                }
+                Next::Message(offset, message) => (offset, message.clone()),
+                Next::End => return Err(Standing::Messages),
+                Next::NotLoaded(offset) => return self.share_page(index, offset),
             };
-            let message = message.clone();
+            let filter = reader.filter.as_ref();
+            let is_wanted = filter.is_none_or(|filter| filter.lets_through(&message));
+            if is_wanted {
+                // For a message only: taken and given back, credit would be missing to others of the channel.
+                reader.take_credit(who, this, &mut self.grant)?;
+            }
             reader.position = Position::At(offset + 1);
             reader.place += usize::from(!reader.pages.is_empty());
-            if let Some(filter) = &reader.filter
-                && !filter.lets_through(&message)
-            {
+            if !is_wanted {
                 continue;
             }
             if single_active {
@@ -221,13 +222,30 @@ impl Stream {
         }
     }
 
-    /// Whatever kept the reader aside is over; it is served with the next dispatch.
+    /// The reader's mailbox has room again; it is served with the next dispatch.
     pub(crate) fn resume_reader(&mut self, who: ConsumerRef) {
         if let Some(reader) = self.readers.resolve_mut(who)
-            && matches!(reader.standing, Standing::Room | Standing::Credit)
+            && reader.standing == Standing::Room
         {
             reader.standing = Standing::Messages;
         }
+    }
+
+    /// Serves readers that waited for their channel's credit; answers how many deliveries of the grant were not made.
+    pub(crate) fn grant(
+        &mut self,
+        this: &QueueHandle,
+        grant: Grant,
+        readers: &[ConsumerRef],
+        effects: &mut Effects,
+    ) -> u32 {
+        self.tail.advance(self.store.durable_point());
+        self.grant = Some(grant);
+        for &who in readers {
+            self.serve_waiting(who, Standing::Channel, this, effects);
+        }
+        self.ask_durable(effects);
+        self.grant.take().map_or(0, |grant| grant.left())
     }
 
     /// Has the pager come, if it is not on its way.

@@ -25,6 +25,7 @@ mod tail;
 
 use leveret_store::{Change, LogId};
 
+use crate::credit::Grant;
 use crate::message::Message;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
 use crate::queue::effects::Effects;
@@ -53,6 +54,8 @@ pub(crate) struct Stream {
     segments: Segments,
     empty: Empty,
     readers: Readers,
+    /// What a session grants, while its verb lasts.
+    grant: Option<Grant>,
     statistics: Statistics,
     /// Messages that were there before the broker was started.
     numbered_before: u64,
@@ -104,6 +107,7 @@ impl Stream {
             segments: Segments::new(retention),
             empty: Empty::default(),
             readers,
+            grant: None,
             statistics: Statistics::new(now),
             numbered_before: 0,
             changes: Vec::new(),

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::page::Page;
 use super::read::StreamFilter;
+use crate::credit::Grant;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
+use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
 /// How far a reader has got.
@@ -28,8 +30,10 @@ pub(crate) enum Standing {
     Messages,
     /// Messages that must be read from the store.
     Page,
-    /// Its prefetch or its channel's is used up.
+    /// Its prefetch is used up.
     Credit,
+    /// Its channel's is; it is in line for it.
+    Channel,
     /// Its mailbox is full.
     Room,
     /// Another reader is the single active one.
@@ -73,22 +77,23 @@ impl Reader {
         }
     }
 
-    /// Takes credit for one delivery.
-    pub(crate) fn take_credit(&mut self) -> bool {
+    /// Takes credit for one delivery, or says what the reader waits for.
+    pub(crate) fn take_credit(
+        &mut self,
+        who: ConsumerRef,
+        this: &QueueHandle,
+        grant: &mut Option<Grant>,
+    ) -> Result<(), Standing> {
         if self.spec.prefetch != 0 && self.in_flight >= u32::from(self.spec.prefetch) {
-            return false;
+            return Err(Standing::Credit);
         }
-        if !self.spec.channel_credit.take() {
-            return false;
+        let credit = &self.spec.channel_credit;
+        let mut granted = || grant.as_mut().is_some_and(|it| it.covers(credit, true));
+        if !credit.take() && !granted() && !credit.take_or_wait(this, who, true) {
+            return Err(Standing::Channel);
         }
         self.in_flight += 1;
-        true
-    }
-
-    /// Gives back credit that was not used after all.
-    pub(crate) fn return_credit(&mut self) {
-        self.in_flight -= 1;
-        self.spec.channel_credit.give_back(1);
+        Ok(())
     }
 
     /// Goes to another position; what was read for the old one is of no use.

@@ -100,8 +100,8 @@ fn a_global_prefetch_is_shared_by_the_channel() {
 fn both_limits_hold_together() {
     let (world, client) = with_queue(&[]);
     let consumer = world.client();
-    consumer.qos_ok(3, true);
     consumer.qos_ok(2, false);
+    consumer.qos_ok(3, true);
     consumer.consume_ok("q", "one");
     consumer.consume_ok("q", "two");
     client.publish_all("q", "a b c d e", &Properties::default());

@@ -39,6 +39,7 @@ mod repeats;
 mod retries;
 mod routes;
 mod settling;
+mod shared_credit;
 mod statistics;
 mod stream_model;
 mod streams;
