@@ -61,6 +61,8 @@ pub struct BrokerConfig {
     pub consumer_timeout_ms: Option<u64>,
     /// What happens then.
     pub consumer_timeout_action: ConsumerTimeoutAction,
+    /// How much a connection settles or gives back before others have their turn; an acknowledgement counts 1.
+    pub step_cost: usize,
 }
 
 impl Default for BrokerConfig {
@@ -90,6 +92,7 @@ impl Default for BrokerConfig {
             producers_max: 100_000,
             consumer_timeout_ms: None,
             consumer_timeout_action: ConsumerTimeoutAction::Close,
+            step_cost: 4096,
         }
     }
 }

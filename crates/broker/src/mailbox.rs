@@ -16,6 +16,9 @@ use crate::queue::delivery_count::DeliveryCount;
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
+/// What a closed mailbox counts as holding.
+const CLOSED_BYTES: usize = usize::MAX / 2;
+
 /// A consumer as its session knows it: a slot, and a generation that makes stale uses harmless.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConsumerSlot {
@@ -219,11 +222,13 @@ impl Mailbox {
         std::mem::swap(&mut letters.deliveries, &mut into.deliveries);
         std::mem::swap(&mut letters.notices, &mut into.notices);
         std::mem::swap(&mut letters.stalled, &mut into.stalled);
-        letters.bytes = 0;
+        letters.bytes = if letters.closed { CLOSED_BYTES } else { 0 };
     }
 
-    /// Takes no more notices; the session is going away.
+    /// Takes no more notices and has no room for deliveries; the session is going away.
     pub fn close(&self) {
-        self.letters.lock().closed = true;
+        let mut letters = self.letters.lock();
+        letters.closed = true;
+        letters.bytes = CLOSED_BYTES;
     }
 }

@@ -165,8 +165,7 @@ impl Pager {
         let Some(mut garbage) = self.garbage.lock().pop() else {
             return false;
         };
-        garbage.truncate(garbage.len().saturating_sub(FREED_MAX));
-        if !garbage.is_empty() {
+        if garbage.free_some(FREED_MAX) {
             self.garbage.lock().push(garbage);
         }
         true
@@ -181,6 +180,8 @@ pub(crate) struct Services {
     pub(crate) ahead_bytes_min: u64,
     /// See [`BrokerConfig::producers_max`].
     pub(crate) producers_max: usize,
+    /// See [`BrokerConfig::step_cost`].
+    pub(crate) step_cost: usize,
     pub(crate) deadlines: Deadlines,
     pub(crate) pager: Pager,
     pub(crate) events: Events,
@@ -199,6 +200,7 @@ impl Services {
             store,
             memory: config.queue_memory(),
             producers_max: config.producers_max,
+            step_cost: config.step_cost,
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),

@@ -181,30 +181,45 @@ impl Consumers {
         ConsumerRef { index, generation }
     }
 
-    /// Removes a consumer; None if it is gone already. Who is active next is for [`Consumers::elect`].
-    pub(crate) fn remove(&mut self, who: ConsumerRef) -> Option<Consumer> {
-        let place = self.places.get_mut(who.index as usize)?;
-        if place.generation != who.generation {
-            return None;
+    /// Removes consumers, in one pass over the others however many they are, and says how many were there.
+    /// Who is active next is for [`Consumers::elect`].
+    pub(crate) fn remove(&mut self, who: &[ConsumerRef]) -> usize {
+        let before = self.count;
+        for who in who {
+            let Some(place) = self.places.get_mut(who.index as usize) else {
+                continue;
+            };
+            if place.generation != who.generation {
+                continue;
+            }
+            let Some(consumer) = place.consumer.take() else {
+                continue;
+            };
+            self.hands.release(consumer.hand);
+            self.count -= 1;
+            if self.active == Some(who.index) {
+                self.active = None;
+            }
         }
-        let consumer = place.consumer.take()?;
-        self.hands.release(consumer.hand);
-        self.count -= 1;
-        self.order.retain(|&index| index != who.index);
-        for ring in &mut self.rings {
-            ring.ready.retain(|&index| index != who.index);
-        }
-        self.rings.retain(|ring| !ring.ready.is_empty());
-        if self.active == Some(who.index) {
-            self.active = None;
-        }
+        let removed = before - self.count;
         if self.count == 0 {
             *self = Consumers::new_keeping_generations(
                 self.single_active,
                 std::mem::take(&mut self.places),
             );
+        } else if removed > 0 {
+            let places = &self.places;
+            let stays = |&index: &u32| {
+                let place = places.get(index as usize);
+                place.is_some_and(|place| place.consumer.is_some())
+            };
+            self.order.retain(stays);
+            for ring in &mut self.rings {
+                ring.ready.retain(stays);
+            }
+            self.rings.retain(|ring| !ring.ready.is_empty());
         }
-        Some(consumer)
+        removed
     }
 
     fn new_keeping_generations(single_active: bool, places: Vec<Place>) -> Consumers {

@@ -251,14 +251,14 @@ impl Queue {
         self.dispatch(this, now, effects);
     }
 
-    /// Removes a consumer; nothing is delivered to others before [`Queue::start`].
-    pub(crate) fn withdraw_consumer(
+    /// Removes consumers; nothing is delivered to others for that before [`Queue::start`].
+    pub(crate) fn withdraw_consumers(
         &mut self,
-        who: ConsumerRef,
+        who: &[ConsumerRef],
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        if self.consumers.remove(who).is_none() {
+        if self.consumers.remove(who) == 0 {
             return;
         }
         if self.consumers.count() == 0 {

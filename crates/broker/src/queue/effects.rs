@@ -1,9 +1,9 @@
 //! What a queue's verb leaves to be done once its lock is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use leveret_store::{CommitPoint, LogId};
+use leveret_store::{CommitPoint, LogId, Sequence};
 use smallvec::SmallVec;
 
 use crate::mailbox::{InFlight, Mailbox};
@@ -50,7 +50,33 @@ pub struct DeadLetter {
 }
 
 /// Messages that nobody needs any more.
-pub(crate) type Garbage = VecDeque<Entry>;
+#[derive(Debug)]
+pub(crate) enum Garbage {
+    Ready(VecDeque<Entry>),
+    Returned(BTreeMap<Sequence, Entry>),
+}
+
+impl Garbage {
+    fn len(&self) -> usize {
+        match self {
+            Garbage::Ready(entries) => entries.len(),
+            Garbage::Returned(entries) => entries.len(),
+        }
+    }
+
+    /// Frees up to `most` of them; answers whether there are more.
+    pub(crate) fn free_some(&mut self, most: usize) -> bool {
+        match self {
+            Garbage::Ready(entries) => entries.truncate(entries.len().saturating_sub(most)),
+            Garbage::Returned(entries) => {
+                for _ in 0..most {
+                    entries.pop_first();
+                }
+            }
+        }
+        self.len() > 0
+    }
+}
 
 /// So many messages are freed where they were let go of.
 const FREED_AT_ONCE_MAX: usize = 4096;
@@ -127,7 +153,7 @@ impl Effects {
 
     /// Frees what takes no time; the rest is left to whoever cares for these effects.
     pub(crate) fn free_little(&mut self) {
-        let messages: usize = self.garbage.iter().map(VecDeque::len).sum();
+        let messages: usize = self.garbage.iter().map(Garbage::len).sum();
         if messages <= FREED_AT_ONCE_MAX {
             self.garbage.clear();
         }

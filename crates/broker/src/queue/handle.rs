@@ -381,6 +381,13 @@ impl QueueHandle {
             .1
     }
 
+    /// Settles a part of what is settled together: only when all of it is, [`QueueHandle::start`] delivers
+    /// what came back, so that it goes out in the queue's order.
+    pub(crate) fn settle_quietly(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.settle_quietly(self, settlements, now, effects))
+            .1
+    }
+
     /// Adds to `changes` what makes these settlements of a transaction durable, and turns them into such
     /// as stage nothing more; [`QueueHandle::settle`] follows when they are durable. Answers what is to be
     /// dead-lettered with the transaction.
@@ -435,16 +442,16 @@ impl QueueHandle {
     /// Removes a consumer. Its unsettled deliveries stay in flight.
     pub fn cancel(&self, who: ConsumerRef, now: Timestamp) -> Effects {
         self.with(|queue, effects| {
-            queue.withdraw_consumer(self, who, now, effects);
+            queue.withdraw_consumers(self, &[who], now, effects);
             queue.start(self, now, effects);
         })
         .1
     }
 
-    /// Removes a consumer whose deliveries are about to come back: they are settled next, and only
-    /// then [`QueueHandle::start`] delivers to others, so that these get everything in order.
-    pub fn withdraw(&self, who: ConsumerRef, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.withdraw_consumer(self, who, now, effects))
+    /// Removes consumers whose deliveries are about to come back: they are settled next, and then
+    /// [`QueueHandle::start`] delivers to others.
+    pub fn withdraw(&self, who: &[ConsumerRef], now: Timestamp) -> Effects {
+        self.with(|queue, effects| queue.withdraw_consumers(self, who, now, effects))
             .1
     }
 

@@ -213,6 +213,20 @@ impl Machine {
         }
     }
 
+    /// As [`Machine::settle`], without delivering what came back. To a stream nothing comes back.
+    pub(crate) fn settle_quietly(
+        &mut self,
+        this: &QueueHandle,
+        settlements: &[Settlement],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Machine::Queue(queue) => queue.settle_quietly(settlements, now, effects),
+            Machine::Stream(stream) => stream.settle(this, settlements, now, effects),
+        }
+    }
+
     /// A stream stages nothing when its deliveries are settled.
     pub(crate) fn settle_apart(
         &mut self,
@@ -266,16 +280,20 @@ impl Machine {
         }
     }
 
-    pub(crate) fn withdraw_consumer(
+    pub(crate) fn withdraw_consumers(
         &mut self,
         this: &QueueHandle,
-        who: ConsumerRef,
+        who: &[ConsumerRef],
         now: Timestamp,
         effects: &mut Effects,
     ) {
         match self {
-            Machine::Queue(queue) => queue.withdraw_consumer(who, now, effects),
-            Machine::Stream(stream) => stream.remove_reader(this, who, effects),
+            Machine::Queue(queue) => queue.withdraw_consumers(who, now, effects),
+            Machine::Stream(stream) => {
+                for &who in who {
+                    stream.remove_reader(this, who, effects);
+                }
+            }
         }
     }
 

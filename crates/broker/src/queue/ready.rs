@@ -1,15 +1,17 @@
 //! The messages of one priority level that wait to be delivered.
 //!
 //! ```text
-//!   next to deliver                                              just published
-//!   [ head: in memory ][ paged: only in the store ][ tail: in memory ]
+//!   next to deliver                                                             just published
+//!   [ returned: came back ][ head: in memory ][ paged: only in the store ][ tail: in memory ]
 //! ```
 //! Sequences rise from left to right. The head is bounded, the tail is bounded by moving its oldest
 //! durable messages into the paged run, and the paged run costs the same whatever its length. What
-//! comes back (requeue) is put into the head by its sequence. This file knows no consumers, no
+//! comes back (requeue) is before all that was never out, but for what was not ready when it was read: the
+//! next message is the earlier one of the first returned one and the head's. This file knows no consumers, no
 //! sockets and does no I/O: what must be read is asked for, and handed in by [`Level::loaded`].
 
 mod paging;
+mod returned;
 #[cfg(test)]
 mod tests;
 
@@ -18,11 +20,13 @@ use std::collections::VecDeque;
 use leveret_store::{CommitPoint, Delivered, LogId, Sequence};
 
 use super::delivery_count::DeliveryCount;
+use super::effects::Garbage;
 use super::hidden::{Hidden, HiddenCounts, HiddenTicket};
 use super::statistics::Arrivals;
 use crate::mailbox::InFlight;
 use crate::message::Message;
 use crate::time::Timestamp;
+pub(crate) use returned::Returned;
 
 /// One ready message in memory.
 #[derive(Debug)]
@@ -93,6 +97,7 @@ pub(crate) struct Unready {
 pub(crate) struct Level {
     pub(crate) log: Option<LogId>,
     next: u64,
+    returned: Returned,
     head: VecDeque<Entry>,
     paged: Option<Paged>,
     tail: VecDeque<Entry>,
@@ -144,7 +149,10 @@ impl Level {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.tail.is_empty() && self.paged.is_none()
+        self.head.is_empty()
+            && self.tail.is_empty()
+            && self.paged.is_none()
+            && self.returned.is_empty()
     }
 
     /// The sequence of a message that comes now.
@@ -193,17 +201,16 @@ impl Level {
 
     /// Puts a message back to where its sequence says.
     pub(crate) fn put_back(&mut self, entry: Entry) {
-        self.head_memory += entry.message.memory_bytes();
-        match self.head.front() {
-            Some(front) if front.sequence > entry.sequence => self.head.push_front(entry),
-            None => self.head.push_front(entry),
-            Some(_) => {
-                let at = self
-                    .head
-                    .partition_point(|other| other.sequence < entry.sequence);
-                self.head.insert(at, entry);
-            }
-        }
+        self.returned.insert(entry);
+    }
+
+    /// Whether the next message is one that came back.
+    #[cold]
+    fn next_came_back(&self) -> bool {
+        let head = self.head.front().map(|front| front.sequence);
+        self.returned
+            .first()
+            .is_some_and(|first| head.is_none_or(|head| first < head))
     }
 
     /// Remembers that everything pushed so far is staged at `point`.
@@ -227,6 +234,9 @@ impl Level {
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&Entry> {
         self.advance_tail();
+        if !self.returned.is_empty() && self.next_came_back() {
+            return self.returned.front();
+        }
         self.head.front()
     }
 
@@ -234,6 +244,9 @@ impl Level {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         self.advance_tail();
+        if !self.returned.is_empty() && self.next_came_back() {
+            return self.returned.pop();
+        }
         let entry = self.head.pop_front()?;
         self.head_memory -= entry.message.memory_bytes();
         Some(entry)
@@ -312,10 +325,9 @@ impl Level {
 
     /// Takes out everything but what is hidden. What the store has of it is acknowledged through
     /// `acknowledge(first, count)`.
-    pub(crate) fn clear(
-        &mut self,
-        mut acknowledge: impl FnMut(Sequence, u64),
-    ) -> [VecDeque<Entry>; 2] {
+    pub(crate) fn clear(&mut self, mut acknowledge: impl FnMut(Sequence, u64)) -> [Garbage; 3] {
+        // Nothing hidden was ever out.
+        let returned = self.returned.clear(&mut acknowledge);
         let [head, head_kept] = self.split(Area::Head);
         let [tail, tail_kept] = self.split(Area::Tail);
         for entry in head.iter().filter(|entry| entry.stored) {
@@ -338,11 +350,15 @@ impl Level {
         }
         self.head = head_kept;
         self.tail = tail_kept;
-        [head, tail]
+        [
+            Garbage::Returned(returned),
+            Garbage::Ready(head),
+            Garbage::Ready(tail),
+        ]
     }
 
     /// Takes everything out, hidden or not: the level's log goes as a whole.
-    pub(crate) fn clear_all(&mut self) -> [VecDeque<Entry>; 2] {
+    pub(crate) fn clear_all(&mut self) -> [Garbage; 3] {
         self.hidden = Hidden::default();
         self.clear(|_, _| ())
     }
@@ -363,13 +379,14 @@ impl Level {
 
     /// Everything in memory.
     pub(crate) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
-        self.head.iter().chain(&self.tail)
+        let returned = self.returned.iter();
+        returned.chain(&self.head).chain(&self.tail)
     }
 
     /// Memory of the level and of its messages, as far as they are in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         let staged = self.staged.capacity() * size_of::<(u64, CommitPoint)>();
-        let messages = self.head_memory + self.tail_memory;
+        let messages = self.returned.memory() + self.head_memory + self.tail_memory;
         size_of::<Level>() + messages + staged + self.arrivals.memory_bytes()
     }
 

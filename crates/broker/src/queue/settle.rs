@@ -53,11 +53,25 @@ pub struct Settlement {
 }
 
 impl Queue {
-    /// Settles deliveries, gives their credit back and goes on delivering. The settlements are
-    /// only read, so that the caller frees their messages outside the lock.
+    /// Settles deliveries, gives their credit back and goes on delivering.
     pub(crate) fn settle(
         &mut self,
         this: &QueueHandle,
+        settlements: &[Settlement],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        self.settle_quietly(settlements, now, effects);
+        if !self.deleted {
+            self.dispatch(this, now, effects);
+            self.ask_deadline(now, effects);
+        }
+    }
+
+    /// Settles deliveries and gives their credit back. The settlements are only read, so that the caller
+    /// frees their messages outside the lock.
+    pub(crate) fn settle_quietly(
+        &mut self,
         settlements: &[Settlement],
         now: Timestamp,
         effects: &mut Effects,
@@ -106,8 +120,6 @@ impl Queue {
                 self.retries.staged_at(effects.point);
                 self.page_out_retries();
             }
-            self.dispatch(this, now, effects);
-            self.ask_deadline(now, effects);
         }
     }
 
@@ -132,12 +144,10 @@ impl Queue {
         }
     }
 
-    /// Puts back what is to be, the latest first: each then goes before all others of its level, which
-    /// costs nothing however many there are.
+    /// Puts back what is to be.
     fn put_all_back(&mut self, settlements: &[Settlement], now: Timestamp, effects: &mut Effects) {
         let delayed = !self.options.retry_delays_ms.is_empty();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
-        let mut back: Vec<InFlight> = Vec::new();
         for Settlement {
             in_flight, outcome, ..
         } in settlements
@@ -149,7 +159,7 @@ impl Queue {
                     if in_flight.redelivered {
                         self.note_count(in_flight, in_flight.delivery_count);
                     }
-                    back.push(in_flight.clone());
+                    self.put_back(in_flight.clone());
                 }
                 Outcome::Requeued | Outcome::Returned => {
                     let counted = counted(in_flight);
@@ -159,14 +169,10 @@ impl Queue {
                         self.retry(counted, now, effects);
                     } else {
                         self.statistics.record().totals.requeued += 1;
-                        back.push(counted);
+                        self.put_back(counted);
                     }
                 }
             }
-        }
-        back.sort_unstable_by_key(|it| std::cmp::Reverse(it.sequence));
-        for in_flight in back {
-            self.put_back(in_flight);
         }
         self.drop_head(effects);
     }

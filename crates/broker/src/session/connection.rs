@@ -4,10 +4,12 @@
 //! [`Connection::flush`] runs at the end of a read and before every method that is neither, so that
 //! the order a client sees holds.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};
+use leveret_routing::QueueId;
 use leveret_store::CommitPoint;
 use rustc_hash::FxHashMap;
 
@@ -17,13 +19,13 @@ use super::batch::Batch;
 use super::channel::{Channel, PublishMode};
 use super::consume::Consumers;
 use super::deliver::DeliveryForms;
+use super::giving_back::Job;
 use super::places::ConnectionPlace;
 use super::queue_table::QueueTable;
 use super::repeat::Repeat;
 use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
 use crate::commit::PendingCommit;
-use crate::events::INTERNAL_USER;
 use crate::mailbox::{Letters, Notice};
 use crate::queue::dispatch::HoldMark;
 use crate::queue::handle::QueueHandle;
@@ -84,6 +86,12 @@ pub(crate) struct Connection {
     pub(super) wake_point: Option<CommitPoint>,
     pub(super) letters: Letters,
     pub(super) delivery_forms: DeliveryForms,
+    /// What is done in steps, the present one first; no further input is taken meanwhile.
+    pub(super) jobs: VecDeque<Job>,
+    /// What the settlements gathered so far cost.
+    pub(super) gathered: usize,
+    /// Queues to which something came back that they have not delivered yet.
+    pub(super) quiet: FxHashMap<QueueId, QueueHandle>,
     /// Channels whose shared credit came back while somebody waits for it.
     pub(super) freed: Vec<u16>,
     pub(super) close_requested: bool,
@@ -122,6 +130,9 @@ impl Connection {
             wake_point: None,
             letters: Letters::default(),
             delivery_forms: DeliveryForms::default(),
+            jobs: VecDeque::new(),
+            gathered: 0,
+            quiet: FxHashMap::default(),
             freed: Vec::new(),
             close_requested: false,
             forced: None,
@@ -135,6 +146,7 @@ impl Connection {
         self.parked.is_none()
             && self.hold.is_none()
             && self.large.is_none()
+            && self.jobs.is_empty()
             && !link.blocked
             && link.output.len() < OUTPUT_MAX
     }
@@ -234,7 +246,12 @@ impl Connection {
             Some(Hold::Queue(.., deadline)) => *deadline,
             _ => Timestamp::NEVER,
         };
-        Some(hold.min(self.acknowledge_by)).filter(|at| *at != Timestamp::NEVER)
+        let acknowledge_by = if self.is_working() {
+            Timestamp::NEVER
+        } else {
+            self.acknowledge_by
+        };
+        Some(hold.min(acknowledge_by)).filter(|at| *at != Timestamp::NEVER)
     }
 
     pub(super) fn handle_timeout(&mut self, link: &mut Link, now: Timestamp) {
@@ -259,6 +276,7 @@ impl Connection {
             self.unpark(link, parked);
         }
         self.look_after_large(link);
+        self.go_on(link, link.now);
         let released = link.mailbox.take_release();
         let over = match &self.hold {
             Some(Hold::Queue(..) | Hold::Letters(_)) => released,
@@ -347,29 +365,13 @@ impl Connection {
         self.delivery_forms.forget();
     }
 
-    /// Gives back everything: consumers, unacknowledged deliveries, exclusive queues.
-    pub(super) fn release(&mut self, link: &mut Link) {
-        let now = link.now;
-        let _written = self.publish_large();
-        self.flush(link, now);
-        // A commit under way is not undone.
-        if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {
-            committed.commit.finish_alone(&self.vhost.services, now);
-        }
-        let numbers: Vec<u16> = self.channels.keys().copied().collect();
-        for number in numbers {
-            self.release_channel(link, number, now);
-        }
-        self.channels.clear();
+    /// Nobody holds this publisher back any more.
+    pub(super) fn release_hold(&mut self, link: &Link) {
         match self.hold.take() {
             Some(Hold::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
             Some(Hold::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
             Some(Hold::Store(_)) | None => {}
         }
-        for queue in std::mem::take(&mut self.exclusive_queues) {
-            self.vhost.delete_queue(&queue, INTERNAL_USER, now);
-        }
-        self.tell_closed(link);
     }
 }
 

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::consumer_arguments::ConsumerArguments;
 use super::deliver::write_content;
 use super::delivered::note_one;
+use super::methods::encoded;
 use super::overdue::due;
 use super::publish::REPLY_TO;
 use super::queue_table::QueueNumber;
@@ -114,6 +115,10 @@ impl Consumers {
         self.tags.get(&(channel, tag.into())).copied()
     }
 
+    pub(super) fn slots(&self) -> impl Iterator<Item = ConsumerSlot> + '_ {
+        self.tags.values().copied()
+    }
+
     pub(super) fn slots_of_channel(&self, channel: u16) -> impl Iterator<Item = ConsumerSlot> + '_ {
         self.tags
             .iter()
@@ -146,15 +151,12 @@ impl Connection {
             wire::AMQPMethod::Cancel(cancel) => self.cancel(link, number, &cancel, now),
             wire::AMQPMethod::Get(get) => self.get(link, number, &get, now),
             wire::AMQPMethod::Recover(wire::Recover { requeue: true }) => {
-                self.recover(number, now);
-                link.send(
-                    number,
-                    &AMQPClass::Basic(wire::AMQPMethod::RecoverOk(wire::RecoverOk {})),
-                );
+                let ok = AMQPClass::Basic(wire::AMQPMethod::RecoverOk(wire::RecoverOk {}));
+                self.recover(link, number, encoded(number, &ok), now);
                 Ok(())
             }
             wire::AMQPMethod::RecoverAsync(wire::RecoverAsync { requeue: true }) => {
-                self.recover(number, now);
+                self.recover(link, number, Vec::new(), now);
                 Ok(())
             }
             wire::AMQPMethod::Recover(_) | wire::AMQPMethod::RecoverAsync(_) => {

@@ -26,7 +26,7 @@ impl Connection {
     /// Moves confirms, notices and deliveries into the output while it has room.
     pub(super) fn transmit(&mut self, link: &mut Link, now: Timestamp) {
         self.release_confirms(link);
-        if link.output.len() < OUTPUT_HIGH_WATER {
+        if link.output.len() < OUTPUT_HIGH_WATER && !self.is_working() {
             self.take_letters(link, now);
         }
         self.register_wake(link);

@@ -11,7 +11,7 @@ use leveret_codec::{
 use super::auth::{self, Login, Mechanism, Refusal};
 use super::connection::Connection;
 use super::places::ConnectionPlace;
-use super::{Phase, Session};
+use super::{Farewell, Phase, Session};
 use crate::config::BrokerConfig;
 use crate::error::{ConnectionError, Failure};
 use crate::time::Timestamp;
@@ -26,7 +26,7 @@ impl Session {
                     .output
                     .buffer()
                     .extend_from_slice(&PROTOCOL_HEADER);
-                self.release(Phase::Finished);
+                self.leave(Farewell::Nothing);
                 Some(rest.len())
             }
             ProtocolHeader::Amqp091 => {

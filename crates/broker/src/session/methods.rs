@@ -6,11 +6,12 @@
 use leveret_codec::protocol::{
     AMQPClass, basic as basic_wire, channel as wire, connection as connection_wire,
 };
-use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten};
+use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten, write_method};
 
 use super::Link;
 use super::channel::Channel;
 use super::connection::Connection;
+use super::giving_back::Afterwards;
 use super::work;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::time::Timestamp;
@@ -74,19 +75,21 @@ impl Connection {
             Method::Ack {
                 delivery_tag,
                 multiple,
-            } => self.ack(frame.channel, delivery_tag, multiple).map(|()| 0),
+            } => self
+                .ack(link, frame.channel, delivery_tag, multiple)
+                .map(|()| 0),
             Method::Nack {
                 delivery_tag,
                 multiple,
                 requeue,
             } => self
-                .nack(frame.channel, delivery_tag, multiple, requeue)
+                .nack(link, frame.channel, delivery_tag, multiple, requeue)
                 .map(|()| 0),
             Method::Reject {
                 delivery_tag,
                 requeue,
             } => self
-                .nack(frame.channel, delivery_tag, false, requeue)
+                .nack(link, frame.channel, delivery_tag, false, requeue)
                 .map(|()| 0),
             Method::Qos {
                 prefetch_size,
@@ -260,12 +263,8 @@ impl Connection {
             }
             wire::AMQPMethod::FlowOk(_) => Ok(()),
             wire::AMQPMethod::Close(_) => {
-                self.release_channel(link, number, now);
-                self.channels.remove(&number);
-                link.send(
-                    number,
-                    &AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {})),
-                );
+                let ok = AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {}));
+                self.close_channel(link, number, Afterwards::Gone, encoded(number, &ok), now);
                 Ok(())
             }
             wire::AMQPMethod::OpenOk(_) | wire::AMQPMethod::CloseOk(_) => {
@@ -298,16 +297,20 @@ impl Connection {
             text = error.text,
             "closing channel"
         );
-        self.release_channel(link, number, now);
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.reset_closing();
-        }
         let close = wire::Close {
             reply_code: error.code.number(),
             reply_text: shorten(&error.text),
             class_id: ids.0,
             method_id: ids.1,
         };
-        link.send(number, &AMQPClass::Channel(wire::AMQPMethod::Close(close)));
+        let close = encoded(number, &AMQPClass::Channel(wire::AMQPMethod::Close(close)));
+        self.close_channel(link, number, Afterwards::AwaitsCloseOk, close, now);
     }
+}
+
+/// A method frame that is sent later.
+pub(super) fn encoded(channel: u16, method: &AMQPClass) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_method(&mut bytes, channel, method);
+    bytes
 }

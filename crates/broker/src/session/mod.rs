@@ -5,8 +5,8 @@
 //! messages, credit and what is in flight live in the queues.
 //!
 //! ```text
-//!  AwaitHeader ─> AwaitStartOk ─> AwaitTuneOk ─> AwaitOpen ─> Open ─> Closing ─> Finished
-//!       └───────────────┴── errors, timeouts ──────┴───────────┴────────────────────^
+//!  AwaitHeader ─> AwaitStartOk ─> AwaitTuneOk ─> AwaitOpen ─> Open ─> Leaving ─> Closing ─> Finished
+//!       └───────────────┴── errors, timeouts ──────┘                      └────────────────────^
 //! ```
 
 mod ahead;
@@ -22,6 +22,7 @@ mod content;
 mod deliver;
 mod delivered;
 mod events;
+mod giving_back;
 mod handshake;
 mod known_routes;
 mod methods;
@@ -97,10 +98,24 @@ enum Phase {
     AwaitTuneOk(auth::Login),
     AwaitOpen(auth::Login),
     Open(Box<Connection>),
+    /// What it held goes back, in steps; what is to be said then.
+    Leaving(Box<Connection>, Farewell),
     /// `connection.close` is sent; only its answer counts.
     Closing,
     /// Nothing more is read; what is in the output is still written.
     Finished,
+}
+
+/// What follows when everything is back.
+enum Farewell {
+    /// `connection.close-ok`
+    CloseOk,
+    /// `connection.close`
+    Close(wire::Close),
+    /// No more than has been said.
+    Nothing,
+    /// Not even what has been said and was not sent: nobody is there, or shall hear anything.
+    Silence,
 }
 
 /// What every phase needs.
@@ -269,7 +284,7 @@ impl Session {
                 self.await_close_ok(&frame);
                 Ok(())
             }
-            Phase::Finished => Ok(()),
+            Phase::Leaving(..) | Phase::Finished => Ok(()),
             _ => self.handle_handshake(&frame, now),
         };
         if result.is_err() {
@@ -303,11 +318,7 @@ impl Session {
     }
 
     fn answer_close(&mut self) {
-        self.release(Phase::Finished);
-        self.link.send(
-            0,
-            &AMQPClass::Connection(wire::AMQPMethod::CloseOk(wire::CloseOk {})),
-        );
+        self.leave(Farewell::CloseOk);
     }
 
     /// Turns a failure into what the client sees of it.
@@ -334,35 +345,78 @@ impl Session {
     }
 
     fn close_with(&mut self, code: ReplyCode, text: &str, ids: (u16, u16), now: Timestamp) {
-        if matches!(self.phase, Phase::Closing | Phase::Finished) {
+        if matches!(
+            self.phase,
+            Phase::Leaving(..) | Phase::Closing | Phase::Finished
+        ) {
             return;
         }
+        self.link.now = now;
         tracing::warn!(peer = %self.link.peer.remote, code = code.number(), text, "closing connection");
-        self.release(Phase::Closing);
-        self.link.deadline = Some(now + CLOSE_TIMEOUT_MS);
         let close = wire::Close {
             reply_code: code.number(),
             reply_text: shorten(text),
             class_id: ids.0,
             method_id: ids.1,
         };
-        self.link
-            .send(0, &AMQPClass::Connection(wire::AMQPMethod::Close(close)));
+        self.leave(Farewell::Close(close));
     }
 
-    /// Leaves the present phase, giving back whatever it holds.
-    fn release(&mut self, next: Phase) {
-        if let Phase::Open(mut connection) = std::mem::replace(&mut self.phase, next) {
-            connection.release(&mut self.link);
-        }
-        self.link.broker.unregister(self.link.id);
+    /// Leaves the present phase, giving back whatever it holds; `farewell` follows.
+    fn leave(&mut self, farewell: Farewell) {
         self.link.mailbox.close();
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::Open(mut connection) => {
+                connection.leave(&mut self.link);
+                Phase::Leaving(connection, farewell)
+            }
+            Phase::Leaving(connection, _) => Phase::Leaving(connection, farewell),
+            _ => {
+                self.say(farewell);
+                return;
+            }
+        };
+        self.consider_farewell();
     }
 
-    /// Ends without a word: what giving back writes for other channels goes nowhere, too.
+    /// Once everything is back, what follows is said.
+    fn consider_farewell(&mut self) {
+        if !matches!(&self.phase, Phase::Leaving(connection, _) if !connection.is_working()) {
+            return;
+        }
+        if let Phase::Leaving(_, farewell) = std::mem::replace(&mut self.phase, Phase::Finished) {
+            self.say(farewell);
+        }
+    }
+
+    fn say(&mut self, farewell: Farewell) {
+        self.link.broker.unregister(self.link.id);
+        match farewell {
+            Farewell::CloseOk => {
+                let ok = wire::AMQPMethod::CloseOk(wire::CloseOk {});
+                self.link.send(0, &AMQPClass::Connection(ok));
+            }
+            Farewell::Close(close) => {
+                self.phase = Phase::Closing;
+                self.link.deadline = Some(self.link.now + CLOSE_TIMEOUT_MS);
+                let close = wire::AMQPMethod::Close(close);
+                self.link.send(0, &AMQPClass::Connection(close));
+            }
+            Farewell::Nothing => {}
+            Farewell::Silence => self.link.output.clear(),
+        }
+    }
+
+    /// Ends without a word.
     fn abort(&mut self) {
-        self.release(Phase::Finished);
-        self.link.output.clear();
+        self.leave(Farewell::Silence);
+    }
+
+    /// The socket is gone: everything goes back, in steps of [`Session::handle_wake`], until the session is
+    /// finished.
+    pub fn disconnect(&mut self, now: Timestamp) {
+        self.link.now = now;
+        self.abort();
     }
 
     /// Server-initiated `connection.close`.
@@ -371,8 +425,8 @@ impl Session {
             Phase::Open(_) => {
                 self.close_with(code, &format!("{} - {text}", code.name()), (0, 0), now);
             }
-            Phase::Closing | Phase::Finished => {}
-            _ => self.release(Phase::Finished),
+            Phase::Leaving(..) | Phase::Closing | Phase::Finished => {}
+            _ => self.leave(Farewell::Nothing),
         }
     }
 
@@ -381,7 +435,7 @@ impl Session {
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {
-            Phase::Finished => false,
+            Phase::Leaving(..) | Phase::Finished => false,
             Phase::Open(connection) => connection.wants_input(&self.link),
             _ => true,
         }
@@ -403,6 +457,9 @@ impl Session {
             if let Some((code, text)) = connection.forced_close() {
                 self.close(code, &text, now);
             }
+        } else if let Phase::Leaving(connection, _) = &mut self.phase {
+            connection.go_on(&mut self.link, now);
+            self.consider_farewell();
         } else {
             let mut letters = crate::mailbox::Letters::default();
             self.link.mailbox.take(&mut letters);
@@ -509,6 +566,13 @@ fn blamed_method(frame: &Frame<'_>, result: &Result<(), Failure>) -> (u16, u16) 
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.release(Phase::Finished);
+        if !matches!(self.phase, Phase::Finished) {
+            self.abort();
+        }
+        while let Phase::Leaving(connection, _) = &mut self.phase {
+            let now = self.link.now;
+            connection.go_on(&mut self.link, now);
+            self.consider_farewell();
+        }
     }
 }

@@ -4,8 +4,11 @@
 //! (argument or policy), else the broker's setting. The connection remembers a moment before which
 //! nothing can be overdue, so that nothing is looked at meanwhile.
 
+use std::collections::VecDeque;
+
 use super::Link;
 use super::connection::Connection;
+use super::giving_back::{Job, TakingBack, cost_of};
 use super::unacked::Unacked;
 use crate::config::{BrokerConfig, ConsumerTimeoutAction};
 use crate::error::ChannelError;
@@ -31,7 +34,7 @@ pub(super) fn due(
 impl Connection {
     /// Deals with every delivery whose time is up.
     pub(super) fn handle_overdue(&mut self, link: &mut Link, now: Timestamp) {
-        if self.acknowledge_by > now {
+        if self.acknowledge_by > now || self.is_working() {
             return;
         }
         self.acknowledge_by = Timestamp::NEVER;
@@ -46,6 +49,11 @@ impl Connection {
                         let error = ChannelError::consumer_timed_out(number, timeout_ms);
                         self.fail_channel(link, number, &error, (0, 0), now);
                     }
+                }
+                if self.is_working() {
+                    // All are looked at again once that is done.
+                    self.acknowledge_by = now;
+                    return;
                 }
             }
             self.expect_settlements(number);
@@ -89,40 +97,83 @@ impl Connection {
             queue = queue.as_ref().map(QueueHandle::name),
             "a delivery was not acknowledged in time; it goes back"
         );
-        if let (Some(queue), Some(slot), Some(reference)) = (&queue, slot, reference) {
-            let effects = queue.withdraw(reference, now);
+        let mut undelivered = VecDeque::new();
+        if let (Some(queue), Some(_), Some(reference)) = (&queue, slot, reference) {
+            let effects = queue.withdraw(&[reference], now);
             self.vhost.care(queue, effects, now);
-            self.take_undelivered(link, &[slot]);
+            link.mailbox.take(&mut self.letters);
+            link.mailbox.stay_awake();
+            undelivered = self.take_undelivered(|it| it.queue == row && it.reference == reference);
         }
-        let mut returned = vec![overdue];
-        if let (Some(channel), Some(reference)) = (self.channels.get_mut(&number), reference) {
-            let ledger = &mut channel.ledger;
-            ledger.take_of_consumer(row, reference, |unacked| returned.push(unacked));
-        }
-        self.return_all(number, returned);
+        self.return_one(number, overdue);
+        self.flush_quietly(now);
         self.finish_letters(link, now);
-        if let Some(queue) = queue {
-            let effects = queue.start(now);
-            self.vhost.care(&queue, effects, now);
-        }
-        if let Some(slot) = slot {
-            self.consumer_cancelled(link, slot);
+        if let (Some(queue), Some(consumer)) = (queue, reference) {
+            let taking = TakingBack {
+                channel: number,
+                number: row,
+                queue,
+                consumer,
+                from: 0,
+                slot,
+                undelivered,
+            };
+            self.begin_now(link, Job::TakingBack(taking), now);
         }
     }
 
-    fn return_all(&mut self, number: u16, returned: Vec<Unacked>) {
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
-        let mut credit = 0;
-        for unacked in returned {
-            credit += u32::from(unacked.consumer.is_some());
+    fn return_one(&mut self, number: u16, unacked: Unacked) {
+        if let Some(channel) = self.channels.get_mut(&number) {
             channel.forgive(unacked.tag);
-            self.queues
-                .settle(unacked.queue, unacked.settled(Outcome::Returned), true);
+            if channel
+                .credit
+                .give_back(u32::from(unacked.consumer.is_some()))
+            {
+                self.freed.push(number);
+            }
         }
-        if channel.credit.give_back(credit) {
-            self.freed.push(number);
+        self.queues
+            .settle(unacked.queue, unacked.settled(Outcome::Returned), true);
+    }
+
+    /// Gives back a part of what the consumer holds; when nothing is left, it is told. Answers whether there
+    /// is more.
+    pub(super) fn take_back_step(
+        &mut self,
+        link: &mut Link,
+        taking: &mut TakingBack,
+        now: Timestamp,
+    ) -> bool {
+        let number = taking.channel;
+        let most = (self.step_cost() / cost_of(Outcome::Returned)).max(1);
+        let mut returned = Vec::new();
+        let next = self.channels.get_mut(&number).and_then(|channel| {
+            let each = |unacked| returned.push(unacked);
+            let ledger = &mut channel.ledger;
+            ledger.take_of_consumer(taking.number, taking.consumer, taking.from, most, each)
+        });
+        for unacked in returned {
+            self.return_one(number, unacked);
         }
+        self.flush_quietly(now);
+        if let Some(next) = next {
+            taking.from = next;
+            return true;
+        }
+        self.settle_undelivered(&mut taking.undelivered, now);
+        if !taking.undelivered.is_empty() {
+            return true;
+        }
+        for queue in self.take_quiet() {
+            let effects = queue.start(now);
+            self.vhost.care(&queue, effects, now);
+        }
+        let effects = taking.queue.start(now);
+        self.vhost.care(&taking.queue, effects, now);
+        self.flush_settlements(now);
+        if let Some(slot) = taking.slot {
+            self.consumer_cancelled(link, slot);
+        }
+        false
     }
 }

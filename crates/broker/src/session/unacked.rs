@@ -81,14 +81,22 @@ impl Ledger {
         earliest
     }
 
-    /// Takes out all deliveries to one consumer of one queue, oldest first.
+    /// Takes out deliveries to one consumer of one queue, oldest first: of `most` tags, the first of which is
+    /// `from`. Answers the tag to go on with.
     pub(super) fn take_of_consumer(
         &mut self,
         queue: QueueNumber,
         consumer: ConsumerRef,
+        from: u64,
+        most: usize,
         mut each: impl FnMut(Unacked),
-    ) {
-        for entry in &mut self.entries {
+    ) -> Option<u64> {
+        let from = from.max(self.first_tag);
+        let start = usize::try_from(from - self.first_tag).unwrap_or(usize::MAX);
+        let end = start.saturating_add(most);
+        let ends = end >= self.entries.len();
+        let end = end.min(self.entries.len());
+        for entry in self.entries.range_mut(start.min(end)..end) {
             let theirs = |it: &mut Unacked| it.queue == queue && it.consumer == Some(consumer);
             if let Some(unacked) = entry.take_if(theirs) {
                 self.count -= 1;
@@ -96,6 +104,7 @@ impl Ledger {
             }
         }
         self.trim();
+        (!ends).then_some(from + most as u64)
     }
 
     /// Takes out one delivery.
@@ -117,9 +126,18 @@ impl Ledger {
             .is_some_and(Option::is_some)
     }
 
-    /// Takes out everything up to and including `tag`, oldest first.
-    pub(super) fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(Unacked)) {
-        while self.first_tag <= tag {
+    /// Takes out what is up to and including `tag`, oldest first, of at most `most` tags. Answers whether
+    /// there is more of it.
+    pub(super) fn take_some(
+        &mut self,
+        tag: u64,
+        most: usize,
+        mut each: impl FnMut(Unacked),
+    ) -> bool {
+        for _ in 0..most {
+            if self.first_tag > tag {
+                break;
+            }
             let Some(entry) = self.entries.pop_front() else {
                 break;
             };
@@ -130,11 +148,7 @@ impl Ledger {
             }
         }
         self.trim();
-    }
-
-    /// Takes out everything, oldest first.
-    pub(super) fn take_all(&mut self, each: impl FnMut(Unacked)) {
-        self.take_up_to(u64::MAX, each);
+        self.first_tag <= tag && !self.entries.is_empty()
     }
 
     /// Puts back what a transaction took out and did not settle. Called in the order of tags.
@@ -157,9 +171,14 @@ impl Ledger {
         }
     }
 
+    /// Passes over settled ones at the front, not over very many at a time.
     fn trim(&mut self) {
         const KEPT: usize = 1024;
-        while let Some(None) = self.entries.front() {
+        const TRIMMED_MAX: usize = 1 << 16;
+        for _ in 0..TRIMMED_MAX {
+            let Some(None) = self.entries.front() else {
+                break;
+            };
             self.entries.pop_front();
             self.first_tag += 1;
         }

@@ -20,6 +20,7 @@ mod durability;
 mod events;
 mod expiry;
 mod flow;
+mod giving_back;
 mod handshake;
 mod harness;
 mod hostile;

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use leveret_broker::BrokerConfig;
 use leveret_codec::AMQPProperties;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,6 +31,7 @@ struct Options {
     delivery_limit: Option<u32>,
     single_active: bool,
     memory_bytes: usize,
+    step_cost: usize,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,13 +57,15 @@ fn options() -> impl Strategy<Value = Options> {
     let limits = (length, bytes, overflow);
     let ttl_ms = proptest::option::weighted(0.3, 0u64..40);
     let memory = prop_oneof![Just(0usize), Just(300), Just(1000), Just(1 << 20)];
-    (kind, ttl_ms, limits, any::<bool>(), memory).prop_map(
+    let step = prop_oneof![Just(1usize), Just(9), Just(4096)];
+    (kind, ttl_ms, limits, any::<bool>(), memory, step).prop_map(
         |(
             (max_priority, delivery_limit),
             ttl_ms,
             (max_length, max_bytes, overflow),
             single_active,
             memory_bytes,
+            step_cost,
         )| {
             Options {
                 max_priority,
@@ -72,6 +76,7 @@ fn options() -> impl Strategy<Value = Options> {
                 delivery_limit,
                 single_active,
                 memory_bytes,
+                step_cost,
             }
         },
     )
@@ -302,7 +307,11 @@ struct Trial {
 
 impl Trial {
     fn new(options: Options) -> Trial {
-        let world = World::paging(options.memory_bytes);
+        let world = World::durable_with(BrokerConfig {
+            queue_memory_bytes: options.memory_bytes,
+            step_cost: options.step_cost,
+            ..BrokerConfig::default()
+        });
         let undertaker = world.client();
         undertaker.declare_ok("dead", &[Flag::Durable], &[]);
         undertaker.consume("dead", "u", &[Flag::NoAck], &[]);

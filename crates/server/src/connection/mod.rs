@@ -41,7 +41,7 @@ const SHUTDOWN_TEXT: &str = "broker forced connection closure with reason 'shutd
 ///
 /// ```text
 ///   New ──first poll──> Open ──session finished──> Closing ──peer closed or time is up──> end
-///                         └──peer gone──────────────────────────────────────────────────> end
+///                         └──peer gone──> Leaving ──session finished──────────────────────> end
 /// ```
 ///
 /// To be spawned, and not moved into another future: it relies on being polled with one waker only.
@@ -50,13 +50,11 @@ pub(crate) struct Connection {
     state: State,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all its life it is Open, in the task's own memory"
-)]
 enum State {
     New(Arc<Shared>, Peer),
     Open(Open),
+    /// The socket is of no use any more; what the session holds goes back, in steps.
+    Leaving(Open),
     Closing(Closing),
     Ended,
 }
@@ -129,8 +127,17 @@ impl Future for Connection {
                     // The session goes here: what it held is free before the peer hears that it is closed.
                     *state = match (ending, std::mem::replace(state, State::Ended)) {
                         (Ending::Finished, State::Open(open)) => State::Closing(Closing::new(open)),
+                        (Ending::Gone, State::Open(mut open)) => {
+                            open.session.disconnect(open.shared.clock.now());
+                            State::Leaving(open)
+                        }
                         _ => State::Ended,
                     };
+                }
+                State::Leaving(open) => {
+                    let _step = Step::begin("leave");
+                    ready!(open.leave());
+                    *state = State::Ended;
                 }
                 State::Closing(closing) => {
                     ready!(closing.poll(socket, task));
@@ -203,6 +210,18 @@ impl Open {
                 tracing::debug!(%error, "connection lost");
                 Poll::Ready(Ending::Gone)
             }
+        }
+    }
+
+    /// Has the session give back a part of what it holds; it wakes the task for the next.
+    fn leave(&mut self) -> Poll<()> {
+        if self.wake.take() {
+            self.session.handle_wake(self.shared.clock.now());
+        }
+        if self.session.is_finished() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 

@@ -99,7 +99,7 @@ impl Level {
 
     /// Whether there is room at the head for what comes from the store.
     pub(crate) fn head_runs_low(&self, head_window: usize) -> bool {
-        self.head_memory <= head_window / 2
+        self.returned.memory() + self.head_memory <= head_window / 2
     }
 
     /// What should be read now, if anything; answers once until [`Level::loaded`] is called.
@@ -117,7 +117,7 @@ impl Level {
 
     /// What must be read to have a message at the head, whether or not a read is under way.
     pub(crate) fn urgent_request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
-        if self.head.is_empty() {
+        if self.head.is_empty() && self.returned.is_empty() {
             self.request(level, bytes_max)
         } else {
             None

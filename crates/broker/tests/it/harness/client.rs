@@ -448,6 +448,14 @@ impl Client {
         self.world.run();
     }
 
+    /// The socket is gone, as its driver says.
+    pub fn disconnect(&self) {
+        if let Some(session) = &mut self.wired.borrow_mut().session {
+            session.disconnect(self.world.now());
+        }
+        self.world.run();
+    }
+
     /// Runs the session's side of a server-initiated close.
     pub fn force_close(&self, text: &str) {
         if let Some(session) = &mut self.wired.borrow_mut().session {

@@ -49,6 +49,7 @@ pub struct World {
     commits: Cell<bool>,
     /// Paged messages are read back as soon as that is wanted.
     pages: Cell<bool>,
+    stands_still: Cell<bool>,
     now: Cell<Timestamp>,
     pager: Arc<Woken>,
     clients: RefCell<Vec<Rc<RefCell<Wired>>>>,
@@ -102,6 +103,7 @@ impl World {
             store,
             commits: Cell::new(true),
             pages: Cell::new(true),
+            stands_still: Cell::new(false),
             now: Cell::new(now),
             pager,
             clients: RefCell::default(),
@@ -217,23 +219,42 @@ impl World {
     /// Does what drivers do until nothing moves.
     pub fn run(&self) {
         const TURNS_MAX: usize = 100_000;
+        if self.stands_still.get() {
+            return;
+        }
         for _ in 0..TURNS_MAX {
-            if let Some(store) = self.store.as_ref().filter(|_| self.commits.get()) {
-                store.commit();
-            }
-            let mut moved = false;
-            if self.pages.get() && self.pager.take() {
-                self.broker.run_pager(self.now());
-                moved = true;
-            }
-            for client in self.everybody() {
-                moved |= client.borrow_mut().turn(self.now());
-            }
-            if !moved {
+            if !self.turn() {
                 return;
             }
         }
         panic!("the broker never comes to rest");
+    }
+
+    /// From now on nothing moves but by [`World::turn`].
+    pub fn stand_still(&self) {
+        self.stands_still.set(true);
+    }
+
+    /// Everything moves by itself again.
+    pub fn go_on(&self) {
+        self.stands_still.set(false);
+        self.run();
+    }
+
+    /// Does what drivers do once for everybody; true if anything moved.
+    pub fn turn(&self) -> bool {
+        if let Some(store) = self.store.as_ref().filter(|_| self.commits.get()) {
+            store.commit();
+        }
+        let mut moved = false;
+        if self.pages.get() && self.pager.take() {
+            self.broker.run_pager(self.now());
+            moved = true;
+        }
+        for client in self.everybody() {
+            moved |= client.borrow_mut().turn(self.now());
+        }
+        moved
     }
 
     fn waker(&self) -> (Arc<Woken>, Waker) {

@@ -1,0 +1,547 @@
+//! Giving back what may be much, in steps: deliveries that are settled together, and all that a channel or a
+//! connection holds when it closes.
+//!
+//! A step is bounded in work. Between two steps the session's task lets others have their turn; no input is
+//! taken meanwhile and no delivery is sent, so that the client sees one thing after another.
+//!
+//! ```text
+//!  closing:  withdraw the consumers ─> empty the mailbox ─> roll back, give back the ledgers, oldest first
+//!            ─> give back what was not sent ─> deliver to others ─> forget the consumers ─> answer
+//! ```
+//! All consumers are withdrawn, in all queues, before any message goes back: it would come to one that is
+//! about to go. What comes back to a queue is delivered when all of it is back, so that it goes out in the
+//! queue's order.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::Link;
+use super::channel::PublishMode;
+use super::connection::Connection;
+use super::queue_table::QueueNumber;
+use super::unacked::Unacked;
+use crate::events::INTERNAL_USER;
+use crate::mailbox::{ConsumerSlot, Delivery};
+use crate::queue::consumers::ConsumerRef;
+use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::time::Timestamp;
+
+/// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
+const QUEUE_COST: usize = 64;
+/// What it costs to have a queue deliver.
+const START_COST: usize = 256;
+/// What it costs to delete a queue.
+const DELETION_COST: usize = 512;
+/// What it costs to withdraw or to forget a consumer.
+const CONSUMER_COST: usize = 4;
+
+/// What it costs to settle a delivery.
+pub(super) fn cost_of(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Acknowledged => 1,
+        Outcome::Rejected => 16,
+        _ => 4,
+    }
+}
+
+/// Something that is done in steps.
+pub(super) enum Job {
+    Settling(Settling),
+    TakingBack(TakingBack),
+    /// Delivering what came back.
+    Starting(Starting),
+    Closing(Box<Closing>),
+}
+
+/// `basic.ack`, `basic.nack` or `basic.recover` of many deliveries.
+pub(super) struct Settling {
+    pub(super) channel: u16,
+    /// The latest one that is meant.
+    pub(super) up_to: u64,
+    pub(super) outcome: Outcome,
+    /// What the client is told in the end.
+    pub(super) reply: Vec<u8>,
+}
+
+/// Queues to which something came back, and what the client is told once they deliver again.
+pub(super) struct Starting {
+    queues: Vec<QueueHandle>,
+    reply: Vec<u8>,
+}
+
+/// All deliveries to a consumer that did not acknowledge one in time.
+pub(super) struct TakingBack {
+    pub(super) channel: u16,
+    pub(super) number: QueueNumber,
+    pub(super) queue: QueueHandle,
+    pub(super) consumer: ConsumerRef,
+    /// Those before it have been looked at.
+    pub(super) from: u64,
+    /// The consumer, if it was not cancelled before.
+    pub(super) slot: Option<ConsumerSlot>,
+    pub(super) undelivered: VecDeque<Undelivered>,
+}
+
+/// What was on its way to a consumer that goes.
+pub(super) type Undelivered = (QueueNumber, QueueSettlement);
+
+/// What closes.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Whose {
+    Channel(u16),
+    Connection,
+}
+
+/// What becomes of a channel once all it held is back.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Afterwards {
+    /// It is gone.
+    Gone,
+    /// The client must answer `channel.close`.
+    AwaitsCloseOk,
+}
+
+enum Stage {
+    Withdraw,
+    Empty,
+    GiveBack,
+    Undelivered,
+    Start,
+    Forget,
+    DeleteQueues,
+}
+
+/// A channel or a connection that closes.
+pub(super) struct Closing {
+    whose: Whose,
+    stage: Stage,
+    slots: Vec<ConsumerSlot>,
+    /// How many there are, by channel.
+    consumers: FxHashMap<u16, usize>,
+    /// By queue, those that are to be withdrawn.
+    withdrawing: Vec<(QueueNumber, Vec<ConsumerRef>)>,
+    /// Queues that had consumers here.
+    left: Vec<QueueHandle>,
+    /// Channels that may have something to give back.
+    channels: Vec<u16>,
+    undelivered: VecDeque<Undelivered>,
+    afterwards: Afterwards,
+    reply: Vec<u8>,
+}
+
+impl Connection {
+    /// What one step may cost.
+    pub(super) fn step_cost(&self) -> usize {
+        self.vhost.services.step_cost
+    }
+
+    /// Whether something is under way that goes on with the next [`Connection::go_on`].
+    pub(super) fn is_working(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Has `job` done in steps, behind what is under way.
+    pub(super) fn begin(&mut self, link: &Link, job: Job) {
+        self.jobs.push_back(job);
+        link.mailbox.wake();
+    }
+
+    /// Does one step of what is under way; asks to be called again if there is more.
+    pub(super) fn go_on(&mut self, link: &mut Link, now: Timestamp) {
+        let Some(mut job) = self.jobs.pop_front() else {
+            return;
+        };
+        let goes_on = match &mut job {
+            Job::Settling(settling) => self.settle_step(settling, now),
+            Job::TakingBack(taking) => self.take_back_step(link, taking, now),
+            Job::Starting(starting) => self.start_step(link, starting, now),
+            Job::Closing(closing) => self.close_step(link, closing, now),
+        };
+        if goes_on {
+            self.jobs.push_front(job);
+        }
+        if self.is_working() {
+            link.mailbox.wake();
+        }
+    }
+
+    /// Does all of a piece of work that fits into one step at once, and the rest later.
+    pub(super) fn begin_now(&mut self, link: &mut Link, job: Job, now: Timestamp) {
+        let is_next = self.jobs.is_empty();
+        self.begin(link, job);
+        if is_next {
+            self.go_on(link, now);
+        }
+    }
+
+    fn settle_step(&mut self, settling: &mut Settling, now: Timestamp) -> bool {
+        let Settling {
+            channel,
+            up_to,
+            outcome,
+            ..
+        } = *settling;
+        let more = self.settle_some(channel, up_to, outcome);
+        match outcome {
+            Outcome::Acknowledged | Outcome::Rejected => self.flush_settlements(now),
+            _ => self.flush_quietly(now),
+        }
+        if !more {
+            let starting = Starting {
+                queues: self.take_quiet(),
+                reply: std::mem::take(&mut settling.reply),
+            };
+            self.jobs.push_front(Job::Starting(starting));
+        }
+        more
+    }
+
+    /// As [`Connection::flush_settlements`]; what comes back is not delivered yet.
+    pub(super) fn flush_quietly(&mut self, now: Timestamp) {
+        self.gathered = 0;
+        let (vhost, quiet) = (&self.vhost, &mut self.quiet);
+        self.queues.drain_settlements(|queue, settlements| {
+            let effects = queue.settle_quietly(settlements, now);
+            vhost.care(queue, effects, now);
+            quiet.entry(queue.id()).or_insert_with(|| queue.clone());
+        });
+    }
+
+    /// The queues that have something to deliver since [`Connection::flush_quietly`].
+    pub(super) fn take_quiet(&mut self) -> Vec<QueueHandle> {
+        std::mem::take(&mut self.quiet).into_values().collect()
+    }
+
+    /// Lets some of the queues deliver.
+    fn start_step(&mut self, link: &mut Link, starting: &mut Starting, now: Timestamp) -> bool {
+        let most = (self.step_cost() / START_COST).max(1);
+        let from = starting.queues.len().saturating_sub(most);
+        for queue in starting.queues.drain(from..) {
+            let effects = queue.start(now);
+            self.vhost.care(&queue, effects, now);
+        }
+        if starting.queues.is_empty() {
+            self.flush_settlements(now);
+            link.output.buffer().extend_from_slice(&starting.reply);
+        }
+        !starting.queues.is_empty()
+    }
+
+    /// Gathers settlements of what is unacknowledged up to a tag, as many as fit into a step. Answers
+    /// whether there are more.
+    pub(super) fn settle_some(&mut self, number: u16, up_to: u64, outcome: Outcome) -> bool {
+        let left = self.step_cost().saturating_sub(self.gathered);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return false;
+        };
+        let at_least = usize::from(self.gathered == 0);
+        let ledger = &mut channel.ledger;
+        let mut count = 0;
+        if let PublishMode::Transaction(transaction) = &mut channel.mode
+            && outcome != Outcome::Returned
+        {
+            let more = ledger.take_some(up_to, left.max(at_least), |unacked| {
+                count += 1;
+                transaction.settle(unacked, outcome);
+            });
+            self.gathered += count;
+            return more;
+        }
+        let mut credit = 0;
+        let cost = cost_of(outcome);
+        let queues = &mut self.queues;
+        let most = (left / cost).max(at_least);
+        let more = ledger.take_some(up_to, most, |unacked: Unacked| {
+            count += 1;
+            credit += u32::from(unacked.consumer.is_some());
+            queues.settle(unacked.queue, unacked.settled(outcome), true);
+        });
+        self.gathered += count * cost;
+        if channel.credit.give_back(credit) && self.freed.last() != Some(&number) {
+            self.freed.push(number);
+        }
+        more
+    }
+
+    /// Gives up a channel; what it holds goes back before it is `afterwards` and the client is told.
+    pub(super) fn close_channel(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        afterwards: Afterwards,
+        reply: Vec<u8>,
+        now: Timestamp,
+    ) {
+        let slots = self.consumers.slots_of_channel(number).collect();
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.credit.leave_all();
+            channel.assembly = None;
+        }
+        let closing = Closing {
+            channels: vec![number],
+            afterwards,
+            reply,
+            ..self.closing(Whose::Channel(number), slots)
+        };
+        self.begin_now(link, Job::Closing(Box::new(closing)), now);
+    }
+
+    /// Gives up everything, in steps of [`Connection::go_on`].
+    pub(super) fn leave(&mut self, link: &mut Link) {
+        let now = link.now;
+        let _written = self.publish_large();
+        self.flush(link, now);
+        // A commit under way is not undone.
+        if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {
+            committed.commit.finish_alone(&self.vhost.services, now);
+        }
+        self.release_hold(link);
+        for channel in self.channels.values() {
+            channel.credit.leave_all();
+        }
+        let slots: Vec<ConsumerSlot> = self.consumers.slots().collect();
+        let consumes = !slots.is_empty();
+        let closing = Closing {
+            channels: self.channels.keys().copied().collect(),
+            ..self.closing(Whose::Connection, slots)
+        };
+        let job = Job::Closing(Box::new(closing));
+        if consumes {
+            // Others that go in this moment say so first: nothing is to come from one of them to another.
+            self.begin(link, job);
+        } else {
+            self.begin_now(link, job, now);
+        }
+    }
+
+    fn closing(&self, whose: Whose, slots: Vec<ConsumerSlot>) -> Closing {
+        let mut by_queue: FxHashMap<QueueNumber, Vec<ConsumerRef>> = FxHashMap::default();
+        let mut by_channel: FxHashMap<u16, usize> = FxHashMap::default();
+        for consumer in slots.iter().filter_map(|&slot| self.consumers.get(slot)) {
+            let of_queue = by_queue.entry(consumer.queue).or_default();
+            of_queue.push(consumer.reference);
+            *by_channel.entry(consumer.channel).or_default() += 1;
+        }
+        Closing {
+            whose,
+            stage: Stage::Withdraw,
+            consumers: by_channel,
+            slots,
+            withdrawing: by_queue.into_iter().collect(),
+            left: Vec::new(),
+            channels: Vec::new(),
+            undelivered: VecDeque::new(),
+            afterwards: Afterwards::Gone,
+            reply: Vec::new(),
+        }
+    }
+
+    /// As much of closing as fits into a step. False: it is done.
+    fn close_step(&mut self, link: &mut Link, closing: &mut Closing, now: Timestamp) -> bool {
+        let mut left = self.step_cost();
+        while left > 0 {
+            let cost = match closing.stage {
+                Stage::Withdraw => self.withdraw_some(closing, left, now),
+                Stage::Empty => {
+                    closing.undelivered = self.empty_mailbox(link, closing.whose, now);
+                    closing.stage = Stage::GiveBack;
+                    self.step_cost() / 2
+                }
+                Stage::GiveBack => self.give_back_some(closing, now),
+                Stage::Undelivered => {
+                    let cost = self.settle_undelivered(&mut closing.undelivered, now);
+                    if closing.undelivered.is_empty() {
+                        self.quiet
+                            .extend(closing.left.drain(..).map(|it| (it.id(), it)));
+                        closing.left = self.take_quiet();
+                        closing.stage = Stage::Start;
+                    }
+                    cost
+                }
+                Stage::Start => match closing.left.pop() {
+                    Some(queue) => {
+                        let effects = queue.start(now);
+                        self.vhost.care(&queue, effects, now);
+                        START_COST
+                    }
+                    None => {
+                        closing.stage = Stage::Forget;
+                        0
+                    }
+                },
+                Stage::Forget => match closing.slots.pop() {
+                    Some(slot) => {
+                        self.forget_consumer(link, slot);
+                        CONSUMER_COST
+                    }
+                    None if closing.whose == Whose::Connection => {
+                        closing.stage = Stage::DeleteQueues;
+                        0
+                    }
+                    None => {
+                        self.end_channels(link, closing);
+                        return false;
+                    }
+                },
+                Stage::DeleteQueues => match self.exclusive_queues.pop() {
+                    Some(queue) => {
+                        self.vhost.delete_queue(&queue, INTERNAL_USER, now);
+                        DELETION_COST
+                    }
+                    None => {
+                        self.end_channels(link, closing);
+                        self.tell_closed(link);
+                        return false;
+                    }
+                },
+            };
+            left = left.saturating_sub(cost);
+        }
+        true
+    }
+
+    /// Withdraws consumers of one queue for up to `cost`; answers what it cost.
+    fn withdraw_some(&mut self, closing: &mut Closing, cost: usize, now: Timestamp) -> usize {
+        let Some((number, mut consumers)) = closing.withdrawing.pop() else {
+            closing.stage = Stage::Empty;
+            return 0;
+        };
+        let most = (cost / CONSUMER_COST).max(1);
+        let later = consumers.split_off(consumers.len().min(most));
+        let Some(queue) = self.queues.queue(number).cloned() else {
+            return QUEUE_COST;
+        };
+        let effects = queue.withdraw(&consumers, now);
+        self.vhost.care(&queue, effects, now);
+        if later.is_empty() {
+            closing.left.push(queue);
+        } else {
+            closing.withdrawing.push((number, later));
+        }
+        QUEUE_COST + consumers.len() * CONSUMER_COST
+    }
+
+    /// Takes the mailbox out: what was meant for consumers that go is answered, the rest is dealt with as usual.
+    fn empty_mailbox(
+        &mut self,
+        link: &mut Link,
+        whose: Whose,
+        now: Timestamp,
+    ) -> VecDeque<Undelivered> {
+        link.mailbox.take(&mut self.letters);
+        link.mailbox.stay_awake();
+        match whose {
+            Whose::Channel(number) => {
+                let undelivered = self.take_undelivered(|consumer| consumer.channel == number);
+                self.finish_letters(link, now);
+                undelivered
+            }
+            Whose::Connection => {
+                let undelivered = self.take_undelivered(|_| true);
+                self.letters.notices.clear();
+                self.letters.stalled.clear();
+                undelivered
+            }
+        }
+    }
+
+    /// Takes out of the letters what was on its way to consumers that go.
+    pub(super) fn take_undelivered(
+        &mut self,
+        goes: impl Fn(&super::consume::Consumer) -> bool,
+    ) -> VecDeque<Undelivered> {
+        let mut undelivered = VecDeque::new();
+        let mut others = Vec::new();
+        for delivery in std::mem::take(&mut self.letters.deliveries) {
+            let Some(consumer) = self.consumers.get(delivery.consumer) else {
+                continue;
+            };
+            if !goes(consumer) {
+                others.push(delivery);
+                continue;
+            }
+            let Delivery { in_flight, .. } = delivery;
+            // A delivery without acknowledgement that is not stored was never counted as in flight.
+            let counted = !consumer.no_ack || in_flight.stored;
+            let settlement = QueueSettlement {
+                in_flight,
+                consumer: (!consumer.no_ack).then_some(consumer.reference),
+                outcome: if counted {
+                    Outcome::Undelivered
+                } else {
+                    Outcome::Uncounted
+                },
+                delivered_at: Timestamp::NEVER,
+            };
+            undelivered.push_back((consumer.queue, settlement));
+        }
+        self.letters.deliveries = others;
+        undelivered
+    }
+
+    /// Gives back a part of what the channels have not settled; answers what it cost.
+    fn give_back_some(&mut self, closing: &mut Closing, now: Timestamp) -> usize {
+        let Some(&number) = closing.channels.last() else {
+            closing.stage = Stage::Undelivered;
+            return 0;
+        };
+        if let Some(channel) = self.channels.get_mut(&number)
+            && let PublishMode::Transaction(transaction) = &mut channel.mode
+        {
+            for unacked in transaction.roll_back() {
+                channel.ledger.put_back(unacked);
+            }
+        }
+        let more = self.settle_some(number, u64::MAX, Outcome::Returned);
+        let cost = self.gathered;
+        self.flush_quietly(now);
+        if !more {
+            closing.channels.pop();
+        }
+        cost + 1
+    }
+
+    /// Gives back a part of what was not sent; answers what it cost.
+    pub(super) fn settle_undelivered(
+        &mut self,
+        undelivered: &mut VecDeque<Undelivered>,
+        now: Timestamp,
+    ) -> usize {
+        let cost = cost_of(Outcome::Undelivered);
+        let count = undelivered.len().min((self.step_cost() / cost).max(1));
+        for (queue, settlement) in undelivered.drain(..count) {
+            self.queues.settle(queue, settlement, false);
+        }
+        self.flush_quietly(now);
+        count * cost
+    }
+
+    /// The channels are empty.
+    fn end_channels(&mut self, link: &mut Link, closing: &Closing) {
+        let consumers_of = |number| closing.consumers.get(&number).copied().unwrap_or_default();
+        match closing.whose {
+            Whose::Channel(number) => {
+                self.tell_channel_closed(link, number, consumers_of(number));
+                match closing.afterwards {
+                    Afterwards::Gone => {
+                        self.channels.remove(&number);
+                    }
+                    Afterwards::AwaitsCloseOk => {
+                        if let Some(channel) = self.channels.get_mut(&number) {
+                            channel.reset_closing();
+                        }
+                    }
+                }
+                link.output.buffer().extend_from_slice(&closing.reply);
+            }
+            Whose::Connection => {
+                let numbers: Vec<u16> = self.channels.keys().copied().collect();
+                for number in numbers {
+                    self.tell_channel_closed(link, number, consumers_of(number));
+                }
+                self.channels.clear();
+            }
+        }
+    }
+}
