@@ -7,7 +7,7 @@ use std::task::Waker;
 use dashmap::DashMap;
 use leveret_codec::ReplyCode;
 use leveret_routing::{Binding, Destination};
-use leveret_store::{Change, CommitPoint, LogId, StoreError, StoreStatus};
+use leveret_store::{Change, CommitPoint, LogId, Shortage, StoreError, StoreStatus};
 use parking_lot::Mutex;
 
 use crate::administration::{Parameter, Parameters};
@@ -507,7 +507,13 @@ impl Broker {
     /// Blocks publishers while the store has no room, and unblocks them when it has again.
     pub fn handle_store_status(&self) {
         let reason = match self.services.store.status() {
-            StoreStatus::Full { .. } => Some("low on disk".to_owned()),
+            StoreStatus::Full { lacks, .. } => Some(match lacks {
+                Shortage::Disk | Shortage::Quota => "low on disk".to_owned(),
+                Shortage::Descriptors | Shortage::SystemDescriptors => {
+                    "low on file descriptors".to_owned()
+                }
+                Shortage::Memory => "low on memory".to_owned(),
+            }),
             _ => None,
         };
         {

@@ -13,6 +13,7 @@ mod budget;
 mod commit;
 pub mod config;
 pub mod credit;
+mod damaged;
 mod dead_letter;
 pub mod declare;
 mod deduplication;

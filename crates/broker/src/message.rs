@@ -360,12 +360,16 @@ pub fn parse_expiration(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-impl Payload for Message {
-    fn parts(&self) -> [&[u8]; 2] {
-        [self.slice(), self.large_body().map_or(&[], |body| body)]
-    }
+/// Where things are in a stored message.
+struct StoredParts {
+    bits: u16,
+    names_len: u16,
+    header_start: usize,
+    body_start: usize,
+}
 
-    fn from_stored(bytes: &[u8]) -> Option<Message> {
+impl StoredParts {
+    fn of(bytes: &[u8]) -> Option<StoredParts> {
         let bits = u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?);
         let names_len = bits & marks::LENGTH_MAX;
         let header_len = u32::from_be_bytes(bytes.get(2..PREFIX_BYTES)?.try_into().ok()?);
@@ -373,6 +377,43 @@ impl Payload for Message {
         let marks_len = marks::section_len(bits, bytes.get(marks_start..)?)?;
         let header_start = marks_start.checked_add(marks_len as usize)?;
         let body_start = header_start.checked_add(header_len as usize)?;
+        Some(StoredParts {
+            bits,
+            names_len,
+            header_start,
+            body_start,
+        })
+    }
+}
+
+impl Payload for Message {
+    fn parts(&self) -> [&[u8]; 2] {
+        [self.slice(), self.large_body().map_or(&[], |body| body)]
+    }
+
+    fn head_bytes(&self) -> usize {
+        self.head().body_start as usize
+    }
+
+    fn from_head(bytes: &[u8]) -> Option<Message> {
+        let StoredParts {
+            header_start,
+            body_start,
+            ..
+        } = StoredParts::of(bytes)?;
+        let mut head = bytes.get(..body_start)?.to_vec();
+        let body_size = head.get_mut(header_start + BODY_SIZE_AT..)?;
+        *body_size.first_chunk_mut()? = 0u64.to_be_bytes();
+        Message::from_stored(&head)
+    }
+
+    fn from_stored(bytes: &[u8]) -> Option<Message> {
+        let StoredParts {
+            bits,
+            names_len,
+            header_start,
+            body_start,
+        } = StoredParts::of(bytes)?;
         let header = decode_header(bytes.get(header_start..body_start)?).ok()?;
         let body = bytes.get(body_start..)?;
         let large_body = (body.len() >= LARGE_BODY_BYTES).then(|| Box::new(large_body::copy(body)));

@@ -335,6 +335,9 @@ impl VirtualHost {
             if let Some(deadline) = effects.deadline {
                 self.services.deadlines.add(deadline, queue.clone());
             }
+            if effects.damaged > 0 {
+                self.tell_damaged("queue", queue.name(), effects.damaged);
+            }
             if effects.page_in {
                 self.services.pager.ask(queue.clone());
             }

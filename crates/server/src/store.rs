@@ -91,11 +91,15 @@ impl Future for StoreWatch {
         }
         match &status {
             StoreStatus::Failed(reason) => return Poll::Ready(reason.clone()),
-            StoreStatus::Full { path, free_bytes } => {
-                tracing::error!(path = %path.display(), free_bytes, "disk full: publishers wait until there is room");
+            StoreStatus::Full {
+                path,
+                free_bytes,
+                lacks,
+            } => {
+                tracing::error!(path = %path.display(), free_bytes, "{lacks}; publishers wait until then");
             }
             StoreStatus::Running if self.last.is_some() => {
-                tracing::info!("the store has room again");
+                tracing::info!("publishers may go on");
             }
             StoreStatus::Running => {}
         }

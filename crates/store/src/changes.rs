@@ -31,6 +31,17 @@ pub trait Payload: Clone + Send + Sync + 'static {
 
     /// The payload whose parts, concatenated, were `bytes`; `None` if they cannot be decoded.
     fn from_stored(bytes: &[u8]) -> Option<Self>;
+
+    /// So many bytes at the front of the first part tell of the message without the others, its body. They are
+    /// checked apart, so that they can be relied on where the body cannot be read.
+    fn head_bytes(&self) -> usize {
+        0
+    }
+
+    /// The payload without its body, of which these were the first bytes; `None` if that tells nothing.
+    fn from_head(_head: &[u8]) -> Option<Self> {
+        None
+    }
 }
 
 /// One message to append to a log.
@@ -116,6 +127,30 @@ pub struct StoredMessage<P> {
     pub stored_bytes: u32,
 }
 
+/// A message that is in its log and is not what was written any more.
+#[derive(Clone, Debug)]
+pub struct DamagedMessage<P> {
+    /// Its place in the log.
+    pub sequence: Sequence,
+    /// What else is known of it; `None`: nothing.
+    pub head: Option<DamagedHead<P>>,
+    /// It will never be read again. Otherwise the system refused to read it this time, and its log should keep it.
+    pub is_lasting: bool,
+}
+
+/// What is known of a message whose body cannot be read.
+#[derive(Clone, Debug)]
+pub struct DamagedHead<P> {
+    /// As enqueued.
+    pub flags: u8,
+    /// As enqueued.
+    pub time_ms: u64,
+    /// As set last by [`Change::SetCount`].
+    pub count: u32,
+    /// The message without its body.
+    pub payload: P,
+}
+
 /// What is written and live in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogState {
@@ -135,27 +170,58 @@ pub struct LogState {
 pub enum StoreStatus {
     /// All is well.
     Running,
-    /// The disk is full or nearly so. What is staged waits (or is still being written) and resumes by
-    /// itself when there is room; do not stage more messages.
+    /// Something has run out, or nearly so. What is staged waits (or is still being written) and resumes by
+    /// itself when there is more of it; do not stage more messages.
     Full {
-        /// The directory that is full.
+        /// The store's directory.
         path: PathBuf,
-        /// What is free there.
+        /// What is free on its disk.
         free_bytes: u64,
+        /// What has run out.
+        lacks: Shortage,
     },
     /// A write or a sync failed: nothing will become durable any more. The text says what and where.
     Failed(String),
+}
+
+/// What a store may have to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Room on the disk.
+    Disk,
+    /// Room in the user's or the project's quota.
+    Quota,
+    /// Files that the process may have open.
+    Descriptors,
+    /// Files that the system may have open.
+    SystemDescriptors,
+    /// Memory of the system.
+    Memory,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Shortage::Disk => "the disk is full; make room there",
+            Shortage::Quota => "the quota of the disk is used up; raise it, or make room there",
+            Shortage::Descriptors => {
+                "the process has too many files open; raise its limit (ulimit -n)"
+            }
+            Shortage::SystemDescriptors => "the system has too many files open; raise fs.file-max",
+            Shortage::Memory => "the system is out of memory",
+        })
+    }
 }
 
 impl fmt::Display for StoreStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreStatus::Running => write!(f, "running"),
-            StoreStatus::Full { path, free_bytes } => write!(
-                f,
-                "the disk of {} is full ({free_bytes} bytes free); make room there",
-                path.display()
-            ),
+            StoreStatus::Full {
+                path,
+                free_bytes,
+                lacks,
+            } => write!(f, "{}: {lacks} ({free_bytes} bytes free)", path.display()),
             StoreStatus::Failed(reason) => write!(f, "{reason}"),
         }
     }

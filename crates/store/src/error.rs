@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::Shortage;
+
 /// A store could not be opened. Nothing on disk was changed by the refusal.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -30,13 +32,13 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// The disk is full.
-    #[error("no room to start in {}: {source}; make room there", path.display())]
+    /// Something has run out.
+    #[error("cannot start in {}: {lacks}", path.display())]
     Full {
-        /// Where there is no room.
+        /// What could not be used.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What has run out.
+        lacks: Shortage,
     },
     /// Something that had been made durable cannot be read back.
     #[error("{} is damaged at offset {offset}: {reason}; restore it from a backup, or start once with --recover to go on without what is unreadable", path.display())]

@@ -3,13 +3,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::Shortage;
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,12 @@ pub trait Files: Send + Sync + 'static {
 
 /// One open file. All reads and writes name their place.
 pub trait StoreFile: Send + Sync {
+    /// A look at `path` still finds this file: neither it nor a directory above it was removed, renamed or replaced.
+    ///
+    /// # Errors
+    /// The system refused to look.
+    fn is_named(&self, path: &Path) -> io::Result<bool>;
+
     /// Its length in bytes.
     ///
     /// # Errors
@@ -123,6 +131,8 @@ pub struct DiskFiles;
 
 struct DiskFile {
     file: File,
+    /// Names it for as long as it is open: the device and the number there.
+    identity: (u64, u64),
     /// This file system refused synchronous writes once: write and sync apart.
     plain_writes: AtomicBool,
 }
@@ -159,8 +169,10 @@ impl Files for DiskFiles {
             .create(mode == OpenMode::Create)
             .truncate(false)
             .open(path)?;
+        let found = file.metadata()?;
         Ok(Arc::new(DiskFile {
             file,
+            identity: (found.dev(), found.ino()),
             plain_writes: AtomicBool::new(false),
         }))
     }
@@ -218,6 +230,14 @@ impl DiskFile {
 }
 
 impl StoreFile for DiskFile {
+    fn is_named(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::metadata(path) {
+            Ok(found) => Ok((found.dev(), found.ino()) == self.identity),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -299,10 +319,18 @@ impl StoreFile for DiskFile {
     }
 }
 
-/// The disk or the quota has no room: the one failure of a write that passes.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+/// What has run out, where that is why the system refused: such a failure of a write passes.
+pub(crate) fn shortage(error: &io::Error) -> Option<Shortage> {
+    match error.kind() {
+        io::ErrorKind::StorageFull => return Some(Shortage::Disk),
+        io::ErrorKind::QuotaExceeded => return Some(Shortage::Quota),
+        io::ErrorKind::OutOfMemory => return Some(Shortage::Memory),
+        _ => {}
+    }
+    match Errno::from_io_error(error)? {
+        Errno::MFILE => Some(Shortage::Descriptors),
+        Errno::NFILE => Some(Shortage::SystemDescriptors),
+        Errno::NOMEM | Errno::NOBUFS => Some(Shortage::Memory),
+        _ => None,
+    }
 }

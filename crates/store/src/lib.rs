@@ -28,7 +28,8 @@ mod waiters;
 
 pub use ahead::Ahead;
 pub use changes::{
-    Change, CommitPoint, Enqueue, LogId, LogState, Payload, Sequence, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedHead, DamagedMessage, Enqueue, LogId, LogState, Payload, Sequence,
+    Shortage, StoreStatus, StoredMessage,
 };
 pub use delivered::Delivered;
 pub use error::{OpenError, StoreError};
@@ -36,7 +37,7 @@ pub use index::disk::{IndexStore, SledIndex};
 pub use index::rows::Row;
 pub use journal::{Journal, JournalOptions, Rebuilt, Verified, rebuild, verify};
 pub use memory::MemoryStore;
-pub use stepped::SteppedStore;
+pub use stepped::{Damage, SteppedStore};
 
 use std::task::Waker;
 
@@ -82,13 +83,15 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     fn allocate_log(&self) -> LogId;
 
     /// Appends the live messages of `log` from `from` on, in sequence order, to `out`: at most
-    /// `count_max` of them and at most `bytes_max` payload bytes, but at least one if there is one.
+    /// `count_max` of them and at most `bytes_max` payload bytes, but at least one if there is one. Answers,
+    /// in sequence order as well, those among them that cannot be read, which `out` and its bounds leave out; they
+    /// stay in the log until they are acknowledged.
     ///
     /// Sees everything that has been written; what is only staged may be left out. May read files:
     /// never call it under a queue's lock.
     ///
     /// # Errors
-    /// Reading failed, or what was read is damaged.
+    /// Nothing can be read.
     fn read(
         &self,
         log: LogId,
@@ -96,7 +99,7 @@ pub trait MessageLog<P: Payload>: Send + Sync {
         count_max: usize,
         bytes_max: usize,
         out: &mut Vec<StoredMessage<P>>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Vec<DamagedMessage<P>>, StoreError>;
 
     /// What is written and live in `log`; `None` if nothing was ever written to it.
     fn log_state(&self, log: LogId) -> Option<LogState>;

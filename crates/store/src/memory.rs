@@ -8,8 +8,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::{
-    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
-    Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
+    MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Keeps definitions for as long as it lives and messages not at all. Everything is durable at once,
@@ -77,8 +77,8 @@ impl<P: Payload> MessageLog<P> for MemoryStore<P> {
         _count_max: usize,
         _bytes_max: usize,
         _out: &mut Vec<StoredMessage<P>>,
-    ) -> Result<(), StoreError> {
-        Ok(())
+    ) -> Result<Vec<DamagedMessage<P>>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn log_state(&self, _log: LogId) -> Option<LogState> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ struct Disk {
     power_left: Option<u64>,
     is_off: bool,
     failing: Option<i32>,
+    /// These bytes of this file cannot be read.
+    refused: Option<(u64, Range<u64>)>,
     /// Synchronous writes are taken for ordinary ones.
     ignores_sync: bool,
 }
@@ -123,13 +126,32 @@ impl SimulatedDisk {
     /// There is no such file or byte.
     #[allow(clippy::expect_used, reason = "for tests")]
     pub fn flip(&self, path: &Path, offset: usize) {
+        assert!(offset < self.contents(path).len(), "there is such a byte");
+        self.set(path, offset..offset + 1, |byte| byte ^ 0x10);
+    }
+
+    /// Gives these bytes of a file other values, on stable storage too.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[allow(clippy::expect_used, reason = "for tests")]
+    pub fn set(&self, path: &Path, range: Range<usize>, value: impl Fn(u8) -> u8) {
         let mut disk = self.inner.lock();
         let inode = *disk.names.get(path).expect("a file of that name");
         let inode = disk.inodes.get_mut(&inode).expect("its bytes");
-        inode.current[offset] ^= 0x10;
-        if let Some(byte) = inode.stable.get_mut(offset) {
-            *byte ^= 0x10;
+        for bytes in [&mut inode.current, &mut inode.stable] {
+            let (start, end) = (range.start.min(bytes.len()), range.end.min(bytes.len()));
+            for byte in &mut bytes[start..end] {
+                *byte = value(*byte);
+            }
         }
+    }
+
+    /// No read of these bytes of a file succeeds from now on; `None`: all do.
+    pub fn refuse_reads(&self, path: &Path, range: Option<Range<u64>>) {
+        let mut disk = self.inner.lock();
+        let inode = disk.names.get(path).copied();
+        disk.refused = inode.zip(range);
     }
 
     /// The bytes of a file; empty if there is none.
@@ -370,6 +392,10 @@ impl Drop for SimulatedFile {
 }
 
 impl StoreFile for SimulatedFile {
+    fn is_named(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.inner.lock().names.get(path) == Some(&self.inode))
+    }
+
     fn length(&self) -> io::Result<u64> {
         let disk = self.disk.inner.lock();
         Ok(disk
@@ -380,6 +406,13 @@ impl StoreFile for SimulatedFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk.inner.lock();
+        let end = offset + buffer.len() as u64;
+        let is_refused = disk.refused.as_ref().is_some_and(|(inode, range)| {
+            *inode == self.inode && offset < range.end && range.start < end
+        });
+        if is_refused {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let bytes = disk
             .inodes
             .get(&self.inode)

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use crate::ahead::Done;
 use crate::waiters::Waiters;
 use crate::{
-    Ahead, Change, CommitPoint, DefinitionStore, Definitions, Delivered, Enqueue, LogId, LogState,
-    MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    Ahead, Change, CommitPoint, DamagedHead, DamagedMessage, DefinitionStore, Definitions,
+    Delivered, Enqueue, LogId, LogState, MessageLog, Payload, Sequence, StoreError, StoreStatus,
+    StoredMessage,
 };
 
 /// Keeps messages and definitions in memory. Nothing becomes durable, or visible to reads, before
@@ -30,6 +31,7 @@ struct Inner<P> {
     point: CommitPoint,
     next_log: u64,
     logs: BTreeMap<LogId, Log<P>>,
+    damaged: BTreeMap<(LogId, Sequence), Damage>,
     delivered: BTreeMap<LogId, Delivered>,
     definitions: BTreeMap<Vec<u8>, Vec<u8>>,
     status: StoreStatus,
@@ -37,6 +39,17 @@ struct Inner<P> {
     ahead_bytes_min: usize,
     /// What is being written ahead.
     ahead: Vec<(Arc<Done>, Waker)>,
+}
+
+/// What a read finds of a message that a test has damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Its body is not what was written.
+    Body,
+    /// Nothing of it is.
+    All,
+    /// It is as it was, but cannot be read until the next start.
+    Refused,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +69,7 @@ impl<P: Payload> SteppedStore<P> {
                 point: CommitPoint::NONE,
                 next_log: 1,
                 logs: BTreeMap::new(),
+                damaged: BTreeMap::new(),
                 delivered: BTreeMap::new(),
                 definitions: BTreeMap::new(),
                 status: StoreStatus::Running,
@@ -111,6 +125,15 @@ impl<P: Payload> SteppedStore<P> {
         inner.restarted(unknown.collect())
     }
 
+    /// Reads find this message damaged from now on; `None`: they do not.
+    pub fn damage(&self, log: LogId, sequence: Sequence, damage: Option<Damage>) {
+        let mut inner = self.inner.lock();
+        match damage {
+            Some(damage) => inner.damaged.insert((log, sequence), damage),
+            None => inner.damaged.remove(&(log, sequence)),
+        };
+    }
+
     /// Payloads of at least so many bytes are to be written ahead, which takes until
     /// [`finish_ahead`](SteppedStore::finish_ahead).
     pub fn set_ahead_bytes_min(&self, bytes: usize) {
@@ -159,6 +182,10 @@ impl<P: Payload> Inner<P> {
             let mut restarted = store.inner.lock();
             restarted.logs = logs;
             restarted.delivered = delivered;
+            restarted.damaged = self.damaged.clone();
+            restarted
+                .damaged
+                .retain(|_, damage| *damage != Damage::Refused);
             restarted.definitions = self.committed_definitions();
             restarted.next_log = self.next_log;
         }
@@ -247,6 +274,24 @@ impl<P: Payload> Inner<P> {
     }
 }
 
+fn as_damaged<P: Payload>(message: &StoredMessage<P>, damage: Damage) -> DamagedMessage<P> {
+    let [first, _] = message.payload.parts();
+    let head = first
+        .get(..message.payload.head_bytes())
+        .unwrap_or_default();
+    let head = Some(head).filter(|_| damage == Damage::Body);
+    DamagedMessage {
+        sequence: message.sequence,
+        head: head.and_then(P::from_head).map(|payload| DamagedHead {
+            flags: message.flags,
+            time_ms: message.time_ms,
+            count: message.count,
+            payload,
+        }),
+        is_lasting: damage != Damage::Refused,
+    }
+}
+
 fn stored_bytes<P: Payload>(payload: &P) -> u32 {
     let [head, body] = payload.parts();
     u32::try_from(head.len() + body.len()).unwrap_or(u32::MAX)
@@ -301,12 +346,14 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
         count_max: usize,
         bytes_max: usize,
         out: &mut Vec<StoredMessage<P>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<DamagedMessage<P>>, StoreError> {
         let inner = self.inner.lock();
-        let Some(log) = inner.logs.get(&log) else {
-            return Ok(());
+        let id = log;
+        let Some(log) = inner.logs.get(&id) else {
+            return Ok(Vec::new());
         };
         let mut bytes = 0;
+        let mut damaged = Vec::new();
         for (count, message) in log
             .messages
             .range(from..)
@@ -317,9 +364,12 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
             if count >= count_max.max(1) || (count > 0 && bytes > bytes_max) {
                 break;
             }
-            out.push(message.clone());
+            match inner.damaged.get(&(id, message.sequence)) {
+                None => out.push(message.clone()),
+                Some(damage) => damaged.push(as_damaged(message, *damage)),
+            }
         }
-        Ok(())
+        Ok(damaged)
     }
 
     fn log_state(&self, log: LogId) -> Option<LogState> {

@@ -5,6 +5,7 @@ use leveret_codec::{Properties, decode_header, write_names};
 use leveret_store::{LogId, Sequence, StoredMessage};
 
 use super::key::{Key, Number};
+use crate::damaged;
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::Store;
 
@@ -65,12 +66,19 @@ pub(crate) fn read_all(
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
-        if let Err(error) = store.read(log, Sequence(next), usize::MAX, READ_BYTES, &mut buffer) {
-            tracing::error!(whose, %error, "cannot read deduplication keys back from the store");
+        let read = store.read(log, Sequence(next), usize::MAX, READ_BYTES, &mut buffer);
+        let damaged = match read {
+            Ok(damaged) => damaged,
+            Err(error) => {
+                tracing::error!(whose, %error, "cannot read deduplication keys back from the store");
+                break;
+            }
+        };
+        let Some(last) = damaged::last_of(&buffer, &damaged) else {
             break;
-        }
-        let Some(last) = buffer.last() else { break };
-        next = last.sequence.0 + 1;
+        };
+        next = last.0 + 1;
+        damaged::forget(store, log, &damaged);
         buffer.iter().for_each(&mut take);
     }
     let state = store.log_state(log);

@@ -66,6 +66,15 @@ impl Event {
         Event::new("binding.deleted", ends.properties().by(by))
     }
 
+    fn messages_damaged(vhost: &str, kind: &str, name: &str, messages: u64) -> Event {
+        let properties = Properties::default()
+            .text("name", name)
+            .text("vhost", vhost)
+            .text("kind", kind)
+            .number("messages", messages);
+        Event::new("message.damaged", properties)
+    }
+
     pub(crate) fn queue_deleted(queue: &QueueHandle, by: &str) -> Event {
         let properties = Properties::default()
             .text("name", queue.name())
@@ -104,6 +113,19 @@ impl VirtualHost {
             let heard = topology.exchange_in_use(EVENT_EXCHANGE);
             self.services.events.set_heard(heard);
         }
+    }
+
+    /// Messages of a queue or an exchange, which `kind` says, were set aside because the store cannot read them.
+    pub(crate) fn tell_damaged(&self, kind: &'static str, name: &str, messages: u64) {
+        tracing::error!(
+            vhost = &**self.name(),
+            kind,
+            name,
+            messages,
+            "damaged messages were set aside"
+        );
+        let told = |_: &Events| Event::messages_damaged(self.name(), kind, name, messages);
+        self.services.tell(told);
     }
 
     pub(crate) fn tell_exchange(&self, topology: &Topology, name: &str, by: &str) {

@@ -1,11 +1,12 @@
 //! An `x-delayed-message` exchange's messages: the lock around [`Held`], and the log they are in.
 
-use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::fire::{DelayedMessage, DelayedPage, DelayedPlace};
 use super::held::{Due, Held, Search, Todo};
+use crate::damaged;
 use crate::message::Message;
 use crate::queue::Store;
 use crate::time::Timestamp;
@@ -18,6 +19,17 @@ const GAP_MAX: u64 = 16;
 const LIST_CHUNK: usize = 32;
 /// Bytes of messages read for one list.
 const LIST_BYTES: usize = 32 << 20;
+
+/// What was read of the log.
+#[derive(Default)]
+struct Read {
+    found: Vec<StoredMessage<Message>>,
+    /// The store does not have these.
+    absent: Vec<u64>,
+    damaged: Vec<DamagedMessage<Message>>,
+    /// Not everything that was asked for could be looked at.
+    failed: bool,
+}
 
 /// The messages one exchange holds back.
 pub(crate) struct Delayed {
@@ -43,18 +55,19 @@ impl Delayed {
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
-            if let Err(error) = store.read(
-                self.log,
-                Sequence(next),
-                usize::MAX,
-                READ_BYTES,
-                &mut buffer,
-            ) {
-                tracing::error!(exchange, %error, "cannot read delayed messages back from the store");
+            let from = Sequence(next);
+            let damaged = match store.read(self.log, from, usize::MAX, READ_BYTES, &mut buffer) {
+                Ok(damaged) => damaged,
+                Err(error) => {
+                    tracing::error!(exchange, %error, "cannot read delayed messages back from the store");
+                    break;
+                }
+            };
+            let Some(last) = damaged::last_of(&buffer, &damaged) else {
                 break;
-            }
-            let Some(last) = buffer.last() else { break };
-            next = last.sequence.0 + 1;
+            };
+            next = last.0 + 1;
+            damaged::forget(store, self.log, &damaged);
             places.extend(buffer.iter().map(|stored| DelayedPlace {
                 due: Timestamp(stored.time_ms),
                 sequence: stored.sequence.0,
@@ -129,14 +142,21 @@ impl Delayed {
         self.held.lock().fired();
     }
 
-    /// Reads the bodies that are wanted. Blocks on files.
-    pub(crate) fn load(&self, store: &Store, exchange: &str, now: Timestamp) {
+    /// Reads the bodies that are wanted; answers how many of them cannot be read. Blocks on files.
+    pub(crate) fn load(&self, store: &Store, exchange: &str, now: Timestamp) -> u64 {
         let wanted = self.held.lock().wanted();
-        let (found, absent) = self.read(store, exchange, &wanted);
-        let gone = self
-            .held
-            .lock()
-            .loaded(found, &absent, now, store.durable_point());
+        let read = self.read(store, exchange, &wanted);
+        let damaged: Vec<u64> = read.damaged.iter().map(|it| it.sequence.0).collect();
+        let (gone, set_aside) = {
+            let mut held = self.held.lock();
+            let set_aside = held.set_aside(&damaged);
+            let gone = held.loaded(read.found, &read.absent, now, store.durable_point());
+            if read.failed {
+                held.read_failed(now);
+            }
+            (gone, set_aside)
+        };
+        damaged::forget(store, self.log, &read.damaged);
         if gone > 0 {
             tracing::error!(
                 exchange,
@@ -144,18 +164,12 @@ impl Delayed {
                 "delayed messages are missing from the store"
             );
         }
+        set_aside as u64
     }
 
-    /// Reads messages of the log by their ascending sequences, about [`READ_BYTES`] of them; answers
-    /// them, and the sequences that the store does not have.
-    fn read(
-        &self,
-        store: &Store,
-        exchange: &str,
-        wanted: &[u64],
-    ) -> (Vec<StoredMessage<Message>>, Vec<u64>) {
-        let mut found: Vec<StoredMessage<Message>> = Vec::new();
-        let mut absent = Vec::new();
+    /// Reads messages of the log by their ascending sequences, about [`READ_BYTES`] of them.
+    fn read(&self, store: &Store, exchange: &str, wanted: &[u64]) -> Read {
+        let mut read = Read::default();
         let mut buffer = Vec::new();
         let mut bytes = 0;
         let mut rest = wanted;
@@ -167,32 +181,35 @@ impl Delayed {
             let last = run.last().copied().unwrap_or(first);
             let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
             buffer.clear();
-            if let Err(error) =
-                store.read(self.log, Sequence(first), count, READ_BYTES, &mut buffer)
-            {
-                tracing::error!(exchange, %error, "cannot read delayed messages back from the store");
-                buffer.clear();
-            }
+            let from = Sequence(first);
+            let mut damaged = match store.read(self.log, from, count, READ_BYTES, &mut buffer) {
+                Ok(damaged) => damaged,
+                Err(error) => {
+                    tracing::error!(exchange, %error, "cannot read delayed messages back from the store");
+                    read.failed = true;
+                    break;
+                }
+            };
             // Without any message there is nothing at all from `first` on.
-            let seen = buffer
-                .last()
-                .map_or(last, |stored| stored.sequence.0.min(last));
+            let seen = damaged::last_of(&buffer, &damaged).map_or(last, |seen| seen.0.min(last));
             let done = run.partition_point(|sequence| *sequence <= seen);
             let (done, _) = run.split_at(done);
             buffer.retain(|stored| done.binary_search(&stored.sequence.0).is_ok());
-            absent.extend(done.iter().filter(|sequence| {
-                buffer
-                    .binary_search_by_key(*sequence, |stored| stored.sequence.0)
-                    .is_err()
+            damaged.retain(|damaged| done.binary_search(&damaged.sequence.0).is_ok());
+            read.absent.extend(done.iter().filter(|sequence| {
+                let among = buffer.binary_search_by_key(*sequence, |stored| stored.sequence.0);
+                let damaged = damaged.binary_search_by_key(*sequence, |it| it.sequence.0);
+                among.is_err() && damaged.is_err()
             }));
+            read.damaged.append(&mut damaged);
             bytes += buffer
                 .iter()
                 .map(|stored| stored.stored_bytes as usize)
                 .sum::<usize>();
-            found.append(&mut buffer);
+            read.found.append(&mut buffer);
             rest = rest.split_at(done.len()).1;
         }
-        (found, absent)
+        read
     }
 
     /// How many messages wait.
@@ -251,9 +268,9 @@ impl Delayed {
         wanted.sort_unstable();
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
-            let (found, absent) = self.read(store, exchange, rest);
-            let seen = found.len() + absent.len();
-            messages.extend(found.into_iter().map(|it| (it.sequence.0, it.payload)));
+            let read = self.read(store, exchange, rest);
+            let seen = read.found.len() + read.absent.len() + read.damaged.len();
+            messages.extend(read.found.into_iter().map(|it| (it.sequence.0, it.payload)));
             // Each call answers for a part of them, from the first on.
             rest = rest.get(seen.max(1)..).unwrap_or_default();
         }

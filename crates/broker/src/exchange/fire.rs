@@ -72,7 +72,10 @@ impl Attended {
     /// Reads what is wanted, and lets go on what is due. Blocks on files.
     pub(crate) fn page_in(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
         if let Some(delayed) = self.delayed() {
-            delayed.load(&vhost.services.store, self.name(), now);
+            let damaged = delayed.load(&vhost.services.store, self.name(), now);
+            if damaged > 0 {
+                vhost.tell_damaged("exchange", self.name(), damaged);
+            }
             self.handle_timeout(vhost, now);
         }
     }

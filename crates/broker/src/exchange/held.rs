@@ -25,6 +25,8 @@ const SOON_MAX: usize = 4096;
 const SOON_BYTES_MAX: usize = 4 << 20;
 /// Bodies wanted at once.
 const WANTED_MAX: usize = 1024;
+/// A read that failed is tried again after this time.
+const READ_AGAIN_MS: u64 = 1_000;
 /// What was staged a moment ago and is not written yet is asked for again after this time.
 const RETRY_MS: u64 = 3;
 
@@ -307,13 +309,26 @@ impl Held {
             self.retry_at = Some(now + RETRY_MS);
             return 0;
         }
+        self.set_aside(absent)
+    }
+
+    /// Gives up messages that cannot be read, of these ascending sequences; answers how many were still held.
+    pub(crate) fn set_aside(&mut self, damaged: &[u64]) -> usize {
+        if damaged.is_empty() {
+            return 0;
+        }
         let before = self.soon.len();
         self.soon.retain(|place, slot| {
-            !(matches!(slot, Slot::Wanted) && absent.binary_search(&place.sequence).is_ok())
+            !(matches!(slot, Slot::Wanted) && damaged.binary_search(&place.sequence).is_ok())
         });
         let gone = before - self.soon.len();
         self.wanted -= gone;
         gone
+    }
+
+    /// Not everything that is wanted could be looked for: it is tried again later.
+    pub(crate) fn read_failed(&mut self, now: Timestamp) {
+        self.retry_at = Some(now + READ_AGAIN_MS);
     }
 
     /// The earliest places after `after`, in order, at most `max`.

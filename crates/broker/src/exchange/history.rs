@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use leveret_codec::{RawTable, RawValue};
 use leveret_store::{Change, Enqueue, LogId, Sequence};
 
+use crate::damaged;
 use crate::message::Message;
 use crate::queue::Store;
 
@@ -94,12 +95,18 @@ impl History {
         loop {
             buffer.clear();
             let from = Sequence(self.next);
-            if let Err(error) = store.read(log, from, usize::MAX, READ_BYTES, &mut buffer) {
-                tracing::error!(exchange, %error, "cannot read a recent history back from the store");
+            let damaged = match store.read(log, from, usize::MAX, READ_BYTES, &mut buffer) {
+                Ok(damaged) => damaged,
+                Err(error) => {
+                    tracing::error!(exchange, %error, "cannot read a recent history back from the store");
+                    break;
+                }
+            };
+            let Some(last) = damaged::last_of(&buffer, &damaged) else {
                 break;
-            }
-            let Some(last) = buffer.last() else { break };
-            self.next = last.sequence.0 + 1;
+            };
+            self.next = last.0 + 1;
+            damaged::forget(store, log, &damaged);
             let found = buffer.drain(..).map(|stored| Remembered {
                 message: stored.payload,
                 stored: Some(stored.sequence),

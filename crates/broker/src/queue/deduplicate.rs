@@ -8,6 +8,7 @@
 use leveret_store::{Change, LogId, Sequence};
 
 use super::{Queue, Store};
+use crate::damaged;
 use crate::deduplication::{
     Deduplication, DeduplicationCounts, Key, KeyLogs, Keyed, Look, Marks, key_of_header,
 };
@@ -79,10 +80,13 @@ impl QueueDeduplication {
         loop {
             messages.clear();
             let read = store.read(log, next, usize::MAX, READ_BYTES, &mut messages);
-            let Some(last) = messages.last().filter(|_| read.is_ok()) else {
+            let last = read
+                .ok()
+                .and_then(|damaged| damaged::last_of(&messages, &damaged));
+            let Some(last) = last else {
                 return;
             };
-            next = Sequence(last.sequence.0 + 1);
+            next = Sequence(last.0 + 1);
             for key in messages.iter().filter_map(|stored| key_of(&stored.payload)) {
                 present.insert(key, ());
             }

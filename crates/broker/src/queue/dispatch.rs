@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::Queue;
 use super::consumers::{ConsumerRef, ConsumerSpec};
+use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
-use super::ready::{Entry, Level, PageIn, Unready};
+use super::ready::{Entry, Level, Lost, PageIn, Unready};
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
 use crate::time::Timestamp;
-use leveret_store::{Sequence, StoredMessage};
+use leveret_store::{DamagedMessage, Sequence, StoredMessage};
 
 /// A consumer keeps up if it takes this share of what publishers may be ahead within a hold's time.
 const PROGRESS_SHARE: u64 = 16;
@@ -337,6 +338,7 @@ impl Queue {
         this: &QueueHandle,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
+        damaged: Vec<DamagedMessage<Message>>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
@@ -345,9 +347,9 @@ impl Queue {
             return;
         }
         if request.of_retries {
-            self.retries_loaded(request, messages);
+            self.retries_loaded(request, messages, damaged, effects);
         } else {
-            self.ready_loaded(request, messages, now, effects);
+            self.ready_loaded(request, messages, damaged, now, effects);
         }
         if self.is_over() {
             self.drop_head(effects);
@@ -361,6 +363,7 @@ impl Queue {
         &mut self,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
+        damaged: Vec<DamagedMessage<Message>>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
@@ -380,9 +383,16 @@ impl Queue {
             limit: self.options.delivery_limit.unwrap_or(u32::MAX),
             spent: Vec::new(),
             waiting: Vec::new(),
+            damaged: Vec::new(),
+            lost: Lost::default(),
         };
-        let missing = level.loaded(request, messages, expires, now, &mut unready);
-        self.ready = self.ready.saturating_sub(missing);
+        level.loaded(request, messages, damaged, expires, now, &mut unready);
+        self.ready = self.ready.saturating_sub(unready.lost.messages);
+        self.ready_memory = self.ready_memory.saturating_sub(unready.lost.memory);
+        self.ready_body_bytes = self
+            .ready_body_bytes
+            .saturating_sub(unready.lost.body_bytes);
+        self.taken += unready.lost.messages;
         self.expiring |= level
             .front()
             .is_some_and(|front| front.expires_at != Timestamp::NEVER);
@@ -396,6 +406,49 @@ impl Queue {
                 DeadLetterReason::DeliveryLimit,
                 effects,
             );
+        }
+        for (damaged, delivery_count) in unready.damaged {
+            let retries = damaged.head.as_ref().map_or(0, |head| head.flags);
+            self.set_aside(request.level, damaged, delivery_count, retries, effects);
+        }
+    }
+
+    /// A message that the store cannot read goes to the dead letters without its body, if it is known what it was, or
+    /// is gone. What may be read after the next start stays in the store until then.
+    pub(crate) fn set_aside(
+        &mut self,
+        level: u8,
+        damaged: DamagedMessage<Message>,
+        delivery_count: DeliveryCount,
+        retries: u8,
+        effects: &mut Effects,
+    ) {
+        let DamagedMessage {
+            sequence,
+            head,
+            is_lasting,
+        } = damaged;
+        effects.damaged += 1;
+        match head.filter(|_| is_lasting) {
+            Some(head) => {
+                let in_flight = InFlight {
+                    message: head.payload,
+                    sequence,
+                    expires_at: Timestamp::NEVER,
+                    delivery_count,
+                    level,
+                    retries,
+                    redelivered: !delivery_count.is_none(),
+                    stored: true,
+                };
+                self.dead_letter(in_flight, DeadLetterReason::Damaged, effects);
+            }
+            None => {
+                self.count_ended(DeadLetterReason::Damaged, false);
+                if is_lasting {
+                    self.acknowledge_stored(level, sequence);
+                }
+            }
         }
     }
 

@@ -22,6 +22,8 @@ pub enum DeadLetterReason {
     MaxLength,
     /// It was delivered too often.
     DeliveryLimit,
+    /// The store cannot read its body any more, which is empty therefore.
+    Damaged,
 }
 
 impl DeadLetterReason {
@@ -33,6 +35,7 @@ impl DeadLetterReason {
             DeadLetterReason::Expired => "expired",
             DeadLetterReason::MaxLength => "maxlen",
             DeadLetterReason::DeliveryLimit => "delivery_limit",
+            DeadLetterReason::Damaged => "damaged",
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct Effects {
     pub dead_letters: Vec<DeadLetter>,
     /// The outbox has letters that are to be moved.
     pub letters: bool,
+    /// So many messages were set aside because the store cannot read them.
+    pub damaged: u64,
     /// The front of a paged run is wanted in memory.
     pub page_in: bool,
     /// The queue wants [`crate::queue::handle::QueueHandle::handle_timeout`] at this time, earlier than it asked before.
@@ -121,6 +126,7 @@ impl Default for Effects {
             releases: Vec::new(),
             dead_letters: Vec::new(),
             letters: false,
+            damaged: 0,
             page_in: false,
             deadline: None,
             delete_queue: false,
@@ -144,6 +150,7 @@ impl Effects {
     #[must_use]
     pub fn needs_care(&self) -> bool {
         self.letters
+            || self.damaged > 0
             || self.page_in
             || self.deadline.is_some()
             || self.delete_queue
@@ -164,6 +171,7 @@ impl Effects {
     /// Adds what a later verb on the same queue left to be done.
     pub(crate) fn join(&mut self, later: Effects) {
         self.letters |= later.letters;
+        self.damaged += later.damaged;
         self.page_in |= later.page_in;
         self.deadline = later.deadline.or(self.deadline);
         self.delete_queue |= later.delete_queue;

@@ -549,20 +549,24 @@ impl QueueHandle {
             return (false, effects);
         };
         buffer.clear();
-        if let Err(error) = store.read(
+        let read = store.read(
             request.log,
             request.from,
             request.messages_max,
             request.bytes_max,
             buffer,
-        ) {
-            tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
-            buffer.clear();
-            let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
-            return (false, effects);
-        }
+        );
+        let damaged = match read {
+            Ok(damaged) => damaged,
+            Err(error) => {
+                tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
+                buffer.clear();
+                let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
+                return (false, effects);
+            }
+        };
         let ((), effects) =
-            self.with(|queue, effects| queue.loaded(self, &request, buffer, now, effects));
+            self.with(|queue, effects| queue.loaded(self, &request, buffer, damaged, now, effects));
         (true, effects)
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use leveret_store::{Change, CommitPoint, LogId, StoredMessage};
+use leveret_store::{Change, CommitPoint, DamagedMessage, LogId, StoredMessage};
 
 use super::consumers::{Consumer, ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
@@ -406,11 +406,12 @@ impl Machine {
         this: &QueueHandle,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
+        damaged: Vec<DamagedMessage<Message>>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
         if let Machine::Queue(queue) = self {
-            queue.loaded(this, request, messages, now, effects);
+            queue.loaded(this, request, messages, damaged, now, effects);
         }
     }
 

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use leveret_store::{Change, CommitPoint, LogId, MessageLog, Sequence};
 
+use crate::damaged;
 use crate::deduplication::KeyLogs;
 use crate::mailbox::Mailbox;
 use crate::message::Message;
@@ -221,10 +222,13 @@ impl Queue {
             let read = self
                 .store
                 .read(log, from, usize::MAX, READ_BYTES_MAX, &mut messages);
-            let Some(last) = messages.last().filter(|_| read.is_ok()) else {
+            let last = read
+                .ok()
+                .and_then(|damaged| damaged::last_of(&messages, &damaged));
+            let Some(last) = last else {
                 return total;
             };
-            from = Sequence(last.sequence.0 + 1);
+            from = Sequence(last.0 + 1);
             total += messages
                 .iter()
                 .map(|stored| stored.payload.body_bytes())

@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use leveret_store::{CommitPoint, Delivered, LogId, Sequence};
+use leveret_store::{CommitPoint, DamagedMessage, Delivered, LogId, Sequence};
 
 use super::delivery_count::DeliveryCount;
 use super::effects::Garbage;
@@ -90,6 +90,36 @@ pub(crate) struct Unready {
     pub(crate) spent: Vec<Entry>,
     /// Those whose retry is due later.
     pub(crate) waiting: Vec<(Timestamp, Entry)>,
+    /// Those that cannot be read, and how often they were delivered.
+    pub(crate) damaged: Vec<(DamagedMessage<Message>, DeliveryCount)>,
+    /// What the paged run counted and will not give: those that cannot be read, and those the store does not have.
+    pub(crate) lost: Lost,
+}
+
+/// A part of a paged run that is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) messages: u64,
+    pub(crate) memory: u64,
+    pub(crate) body_bytes: u64,
+}
+
+impl Paged {
+    /// Takes out `messages` that nobody has seen: of the memory, as much as they have in the mean.
+    fn lose(&mut self, messages: u64, lost: &mut Lost) {
+        let messages = messages.min(self.count);
+        let part = |all: u64| {
+            let part = u128::from(all) * u128::from(messages) / u128::from(self.count.max(1));
+            u64::try_from(part).unwrap_or(all)
+        };
+        let (memory, body_bytes) = (part(self.memory), part(self.body_bytes));
+        self.count -= messages;
+        self.memory -= memory;
+        self.body_bytes -= body_bytes;
+        lost.messages += messages;
+        lost.memory += memory;
+        lost.body_bytes += body_bytes;
+    }
 }
 
 /// The ready messages of one priority level.

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;
@@ -285,6 +285,8 @@ impl Queue {
         &mut self,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
+        damaged: Vec<DamagedMessage<Message>>,
+        effects: &mut Effects,
     ) {
         self.retries.reading = false;
         let level = request.level;
@@ -306,6 +308,18 @@ impl Queue {
                 stored: true,
             };
             self.come_back(in_flight, wanted.due);
+        }
+        for damaged in damaged {
+            let Some(wanted) = self.retries.wanted.remove(&(level, damaged.sequence)) else {
+                continue;
+            };
+            missing &= damaged.sequence != request.from;
+            let OnDisk {
+                delivery_count,
+                retries,
+                ..
+            } = wanted;
+            self.set_aside(level, damaged, delivery_count, retries, effects);
         }
         if missing {
             self.retries.wanted.remove(&(level, request.from));

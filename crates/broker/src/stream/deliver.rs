@@ -345,6 +345,9 @@ impl Stream {
                 return None;
             }
         };
+        if let Some(Answer::Page(page)) = &answer {
+            effects.damaged += self.note_damaged(page.damaged());
+        }
         let reader = self.readers.resolve_mut(who)?;
         reader.reading = false;
         match answer {
@@ -359,6 +362,20 @@ impl Stream {
         self.serve_waiting(who, Standing::Page, this, effects);
         self.ask_durable(effects);
         None
+    }
+}
+
+impl Stream {
+    /// Counts those that nobody met before. They stay in their places, and readers pass over them.
+    fn note_damaged(&mut self, offsets: &[u64]) -> u64 {
+        let new = offsets
+            .iter()
+            .filter(|offset| self.damaged.insert(**offset));
+        let new = new.count() as u64;
+        if new > 0 {
+            self.statistics.record().totals.discarded.damaged += new;
+        }
+        new
     }
 }
 

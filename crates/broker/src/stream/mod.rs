@@ -23,6 +23,8 @@ mod segments;
 mod statistics;
 mod tail;
 
+use std::collections::BTreeSet;
+
 use leveret_store::{Change, LogId};
 
 use crate::credit::Grant;
@@ -57,6 +59,8 @@ pub(crate) struct Stream {
     /// What a session grants, while its verb lasts.
     grant: Option<Grant>,
     statistics: Statistics,
+    /// Offsets of messages that cannot be read, as far as readers have met them.
+    damaged: BTreeSet<u64>,
     /// Messages that were there before the broker was started.
     numbered_before: u64,
     changes: Vec<Change<Message>>,
@@ -109,6 +113,7 @@ impl Stream {
             readers,
             grant: None,
             statistics: Statistics::new(now),
+            damaged: BTreeSet::new(),
             numbered_before: 0,
             changes: Vec::new(),
             last_time: Timestamp::default(),

@@ -14,12 +14,19 @@ pub(crate) struct Page {
     first: u64,
     end: u64,
     messages: Vec<(u64, Message)>,
+    /// The offsets of messages in it that cannot be read.
+    damaged: Vec<u64>,
 }
 
 impl Page {
     /// The message at a place, with its offset.
     pub(crate) fn get(&self, place: usize) -> Option<&(u64, Message)> {
         self.messages.get(place)
+    }
+
+    /// The offsets of messages that should be in it and cannot be read.
+    pub(crate) fn damaged(&self) -> &[u64] {
+        &self.damaged
     }
 
     /// The first offset behind it.
@@ -114,32 +121,49 @@ fn read_page(
     buffer: &mut Buffer,
 ) -> Result<Page, StoreError> {
     buffer.clear();
-    store.read(log, Sequence(from), usize::MAX, bytes_max, buffer)?;
+    let damaged = store.read(log, Sequence(from), usize::MAX, bytes_max, buffer)?;
+    let damaged: Vec<u64> = damaged
+        .iter()
+        .map(|damaged| damaged.sequence.0)
+        .filter(|offset| *offset < until)
+        .collect();
     let messages: Vec<_> = buffer
         .drain(..)
         .map(|stored| (stored.sequence.0, stored.payload))
         .filter(|(offset, _)| *offset < until)
         .collect();
-    let end = messages.last().map_or(until, |(offset, _)| offset + 1);
+    let last = messages.last().map(|(offset, _)| *offset);
+    let end = last.max(damaged.last().copied());
     Ok(Page {
         first: from,
-        end,
+        end: end.map_or(until, |offset| offset + 1),
         messages,
+        damaged,
     })
 }
 
-/// The first message from `offset` on: its offset and its time.
+/// The first message from `offset` on of which that is known: its offset and its time.
 fn read_one(
     store: &Store,
     log: LogId,
     offset: u64,
     buffer: &mut Buffer,
 ) -> Result<Option<(u64, Timestamp)>, StoreError> {
-    buffer.clear();
-    store.read(log, Sequence(offset), 1, 0, buffer)?;
-    Ok(buffer
-        .pop()
-        .map(|stored| (stored.sequence.0, Timestamp(stored.time_ms))))
+    let mut from = Sequence(offset);
+    loop {
+        buffer.clear();
+        let damaged = store.read(log, from, 1, 0, buffer)?;
+        if let Some(stored) = buffer.pop() {
+            return Ok(Some((stored.sequence.0, Timestamp(stored.time_ms))));
+        }
+        let Some(damaged) = damaged.last() else {
+            return Ok(None);
+        };
+        if let Some(head) = &damaged.head {
+            return Ok(Some((damaged.sequence.0, Timestamp(head.time_ms))));
+        }
+        from = Sequence(damaged.sequence.0 + 1);
+    }
 }
 
 /// Times never go down along a stream, so that looking at few messages is enough.

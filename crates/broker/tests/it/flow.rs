@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use leveret_broker::BrokerConfig;
-use leveret_store::StoreStatus;
+use leveret_store::{Shortage, StoreStatus};
 
 use crate::harness::calls::Flag;
 use crate::harness::{Client, Dial, Properties, World};
@@ -173,6 +173,7 @@ fn a_full_store_blocks_publishers_and_tells_who_understands() {
     world.store().set_status(StoreStatus::Full {
         path: "/data".into(),
         free_bytes: 5,
+        lacks: Shortage::Disk,
     });
     world.broker.handle_store_status();
     world.run();

@@ -12,6 +12,7 @@
 
 mod admission;
 mod consuming;
+mod damaged;
 mod dead_letter_model;
 mod dead_letters;
 mod deduplication;

@@ -17,7 +17,7 @@ fn with_queue(arguments: &[(&str, AMQPValue)]) -> (Rc<World>, Client) {
     (world, client)
 }
 
-fn of(world: &World, queue: &str) -> QueueStatistics {
+pub fn of(world: &World, queue: &str) -> QueueStatistics {
     let vhost = world.broker.vhost("/").unwrap();
     vhost.queue(queue).unwrap().statistics(world.now())
 }
@@ -127,6 +127,7 @@ fn each_message_that_is_dead_counts_by_its_reason() {
         expired: 1,
         maxlen: 1,
         delivery_limit: 1,
+        damaged: 0,
     };
     assert_eq!(said.totals.dead_lettered, each);
     let dead = of(&world, "dead");

@@ -7,8 +7,8 @@ use std::task::Waker;
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
 use leveret_store::{
-    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
-    Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
+    MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 
 use crate::harness::calls::Flag;
@@ -47,7 +47,7 @@ impl MessageLog<Message> for Unreadable {
         count_max: usize,
         bytes_max: usize,
         out: &mut Vec<StoredMessage<Message>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<DamagedMessage<Message>>, StoreError> {
         if self.fails.load(Ordering::SeqCst) {
             return Err(StoreError::Io {
                 path: "journal".into(),

@@ -19,7 +19,7 @@ pub(crate) use log::{Holds, Log};
 
 use crate::LogId;
 use crate::journal::body::{Found, find_run};
-use crate::journal::format::RunHeader;
+use crate::journal::run::RunHeader;
 use crate::journal::segment::{Contents, Segment};
 
 /// How far the index goes: everything up to this record is in it.
@@ -126,11 +126,12 @@ impl Index {
         mark(&mut self.dirty_logs, log, entry);
     }
 
-    /// The run at this place of a segment is the one with this header.
+    /// The run at this place of a segment is the one with this header, whether or not its message is what was
+    /// written.
     pub(crate) fn holds_run(&self, segment: u32, offset: u32, header: &RunHeader) -> bool {
         self.segments.entries.get(&segment).is_some_and(|entry| {
             let found = find_run(&entry.segment, u64::from(offset), header);
-            found.is_ok_and(|found| found == Found::Right)
+            found.is_ok_and(|found| found != Found::Nothing)
         })
     }
 

@@ -11,12 +11,12 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 
 use super::body::{self, Discards, Layout, WrittenBody};
-use super::open::{FORMAT_VERSION_BODIES, raise_format};
+use super::open::{FORMAT_VERSION_CHECKS, raise_format};
 use super::segment::Segment;
 use super::{Ahead, Shared};
 use crate::ahead::Done;
 use crate::failpoint::{self, Failpoint};
-use crate::files::is_full;
+use crate::files::shortage;
 use crate::{Payload, StoreStatus};
 
 /// Names one payload among those that are written ahead.
@@ -211,7 +211,7 @@ fn run<P: Payload>(shared: &Weak<Shared<P>>) {
         let bodies = match write_copies(&shared, &job) {
             Ok(bodies) => bodies,
             // The ordinary way waits for room.
-            Err(error) if is_full(&error) => Vec::new(),
+            Err(error) if shortage(&error).is_some() => Vec::new(),
             Err(error) => {
                 let reason = format!("writing a large message: {error}");
                 shared.status.set(StoreStatus::Failed(reason));
@@ -228,7 +228,7 @@ fn write_copies<P: Payload>(shared: &Arc<Shared<P>>, job: &Job<P>) -> io::Result
     let Some(layout) = Layout::of(head.len(), body.len()) else {
         return Ok(Vec::new());
     };
-    raise_format(shared, FORMAT_VERSION_BODIES)?;
+    raise_format(shared, FORMAT_VERSION_CHECKS)?;
     let mut bodies = Vec::new();
     for _ in 0..job.copies {
         let segment = shared.segments.make_body(layout.end)?;

@@ -5,7 +5,8 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
-use super::format::{Cursor, ENTRY_BYTES, EntryHeader, RUN_BYTES, RunHeader};
+use super::format::Cursor;
+use super::run::{ENTRY_BYTES, EntryHeader, RUN_BYTES, RunHeader};
 use super::segment::Segment;
 use crate::{Enqueue, Payload};
 
@@ -126,29 +127,21 @@ impl WrittenBody {
     /// Uses it for this message, whose second part it is: what is still to be written of the run.
     pub(crate) fn front<P: Payload>(mut self, enqueue: &Enqueue<P>) -> Option<Front> {
         let [head, body] = enqueue.payload.parts();
-        let payload_bytes = u32::try_from(head.len() + body.len()).ok()?;
-        let entry = EntryHeader {
-            time_ms: enqueue.time_ms,
-            payload_bytes,
-            flags: enqueue.flags,
-        };
+        let entry = EntryHeader::of(enqueue, Some(self.crc))?;
         let mut entries = Vec::with_capacity(ENTRY_BYTES + head.len());
         entries.extend_from_slice(&entry.encode());
         entries.extend_from_slice(head);
         let mut header = RunHeader {
+            checked: true,
             log: enqueue.log,
             first: enqueue.sequence,
             count: 1,
             transient: false,
             entries_bytes: u32::try_from(entries.len() + body.len()).ok()?,
-            payload_bytes,
+            payload_bytes: entry.payload_bytes,
             crc: 0,
         };
-        header.crc = crc32c::crc32c_combine(
-            crc32c::crc32c_append(header.crc_of_header(), &entries),
-            self.crc,
-            self.body_bytes,
-        );
+        header.crc = header.crc_behind(crc32c::crc32c(&entry.encode()));
         let mut bytes = Vec::with_capacity(RUN_BYTES + entries.len());
         bytes.extend_from_slice(&header.encode());
         bytes.append(&mut entries);
@@ -214,6 +207,12 @@ pub(crate) enum Found {
     Nothing,
 }
 
+impl Found {
+    fn of(is_right: bool) -> Found {
+        if is_right { Found::Right } else { Found::Wrong }
+    }
+}
+
 /// Looks for the run with this header.
 pub(crate) fn find_run(segment: &Segment, offset: u64, header: &RunHeader) -> io::Result<Found> {
     let mut buffer = vec![0; CHECK_BYTES];
@@ -223,22 +222,51 @@ pub(crate) fn find_run(segment: &Segment, offset: u64, header: &RunHeader) -> io
     if segment.file.read_at(front, offset)? < RUN_BYTES || *front != header.encode() {
         return Ok(Found::Nothing);
     }
-    let mut crc = header.crc_of_header();
-    let mut left = header.entries_bytes as usize;
-    let mut at = offset + RUN_BYTES as u64;
+    let start = offset + RUN_BYTES as u64;
+    let all = u64::from(header.entries_bytes);
+    if !header.checked {
+        let crc = sum(segment, start, all, header.crc_of_header(), &mut buffer)?;
+        return Ok(Found::of(crc == Some(header.crc)));
+    }
+    let front = buffer.get_mut(..ENTRY_BYTES).unwrap_or_default();
+    segment.file.read_at(front, start)?;
+    let Some(entry) = EntryHeader::decode(front) else {
+        return Ok(Found::Wrong);
+    };
+    let own = ENTRY_BYTES as u64 + u64::from(entry.head_bytes);
+    let is_outline = header.crc_behind(crc32c::crc32c(front)) == header.crc
+        && ENTRY_BYTES as u64 + u64::from(entry.payload_bytes) == all
+        && own <= all;
+    if !is_outline {
+        return Ok(Found::Wrong);
+    }
+    let mut head = vec![0; entry.head_bytes as usize];
+    segment
+        .file
+        .read_at(&mut head, start + ENTRY_BYTES as u64)?;
+    let body_crc = sum(segment, start + own, all - own, 0, &mut buffer)?;
+    Ok(Found::of(
+        entry.has_head(header.log, header.first, &head) && body_crc == Some(entry.body_crc),
+    ))
+}
+
+/// The checksum that begins as `crc` and goes on over these bytes; `None` if the file ends before.
+fn sum(
+    segment: &Segment,
+    mut at: u64,
+    mut left: u64,
+    mut crc: u32,
+    buffer: &mut [u8],
+) -> io::Result<Option<u32>> {
     while left > 0 {
-        let some = left.min(CHECK_BYTES);
+        let some = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let piece = buffer.get_mut(..some).unwrap_or_default();
         if segment.file.read_at(piece, at)? < some {
-            return Ok(Found::Wrong);
+            return Ok(None);
         }
         crc = crc32c::crc32c_append(crc, piece);
-        left -= some;
+        left -= some as u64;
         at += some as u64;
     }
-    Ok(if crc == header.crc {
-        Found::Right
-    } else {
-        Found::Wrong
-    })
+    Ok(Some(crc))
 }

@@ -11,7 +11,7 @@ use parking_lot::MutexGuard;
 use super::snapshot::Snapshot;
 use super::{Internal, Shared, compaction};
 use crate::failpoint::{self, Failpoint};
-use crate::files::is_full;
+use crate::files::shortage;
 use crate::index::Index;
 use crate::index::rows::{self, Checkpoint, Row};
 use crate::{LogId, Payload, StoreStatus, clock};
@@ -138,7 +138,7 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
 /// What to do about a checkpoint that failed: nothing is lost, the journal still has everything.
 fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> {
     abandon(shared);
-    if is_full(error) {
+    if shortage(error).is_some() {
         tracing::warn!("the index cannot be written: {error}");
         shared.duties.lock().dirty = true;
         return Some(clock::now() + RETRY);
@@ -192,10 +192,12 @@ fn prepare<P: Payload>(shared: &Shared<P>) {
 
 /// Gives a piece of the freed segments back to the disk.
 fn give_back<P: Payload>(shared: &Shared<P>) {
+    // What cannot be given back now is given back later.
     if let Err(error) = shared
         .segments
         .spent
         .give_back(shared.options.free_bytes_step)
+        && shortage(&error).is_none()
     {
         shared.status.set(StoreStatus::Failed(format!(
             "giving back freed segments: {error}"

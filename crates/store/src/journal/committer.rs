@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use super::body::Claimed;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
-use super::open::{FORMAT_VERSION_COUNTS, raise_format};
+use super::open::raise_format;
 use super::pending::{Due, Pending};
-use super::segment::Writable;
+use super::segment::{Segment, Writable};
 use super::{Internal, Shared};
 use crate::failpoint::{self, Failpoint};
-use crate::files::{StoreFile, is_full};
+use crate::files::{StoreFile, shortage};
 use crate::index::Position;
-use crate::{Change, LogId, Payload, StoreStatus, clock};
+use crate::{Change, LogId, Payload, Shortage, StoreStatus, clock};
 
 /// A record below this size that reaches fresh ground takes some of the ground behind it along, so
 /// that the following records are written over written blocks.
@@ -48,6 +48,8 @@ pub(crate) struct Committer<P: Payload> {
     lsn: u64,
     durable_lsn: u64,
     epoch: u32,
+    /// The file `format` says this version at least.
+    version: u64,
     /// The current segment holds records that were written without a sync.
     unsynced: bool,
     encoder: Encoder,
@@ -70,6 +72,7 @@ struct Stop;
 impl<P: Payload> Committer<P> {
     pub(crate) fn new(shared: Arc<Shared<P>>, resume: Resume) -> Self {
         let Position { lsn, offset, .. } = shared.index.lock().position;
+        let version = *shared.format.lock();
         Committer {
             shared,
             current: resume.current,
@@ -77,6 +80,7 @@ impl<P: Payload> Committer<P> {
             lsn,
             durable_lsn: lsn,
             epoch: resume.epoch,
+            version,
             unsynced: false,
             encoder: Encoder::new(),
             grown: 0,
@@ -249,9 +253,9 @@ impl<P: Payload> Committer<P> {
             )));
         }
         failpoint::reached(Failpoint::BeforeWrite);
+        self.raise_format()?;
         let elsewhere = self.write_fronts()?;
         self.make_room(total)?;
-        self.raise_format()?;
         let Some(current) = &self.current else {
             return Err(self.fail("no segment to write to"));
         };
@@ -270,6 +274,7 @@ impl<P: Payload> Committer<P> {
             .encode(),
         );
         self.write(changes, total)?;
+        self.check_name(&segment)?;
         failpoint::reached(Failpoint::AfterWrite);
         self.lsn += 1;
         if self.encoder.is_durable() {
@@ -322,12 +327,14 @@ impl<P: Payload> Committer<P> {
         Ok(bytes)
     }
 
-    /// Makes sure that no older program reads a record that gives messages numbers.
+    /// Makes sure that no program reads the record that is too old for it.
     fn raise_format(&mut self) -> Result<(), Stop> {
-        while self.encoder.sets_counts()
-            && let Err(error) = raise_format(&self.shared, FORMAT_VERSION_COUNTS)
-        {
-            self.wait_for_room(&error)?;
+        let version = self.encoder.version();
+        while version > self.version {
+            match raise_format(&self.shared, version) {
+                Ok(()) => self.version = version,
+                Err(error) => self.wait_for_room(&error)?,
+            }
         }
         Ok(())
     }
@@ -406,9 +413,9 @@ impl<P: Payload> Committer<P> {
         Ok(())
     }
 
-    /// After a write that failed: waits a little if the disk is full, fails for good otherwise.
+    /// After a write that failed: waits a little if something has run out, fails for good otherwise.
     fn wait_for_room(&mut self, error: &io::Error) -> Result<(), Stop> {
-        if !is_full(error) {
+        let Some(lacks) = shortage(error) else {
             let path = self
                 .current
                 .as_ref()
@@ -417,10 +424,11 @@ impl<P: Payload> Committer<P> {
                 });
             let reason = format!("writing {}: {error}", path.display());
             return Err(self.fail(&reason));
-        }
+        };
         self.shared.status.set(StoreStatus::Full {
             path: self.shared.segments.directory().to_path_buf(),
             free_bytes: self.shared.segments.free_bytes().unwrap_or(0),
+            lacks,
         });
         // Forces a look as soon as something could be written again.
         self.space_checked = clock::now()
@@ -432,6 +440,20 @@ impl<P: Payload> Committer<P> {
         }
         self.shared.staged.wait_for(&mut staging, RETRY);
         Ok(())
+    }
+
+    /// What was written is where the next start looks for it. Nothing else tells that somebody has removed the data
+    /// directory: writing goes on into files that have no names.
+    fn check_name(&self, segment: &Segment) -> Result<(), Stop> {
+        let path = segment.path();
+        let reason = match segment.file.is_named(path) {
+            Ok(true) => return Ok(()),
+            Ok(false) => "it was removed or replaced while the broker ran".to_owned(),
+            // Not to be able to look is not to know.
+            Err(error) if shortage(&error).is_some() => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        Err(self.fail(&format!("{}: {reason}", path.display())))
     }
 
     fn fail(&self, reason: &str) -> Stop {
@@ -451,9 +473,11 @@ impl<P: Payload> Committer<P> {
         let is_low = matches!(self.shared.status.get(), StoreStatus::Full { .. });
         if free_bytes < least {
             let path = self.shared.segments.directory().to_path_buf();
-            self.shared
-                .status
-                .set(StoreStatus::Full { path, free_bytes });
+            self.shared.status.set(StoreStatus::Full {
+                path,
+                free_bytes,
+                lacks: Shortage::Disk,
+            });
         } else if is_low && free_bytes >= least + least / 16 {
             self.shared.status.set(StoreStatus::Running);
         }

@@ -1,17 +1,19 @@
 //! Compaction: copies what still lives in an old, mostly dead segment forward, so that the segment can
 //! be given back. Owns the choice and the pace; the copies are ordinary records of the commit thread.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpoint::pause;
 use super::encoder::Copied;
-use super::read::{load, messages};
+use super::read::{Content, load, messages};
+use super::run::EntryHeader;
 use super::segment::{Contents, Segment};
 use super::{Internal, Shared};
 use crate::failpoint::{self, Failpoint};
 use crate::index::{Chunk, Index};
-use crate::{LogId, Payload, StoreError};
+use crate::{LogId, Payload};
 
 /// A segment with less than one in so many of its bytes live is compacted.
 const LIVE_SHARE: u64 = 4;
@@ -62,7 +64,8 @@ fn compact<P: Payload>(shared: &Arc<Shared<P>>, number: u32) -> bool {
         let chunks = chunks_in(&shared.index.lock(), log, number);
         for chunk in chunks {
             if let Err(error) = copy(log, &chunk, &segment, &mut buffer, &mut batch) {
-                tracing::error!("a segment stays because it cannot be read: {error}");
+                let path = segment.path().display();
+                tracing::error!("{path} stays because the system refuses to read it: {error}");
                 return true;
             }
             if batch.bytes >= COPY_BYTES && !batch.write(shared) {
@@ -99,35 +102,43 @@ fn chunks_in(index: &Index, log: LogId, segment: u32) -> Vec<Chunk> {
         .collect()
 }
 
-/// Adds the messages of a chunk, as they are now.
+/// Adds the messages of a chunk, as they are now. What is damaged keeps its place, without its bytes.
 fn copy(
     log: LogId,
     chunk: &Chunk,
     segment: &Segment,
     buffer: &mut Vec<u8>,
     batch: &mut Batch,
-) -> Result<(), StoreError> {
+) -> io::Result<()> {
     load(chunk, segment, buffer)?;
-    let found = messages(log, chunk, chunk.first(), buffer).map_err(|reason| {
-        let path = segment.path().to_path_buf();
-        StoreError::Damaged {
-            path,
-            offset: u64::from(chunk.offset),
-            reason,
-        }
-    })?;
-    batch.bytes += found
+    let copied: Vec<_> = messages(log, chunk, chunk.first(), buffer)
+        .into_iter()
+        .map(|found| {
+            let sequence = found.sequence;
+            match found.content {
+                Content::Whole(payload) if found.entry.head_crc == 0 => {
+                    let entry = found.entry.checked(log, sequence, payload);
+                    (sequence, entry, payload.to_vec())
+                }
+                Content::Whole(payload) => (sequence, found.entry, payload.to_vec()),
+                Content::Head(head) => (
+                    sequence,
+                    found.entry.without_body(log, sequence, head),
+                    head.to_vec(),
+                ),
+                Content::Nothing => (sequence, EntryHeader::unreadable(log, sequence), Vec::new()),
+            }
+        })
+        .collect();
+    batch.bytes += copied
         .iter()
-        .map(|message| message.payload.len())
+        .map(|(_, _, payload)| payload.len())
         .sum::<usize>();
     batch.pieces.push(Copied {
         log,
         segment: segment.number(),
         transient: chunk.is_transient(),
-        messages: found
-            .into_iter()
-            .map(|message| (message.sequence, message.entry, message.payload.to_vec()))
-            .collect(),
+        messages: copied,
     });
     Ok(())
 }

@@ -7,8 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::body::{Claimed, Front, WrittenBody};
-use super::format::{self, EntryHeader, HEADER_BYTES, RUN_BYTES, RunHeader};
+use super::format::{self, HEADER_BYTES};
 use super::groups::{Group, Groups, LogOperation};
+use super::open::{FORMAT_VERSION_CHECKS, FORMAT_VERSION_COUNTS};
+use super::run::{EntryHeader, RUN_BYTES, RunHeader};
 use super::segment::Segment;
 use crate::index::{Chunk, Holds, Index, Place};
 use crate::{Change, Enqueue, LogId, Payload, Sequence};
@@ -24,6 +26,7 @@ pub(crate) struct Copied {
     /// Where they lie now; one that has moved or gone meanwhile is not copied.
     pub(crate) segment: u32,
     pub(crate) transient: bool,
+    /// With the checksums they are to have; those of what is damaged stay wrong.
     pub(crate) messages: Vec<(Sequence, EntryHeader, Vec<u8>)>,
 }
 
@@ -54,8 +57,8 @@ pub(crate) struct Encoder {
     effects: Vec<Effect>,
     /// Something in it has to be on stable storage before it counts.
     durable: bool,
-    /// It gives messages numbers.
-    sets_counts: bool,
+    /// What a program has to know to read it.
+    version: u64,
     groups: Groups,
 }
 
@@ -66,6 +69,8 @@ struct OpenRun {
     count: u32,
     transient: bool,
     payload_bytes: u64,
+    /// Checksum of the heads of its entries.
+    crc: u32,
 }
 
 impl Encoder {
@@ -78,7 +83,7 @@ impl Encoder {
             crc: 0,
             effects: Vec::new(),
             durable: false,
-            sets_counts: false,
+            version: 0,
             groups: Groups::default(),
         }
     }
@@ -101,7 +106,7 @@ impl Encoder {
         self.crc = 0;
         self.effects.clear();
         self.durable = false;
-        self.sets_counts = false;
+        self.version = 0;
     }
 
     /// Messages copied forward. They come before everything else, so that an acknowledgement in the
@@ -123,9 +128,10 @@ impl Encoder {
                 continue;
             }
             run = self.continue_run(run, copied.log, sequence.0, copied.transient);
-            self.buffer.extend_from_slice(&entry.encode());
+            let entry = entry.encode();
+            self.buffer.extend_from_slice(&entry);
             self.buffer.extend_from_slice(payload);
-            run = run.map(|run| run.grown(payload.len()));
+            run = run.map(|run| run.grown(&entry, payload.len()));
         }
         self.close_run(run, copied.log, None);
         self.durable = true;
@@ -269,7 +275,7 @@ impl Encoder {
         };
         let start = self.buffer.len();
         format::push_set_count(&mut self.buffer, log, first, length, count);
-        self.sets_counts = true;
+        self.version = self.version.max(FORMAT_VERSION_COUNTS);
         self.check_from(start);
         let end = first.0.saturating_add(length);
         self.effects
@@ -284,11 +290,8 @@ impl Encoder {
     ) -> Option<OpenRun> {
         let [head, body] = enqueue.payload.parts();
         let bytes = head.len() + body.len();
-        let entry = EntryHeader {
-            time_ms: enqueue.time_ms,
-            payload_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            flags: enqueue.flags,
-        };
+        // What is too large for an entry is too large for a record, which is refused.
+        let entry = EntryHeader::of(enqueue, None).unwrap_or_default().encode();
         self.durable |= !enqueue.transient;
         let chained = body.len() >= CHAINED_BYTES_MIN;
         let run = if chained {
@@ -297,15 +300,15 @@ impl Encoder {
             run
         };
         let run = self.continue_run(run, enqueue.log, enqueue.sequence.0, enqueue.transient);
-        self.buffer.extend_from_slice(&entry.encode());
+        self.buffer.extend_from_slice(&entry);
         self.buffer.extend_from_slice(head);
         if !chained {
             self.buffer.extend_from_slice(body);
-            return run.map(|run| run.grown(bytes));
+            return run.map(|run| run.grown(&entry, bytes));
         }
         // A run of its own, the last bytes of which stay where they are.
         self.close_run(
-            run.map(|run| run.grown(bytes)),
+            run.map(|run| run.grown(&entry, bytes)),
             enqueue.log,
             Some((number, body)),
         )
@@ -316,6 +319,7 @@ impl Encoder {
         let Some(front) = written.front(enqueue) else {
             return false;
         };
+        self.version = self.version.max(FORMAT_VERSION_CHECKS);
         let start = self.buffer.len();
         let offset = u32::try_from(front.offset).unwrap_or(u32::MAX);
         let number = front.segment.number();
@@ -361,6 +365,7 @@ impl Encoder {
                 count: 0,
                 transient,
                 payload_bytes: 0,
+                crc: 0,
             })
         })
     }
@@ -376,6 +381,7 @@ impl Encoder {
         let copied = self.buffer.get(run.start + RUN_BYTES..).unwrap_or_default();
         let chained_body = chained.map_or(&[][..], |(_, body)| body);
         let mut header = RunHeader {
+            checked: true,
             log,
             first: Sequence(run.first),
             count: run.count,
@@ -384,8 +390,8 @@ impl Encoder {
             payload_bytes: u32::try_from(run.payload_bytes).unwrap_or(u32::MAX),
             crc: 0,
         };
-        header.crc = crc32c::crc32c_append(header.crc_of_header(), copied);
-        header.crc = crc32c::crc32c_append(header.crc, chained_body);
+        header.crc = header.crc_behind(run.crc);
+        self.version = self.version.max(FORMAT_VERSION_CHECKS);
         let body_offset = run.start as u64 + self.chained_bytes;
         if let Some((number, body)) = chained {
             self.chained.push((self.buffer.len(), number));
@@ -415,9 +421,9 @@ impl Encoder {
         self.durable
     }
 
-    /// The record gives messages numbers.
-    pub(crate) fn sets_counts(&self) -> bool {
-        self.sets_counts
+    /// The format version from which on programs can read the record.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// The index changes with this record.
@@ -489,8 +495,9 @@ impl Encoder {
 }
 
 impl OpenRun {
-    fn grown(mut self, bytes: usize) -> Self {
+    fn grown(mut self, entry: &[u8], bytes: usize) -> Self {
         self.count += 1;
+        self.crc = crc32c::crc32c_append(self.crc, entry);
         self.payload_bytes += bytes as u64;
         self
     }

@@ -1,6 +1,7 @@
-//! The bytes of the journal: record headers and operations, written and read. Owns the layout that
-//! docs/STORE.md describes; knows neither files nor threads. Reading trusts nothing.
+//! The bytes of the journal: record headers and operations, written and read. Owns, with [`super::run`], the
+//! layout that docs/STORE.md describes; knows neither files nor threads. Reading trusts nothing.
 
+use super::run::{RUN_BYTES, RunHeader, TAG_CHECKED_RUN, TAG_RUN, parse_run_header};
 use crate::{LogId, Sequence};
 
 /// Records begin at multiples of this.
@@ -11,13 +12,7 @@ pub(crate) const HEADER_BYTES: usize = 64;
 const RECORD_VERSION: u16 = 1;
 const MAGIC: u32 = u32::from_le_bytes(*b"LVRJ");
 
-/// Bytes of a run's header.
-pub(crate) const RUN_BYTES: usize = 40;
-/// Bytes before each message of a run.
-pub(crate) const ENTRY_BYTES: usize = 16;
-
 const TAG_END: u8 = 0;
-const TAG_RUN: u8 = 1;
 const TAG_ACKNOWLEDGE: u8 = 2;
 const TAG_DELETE_LOG: u8 = 3;
 const TAG_PUT: u8 = 4;
@@ -25,8 +20,6 @@ const TAG_REMOVE: u8 = 5;
 const TAG_SNAPSHOT: u8 = 6;
 const TAG_ELSEWHERE: u8 = 7;
 const TAG_SET_COUNT: u8 = 8;
-
-const RUN_TRANSIENT: u8 = 1;
 
 /// The place after `offset` where a record may begin.
 pub(crate) fn aligned(offset: u64) -> u64 {
@@ -108,91 +101,6 @@ impl RecordHeader {
                 .saturating_add(self.body_bytes)
                 .min(u64::MAX - ALIGNMENT),
         )
-    }
-}
-
-/// A run: messages of one log with consecutive sequences, under one checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RunHeader {
-    pub(crate) log: LogId,
-    pub(crate) first: Sequence,
-    pub(crate) count: u32,
-    pub(crate) transient: bool,
-    /// Bytes of its entries.
-    pub(crate) entries_bytes: u32,
-    /// Bytes of the payloads among them.
-    pub(crate) payload_bytes: u32,
-    /// Checksum of what is above and of its entries.
-    pub(crate) crc: u32,
-}
-
-/// Bytes of a run's header that come before its checksum.
-const RUN_CHECKED_BYTES: usize = 32;
-
-impl RunHeader {
-    pub(crate) fn encode(&self) -> [u8; RUN_BYTES] {
-        let mut bytes = [0; RUN_BYTES];
-        let mut out = Vec::with_capacity(RUN_BYTES);
-        out.push(TAG_RUN);
-        out.push(if self.transient { RUN_TRANSIENT } else { 0 });
-        out.extend_from_slice(&[0; 2]);
-        out.extend_from_slice(&self.count.to_le_bytes());
-        out.extend_from_slice(&self.log.0.to_le_bytes());
-        out.extend_from_slice(&self.first.0.to_le_bytes());
-        out.extend_from_slice(&self.entries_bytes.to_le_bytes());
-        out.extend_from_slice(&self.payload_bytes.to_le_bytes());
-        out.extend_from_slice(&self.crc.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        bytes.copy_from_slice(&out);
-        bytes
-    }
-
-    /// The header in these bytes, if it may be one.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<RunHeader> {
-        parse_run_header(&mut Cursor::new(bytes))
-    }
-
-    /// The checksum of this header, which goes on over the entries.
-    pub(crate) fn crc_of_header(&self) -> u32 {
-        crc32c::crc32c(self.encode().get(..RUN_CHECKED_BYTES).unwrap_or_default())
-    }
-
-    /// These are its entries as they were written.
-    pub(crate) fn matches(&self, entries: &[u8]) -> bool {
-        crc32c::crc32c_append(self.crc_of_header(), entries) == self.crc
-    }
-
-    /// One more than its last sequence.
-    pub(crate) fn end(&self) -> u64 {
-        self.first.0.saturating_add(u64::from(self.count))
-    }
-
-    /// Its bytes, header included.
-    #[allow(clippy::cast_possible_truncation, reason = "a small constant")]
-    pub(crate) fn total_bytes(&self) -> u32 {
-        self.entries_bytes.saturating_add(RUN_BYTES as u32)
-    }
-}
-
-/// What precedes each message of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EntryHeader {
-    pub(crate) time_ms: u64,
-    pub(crate) payload_bytes: u32,
-    pub(crate) flags: u8,
-}
-
-impl EntryHeader {
-    pub(crate) fn encode(&self) -> [u8; ENTRY_BYTES] {
-        let mut bytes = [0; ENTRY_BYTES];
-        let (time, rest) = bytes.split_at_mut(8);
-        time.copy_from_slice(&self.time_ms.to_le_bytes());
-        let (length, rest) = rest.split_at_mut(4);
-        length.copy_from_slice(&self.payload_bytes.to_le_bytes());
-        if let Some(flags) = rest.first_mut() {
-            *flags = self.flags;
-        }
-        bytes
     }
 }
 
@@ -414,7 +322,7 @@ impl<'a> Operations<'a> {
 /// The operation at the start of `rest`, its length, and the bytes that the record's checksum covers.
 fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
     let mut cursor = Cursor::new(rest);
-    if rest.first() == Some(&TAG_RUN) {
+    if matches!(rest.first(), Some(&(TAG_RUN | TAG_CHECKED_RUN))) {
         let header = parse_run_header(&mut cursor)?;
         let entries = cursor.take(header.entries_bytes as usize)?;
         let checked = rest.get(..RUN_BYTES)?;
@@ -468,57 +376,4 @@ fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
     };
     let length = rest.len() - cursor.rest.len();
     Some((operation, length, rest.get(..length)?))
-}
-
-fn parse_run_header(cursor: &mut Cursor<'_>) -> Option<RunHeader> {
-    if cursor.u8()? != TAG_RUN {
-        return None;
-    }
-    let transient = cursor.u8()? & RUN_TRANSIENT != 0;
-    cursor.skip(2)?;
-    let header = RunHeader {
-        count: cursor.u32()?,
-        log: LogId(cursor.u64()?),
-        first: Sequence(cursor.u64()?),
-        entries_bytes: cursor.u32()?,
-        payload_bytes: cursor.u32()?,
-        crc: cursor.u32()?,
-        transient,
-    };
-    cursor.skip(4)?;
-    Some(header)
-}
-
-/// The messages of a run, in sequence order.
-#[derive(Debug)]
-pub(crate) struct Entries<'a> {
-    cursor: Cursor<'a>,
-}
-
-impl<'a> Entries<'a> {
-    pub(crate) fn new(entries: &'a [u8]) -> Self {
-        Entries {
-            cursor: Cursor::new(entries),
-        }
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = (EntryHeader, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let time_ms = self.cursor.u64()?;
-        let payload_bytes = self.cursor.u32()?;
-        let flags = self.cursor.u8()?;
-        self.cursor.skip(3)?;
-        let payload = self.cursor.take(payload_bytes as usize)?;
-        Some((
-            EntryHeader {
-                time_ms,
-                payload_bytes,
-                flags,
-            },
-            payload,
-        ))
-    }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::JournalOptions;
+use super::aside;
 use super::body::{self, Found};
 use super::encoder::chunk_of;
 use super::open::{self, enter};
-use super::read::{load, messages};
+use super::read::{Content, load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
 use super::segment::{Segment, SegmentFiles};
 use super::snapshot::{self, Fact, PartHeader};
@@ -34,6 +35,10 @@ pub struct Verified {
     pub definitions: u64,
     /// Everything that is wrong, one line each: file, offset, what.
     pub problems: Vec<String>,
+    /// Messages that cannot be read: a start sets them aside and goes on. They are among the problems.
+    pub damaged: u64,
+    /// Messages that were set aside while the store ran, one line each.
+    pub set_aside: Vec<String>,
 }
 
 /// What `rebuild` made.
@@ -80,6 +85,7 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
         logs: index.logs.len() as u64,
         definitions: index.definitions.len() as u64,
         problems,
+        set_aside: aside::noted(&*files, directory).map_err(unusable(directory))?,
         ..Verified::default()
     };
     check_chunks(&index, &mut found);
@@ -94,19 +100,28 @@ fn check_chunks(index: &Index, found: &mut Verified) {
             let Some(entry) = index.segments.entries.get(&chunk.segment) else {
                 continue;
             };
-            let read = load(chunk, &entry.segment, &mut buffer).map_err(|error| error.to_string());
-            let path = entry.segment.path();
-            match read.and_then(|()| messages(*id, chunk, chunk.first(), &buffer)) {
-                Ok(all) => {
-                    found.bytes += all.iter().map(|one| one.payload.len() as u64).sum::<u64>();
-                }
-                Err(reason) => found.problems.push(format!(
-                    "{}, offset {}: log {}, messages from {}: {reason}",
-                    path.display(),
+            let refused = load(chunk, &entry.segment, &mut buffer).err();
+            for message in messages(*id, chunk, chunk.first(), &buffer) {
+                let reason = match message.content {
+                    Content::Whole(payload) => {
+                        found.bytes += payload.len() as u64;
+                        continue;
+                    }
+                    Content::Head(_) => "its body is not what was written",
+                    Content::Nothing => "nothing of it is what was written",
+                };
+                let reason = match &refused {
+                    None => reason.to_owned(),
+                    Some(error) => format!("it cannot be read: {error}"),
+                };
+                found.damaged += 1;
+                found.problems.push(format!(
+                    "{}, offset {}: log {}, message {}: {reason}",
+                    entry.segment.path().display(),
                     chunk.offset,
                     id.0,
-                    chunk.first()
-                )),
+                    message.sequence.0
+                ));
             }
         }
     }
@@ -193,7 +208,7 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
     // The records of large messages may be gone before them.
     let mut problems = Vec::new();
     for segment in heads.segments.values() {
-        insert_body(&mut index, segment, &mut problems).map_err(unusable(segment.path()))?;
+        insert_body(&mut index, segment).map_err(unusable(segment.path()))?;
     }
     let mut records = 0;
     let mut pending = snapshot;
@@ -227,21 +242,13 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
 }
 
 /// Takes what a file of a large message says of itself.
-fn insert_body(
-    index: &mut Index,
-    segment: &Segment,
-    problems: &mut Vec<String>,
-) -> std::io::Result<()> {
+fn insert_body(index: &mut Index, segment: &Segment) -> std::io::Result<()> {
     let Some((offset, header)) = body::run_of(segment)? else {
         return Ok(());
     };
     match body::find_run(segment, u64::from(offset), &header)? {
-        Found::Right => {
+        Found::Right | Found::Wrong => {
             index.insert_chunk(header.log, chunk_of(&header, segment.number(), offset));
-        }
-        Found::Wrong => {
-            let path = segment.path().display();
-            problems.push(format!("{path}, offset {offset}: wrong checksum"));
         }
         Found::Nothing => {}
     }

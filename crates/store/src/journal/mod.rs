@@ -2,6 +2,7 @@
 //! type and what its two threads share; the work is in the modules below.
 
 mod ahead;
+mod aside;
 pub(crate) mod body;
 mod checkpoint;
 mod committer;
@@ -15,6 +16,8 @@ mod open;
 mod pending;
 mod read;
 mod recovery;
+pub(crate) mod run;
+mod salvage;
 pub(crate) mod segment;
 mod snapshot;
 mod spent;
@@ -37,10 +40,11 @@ use crate::index::Index;
 use crate::index::disk::{IndexStore, SledIndex};
 use crate::waiters::Waiters;
 use crate::{
-    Ahead, Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState,
-    MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    Ahead, Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId,
+    LogState, MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 use ahead::WritingAhead;
+use aside::SetAside;
 use body::{Claimed, Discards};
 use encoder::Copied;
 use segment::{Segment, SegmentFiles};
@@ -133,6 +137,7 @@ pub(crate) struct Shared<P> {
     pub(crate) index: Mutex<Index>,
     pub(crate) index_store: Mutex<Box<dyn IndexStore>>,
     pub(crate) delivered: DeliveredFile,
+    pub(crate) aside: SetAside,
     /// Rows in the index may be there that should not: the next checkpoint removes them.
     pub(crate) index_unknown: AtomicBool,
     waiters: Waiters,
@@ -406,8 +411,11 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
         count_max: usize,
         bytes_max: usize,
         out: &mut Vec<StoredMessage<P>>,
-    ) -> Result<(), StoreError> {
-        read::read(&self.shared.index, log, from, count_max, bytes_max, out)
+    ) -> Result<Vec<DamagedMessage<P>>, StoreError> {
+        let Shared { index, aside, .. } = &*self.shared;
+        Ok(read::read(
+            index, aside, log, from, count_max, bytes_max, out,
+        ))
     }
 
     fn log_state(&self, log: LogId) -> Option<LogState> {

@@ -11,6 +11,7 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 
 use super::ahead::WritingAhead;
+use super::aside::SetAside;
 use super::committer::{Committer, Resume};
 use super::recovery::{self, Heads, Replay, unusable};
 use super::segment::{Contents, SegmentFiles, Writable};
@@ -25,12 +26,13 @@ use crate::index::rows::{BadRow, Checkpoint, Loaded};
 use crate::index::{Index, Position};
 use crate::waiters::Waiters;
 
-/// Of a new store …
-const FORMAT_VERSION: u64 = 1;
-/// … of one in which large messages have files of their own …
-pub(super) const FORMAT_VERSION_BODIES: u64 = 2;
-/// … and of one in which messages bear numbers. An older program must not read that.
+/// From this version on messages bear numbers …
 pub(super) const FORMAT_VERSION_COUNTS: u64 = 3;
+/// … and from this one on each has checksums of its own. It is that of a new store. An older program must not
+/// read what it does not know.
+pub(super) const FORMAT_VERSION_CHECKS: u64 = 4;
+/// The newest that this code reads.
+const FORMAT_VERSION: u64 = FORMAT_VERSION_CHECKS;
 const RUNNING: &str = "running";
 const LEFT: &str = "left";
 
@@ -116,11 +118,11 @@ fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>
         return Err(damaged());
     };
     let found: u64 = version.parse().map_err(|_| damaged())?;
-    if found > FORMAT_VERSION_COUNTS {
+    if found > FORMAT_VERSION {
         return Err(OpenError::NewerFormat {
             path,
             found,
-            supported: FORMAT_VERSION_COUNTS,
+            supported: FORMAT_VERSION,
         });
     }
     let store = words
@@ -130,8 +132,8 @@ fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>
     Ok(Some((found, store)))
 }
 
-/// Before the first large message has a file of its own, or the first message bears a number: programs that do not
-/// know of such things are to refuse the store from now on.
+/// Before the first message bears a number or has checksums of its own: programs that do not know of such things are
+/// to refuse the store from now on.
 pub(super) fn raise_format<P: Payload>(shared: &Shared<P>, version: u64) -> std::io::Result<()> {
     let mut format = shared.format.lock();
     if *format < version {
@@ -453,6 +455,7 @@ fn share<P: Payload>(
         .iter()
         .map(|(key, definition)| (Arc::clone(key), Arc::clone(&definition.value)))
         .collect();
+    let aside = SetAside::new(segments.shared_files(), directory);
     let has_dead = index.dead_segments().next().is_some();
     Shared {
         options,
@@ -469,6 +472,7 @@ fn share<P: Payload>(
         index: Mutex::new(index),
         index_store: Mutex::new(index_store),
         delivered,
+        aside,
         index_unknown: AtomicBool::new(false),
         waiters: Waiters::default(),
         staged_bytes: AtomicU64::new(0),

@@ -1,29 +1,39 @@
 //! Reading messages back: a look into the index, then whole chunks at a time. Owns nothing; runs on
 //! any thread beside the commit thread.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::format::{
-    Entries, EntryHeader, HEADER_BYTES, Operation, Operations, RecordHeader, Step, aligned,
-};
+use super::aside::{Aside, SetAside};
+use super::format::{HEADER_BYTES, Operation, Operations, RecordHeader, Step, aligned};
+use super::run::{Entries, EntryHeader, RunHeader, Sound};
+use super::salvage::salvage;
 use super::segment::Segment;
 use crate::index::{Chunk, CountRun, Index};
-use crate::{LogId, Payload, Sequence, StoreError, StoredMessage};
+use crate::{DamagedHead, DamagedMessage, LogId, Payload, Sequence, StoredMessage, clock};
 
 /// A look into the index takes so many chunks at a time.
 const CHUNKS_MAX: usize = 16;
+/// A read that has found so many damaged messages ends with their chunk.
+const DAMAGED_MAX: usize = 1024;
+/// What the system refuses to read is asked for again after each of these pauses …
+const READ_AGAIN: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(2)];
+/// … and then so many bytes at a time, so that what lies beside it is had.
+const PIECE_BYTES: usize = 4096;
 
 /// See [`MessageLog::read`](crate::MessageLog::read).
 pub(super) fn read<P: Payload>(
     index: &Mutex<Index>,
+    aside: &SetAside,
     log: LogId,
     from: Sequence,
     count_max: usize,
     bytes_max: usize,
     out: &mut Vec<StoredMessage<P>>,
-) -> Result<(), StoreError> {
+) -> Vec<DamagedMessage<P>> {
     let mut from = from.0;
     let mut room = Room {
         count: count_max.max(1),
@@ -31,15 +41,25 @@ pub(super) fn read<P: Payload>(
         any: false,
     };
     let mut buffer = Vec::new();
+    let mut damaged = Vec::new();
     loop {
         let chunks = chunks_from(&index.lock(), log, from, room.count);
         let Some(last) = chunks.last() else {
-            return Ok(());
+            return damaged;
         };
         let end = last.chunk.end();
         for looked in &chunks {
-            if !read_chunk(log, looked, from, &mut buffer, &mut room, out)? {
-                return Ok(());
+            let before = damaged.len();
+            let has_room = read_chunk(log, looked, from, &mut buffer, &mut room, out, &mut damaged);
+            if let Some(new) = damaged.get(before..).filter(|new| !new.is_empty()) {
+                aside.note(
+                    &new.iter()
+                        .map(|it| looked.aside(log, it))
+                        .collect::<Vec<_>>(),
+                );
+            }
+            if !has_room || damaged.len() >= DAMAGED_MAX {
+                return damaged;
             }
         }
         from = end;
@@ -98,6 +118,19 @@ fn chunks_from(index: &Index, log: LogId, from: u64, count: usize) -> Vec<Looked
     chunks
 }
 
+impl Looked {
+    /// What is told about a message of it that cannot be read.
+    fn aside<P>(&self, log: LogId, damaged: &DamagedMessage<P>) -> Aside {
+        Aside {
+            log,
+            sequence: damaged.sequence,
+            path: self.segment.path().to_path_buf(),
+            offset: self.chunk.offset,
+            is_lasting: damaged.is_lasting,
+        }
+    }
+}
+
 /// Reads one chunk; `false` if there is no more room.
 fn read_chunk<P: Payload>(
     log: LogId,
@@ -106,57 +139,106 @@ fn read_chunk<P: Payload>(
     buffer: &mut Vec<u8>,
     room: &mut Room,
     out: &mut Vec<StoredMessage<P>>,
-) -> Result<bool, StoreError> {
+    damaged: &mut Vec<DamagedMessage<P>>,
+) -> bool {
     let Looked {
         chunk,
         segment,
         counts,
     } = looked;
     let mut counts = counts.iter().peekable();
-    load(chunk, segment, buffer)?;
-    let messages =
-        messages(log, chunk, from, buffer).map_err(|reason| damaged(segment, chunk, reason))?;
-    for found in messages {
-        if !room.take(found.payload.len()) {
-            return Ok(false);
+    let is_lasting = load(chunk, segment, buffer).is_ok();
+    for found in messages(log, chunk, from, buffer) {
+        let (sequence, entry) = (found.sequence, found.entry);
+        if !room.take(found.content.bytes().len()) {
+            return false;
         }
-        let payload = P::from_stored(found.payload).ok_or_else(|| {
-            damaged(
-                segment,
-                chunk,
-                format!("message {} cannot be decoded", found.sequence.0),
-            )
-        })?;
-        while counts.next_if(|run| run.end <= found.sequence.0).is_some() {}
-        let count = counts.peek().filter(|run| run.first <= found.sequence.0);
-        out.push(StoredMessage {
-            count: count.map_or(0, |run| run.count),
-            sequence: found.sequence,
-            flags: found.entry.flags,
-            time_ms: found.entry.time_ms,
-            transient: chunk.is_transient(),
-            payload,
-            stored_bytes: found.entry.payload_bytes,
+        while counts.next_if(|run| run.end <= sequence.0).is_some() {}
+        let count = counts.peek().filter(|run| run.first <= sequence.0);
+        let count = count.map_or(0, |run| run.count);
+        if let Content::Whole(payload) = found.content
+            && let Some(payload) = P::from_stored(payload)
+        {
+            out.push(StoredMessage {
+                count,
+                sequence,
+                flags: entry.flags,
+                time_ms: entry.time_ms,
+                transient: chunk.is_transient(),
+                payload,
+                stored_bytes: entry.payload_bytes,
+            });
+            continue;
+        }
+        let head = match found.content {
+            Content::Whole(_) | Content::Nothing => None,
+            Content::Head(head) => P::from_head(head),
+        };
+        damaged.push(DamagedMessage {
+            sequence,
+            head: head.map(|payload| DamagedHead {
+                flags: entry.flags,
+                time_ms: entry.time_ms,
+                count,
+                payload,
+            }),
+            is_lasting,
         });
     }
-    Ok(true)
+    true
 }
 
 /// A message found in a chunk.
 pub(super) struct Found<'a> {
     pub(super) sequence: Sequence,
+    /// Says nothing where there is no content.
     pub(super) entry: EntryHeader,
-    pub(super) payload: &'a [u8],
+    pub(super) content: Content<'a>,
 }
 
-/// The live messages of a chunk from `from` on, in sequence order, out of the chunk's bytes. What does
-/// not add up is told as text.
+/// What of a message is as it was written.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    /// The payload.
+    Whole(&'a [u8]),
+    /// The part by which it is known.
+    Head(&'a [u8]),
+    Nothing,
+}
+
+impl<'a> Content<'a> {
+    /// Of a message of a checked run.
+    pub(super) fn of(
+        log: LogId,
+        sequence: Sequence,
+        entry: &EntryHeader,
+        payload: &'a [u8],
+    ) -> Content<'a> {
+        if !entry.has_head(log, sequence, payload) {
+            Content::Nothing
+        } else if entry.has_body(payload) {
+            Content::Whole(payload)
+        } else {
+            Content::Head(entry.head(payload))
+        }
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        match self {
+            Content::Whole(bytes) => bytes,
+            Content::Head(_) | Content::Nothing => &[],
+        }
+    }
+}
+
+/// The live messages of a chunk from `from` on, in sequence order, out of the chunk's bytes: all of them, whatever
+/// can be read of each.
 pub(super) fn messages<'a>(
     log: LogId,
     chunk: &Chunk,
     from: u64,
     bytes: &'a [u8],
-) -> Result<Vec<Found<'a>>, String> {
+) -> Vec<Found<'a>> {
     let low = chunk.first().max(from);
     let wanted = usize::try_from(chunk.end().saturating_sub(low)).unwrap_or(usize::MAX);
     let mut found = Vec::with_capacity(wanted.min(bytes.len() / 16));
@@ -166,42 +248,78 @@ pub(super) fn messages<'a>(
             Step::Operation(_, Operation::Run { header, entries })
                 if header.log == log && header.first.0 < chunk.end() && header.end() > low =>
             {
-                if !header.matches(entries) {
-                    return Err(format!("wrong checksum at message {}", header.first.0));
-                }
-                for (sequence, (entry, payload)) in
-                    (header.first.0..header.end()).zip(Entries::new(entries))
-                {
-                    if (low..chunk.end()).contains(&sequence) {
-                        found.push(Found {
-                            sequence: Sequence(sequence),
-                            entry,
-                            payload,
-                        });
-                    }
-                }
+                add_run(
+                    &header,
+                    entries,
+                    &|sequence| (low..chunk.end()).contains(&sequence),
+                    &mut found,
+                );
             }
             Step::Operation(..) => {}
-            Step::Bad => return Err(format!("no operation {} bytes further on", walk.position())),
+            Step::Bad => break,
             Step::End => match next_record(bytes, chunk.offset, walk.position()) {
                 Some(next) => walk.seek(next),
                 None => break,
             },
         }
     }
+    settle(&mut found);
+    if found.len() != wanted {
+        let mut missing: Vec<u64> = (low..chunk.end()).collect();
+        missing.retain(|sequence| find(&found, *sequence).is_err());
+        salvage(log, &mut missing, bytes, &mut found);
+        found.extend(missing.into_iter().map(|sequence| Found {
+            sequence: Sequence(sequence),
+            entry: EntryHeader::default(),
+            content: Content::Nothing,
+        }));
+        settle(&mut found);
+    }
+    found
+}
+
+/// Adds the wanted messages of a run of which it can be said where they are.
+pub(super) fn add_run<'a>(
+    header: &RunHeader,
+    entries: &'a [u8],
+    is_wanted: &dyn Fn(u64) -> bool,
+    found: &mut Vec<Found<'a>>,
+) {
+    let sound = header.look_at(entries);
+    if sound == Sound::Nothing {
+        return;
+    }
+    for (sequence, (entry, payload)) in
+        (header.first.0..header.end()).zip(Entries::new(header, entries))
+    {
+        if is_wanted(sequence) {
+            let sequence = Sequence(sequence);
+            let content = match sound {
+                Sound::Whole => Content::Whole(payload),
+                Sound::Outline | Sound::Nothing => {
+                    Content::of(header.log, sequence, &entry, payload)
+                }
+            };
+            found.push(Found {
+                sequence,
+                entry,
+                content,
+            });
+        }
+    }
+}
+
+/// Into sequence order, each once: what was written later within the chunk counts.
+fn settle(found: &mut Vec<Found<'_>>) {
     if !found.is_sorted_by(|one, next| one.sequence < next.sequence) {
-        // Written more than once within the chunk: the later one counts.
         found.reverse();
         found.sort_by_key(|found| found.sequence);
         found.dedup_by_key(|found| found.sequence);
     }
-    if found.len() != wanted {
-        return Err(format!(
-            "{} messages of {wanted} from {low} on",
-            found.len()
-        ));
-    }
-    Ok(found)
+}
+
+fn find(found: &[Found<'_>], sequence: u64) -> Result<usize, usize> {
+    found.binary_search_by_key(&sequence, |found| found.sequence.0)
 }
 
 /// Where the operations of the record after this one begin, if it begins within the chunk.
@@ -212,37 +330,34 @@ fn next_record(bytes: &[u8], offset: u32, position: usize) -> Option<usize> {
     Some(start + HEADER_BYTES)
 }
 
-fn damaged(segment: &Segment, chunk: &Chunk, reason: String) -> StoreError {
-    let path = segment.path().to_path_buf();
-    StoreError::Damaged {
-        path,
-        offset: u64::from(chunk.offset),
-        reason,
-    }
-}
-
-/// Reads the bytes of a chunk.
-pub(super) fn load(
-    chunk: &Chunk,
-    segment: &Segment,
-    buffer: &mut Vec<u8>,
-) -> Result<(), StoreError> {
+/// Reads the bytes of a chunk. Where the file has none, there are zeros.
+///
+/// # Errors
+/// The system refuses to read some of them, which are zeros as well.
+pub(super) fn load(chunk: &Chunk, segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
     buffer.resize(chunk.span as usize, 0);
     let offset = u64::from(chunk.offset);
-    let read = segment
-        .file
-        .read_at(buffer, offset)
-        .map_err(|source| StoreError::Io {
-            path: segment.path().to_path_buf(),
-            offset,
-            source,
-        })?;
-    if read < buffer.len() {
-        return Err(damaged(
-            segment,
-            chunk,
-            format!("the file ends {} bytes early", buffer.len() - read),
-        ));
+    let mut refused = match segment.file.read_at(buffer, offset) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    for pause in READ_AGAIN {
+        clock::pause(pause);
+        match segment.file.read_at(buffer, offset) {
+            Ok(_) => return Ok(()),
+            Err(error) => refused = error,
+        }
     }
-    Ok(())
+    let mut result = Ok(());
+    for (piece, at) in buffer
+        .chunks_mut(PIECE_BYTES)
+        .zip((offset..).step_by(PIECE_BYTES))
+    {
+        if segment.file.read_at(piece, at).is_err() {
+            piece.fill(0);
+            result = Err(());
+        }
+    }
+    result.map_err(|()| refused)
 }

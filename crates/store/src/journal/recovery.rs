@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::body::{Found, find_run};
 use super::encoder::chunk_of;
 use super::format::{ALIGNMENT, HEADER_BYTES, Operation, Operations, RecordHeader, Step};
+use super::run::Sound;
 use super::segment::{Contents, Segment, SegmentFiles};
 use crate::error::OpenError;
 use crate::files::OpenMode;
@@ -66,9 +67,10 @@ impl Heads {
         header.segment == number && header.store == self.store
     }
 
-    /// All runs of a record that lie in files of their own are as they were written.
-    fn have_bodies_of(&self, body: &[u8]) -> std::io::Result<bool> {
+    /// Whether all runs of a record that lie in files of their own are as they were written.
+    fn bodies_of(&self, body: &[u8]) -> std::io::Result<Whole> {
         let mut walk = Operations::new(body, 0);
+        let mut whole = Whole::Yes;
         while let Step::Operation(_, operation) = walk.step() {
             if let Operation::Elsewhere {
                 header,
@@ -77,14 +79,14 @@ impl Heads {
             } = operation
             {
                 let Some(file) = self.segments.get(&segment) else {
-                    return Ok(false);
+                    return Ok(Whole::No);
                 };
                 if find_run(file, u64::from(offset), &header)? != Found::Right {
-                    return Ok(false);
+                    whole = Whole::ButMessages;
                 }
             }
         }
-        Ok(true)
+        Ok(whole)
     }
 
     pub(super) fn begins_with_record(&self, number: u32) -> bool {
@@ -135,6 +137,8 @@ enum At {
     Record(RecordHeader),
     /// The header is one, the operations are not what was written.
     Broken(RecordHeader),
+    /// All is what was written but for some messages.
+    Damaged(RecordHeader),
     Nothing,
 }
 
@@ -176,12 +180,16 @@ impl<'a> Replay<'a> {
 
     fn step(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<bool, OpenError> {
         let expected = self.position.lsn + 1;
-        match self.look(self.position.segment, self.position.offset)? {
+        let at = self.look(self.position.segment, self.position.offset)?;
+        match at {
             At::Record(header) if header.lsn == expected && header.epoch >= self.epoch => {
                 self.take(&header, true, each);
                 return Ok(true);
             }
-            At::Broken(header) if header.lsn == expected && header.epoch >= self.epoch => {
+            At::Broken(header) | At::Damaged(header)
+                if header.lsn == expected && header.epoch >= self.epoch =>
+            {
+                let is_broken = matches!(at, At::Broken(_));
                 // A later opening cut it off and had no room here for what it wrote instead.
                 let is_replaced = |(lsn, _, epoch)| lsn == expected && epoch > header.epoch;
                 if self.heads.first_from(expected).is_some_and(is_replaced) {
@@ -190,9 +198,14 @@ impl<'a> Replay<'a> {
                 let Some(next) = self.proof(expected)? else {
                     return Ok(false);
                 };
-                self.damage("a record has a wrong checksum")?;
-                self.take(&header, false, each);
-                self.jump(next);
+                if is_broken {
+                    self.damage("a record has a wrong checksum")?;
+                    self.take(&header, false, each);
+                    self.jump(next);
+                } else {
+                    // Whoever reads the messages will find out which.
+                    self.take(&header, true, each);
+                }
                 return Ok(true);
             }
             _ => {}
@@ -315,19 +328,20 @@ impl<'a> Replay<'a> {
             .read_at(&mut self.body, start)
             .map_err(unusable)?;
         self.body.truncate(read);
-        let whole = read as u64 == header.body_bytes
-            && match look_over(&self.body, header.body_crc) {
-                Whole::No => false,
-                Whole::Yes => true,
-                // Over gaps, files that were freed long ago are missing.
-                Whole::WithBodies => {
-                    self.gaps || self.heads.have_bodies_of(&self.body).map_err(unusable)?
-                }
-            };
-        Ok(if whole {
-            At::Record(header)
+        if read as u64 != header.body_bytes {
+            return Ok(At::Broken(header));
+        }
+        let (own, has_bodies) = look_over(&self.body, header.body_crc);
+        // Over gaps, files that were freed long ago are missing.
+        let bodies = if has_bodies && !self.gaps {
+            self.heads.bodies_of(&self.body).map_err(unusable)?
         } else {
-            At::Broken(header)
+            Whole::Yes
+        };
+        Ok(match own.min(bodies) {
+            Whole::No => At::Broken(header),
+            Whole::ButMessages => At::Damaged(header),
+            Whole::Yes => At::Record(header),
         })
     }
 
@@ -409,27 +423,32 @@ impl<'a> Replay<'a> {
 }
 
 /// Whether all operations are there and all checksums right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Whole {
     No,
+    /// The operations are, and where the messages are; not all of these are what was written.
+    ButMessages,
     Yes,
-    /// It is, as far as it goes: some of its runs lie elsewhere.
-    WithBodies,
 }
 
-fn look_over(body: &[u8], body_crc: u32) -> Whole {
+/// Looks at what lies in the record itself; says as well whether some of its runs lie elsewhere.
+fn look_over(body: &[u8], body_crc: u32) -> (Whole, bool) {
     let mut walk = Operations::new(body, 0);
-    let mut whole = Whole::Yes;
+    let (mut whole, mut has_bodies) = (Whole::Yes, false);
     loop {
         match walk.step() {
+            // The record's own checksum is over the runs' headers, too.
             Step::Operation(_, Operation::Run { header, entries }) => {
-                if !header.matches(entries) {
-                    return Whole::No;
+                if header.look_at(entries) != Sound::Whole {
+                    whole = Whole::ButMessages;
                 }
             }
-            Step::Operation(_, Operation::Elsewhere { .. }) => whole = Whole::WithBodies,
+            Step::Operation(_, Operation::Elsewhere { .. }) => has_bodies = true,
             Step::Operation(..) => {}
-            Step::End if walk.position() == body.len() && walk.crc() == body_crc => return whole,
-            Step::Bad | Step::End => return Whole::No,
+            Step::End if walk.position() == body.len() && walk.crc() == body_crc => {
+                return (whole, has_bodies);
+            }
+            Step::Bad | Step::End => return (Whole::No, has_bodies),
         }
     }
 }
@@ -456,7 +475,7 @@ pub(super) fn apply(index: &mut Index, record: &Record<'_>, on_snapshot: &mut On
     while let Step::Operation(at, operation) = walk.step() {
         match operation {
             Operation::Run { header, entries } => {
-                if !record.intact && !header.matches(entries) {
+                if !record.intact && header.look_at(entries) == Sound::Nothing {
                     continue;
                 }
                 let offset = record.offset + (HEADER_BYTES + at) as u64;
@@ -502,10 +521,9 @@ pub(super) fn apply(index: &mut Index, record: &Record<'_>, on_snapshot: &mut On
 pub(super) fn unusable(path: &Path) -> impl Fn(std::io::Error) -> OpenError + '_ {
     move |source| {
         let path = path.to_path_buf();
-        if crate::files::is_full(&source) {
-            OpenError::Full { path, source }
-        } else {
-            OpenError::Unusable { path, source }
+        match crate::files::shortage(&source) {
+            Some(lacks) => OpenError::Full { path, lacks },
+            None => OpenError::Unusable { path, source },
         }
     }
 }

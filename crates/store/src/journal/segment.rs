@@ -147,6 +147,11 @@ impl SegmentFiles {
         &*self.files
     }
 
+    /// The same, to keep.
+    pub(crate) fn shared_files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.files)
+    }
+
     /// An existing segment.
     pub(crate) fn open(&self, number: u32, mode: OpenMode) -> io::Result<Arc<Segment>> {
         let path = self.path(number);

@@ -46,7 +46,7 @@ impl StatusCell {
                     tracing::error!("the store has failed: {reason}");
                 }
                 StoreStatus::Full { .. } if !both_full => tracing::warn!("{status}"),
-                StoreStatus::Running => tracing::info!("the store has room again"),
+                StoreStatus::Running => tracing::info!("the store goes on"),
                 StoreStatus::Full { .. } => {}
             }
             inner.0 = status;

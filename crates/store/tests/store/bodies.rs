@@ -7,11 +7,12 @@ use std::time::Duration;
 use leveret_store::files::Files;
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{
-    Change, Enqueue, Journal, JournalOptions, LogId, MessageLog, OpenError, Sequence, StoreStatus,
+    Change, Enqueue, Journal, JournalOptions, LogId, MessageLog, Sequence, StoreStatus,
 };
 
 use crate::support::{
-    Blob, acknowledge, all, blob, commit, enqueue, open, sequences, small, wait, write_ahead,
+    Blob, acknowledge, all, blob, commit, damaged, enqueue, open, sequences, small, wait,
+    write_ahead,
 };
 
 const LARGE: usize = 40_000;
@@ -228,49 +229,19 @@ fn with_large() -> (SimulatedDisk, String) {
 }
 
 #[test]
-fn damage_in_it_is_refused_and_costs_only_itself() {
-    // In the run's header, the message's first part, its last byte.
-    for back in [LARGE + 40, LARGE + 2, 1] {
+fn damage_in_it_costs_only_itself() {
+    // In the run's header, the checksum of the body, the last byte.
+    for (back, lost) in [(LARGE + 40, false), (LARGE + 2, true), (1, true)] {
         let (disk, file) = with_large();
         let end = contents(&disk, &file).len();
         disk.flip(&Path::new("/store/journal").join(&file), end - back);
-        let refused = open(&disk, ahead()).err().expect("refused");
-        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
-        let recover = JournalOptions {
-            recover: true,
-            ..ahead()
-        };
-        let store = open(&disk, recover).expect("recover");
+        let store = open(&disk, ahead()).expect("open");
         assert_eq!(sequences(&store, 1), [0, 1]);
-        assert_eq!(sequences(&store, 2), []);
+        assert_eq!(sequences(&store, 2), if lost { vec![] } else { vec![0] });
+        let found = damaged(&store, 2);
+        assert_eq!(found.len(), usize::from(lost), "{back}");
+        assert!(found.iter().all(|it| it.is_lasting && it.head.is_some()));
     }
-}
-
-#[test]
-fn damage_that_a_read_meets_names_the_file() {
-    let (disk, file) = with_large();
-    let store = open(&disk, ahead()).expect("open");
-    let end = contents(&disk, &file).len();
-    disk.flip(&Path::new("/store/journal").join(&file), end - 1);
-    let mut out = Vec::new();
-    let error = store.read(LogId(2), Sequence(0), 1, 1, &mut out);
-    let error = error.expect_err("damaged").to_string();
-    assert!(error.contains(&file), "{error}");
-}
-
-#[test]
-fn the_format_is_raised_with_the_first_one() {
-    let disk = SimulatedDisk::new();
-    let format = |disk: &SimulatedDisk| {
-        String::from_utf8(disk.contents(Path::new("/store/format"))).expect("text")
-    };
-    let store = open(&disk, ahead()).expect("open");
-    commit(&store, vec![enqueue(1, 0, 100)]);
-    let before = format(&disk);
-    assert!(before.starts_with("leveret-store 1 "), "{before}");
-    commit_large(&store, 1, 1);
-    let after = before.replace("leveret-store 1 ", "leveret-store 2 ");
-    assert_eq!(format(&disk.after_power_cut(1)), after);
 }
 
 #[test]
@@ -300,9 +271,13 @@ fn tools_know_such_files() {
     damage_one(&path.join("journal"));
     let found = leveret_store::verify(&path).expect("verify");
     assert_eq!(found.problems.len(), 1, "{:?}", found.problems);
+    assert_eq!(found.damaged, 1);
+    // It is kept, so that its queue learns of it.
     let rebuilt = leveret_store::rebuild(&path).expect("rebuild");
-    assert_eq!(rebuilt.problems.len(), 1, "{:?}", rebuilt.problems);
-    assert_eq!(rebuilt.messages, 3);
+    assert_eq!((rebuilt.messages, rebuilt.problems), (4, vec![]));
+    let store: Journal<Blob> = Journal::open(&path, options()).expect("open");
+    assert_eq!(sequences(&store, 1).len(), 3);
+    assert_eq!(damaged(&store, 1).len(), 1);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::thread;
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{CommitPoint, JournalOptions, MessageLog, OpenError, StoreStatus};
+use leveret_store::{
+    CommitPoint, Journal, JournalOptions, MessageLog, OpenError, Shortage, StoreStatus,
+};
 
 use crate::support::{acknowledge, commit, enqueue, open, put, sequences, small, wait, waker};
 
@@ -118,7 +120,7 @@ fn a_newer_format_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(
         directory.path().join("format"),
-        "leveret-store 4 0badcafe and more\n",
+        "leveret-store 5 0badcafe and more\n",
     )
     .expect("write");
     let refused = leveret_store::Journal::<crate::support::Blob>::open(directory.path(), small());
@@ -127,8 +129,8 @@ fn a_newer_format_is_refused() {
         matches!(
             refused,
             OpenError::NewerFormat {
-                found: 4,
-                supported: 3,
+                found: 5,
+                supported: 4,
                 ..
             }
         ),
@@ -151,8 +153,8 @@ fn flipped(offset: usize) -> SimulatedDisk {
 
 #[test]
 fn damage_in_the_middle_is_refused_with_its_place_and_costs_only_itself() {
-    // Records of 1,152 bytes: in the header, the run's header, the message of the third.
-    for within in [9, 70, 500] {
+    // Records of 1,152 bytes: in the header and the run's header of the third.
+    for within in [9, 70] {
         let disk = flipped(2 * 1152 + within);
         let refused = open(&disk, small()).err().expect("refused");
         let OpenError::Damaged { path, offset, .. } = &refused else {
@@ -188,20 +190,57 @@ fn a_torn_end_is_cut_off() {
 }
 
 #[test]
-fn damage_that_a_read_meets_is_an_error_not_a_wrong_message() {
-    let disk = SimulatedDisk::new();
-    let store = open(&disk, small()).expect("open");
-    commit(&store, vec![enqueue(1, 0, 1000)]);
-    disk.flip(Path::new(FIRST_SEGMENT), 600);
-    let mut out = Vec::new();
-    let error = store
-        .read(
-            leveret_store::LogId(1),
-            leveret_store::Sequence(0),
-            10,
-            10,
-            &mut out,
-        )
-        .expect_err("damaged");
-    assert!(error.to_string().contains("0000000001.seg"), "{error}");
+fn what_runs_out_and_comes_back_is_waited_for() {
+    let (disk_full, quota, many_files, many_files_of_all, no_memory) = (28, 122, 24, 23, 12);
+    for (errno, lacks) in [
+        (disk_full, Shortage::Disk),
+        (quota, Shortage::Quota),
+        (many_files, Shortage::Descriptors),
+        (many_files_of_all, Shortage::SystemDescriptors),
+        (no_memory, Shortage::Memory),
+    ] {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk, small()).expect("open");
+        commit(&store, vec![enqueue(1, 0, 100)]);
+        disk.fail_writes(Some(errno));
+        let point = store.stage(&mut vec![enqueue(1, 1, 100)]);
+        wait_for_status(&store, |status| matches!(status, StoreStatus::Full { .. }));
+        let StoreStatus::Full { lacks: found, .. } = store.status() else {
+            panic!("{:?}", store.status());
+        };
+        assert_eq!(found, lacks);
+        assert!(store.durable_point() < point);
+        disk.fail_writes(None);
+        crate::support::wait(&store, point);
+        wait_for_status(&store, |status| *status == StoreStatus::Running);
+        assert_eq!(
+            sequences(&open(&disk.after_kill(), small()).expect("open"), 1),
+            [0, 1]
+        );
+    }
+}
+
+#[test]
+fn nothing_is_durable_in_a_directory_that_was_removed() {
+    // Removed; and put aside, with another in its place.
+    for replaced in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("data");
+        let store = Journal::<crate::support::Blob>::open(&path, small()).expect("open");
+        commit(&store, vec![enqueue(1, 0, 100)]);
+        if replaced {
+            std::fs::rename(&path, directory.path().join("aside")).expect("renamed");
+            std::fs::create_dir(&path).expect("made");
+        } else {
+            std::fs::remove_dir_all(&path).expect("removed");
+        }
+        let point = store.stage(&mut vec![enqueue(1, 1, 100)]);
+        wait_for_status(&store, |status| matches!(status, StoreStatus::Failed(_)));
+        assert!(store.durable_point() < point);
+        let StoreStatus::Failed(reason) = store.status() else {
+            panic!("{:?}", store.status());
+        };
+        assert!(reason.contains("was removed or replaced"), "{reason}");
+        assert!(reason.contains(&path.display().to_string()), "{reason}");
+    }
 }

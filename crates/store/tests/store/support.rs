@@ -7,8 +7,8 @@ use std::thread::{self, Thread};
 
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{
-    Ahead, Change, CommitPoint, Enqueue, Journal, JournalOptions, LogId, MessageLog, OpenError,
-    Payload, Sequence, StoredMessage,
+    Ahead, Change, CommitPoint, DamagedMessage, Enqueue, Journal, JournalOptions, LogId,
+    MessageLog, OpenError, Payload, Sequence, StoredMessage,
 };
 
 /// A message for tests: its first four bytes are the head.
@@ -23,6 +23,14 @@ impl Payload for Blob {
 
     fn from_stored(bytes: &[u8]) -> Option<Self> {
         Some(Blob(bytes.into()))
+    }
+
+    fn head_bytes(&self) -> usize {
+        self.parts()[0].len()
+    }
+
+    fn from_head(head: &[u8]) -> Option<Self> {
+        Some(Blob(head.into()))
     }
 }
 
@@ -122,6 +130,14 @@ pub(crate) fn all(store: &impl MessageLog<Blob>, log: u64) -> Vec<StoredMessage<
         .read(LogId(log), Sequence(0), usize::MAX, usize::MAX, &mut out)
         .expect("reading");
     out
+}
+
+/// What a read of a whole log says of those that are damaged.
+pub(crate) fn damaged(store: &impl MessageLog<Blob>, log: u64) -> Vec<DamagedMessage<Blob>> {
+    let mut out = Vec::new();
+    store
+        .read(LogId(log), Sequence(0), usize::MAX, usize::MAX, &mut out)
+        .expect("reading")
 }
 
 pub(crate) fn sequences(store: &impl MessageLog<Blob>, log: u64) -> Vec<u64> {

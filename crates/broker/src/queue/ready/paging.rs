@@ -1,7 +1,7 @@
 //! How a level's messages leave memory and come back: the tail's oldest become the paged run, the
 //! paged run's first are read into the head. Says what is to be written and read; does neither.
 
-use leveret_store::{Change, CommitPoint, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
 
 use super::{Entry, Level, PageIn, Paged, Unready};
 use crate::message::Message;
@@ -139,16 +139,16 @@ impl Level {
     }
 
     /// How often a message that comes from the store was delivered: only those from before the start were.
-    fn count_before(&self, stored: &StoredMessage<Message>) -> DeliveryCount {
+    fn count_before(&self, sequence: Sequence, retries: u8, count: u32) -> DeliveryCount {
         let before = self.delivered_before;
-        let by_place = if stored.sequence < before.uncertain_below {
+        let by_place = if sequence < before.uncertain_below {
             DeliveryCount::PERHAPS
         } else {
-            DeliveryCount::of(u16::from(stored.sequence < before.below))
+            DeliveryCount::of(u16::from(sequence < before.below))
         };
         // A retry says how often it came back.
-        let by_retries = DeliveryCount::of(u16::from(stored.flags));
-        let noted = DeliveryCount::from_stored(stored.count);
+        let by_retries = DeliveryCount::of(u16::from(retries));
+        let noted = DeliveryCount::from_stored(count);
         noted.max(by_retries).max(by_place)
     }
 
@@ -159,36 +159,54 @@ impl Level {
         }
     }
 
-    /// Takes in what was read, and returns how many messages the paged run turned out not to have.
-    /// Those that are not ready at `now` are added to `unready`.
+    /// Takes in what was read. What is not ready at `now`, or not there, is added to `unready`.
     pub(crate) fn loaded(
         &mut self,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
+        mut damaged: Vec<DamagedMessage<Message>>,
         expires: impl Fn(&StoredMessage<Message>) -> Timestamp,
         now: Timestamp,
         unready: &mut Unready,
-    ) -> u64 {
+    ) {
         if request.epoch != self.epoch {
             messages.clear();
-            return 0;
+            return;
         }
         self.loading = false;
         let Some(mut paged) = self.paged.take() else {
             messages.clear();
-            return 0;
+            return;
         };
-        let found = !messages.is_empty();
-        messages.retain(|stored| stored.sequence >= paged.from && stored.sequence < paged.until);
-        if messages.is_empty() && found {
-            // Another read was faster.
-            self.paged = Some(paged);
-            return 0;
+        let found = !messages.is_empty() || !damaged.is_empty();
+        let run = paged.from..paged.until;
+        messages.retain(|stored| run.contains(&stored.sequence));
+        damaged.retain(|damaged| run.contains(&damaged.sequence));
+        if messages.is_empty() && damaged.is_empty() {
+            if found {
+                // Another read was faster.
+                self.paged = Some(paged);
+            } else {
+                // The store has none of the rest; the run ends here.
+                paged.lose(paged.count, &mut unready.lost);
+            }
+            return;
         }
-        if messages.is_empty() {
-            // The store has none of the rest; the run ends here.
-            return paged.count;
-        }
+        let next = damaged
+            .last()
+            .map_or(paged.from, |last| Sequence(last.sequence.0 + 1));
+        paged.lose(damaged.len() as u64, &mut unready.lost);
+        unready.damaged = damaged
+            .into_iter()
+            .map(|damaged| {
+                let (retries, count) = damaged
+                    .head
+                    .as_ref()
+                    .map_or((0, 0), |head| (head.flags, head.count));
+                let delivery_count = self.count_before(damaged.sequence, retries, count);
+                (damaged, delivery_count)
+            })
+            .collect();
         for stored in messages.drain(..) {
             let memory = stored.payload.memory_bytes();
             paged.from = Sequence(stored.sequence.0 + 1);
@@ -197,7 +215,7 @@ impl Level {
             paged.body_bytes = paged.body_bytes.saturating_sub(stored.payload.body_bytes());
             let (retries, time) = (stored.flags, Timestamp(stored.time_ms));
             let expires_at = expires(&stored);
-            let delivery_count = self.count_before(&stored);
+            let delivery_count = self.count_before(stored.sequence, stored.flags, stored.count);
             let entry = Entry {
                 sequence: stored.sequence,
                 redelivered: !delivery_count.is_none(),
@@ -216,10 +234,11 @@ impl Level {
                 self.head.push_back(entry);
             }
         }
+        paged.from = paged.from.max(next);
         if paged.count > 0 && paged.from < paged.until {
             self.paged = Some(paged);
-            return 0;
+        } else {
+            paged.lose(paged.count, &mut unready.lost);
         }
-        paged.count
     }
 }

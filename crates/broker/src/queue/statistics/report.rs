@@ -85,6 +85,8 @@ pub struct Reasons {
     pub maxlen: u64,
     /// They came back too often.
     pub delivery_limit: u64,
+    /// The store could not read their bodies any more.
+    pub damaged: u64,
 }
 
 impl Reasons {
@@ -94,6 +96,7 @@ impl Reasons {
             DeadLetterReason::Expired => &mut self.expired,
             DeadLetterReason::MaxLength => &mut self.maxlen,
             DeadLetterReason::DeliveryLimit => &mut self.delivery_limit,
+            DeadLetterReason::Damaged => &mut self.damaged,
         };
         *count += 1;
     }

@@ -3,7 +3,7 @@
 use leveret_broker::limits::VhostLimits;
 use leveret_broker::policy::PolicyKind;
 use leveret_codec::AMQPValue;
-use leveret_store::StoreStatus;
+use leveret_store::{Shortage, StoreStatus};
 
 use super::{import, listener, told, told_keys, told_one};
 use crate::harness::World;
@@ -182,6 +182,7 @@ fn the_alarm_of_the_disk_is_told() {
     set(StoreStatus::Full {
         path: "/data".into(),
         free_bytes: 5,
+        lacks: Shortage::Disk,
     });
     let node = [("source", "disk"), ("node", "leveret@localhost")];
     told_one(&client).expect("alarm.set", &node);

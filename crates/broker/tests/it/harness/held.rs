@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use leveret_broker::message::Message;
 use leveret_store::{
-    Change, CommitPoint, DefinitionStore, Definitions, Delivered, LogId, LogState, MessageLog,
-    Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
+    MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 use parking_lot::Mutex;
 
@@ -72,7 +72,7 @@ impl MessageLog<Message> for Held {
         count_max: usize,
         bytes_max: usize,
         out: &mut Vec<StoredMessage<Message>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<DamagedMessage<Message>>, StoreError> {
         self.inside.read(log, from, count_max, bytes_max, out)
     }
 

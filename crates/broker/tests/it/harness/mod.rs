@@ -84,7 +84,11 @@ impl World {
         })
     }
 
-    fn on(store: Arc<SteppedStore<Message>>, config: BrokerConfig, now: Timestamp) -> Rc<World> {
+    pub fn on(
+        store: Arc<SteppedStore<Message>>,
+        config: BrokerConfig,
+        now: Timestamp,
+    ) -> Rc<World> {
         let shared: Arc<SteppedStore<Message>> = Arc::clone(&store);
         let broker = Broker::open(config, shared, now).expect("the store opens");
         World::around(broker, Some(store), now)
