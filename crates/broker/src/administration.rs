@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::broker::Broker;
-use crate::definitions::{Definition, LimitsDefinition, TopicPermissionDefinition};
+use crate::definitions::{
+    Definition, DefinitionError, LimitsDefinition, TopicPermissionDefinition,
+};
 use crate::events::Event;
 use crate::limits::{UserLimits, VhostLimits};
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
@@ -80,7 +82,7 @@ impl Broker {
         if vhost.has_policy(kind, &spec) {
             return Ok(self.services.definitions_point());
         }
-        Ok(vhost.set_policy(kind, Policy::parse(kind, spec)?, now))
+        vhost.set_policy(kind, Policy::parse(kind, spec)?, now)
     }
 
     /// Removes a policy; a missing one is no error.
@@ -108,14 +110,26 @@ impl Broker {
     }
 
     /// Sets what limits a virtual host. What is open already stays.
-    pub fn set_vhost_limits(&self, name: &str, limits: VhostLimits) -> CommitPoint {
+    ///
+    /// # Errors
+    /// They cannot be stored.
+    pub fn set_vhost_limits(
+        &self,
+        name: &str,
+        limits: VhostLimits,
+    ) -> Result<CommitPoint, DefinitionError> {
         let Some(vhost) = self.vhost(name) else {
-            return self.services.definitions_point();
+            return Ok(self.services.definitions_point());
         };
+        let definition = LimitsDefinition {
+            vhost: name.to_owned(),
+            limits,
+        };
+        let put = Definition::Limits(definition).put()?;
         {
             let mut current = vhost.limits.write();
             if *current == limits {
-                return self.services.definitions_point();
+                return Ok(self.services.definitions_point());
             }
             *current = limits;
             // rabbitmq: told as a parameter and as what it means
@@ -123,12 +137,7 @@ impl Broker {
                 .tell(|_| Event::vhost_limits_parameter(name, limits));
             self.services.tell(|_| Event::vhost_limits(name, limits));
         }
-        let definition = LimitsDefinition {
-            vhost: name.to_owned(),
-            limits,
-        };
-        self.services
-            .stage_definitions(&mut vec![Definition::Limits(definition).put()])
+        Ok(self.services.stage_definitions(&mut vec![put]))
     }
 
     /// Has a copy of each message that is published or delivered in a virtual host go to its exchange
@@ -154,44 +163,57 @@ impl Broker {
     }
 
     /// Sets what limits a user. What is open already stays.
-    pub fn set_user_limits(&self, name: &str, limits: UserLimits) -> CommitPoint {
+    ///
+    /// # Errors
+    /// They cannot be stored.
+    pub fn set_user_limits(
+        &self,
+        name: &str,
+        limits: UserLimits,
+    ) -> Result<CommitPoint, DefinitionError> {
         match self.users.get(name) {
             Some(user) if user.limits != limits => self.put_user(User { limits, ..user }),
-            _ => self.services.definitions_point(),
+            _ => Ok(self.services.definitions_point()),
         }
     }
 
     /// Sets a user's topic permission on one exchange; running connections see it with their next
     /// publish or binding.
+    ///
+    /// # Errors
+    /// It cannot be stored.
     pub fn permit_topics(
         &self,
         vhost: &str,
         user: &str,
         permission: TopicPermission,
-    ) -> CommitPoint {
+    ) -> Result<CommitPoint, DefinitionError> {
+        let definition = TopicPermissionDefinition {
+            vhost: vhost.to_owned(),
+            user: user.to_owned(),
+            permission: permission.clone(),
+        };
+        let put = Definition::TopicPermission(definition).put()?;
         self.users.permit_topics(vhost, user, permission.clone());
         if let Some(vhost) = self.vhost(vhost) {
             vhost.routes_changed();
         }
         self.services
             .tell(|_| Event::topic_permission_created(vhost, user, &permission));
-        let definition = TopicPermissionDefinition {
-            vhost: vhost.to_owned(),
-            user: user.to_owned(),
-            permission,
-        };
-        self.services
-            .stage_definitions(&mut vec![Definition::TopicPermission(definition).put()])
+        Ok(self.services.stage_definitions(&mut vec![put]))
     }
 
     /// Keeps a parameter that means nothing to this broker.
-    pub fn set_parameter(&self, parameter: Parameter) -> CommitPoint {
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn set_parameter(&self, parameter: Parameter) -> Result<CommitPoint, DefinitionError> {
+        let put = Definition::Parameter(parameter.clone()).put()?;
         if !self.parameters.keep(parameter.clone()) {
-            return self.services.definitions_point();
+            return Ok(self.services.definitions_point());
         }
         self.services.tell(|_| Event::parameter_set(&parameter));
-        self.services
-            .stage_definitions(&mut vec![Definition::Parameter(parameter).put()])
+        Ok(self.services.stage_definitions(&mut vec![put]))
     }
 
     /// The parameters that are only kept, global ones first.

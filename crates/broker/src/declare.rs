@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use leveret_codec::FieldTable;
+use leveret_codec::{AMQPValue, FieldTable, LongString};
 use leveret_routing::{BindError, Binding, Destination, Exchange, Removed, Topology};
 use leveret_store::{Change, CommitPoint};
 
 use crate::deduplication::{KeyLogs, Look};
-use crate::definitions::{BindingDefinition, Definition, ExchangeDefinition, QueueDefinition};
+use crate::definitions::{
+    BindingDefinition, Definition, ExchangeDefinition, QueueDefinition, Subject, remove_exchange,
+    remove_queue,
+};
 use crate::error::{ChannelError, Failure};
 use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{
@@ -20,7 +23,7 @@ use crate::mailbox::Notice;
 use crate::message::Message;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
 use crate::queue::machine::Machine;
-use crate::queue::options::{self, DeclaredProperties};
+use crate::queue::options::{self, DeclaredProperties, QueueKind};
 use crate::queue::{NOTHING_STAGED, QueueCounts};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
@@ -41,6 +44,29 @@ pub struct QueueDeclaration {
     pub auto_delete: bool,
     /// `x-` arguments.
     pub arguments: FieldTable,
+}
+
+impl QueueDeclaration {
+    /// Gives a queue that names no type the default of its virtual host.
+    ///
+    /// rabbitmq: only where a queue of any type may have its properties
+    pub(crate) fn choose_type(&mut self, default: Option<QueueKind>) {
+        let fits = self.durable && !self.exclusive && !self.auto_delete;
+        if let Some(kind) = default.filter(|_| fits)
+            && options::argument(&self.arguments, "x-queue-type").is_none()
+        {
+            let name = AMQPValue::LongString(LongString::from(kind.name()));
+            self.arguments.insert("x-queue-type".into(), name);
+        }
+    }
+
+    pub(crate) fn properties(&self) -> DeclaredProperties {
+        DeclaredProperties {
+            durable: self.durable,
+            exclusive: self.exclusive,
+            auto_delete: self.auto_delete,
+        }
+    }
 }
 
 /// A queue found or made.
@@ -99,23 +125,47 @@ impl VirtualHost {
         self.care(&queue, queue.touch(now), now);
         Ok(DeclaredQueue {
             counts: queue.counts(),
+            point: self.point_of(queue.identity().durable),
             queue,
             created: false,
-            point: NOTHING_STAGED,
         })
+    }
+
+    /// When what is found is as durable as it says it is.
+    pub(crate) fn point_of(&self, durable: bool) -> CommitPoint {
+        if durable {
+            self.services.definitions_point()
+        } else {
+            NOTHING_STAGED
+        }
+    }
+
+    /// Gets rid of what an earlier start has put aside under a name that is deleted; answers when that,
+    /// and every deletion before, is durable.
+    pub(crate) fn forget_aside(&self, subject: &Subject) -> CommitPoint {
+        let mut changes = Vec::new();
+        self.services.aside.forget(subject, &mut changes);
+        self.stage(&mut changes);
+        self.services.definitions_point()
+    }
+
+    /// [`VirtualHost::forget_aside`] for a queue.
+    pub(crate) fn forget_queue_aside(&self, name: &str) -> CommitPoint {
+        self.forget_aside(&Subject::Queue(self.name().to_string(), name.to_owned()))
     }
 
     /// Finds or makes a queue. `by` is the user who declares it.
     ///
     /// # Errors
-    /// 405, 406 for arguments that are wrong or differ from the queue's.
+    /// 405, 406 for arguments that are wrong or differ from the queue's; 541 when it cannot be stored.
     pub fn declare_queue(
         self: &Arc<Self>,
-        declaration: QueueDeclaration,
+        mut declaration: QueueDeclaration,
         session: SessionId,
         by: &str,
         now: Timestamp,
-    ) -> Result<DeclaredQueue, ChannelError> {
+    ) -> Result<DeclaredQueue, Failure> {
+        declaration.choose_type(self.default_queue_type());
         let existing = self
             .queues
             .get(&declaration.name)
@@ -176,15 +226,10 @@ impl VirtualHost {
         session: SessionId,
         by: &str,
         now: Timestamp,
-    ) -> Result<Result<DeclaredQueue, QueueHandle>, ChannelError> {
-        let properties = DeclaredProperties {
-            durable: declaration.durable,
-            exclusive: declaration.exclusive,
-            auto_delete: declaration.auto_delete,
-        };
+    ) -> Result<Result<DeclaredQueue, QueueHandle>, Failure> {
         let options = options::parse(
             &declaration.arguments,
-            properties,
+            declaration.properties(),
             &declaration.name,
             self.name(),
         )?;
@@ -219,13 +264,14 @@ impl VirtualHost {
         let mut point = NOTHING_STAGED;
         let key_logs = definition.as_ref().and_then(|it| it.key_logs);
         if let Some(definition) = definition {
+            let put = Definition::Queue(definition.clone()).put()?;
             for (log, level) in definition.log_ids().zip(0u8..=255) {
                 queue.recover_level(level, log);
             }
             if let Some(logs) = definition.key_logs {
                 queue.set_key_logs(logs, false);
             }
-            point = services.stage_definitions(&mut vec![Definition::Queue(definition).put()]);
+            point = services.stage_definitions(&mut vec![put]);
         }
         let queue = QueueHandle::new(identity, queue, key_logs, services);
         self.insert_queue(&mut topology, &queue);
@@ -292,7 +338,11 @@ impl VirtualHost {
                 self.name()
             )));
         }
-        Ok(self.delete_queue(queue, by, now))
+        let (messages, point) = self.delete_queue(queue, by, now);
+        if self.services.aside.is_empty() {
+            return Ok((messages, point));
+        }
+        Ok((messages, point.max(self.forget_queue_aside(queue.name()))))
     }
 
     /// Deletes a queue with its bindings; its consumers are told.
@@ -307,7 +357,8 @@ impl VirtualHost {
             .queues
             .remove_if(queue.name(), |_, current| current.id() == queue.id());
         if removed.is_none() {
-            return (0, NOTHING_STAGED);
+            // Somebody else deletes it; that may not be durable yet.
+            return (0, self.services.definitions_point());
         }
         self.queues_by_id.remove(&queue.id());
         let gone = topology.remove_queue(queue.name(), queue.id());
@@ -315,17 +366,10 @@ impl VirtualHost {
         let mut changes = deleted.changes;
         let identity = queue.identity();
         if identity.durable && identity.exclusive.is_none() {
-            let definition = QueueDefinition {
-                vhost: self.name().to_string(),
-                name: queue.name().to_owned(),
-                auto_delete: false,
-                arguments: FieldTable::default(),
-                logs: Vec::new(),
-                key_logs: None,
-            };
-            changes.push(Definition::Queue(definition).remove());
-            self.forget(&topology, &gone, std::slice::from_ref(queue), &mut changes);
+            changes.push(remove_queue(self.name(), queue.name()));
         }
+        // A durable exchange may go with a queue that is not durable.
+        self.forget(&topology, &gone, std::slice::from_ref(queue), &mut changes);
         self.forget_attended(&gone.exchanges, &mut changes);
         let point = self.stage(&mut changes);
         self.routes_changed();
@@ -363,9 +407,7 @@ impl VirtualHost {
             }
         }
         for exchange in gone.exchanges.iter().filter(|exchange| exchange.durable) {
-            changes.push(
-                Definition::Exchange(ExchangeDefinition::new(self.name(), exchange)).remove(),
-            );
+            changes.push(remove_exchange(self.name(), &exchange.name));
         }
     }
 
@@ -411,12 +453,8 @@ impl VirtualHost {
     /// Finds or makes an exchange. `by` is the user who declares it.
     ///
     /// # Errors
-    /// 406 when one of the same name differs, or its arguments are wrong.
-    pub fn declare_exchange(
-        &self,
-        exchange: Exchange,
-        by: &str,
-    ) -> Result<CommitPoint, ChannelError> {
+    /// 406 when one of the same name differs, or its arguments are wrong; 541 when it cannot be stored.
+    pub fn declare_exchange(&self, exchange: Exchange, by: &str) -> Result<CommitPoint, Failure> {
         let mut topology = self.topology.write();
         if let Some(current) = topology.exchange(&exchange.name) {
             check_same_exchange(current, &exchange, self.name())?;
@@ -428,7 +466,7 @@ impl VirtualHost {
         let logs = ExchangeLogs::allocate(&exchange, &self.services);
         if exchange.durable {
             let definition = ExchangeDefinition::new(self.name(), &exchange).with_logs(logs);
-            changes.push(Definition::Exchange(definition).put());
+            changes.push(Definition::Exchange(definition).put()?);
         }
         let name = exchange.name.clone();
         let alternate = self.alternate_in_force(&exchange);
@@ -467,18 +505,20 @@ impl VirtualHost {
         }
         let gone = topology.delete_exchange(name);
         let mut changes = Vec::new();
+        let aside = Subject::Exchange(self.name().to_string(), name.to_owned());
+        self.services.aside.forget(&aside, &mut changes);
         self.forget(&topology, &gone, &[], &mut changes);
         self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
         self.tell_removed(&topology, &gone, None, by);
-        Ok(self.stage(&mut changes))
+        Ok(self.stage(&mut changes).max(self.point_of(gone.is_empty())))
     }
 
     /// Adds a binding for the user `by`; one that exists is no error. What its source remembers goes to its
     /// destination.
     ///
     /// # Errors
-    /// 404, 406.
+    /// 404, 406; 541 when it cannot be stored.
     pub fn bind(
         self: &Arc<Self>,
         binding: Binding,
@@ -493,6 +533,8 @@ impl VirtualHost {
         let mut topology = self.topology.write();
         self.check_ends(&topology, &binding)?;
         let definition = self.define_binding(&topology, &binding, &[], &[]);
+        let put = definition.map(|it| Definition::Binding(it).put());
+        let put = put.transpose()?;
         let destination = binding.destination.clone();
         let added = topology
             .bind(binding.clone())
@@ -500,8 +542,7 @@ impl VirtualHost {
         if !added {
             return Ok(self.services.definitions_point());
         }
-        let changes = definition.map(|it| Definition::Binding(it).put());
-        let mut plan = Plan::new(self.services.next_ticket(), changes.into_iter().collect());
+        let mut plan = Plan::new(self.services.next_ticket(), put.into_iter().collect());
         self.routes_changed();
         self.note_listeners(&topology);
         self.tell_binding(&binding, None, |ends| Event::binding_created(ends, by));
@@ -578,7 +619,7 @@ impl VirtualHost {
         self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
         self.tell_removed(&topology, &gone, None, by);
-        self.stage(&mut changes)
+        self.stage(&mut changes).max(self.point_of(gone.is_empty()))
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::fmt::Display;
 
-use leveret_codec::ReplyCode;
+use leveret_codec::{MethodError, ReplyCode};
+
+use crate::definitions::DefinitionError;
 
 /// An error that closes the channel it happened on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +48,25 @@ impl From<ChannelError> for Failure {
 impl From<ConnectionError> for Failure {
     fn from(error: ConnectionError) -> Failure {
         Failure::Connection(error)
+    }
+}
+
+/// rabbitmq: what goes wrong inside is told so
+impl From<DefinitionError> for Failure {
+    fn from(error: DefinitionError) -> Failure {
+        ConnectionError::new(ReplyCode::InternalError, error).into()
+    }
+}
+
+impl Failure {
+    /// The reply text, where there is one.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Failure::Channel(error) => &error.text,
+            Failure::Connection(error) => &error.text,
+            Failure::Abort => "refused",
+        }
     }
 }
 
@@ -286,6 +307,15 @@ impl ConnectionError {
     #[must_use]
     pub fn unexpected_frame(text: impl Display) -> ConnectionError {
         ConnectionError::new(ReplyCode::UnexpectedFrame, text)
+    }
+
+    /// 501 for a method that cannot be decoded; 541 where RabbitMQ's own decoder fails.
+    #[must_use]
+    pub fn undecodable(error: &MethodError) -> ConnectionError {
+        match error {
+            MethodError::NotFinite => ConnectionError::new(ReplyCode::InternalError, error),
+            other => ConnectionError::frame_error(other),
+        }
     }
 
     /// 501.

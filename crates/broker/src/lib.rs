@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod administration;
+mod aside;
 pub mod broker;
 mod budget;
 mod commit;
@@ -34,6 +35,7 @@ pub mod password;
 mod pattern;
 pub mod policy;
 pub mod queue;
+mod recovery;
 mod services;
 pub mod session;
 pub mod stream;
@@ -46,7 +48,9 @@ mod vhost_policies;
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
 pub use deduplication::{DeduplicationCounts, Rules as DeduplicationRules};
+pub use definitions::DefinitionError;
 pub use exchange::{DelayedMessage, DelayedPage, DelayedPlace};
 pub use output::Output;
+pub use recovery::examine as examine_definitions;
 pub use session::{Peer, Session};
 pub use time::Timestamp;

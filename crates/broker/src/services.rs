@@ -11,6 +11,7 @@ use leveret_routing::QueueId;
 use leveret_store::{Change, CommitPoint};
 use parking_lot::Mutex;
 
+use crate::aside::Asides;
 use crate::budget::Budget;
 use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
@@ -185,6 +186,8 @@ pub(crate) struct Services {
     pub(crate) deadlines: Deadlines,
     pub(crate) pager: Pager,
     pub(crate) events: Events,
+    /// Definitions that the start could not use.
+    pub(crate) aside: Asides,
     /// What connections may use for routes beyond what each has of its own.
     pub(crate) route_memory: Arc<Budget>,
     next_queue: AtomicU64,
@@ -204,6 +207,7 @@ impl Services {
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
+            aside: Asides::default(),
             route_memory: Arc::new(Budget::new(ROUTE_BYTES_MAX)),
             next_queue: AtomicU64::new(1),
             next_ticket: AtomicU64::new(1),

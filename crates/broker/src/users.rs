@@ -126,11 +126,11 @@ impl Users {
         self.users.get(name).map(|user| user.clone())
     }
 
-    /// Whether `password` is `name`'s.
+    /// Whether `password` is `name`'s. A blank one is nobody's.
     #[must_use]
     pub fn authenticate(&self, name: &str, password: &[u8]) -> bool {
         self.users.get(name).is_some_and(|user| {
-            password::matches(password, &user.password_hash, user.hashing_algorithm)
+            password::matches(password, &user.password_hash, &user.hashing_algorithm)
         })
     }
 

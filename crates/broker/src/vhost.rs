@@ -26,6 +26,7 @@ use crate::message::Message;
 use crate::policy::set::Policies;
 use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
+use crate::queue::options::QueueKind;
 use crate::services::Services;
 use crate::tally::Tally;
 use crate::time::Timestamp;
@@ -46,6 +47,8 @@ pub struct VirtualHost {
     /// Locked below the topology, held for a moment.
     pub(crate) policies: RwLock<Policies>,
     pub(crate) limits: RwLock<VhostLimits>,
+    /// The type of queues that are declared without one.
+    default_queue_type: RwLock<Option<QueueKind>>,
     /// Open connections to it.
     pub(crate) connections: Arc<Tally>,
     /// Exchanges that keep something, by name.
@@ -78,6 +81,7 @@ impl VirtualHost {
             queues_by_id: DashMap::with_shard_amount(4),
             policies: RwLock::default(),
             limits: RwLock::default(),
+            default_queue_type: RwLock::default(),
             connections: Arc::default(),
             attended: DashMap::with_shard_amount(4),
             exchange_logs: DashMap::with_shard_amount(4),
@@ -111,6 +115,16 @@ impl VirtualHost {
     #[must_use]
     pub fn is_traced(&self) -> bool {
         self.traced.load(Ordering::Relaxed)
+    }
+
+    /// The type of queues that are declared without one, where it was chosen.
+    #[must_use]
+    pub fn default_queue_type(&self) -> Option<QueueKind> {
+        *self.default_queue_type.read()
+    }
+
+    pub(crate) fn set_default_queue_type(&self, kind: Option<QueueKind>) {
+        *self.default_queue_type.write() = kind;
     }
 
     pub(crate) fn set_traced(&self, traced: bool) {
@@ -243,9 +257,12 @@ impl VirtualHost {
         if exchange.durable && logs.keys().is_none() {
             // One of the broker's own, or declared before there were keys to keep.
             logs = logs.with_keys(services);
-            self.exchange_logs.insert(name.clone(), logs);
             let definition = ExchangeDefinition::new(self.name(), exchange).with_logs(logs);
-            services.stage_definitions(&mut vec![Definition::Exchange(definition).put()]);
+            match Definition::Exchange(definition).put() {
+                Ok(put) => services.stage_definitions(&mut vec![put]),
+                Err(error) => return tracing::error!(%error, "an exchange keeps nothing"),
+            };
+            self.exchange_logs.insert(name.clone(), logs);
         }
         let attended = Attended::new(self.name(), exchange, policy, logs, services);
         // At once: what became due meanwhile goes on as soon as all of the topology is there.

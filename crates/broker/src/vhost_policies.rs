@@ -17,7 +17,7 @@ use crate::events::Event;
 use crate::message::Message;
 use crate::policy::merge::options_in_force;
 use crate::policy::set::Policies;
-use crate::policy::{Policy, PolicyKind, PolicySpec};
+use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
 use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
 use crate::queue::options::{self, QueueOptions};
@@ -60,21 +60,25 @@ impl VirtualHost {
     }
 
     /// Adds or replaces a policy.
+    ///
+    /// # Errors
+    /// It cannot be stored.
     pub(crate) fn set_policy(
         self: &Arc<Self>,
         kind: PolicyKind,
         policy: Policy,
         now: Timestamp,
-    ) -> CommitPoint {
+    ) -> Result<CommitPoint, PolicyError> {
         let definition = PolicyDefinition {
             kind,
             spec: policy.spec.clone(),
         };
-        self.change_policies(now, |policies| {
+        let put = Definition::Policy(definition).put()?;
+        Ok(self.change_policies(now, |policies| {
             self.services.tell(|_| Event::policy_set(&policy.spec));
             policies.put(kind, policy);
-            Some(Definition::Policy(definition).put())
-        })
+            Some(put)
+        }))
     }
 
     /// Removes a policy; a missing one is no error.

@@ -81,6 +81,14 @@ impl<'a> RawTable<'a> {
         check_table(self.0, TABLE_DEPTH_MAX)
     }
 
+    /// Whether no floating point number in it, at any depth, is NaN or infinite. For a table that was
+    /// checked: what is malformed or too deep is not looked at.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let mut fields = self.iter().map_while(Result::ok);
+        fields.all(|(_, value)| is_finite(value, TABLE_DEPTH_MAX))
+    }
+
     /// An owned copy of what can be read: it ends at the first malformed field, names that are not
     /// UTF-8 are escaped, and tables nested too deep are empty. For a copy that is exact or an error,
     /// see [`crate::decode_table`].
@@ -201,6 +209,25 @@ impl<'a> Iterator for RawArrayIter<'a> {
             self.0 = Input(&[]);
         }
         Some(value)
+    }
+}
+
+fn is_finite(value: RawValue<'_>, depth_left: usize) -> bool {
+    let Some(depth_left) = depth_left.checked_sub(1) else {
+        return true;
+    };
+    match value {
+        RawValue::F32(number) => number.is_finite(),
+        RawValue::F64(number) => number.is_finite(),
+        RawValue::Table(table) => {
+            let mut fields = table.iter().map_while(Result::ok);
+            fields.all(|(_, value)| is_finite(value, depth_left))
+        }
+        RawValue::Array(array) => {
+            let mut values = array.iter().map_while(Result::ok);
+            values.all(|value| is_finite(value, depth_left))
+        }
+        _ => true,
     }
 }
 

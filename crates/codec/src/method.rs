@@ -102,6 +102,9 @@ pub enum MethodError {
     /// A name in a control method, or of a field in one of its tables, is not UTF-8.
     #[error("Malformed UTF-8 in shortstr")]
     NotUtf8,
+    /// A number in the arguments' tables is NaN or infinite.
+    #[error("a number in the arguments is not finite")]
+    NotFinite,
 }
 
 /// Class and method id of a method frame's payload; None where it is shorter than that.
@@ -211,6 +214,7 @@ fn control<'a>(payload: &'a [u8], arguments: &'a [u8]) -> Result<Method<'a>, Met
     match check(expected, arguments) {
         Ok(()) => {}
         Err(Mismatch::NotUtf8) => return Err(MethodError::NotUtf8),
+        Err(Mismatch::NotFinite) => return Err(MethodError::NotFinite),
         Err(Mismatch::Malformed) => return Err(malformed(arguments)),
     }
     match parse_class(payload) {

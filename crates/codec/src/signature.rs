@@ -33,6 +33,8 @@ pub(crate) enum Mismatch {
     Malformed,
     /// A short string is not UTF-8. (Names of fields are left to the parser.)
     NotUtf8,
+    /// A number in a table is NaN or infinite.
+    NotFinite,
 }
 
 /// The signature of a method. spec: all classes and methods, with RabbitMQ's extensions.
@@ -122,10 +124,18 @@ fn check_one(argument: Argument, input: &mut Input<'_>) -> Result<(), Mismatch> 
     let bytes = bytes.ok_or(Mismatch::Malformed)?;
     match argument {
         Argument::ShortString if str::from_utf8(bytes).is_err() => Err(Mismatch::NotUtf8),
-        Argument::Table => RawTable::from_encoded(bytes)
-            .check()
-            .map_err(|_| Mismatch::Malformed),
+        Argument::Table => check_table(RawTable::from_encoded(bytes)),
         _ => Ok(()),
+    }
+}
+
+/// rabbitmq: cannot decode arguments with a number that is NaN or infinite
+fn check_table(table: RawTable<'_>) -> Result<(), Mismatch> {
+    table.check().map_err(|_| Mismatch::Malformed)?;
+    if table.is_finite() {
+        Ok(())
+    } else {
+        Err(Mismatch::NotFinite)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use leveret_broker::examine_definitions;
 use leveret_store::OpenError;
 
 use crate::args::StoreCommand;
@@ -17,29 +18,33 @@ pub(crate) fn run(command: &StoreCommand) -> Result<(), ServeError> {
 }
 
 fn verify(directory: &Path) -> Result<(), ServeError> {
-    let found = leveret_store::verify(directory).map_err(not_open)?;
+    let mut found = leveret_store::verify(directory).map_err(not_open)?;
     let summary = format!(
         "{}: {} segments, {} definitions, {} logs, {} messages, {} bytes",
         directory.display(),
         found.segments,
-        found.definitions,
+        found.definitions.len(),
         found.logs,
         found.messages,
         found.bytes,
     );
+    found
+        .problems
+        .extend(examine_definitions(found.definitions));
     conclude(directory, &summary, &found.problems)
 }
 
 fn rebuild(directory: &Path) -> Result<(), ServeError> {
-    let made = leveret_store::rebuild(directory).map_err(not_open)?;
+    let mut made = leveret_store::rebuild(directory).map_err(not_open)?;
     let summary = format!(
         "{}: rebuilt from {} records: {} definitions, {} logs, {} messages",
         directory.display(),
         made.records,
-        made.definitions,
+        made.definitions.len(),
         made.logs,
         made.messages,
     );
+    made.problems.extend(examine_definitions(made.definitions));
     conclude(directory, &summary, &made.problems)
 }
 

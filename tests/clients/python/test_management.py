@@ -98,7 +98,8 @@ def test_overview(managed, api, channel):
     shown = api.get("overview")
     assert shown["product_name"] == "Leveret" and shown["product_version"]
     assert shown["rabbitmq_version"] == shown["management_version"] == "3.13.7"
-    assert shown["cluster_name"] == "leveret@localhost"
+    assert shown["cluster_name"] == shown["node"] == "leveret@localhost"
+    assert shown["disable_stats"] is False
     totals = shown["queue_totals"]
     assert totals["messages"] == totals["messages_ready"] + totals["messages_unacknowledged"] >= 2
     objects = shown["object_totals"]
@@ -124,8 +125,13 @@ def test_a_queue(api, channel):
         "arguments": arguments, "policy": None, "operator_policy": None, "effective_policy_definition": {},
         "state": "running", "consumers": 0, "messages": 3, "messages_ready": 2, "messages_unacknowledged": 1,
     }
-    assert "leveret" in queue
+    assert "leveret" in queue and queue["node"] == "leveret@localhost" and "delivery_limit" not in queue
     assert api.get("queues", "/", "shown", columns="name,messages") == {"name": "shown", "messages": 3}
+    for limit, expected in ((None, 20), (7, 7), (-1, "unlimited")):
+        arguments = {"x-queue-type": "quorum"} | ({} if limit is None else {"x-delivery-limit": limit})
+        channel.queue_declare("counts", durable=True, arguments=arguments)
+        assert api.get("queues", "/", "counts")["delivery_limit"] == expected
+        channel.queue_delete("counts")
     channel.queue_delete("shown")
     assert api.refusal("queues", "/", "shown") == (404, "Object Not Found", "Not Found")
 
@@ -319,12 +325,13 @@ def test_virtual_hosts_are_for_those_who_may_use_them(api):
     manager = api.as_user("manager", "m:p")
     assert manager.refusal("queues", "other") == refused
     assert manager.refusal("exchanges", "other", "amq.direct") == refused
-    assert api.as_user("monitor", "p").refusal("queues", "other") == refused
     assert {vhost for vhost, _ in names(manager.get("exchanges"))} == {"/"}
-    # An administrator sees each by name; lists are of those it may use.
-    admin = api.as_user("admin", "p")
-    assert len(admin.get("exchanges", "other")) == 7
-    assert admin.get("exchanges") == []
+    # Administrators and monitors see all of them, with or without rights there.
+    for name in ("admin", "monitor"):
+        user = api.as_user(name, "p")
+        assert len(user.get("exchanges", "other")) == 7
+        assert {vhost for vhost, _ in names(user.get("exchanges"))} == {"/", "other", "a b/c"}
+        assert user.get("queues", "other") == []
     assert manager.refusal("queues", "nowhere")[0] == 404
 
 

@@ -4,7 +4,6 @@ use leveret_store::CommitPoint;
 
 use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
 use crate::broker::Broker;
-use crate::error::Failure;
 use crate::events::INTERNAL_USER;
 use crate::password::{self, HashingAlgorithm};
 use crate::queue::handle::SessionId;
@@ -25,22 +24,28 @@ impl Broker {
         let users = plan
             .users
             .iter()
-            .map(|it| self.hashed(it))
-            .collect::<Result<Vec<User>, ImportError>>()?;
+            .map(|it| Ok((it, self.hashed(it)?)))
+            .collect::<Result<Vec<_>, ImportError>>()?;
         for vhost in &plan.vhosts {
-            if self.vhost(vhost).is_none() {
-                self.create_vhost(vhost);
+            if self.vhost(&vhost.it).is_none() {
+                self.create_vhost(&vhost.it)
+                    .map_err(|error| vhost.error(error))?;
             }
+        }
+        for vhost in &plan.default_queue_types {
+            let InVhost { vhost: name, it } = &vhost.it;
+            self.set_default_queue_type(name, Some(*it))
+                .map_err(|error| vhost.error(error))?;
         }
         for (vhost, traced) in &plan.traced {
             self.set_tracing(vhost, *traced);
         }
-        for user in users {
+        for (placed, user) in users {
             if self.users.get(&user.name).as_ref() != Some(&user) {
-                self.put_user(user);
+                self.put_user(user).map_err(|error| placed.error(error))?;
             }
         }
-        self.import_permissions(plan);
+        self.import_permissions(plan)?;
         self.import_parameters(plan, now)?;
         self.import_topology(plan, now)?;
         Ok(self.services.definitions_point())
@@ -50,12 +55,12 @@ impl Broker {
     fn hashed(&self, placed: &Placed<UserPlan>) -> Result<User, ImportError> {
         let UserPlan { user, password } = &placed.it;
         let mut user = user.clone();
-        if let Some(password) = password {
+        if let Some(password) = password.as_ref().filter(|it| !it.is_empty()) {
             let known = self.users.get(&user.name).filter(|known| {
                 password::matches(
                     password.as_bytes(),
                     &known.password_hash,
-                    known.hashing_algorithm,
+                    &known.hashing_algorithm,
                 )
             });
             (user.password_hash, user.hashing_algorithm) = match known {
@@ -72,29 +77,34 @@ impl Broker {
         Ok(user)
     }
 
-    fn import_permissions(&self, plan: &Plan) {
-        for it in &plan.permissions {
-            let InVhost { vhost, it } = &it.it;
+    fn import_permissions(&self, plan: &Plan) -> Result<(), ImportError> {
+        for placed in &plan.permissions {
+            let InVhost { vhost, it } = &placed.it;
             let ForUser { user, it } = it;
             if self.users.permission(vhost, user).as_ref() != Some(it) {
-                self.permit(vhost, user, it.clone());
+                self.permit(vhost, user, it.clone())
+                    .map_err(|error| placed.error(error))?;
             }
         }
-        for it in &plan.topic_permissions {
-            let InVhost { vhost, it } = &it.it;
+        for placed in &plan.topic_permissions {
+            let InVhost { vhost, it } = &placed.it;
             let ForUser { user, it } = it;
             if !self.users.topic_permissions(vhost, user).contains(it) {
-                self.permit_topics(vhost, user, it.clone());
+                self.permit_topics(vhost, user, it.clone())
+                    .map_err(|error| placed.error(error))?;
             }
         }
+        Ok(())
     }
 
     fn import_parameters(&self, plan: &Plan, now: Timestamp) -> Result<(), ImportError> {
         for it in &plan.limits {
-            self.set_vhost_limits(&it.it.vhost, it.it.it);
+            self.set_vhost_limits(&it.it.vhost, it.it.it)
+                .map_err(|error| it.error(error))?;
         }
         for it in &plan.parameters {
-            self.set_parameter(it.it.clone());
+            self.set_parameter(it.it.clone())
+                .map_err(|error| it.error(error))?;
         }
         for placed in &plan.policies {
             let (kind, spec) = &placed.it;
@@ -111,7 +121,8 @@ impl Broker {
             if let Some(vhost) = self.vhost(&placed.it.vhost)
                 && let Err(error) = vhost.declare_exchange(placed.it.it.clone(), INTERNAL_USER)
             {
-                tracing::warn!(place = placed.place, error.text, "exchange left as it is");
+                let error = error.text();
+                tracing::warn!(place = placed.place, error, "exchange left as it is");
             }
         }
         for placed in &plan.queues {
@@ -119,7 +130,8 @@ impl Broker {
                 && let Err(error) =
                     vhost.declare_queue(placed.it.it.clone(), NOBODY, INTERNAL_USER, now)
             {
-                tracing::warn!(place = placed.place, error.text, "queue left as it is");
+                let error = error.text();
+                tracing::warn!(place = placed.place, error, "queue left as it is");
             }
         }
         for placed in &plan.bindings {
@@ -136,9 +148,7 @@ impl Broker {
                     "binding passed over: an end does not exist"
                 ),
                 Some(Ok(_)) => {}
-                Some(Err(Failure::Channel(error))) => return Err(placed.error(error.text)),
-                Some(Err(Failure::Connection(error))) => return Err(placed.error(error.text)),
-                Some(Err(Failure::Abort)) => return Err(placed.error("refused")),
+                Some(Err(error)) => return Err(placed.error(error.text())),
             }
         }
         Ok(())

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use leveret_routing::{Binding, Destination, QueueId, Topology};
 
-use super::{BindingPlan, ImportError, Placed, PlacedIn, Plan};
+use super::{BindingPlan, ImportError, InVhost, Placed, PlacedIn, Plan};
 use crate::broker::Broker;
+use crate::declare::QueueDeclaration;
+use crate::queue::options;
 
 /// Ids of queues that are not there yet; real ones are counted from the other end.
 const PLANNED_QUEUE: u64 = u64::MAX;
@@ -115,7 +117,7 @@ impl Plan {
         it: &Placed<T>,
         name: &str,
     ) -> Result<(), ImportError> {
-        if broker.vhost(name).is_some() || self.vhosts.iter().any(|vhost| vhost == name) {
+        if broker.vhost(name).is_some() || self.vhosts.iter().any(|vhost| vhost.it == name) {
             return Ok(());
         }
         Err(it.error(format_args!(
@@ -138,6 +140,27 @@ impl Plan {
         )))
     }
 
+    /// A queue's arguments, with the type that the virtual host gives it.
+    fn check_queue(
+        &self,
+        broker: &Broker,
+        placed: &PlacedIn<QueueDeclaration>,
+    ) -> Result<(), ImportError> {
+        let InVhost { vhost, it } = &placed.it;
+        let mut planned = self.default_queue_types.iter();
+        let planned = planned.rfind(|kind| kind.it.vhost == *vhost);
+        let default = match planned {
+            Some(kind) => Some(kind.it.it),
+            None => broker.vhost(vhost).and_then(|it| it.default_queue_type()),
+        };
+        let mut declaration = it.clone();
+        declaration.choose_type(default);
+        let properties = declaration.properties();
+        options::parse(&declaration.arguments, properties, &declaration.name, vhost)
+            .map(drop)
+            .map_err(|error| placed.error(error.text))
+    }
+
     fn check_topologies(&self, broker: &Broker) -> Result<(), ImportError> {
         let mut trials: BTreeMap<&str, Trial> = BTreeMap::new();
         for it in &self.exchanges {
@@ -149,6 +172,7 @@ impl Plan {
         }
         for it in &self.queues {
             let name = it.it.vhost.as_str();
+            self.check_queue(broker, it)?;
             let trial = trials
                 .entry(name)
                 .or_insert_with(|| Trial::new(broker, self, name));

@@ -1,4 +1,4 @@
-//! Definitions as RabbitMQ exports them (JSON): read into a [`Plan`] of typed things (`read`),
+//! Definitions as RabbitMQ exports them (`json`): read into a [`Plan`] of typed things (`read`),
 //! checked against the broker as a whole (`check`), then carried out (`apply`). What is wrong is found
 //! before anything is changed.
 //!
@@ -6,6 +6,7 @@
 
 mod apply;
 mod check;
+mod json;
 mod node;
 mod read;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::administration::Parameter;
 use crate::declare::QueueDeclaration;
 use crate::limits::VhostLimits;
 use crate::policy::{PolicyKind, PolicySpec};
+use crate::queue::options::QueueKind;
 use crate::users::{Permission, TopicPermission, User};
 
 /// What is wrong with a definitions file, and where.
@@ -82,7 +84,9 @@ struct BindingPlan {
 /// All that a definitions file asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    vhosts: Vec<String>,
+    vhosts: Vec<Placed<String>>,
+    /// What queues without a type become, where the file says so.
+    default_queue_types: Vec<PlacedIn<QueueKind>>,
     /// Virtual hosts of which the file says whether they are traced.
     traced: Vec<(String, bool)>,
     users: Vec<Placed<UserPlan>>,

@@ -45,6 +45,10 @@ impl<'a> Node<'a> {
         }
     }
 
+    pub(super) fn is_empty_list(&self) -> bool {
+        self.value.as_array().is_some_and(Vec::is_empty)
+    }
+
     fn expected(&self, what: &str) -> ImportError {
         let got = match self.value {
             Value::Null => "null".to_owned(),
@@ -150,7 +154,7 @@ impl<'a> Node<'a> {
         let Some(field) = self.field("arguments")? else {
             return Ok(FieldTable::default());
         };
-        if field.value.as_array().is_some_and(Vec::is_empty) {
+        if field.is_empty_list() {
             return Ok(FieldTable::default());
         }
         field.table(DEPTH_MAX)

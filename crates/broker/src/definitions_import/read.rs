@@ -1,8 +1,8 @@
 //! From JSON to a [`Plan`]: the form of every entry, each on its own.
 
 use leveret_routing::{Exchange, ExchangeKind};
-use serde_json::Value;
 
+use super::json;
 use super::node::Node;
 use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan};
 use crate::administration::Parameter;
@@ -12,7 +12,7 @@ use crate::limits::{UserLimits, VhostLimits};
 use crate::password::{self, HashingAlgorithm};
 use crate::pattern::Pattern;
 use crate::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
-use crate::queue::options;
+use crate::queue::options::{self, QueueKind};
 use crate::users::{Permission, TopicPermission, User};
 
 impl Plan {
@@ -21,14 +21,7 @@ impl Plan {
     /// # Errors
     /// The first thing that is wrong, and where it is.
     pub fn parse(json: &[u8]) -> Result<Plan, ImportError> {
-        let document: Value = serde_json::from_slice(json).map_err(|error| {
-            let text = error.to_string();
-            let what = text.split(" at line ").next().unwrap_or_default();
-            ImportError {
-                place: format!("line {}, column {}", error.line(), error.column()),
-                message: format!("not JSON: {what}"),
-            }
-        })?;
+        let document = json::parse(json)?;
         let root = Node::root(&document);
         let mut plan = Plan::default();
         for node in root.list("vhosts")? {
@@ -37,9 +30,22 @@ impl Plan {
                 let traced = node.flag_or("tracing", false)?;
                 plan.traced.push((name.clone(), traced));
             }
-            plan.vhosts.push(name);
+            if let Some(kind) = default_queue_type(&node)? {
+                plan.default_queue_types.push(Placed {
+                    place: node.place().to_owned(),
+                    it: InVhost {
+                        vhost: name.clone(),
+                        it: kind,
+                    },
+                });
+            }
+            plan.vhosts.push(Placed {
+                place: node.place().to_owned(),
+                it: name,
+            });
         }
-        plan.users = each(&root, "users", user)?;
+        let hashing = default_hashing(&root)?;
+        plan.users = each(&root, "users", |node| user(node, &hashing))?;
         plan.permissions = each_in_vhost(&root, "permissions", permission)?;
         plan.topic_permissions = each_in_vhost(&root, "topic_permissions", topic_permission)?;
         plan.policies = each(&root, "policies", |node| {
@@ -69,9 +75,14 @@ impl Plan {
             "policy" => PolicyKind::User,
             "operator_policy" => PolicyKind::Operator,
             "vhost-limits" => {
-                let limits = VhostLimits {
-                    max_connections: value.limit("max-connections")?,
-                    max_queues: value.limit("max-queues")?,
+                // rabbitmq: without any limit they are an empty list
+                let limits = if value.is_empty_list() {
+                    VhostLimits::default()
+                } else {
+                    VhostLimits {
+                        max_connections: value.limit("max-connections")?,
+                        max_queues: value.limit("max-queues")?,
+                    }
                 };
                 self.limits.push(Placed {
                     place: value.place().to_owned(),
@@ -150,20 +161,66 @@ fn vhost(node: &Node<'_>) -> Result<String, ImportError> {
     }
 }
 
-fn user(node: &Node<'_>) -> Result<UserPlan, ImportError> {
-    let hashing_algorithm = match node.field("hashing_algorithm")? {
-        None => HashingAlgorithm::default(),
-        Some(field) => serde_json::from_value(field.value().clone()).map_err(|_| {
-            field.error(
-                "expected \"rabbit_password_hashing_sha256\" or \"rabbit_password_hashing_sha512\"",
-            )
-        })?,
+/// rabbitmq: in its metadata since 3.12, beside its name before; older ones say "undefined"
+fn default_queue_type(node: &Node<'_>) -> Result<Option<QueueKind>, ImportError> {
+    let beside = node.field("default_queue_type")?;
+    let metadata = node.field("metadata")?;
+    let metadata = metadata.filter(|it| it.value().is_object());
+    let inside = match metadata {
+        Some(metadata) => metadata.field("default_queue_type")?,
+        None => None,
     };
-    let password_hash = node.text_or("password_hash", "")?;
-    if !password_hash.is_empty() && !password::is_hash(&password_hash, hashing_algorithm) {
+    let Some(field) = inside.or(beside) else {
+        return Ok(None);
+    };
+    match field.text()? {
+        "" | "undefined" => Ok(None),
+        name => QueueKind::parse(name).map(Some).ok_or_else(|| {
+            field.error(format_args!(
+                "unknown queue type '{name}'; expected \"classic\", \"quorum\" or \"stream\""
+            ))
+        }),
+    }
+}
+
+/// How hashes were made of which the file does not say it.
+///
+/// rabbitmq: with MD5 before 3.6, where it wrote no more than the hash
+fn default_hashing(root: &Node<'_>) -> Result<HashingAlgorithm, ImportError> {
+    let version = match root.field("rabbit_version")? {
+        Some(version) => Some(version),
+        None => root.field("rabbitmq_version")?,
+    };
+    let version = version.as_ref().and_then(|it| it.value().as_str());
+    let mut numbers = version
+        .unwrap_or_default()
+        .split('.')
+        .map(str::parse::<u32>);
+    Ok(match (numbers.next(), numbers.next()) {
+        (Some(Ok(0..=2)), _) | (Some(Ok(3)), Some(Ok(0..=5))) => HashingAlgorithm::Md5,
+        _ => HashingAlgorithm::default(),
+    })
+}
+
+fn user(node: &Node<'_>, hashing: &HashingAlgorithm) -> Result<UserPlan, ImportError> {
+    let hashing_algorithm = match node.field("hashing_algorithm")? {
+        None => hashing.clone(),
+        Some(field) => HashingAlgorithm::from(field.text()?.to_owned()),
+    };
+    // rabbitmq: white space in it is passed over
+    let mut password_hash = node.text_or("password_hash", "")?;
+    password_hash.retain(|letter| !letter.is_ascii_whitespace());
+    if !password::is_base64(&password_hash) {
         return Err(node
             .required("password_hash")?
             .error("expected base64 of a 4-byte salt and its hash; a plain password goes into \"password\""));
+    }
+    if !password_hash.is_empty() && !password::is_hash(&password_hash, &hashing_algorithm) {
+        tracing::warn!(
+            place = node.place(),
+            algorithm = String::from(hashing_algorithm.clone()),
+            "nobody can log in as this user: no password has this hash"
+        );
     }
     let password = node.field("password")?;
     let limits = match node.field("limits")? {
@@ -305,38 +362,15 @@ fn exchange(node: &Node<'_>) -> Result<Exchange, ImportError> {
     Ok(exchange)
 }
 
+/// rabbitmq: the type is an argument; what an export says beside the arguments means nothing
 fn queue(node: &Node<'_>) -> Result<QueueDeclaration, ImportError> {
-    let mut arguments = node.arguments()?;
-    // rabbitmq: exports name the type beside the arguments as well
-    if let Some(kind) = node.field("type")?
-        && options::argument(&arguments, "x-queue-type").is_none()
-        && kind.text()? != "classic"
-    {
-        let value = leveret_codec::LongString::from(kind.text()?);
-        arguments.insert(
-            "x-queue-type".into(),
-            leveret_codec::AMQPValue::LongString(value),
-        );
-    }
-    let declaration = QueueDeclaration {
+    Ok(QueueDeclaration {
         name: node.required("name")?.name()?,
         durable: node.flag_or("durable", true)?,
         exclusive: false,
         auto_delete: node.flag_or("auto_delete", false)?,
-        arguments,
-    };
-    options::parse(
-        &declaration.arguments,
-        options::DeclaredProperties {
-            durable: declaration.durable,
-            exclusive: false,
-            auto_delete: declaration.auto_delete,
-        },
-        &declaration.name,
-        &vhost(node)?,
-    )
-    .map_err(|error| node.error(error.text))?;
-    Ok(declaration)
+        arguments: node.arguments()?,
+    })
 }
 
 fn binding(node: &Node<'_>) -> Result<BindingPlan, ImportError> {

@@ -72,7 +72,8 @@ fn exported() -> Value {
         ],
         "queues": [
             {"name": "orders", "vhost": "shop", "type": "classic", "durable": true, "auto_delete": false, "arguments": {"x-max-length": 20}},
-            {"name": "safe", "vhost": "shop", "type": "quorum", "durable": true, "auto_delete": false, "arguments": []},
+            {"name": "safe", "vhost": "shop", "type": "quorum", "durable": true, "auto_delete": false, "arguments": {"x-queue-type": "quorum"}},
+            {"name": "plain", "vhost": "shop", "type": "quorum", "durable": true, "auto_delete": false, "arguments": []},
         ],
         "bindings": [
             {"source": "events", "vhost": "shop", "destination": "orders", "destination_type": "queue", "routing_key": "order.*", "arguments": {}},
@@ -110,6 +111,11 @@ fn an_export_of_rabbitmq_is_taken() {
     assert_eq!(
         vhost.queue("safe").unwrap().options().kind,
         QueueKind::Quorum
+    );
+    // The type is an argument; what stands beside the arguments means nothing.
+    assert_eq!(
+        vhost.queue("plain").unwrap().options().kind,
+        QueueKind::Classic
     );
     assert_eq!(vhost.topology.read().bindings().count(), 2);
     assert!(vhost.topology.read().exchange("amq.custom").is_none());
@@ -224,4 +230,179 @@ fn what_is_not_json_is_placed_by_line() {
         error.to_string(),
         "line 2, column 14: not JSON: expected value"
     );
+}
+
+#[test]
+fn a_comma_too_many_is_pointed_at() {
+    let cases = [
+        ("{\"queues\": [1,]}", "line 1, column 14: "),
+        ("{\"queues\": [1],\n  \n}", "line 1, column 15: "),
+        (
+            "{\n\"a\": [],\n\"queues\": [\n  {\"name\": \"q\",\n}]}",
+            "line 4, column 15: ",
+        ),
+    ];
+    for (text, place) in cases {
+        let error = Plan::parse(text.as_bytes()).unwrap_err().to_string();
+        let expected = format!("{place}not JSON: this comma is one too many");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_mark_before_the_text_is_skipped_and_no_text_asks_for_nothing() {
+    let (broker, store) = broker();
+    let before = store.definitions().unwrap();
+    for text in [
+        "",
+        " \r\n\t",
+        "\u{feff}",
+        "\u{feff}{}",
+        "\u{feff}{\"queues\": []}",
+    ] {
+        let plan = Plan::parse(text.as_bytes()).unwrap();
+        broker.import(&plan, NOW).unwrap();
+    }
+    assert_eq!(store.definitions().unwrap(), before);
+    let error = Plan::parse("{}\u{feff}".as_bytes()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 1, column 3: not JSON: trailing characters"
+    );
+}
+
+#[test]
+fn limits_that_were_taken_away_are_an_empty_list() {
+    let (broker, _) = broker();
+    let limits = |value: Value| json!({"parameters": [{"component": "vhost-limits", "vhost": "/", "name": "limits", "value": value}]});
+    import(&broker, &limits(json!({"max-queues": 3}))).unwrap();
+    assert_eq!(broker.vhost_limits("/").max_queues, Some(3));
+    import(&broker, &limits(json!([]))).unwrap();
+    assert_eq!(broker.vhost_limits("/").max_queues, None);
+    assert!(import(&broker, &limits(json!([1]))).is_err());
+}
+
+/// Salt and digest of "secret".
+const MD5_OF_SECRET: &str = "AQIDBDgk9ci8Lfh6CKE9Y0AUfmU=";
+
+#[test]
+fn hashes_of_every_version_are_taken() {
+    let import_user = |version: &str, user: Value| {
+        let (broker, _) = broker();
+        let file = json!({"rabbit_version": version, "users": [user]});
+        import(&broker, &file).map(|()| broker.users.authenticate("ann", b"secret"))
+    };
+    let hash = |hash: &str| json!({"name": "ann", "password_hash": hash, "tags": ""});
+    let named = |name: &str, hash: &str| json!({"name": "ann", "password_hash": hash, "hashing_algorithm": name, "tags": ""});
+    assert_eq!(import_user("3.5.7", hash(MD5_OF_SECRET)), Ok(true));
+    assert_eq!(import_user("2.8.1", hash(MD5_OF_SECRET)), Ok(true));
+    let md5 = "rabbit_password_hashing_md5";
+    assert_eq!(import_user("3.13.0", named(md5, MD5_OF_SECRET)), Ok(true));
+    // Nobody knows such hashes, so nobody logs in; the user is there.
+    assert_eq!(import_user("3.6.0", hash(MD5_OF_SECRET)), Ok(false));
+    assert_eq!(
+        import_user("4.1.0", named("argon2", MD5_OF_SECRET)),
+        Ok(false)
+    );
+    assert_eq!(import_user("4.1.0", hash("AAAA")), Ok(false));
+    // White space in it is passed over.
+    let spaced = format!(" {}\n{}\r\n", &MD5_OF_SECRET[..9], &MD5_OF_SECRET[9..]);
+    assert_eq!(import_user("3.5.0", hash(&spaced)), Ok(true));
+    assert!(import_user("3.5.0", hash("secret!")).is_err());
+}
+
+#[test]
+fn nobody_logs_in_with_a_blank_password() {
+    let (broker, store) = broker();
+    let of_blank = crate::password::hash(b"", [1, 2, 3, 4]);
+    let file = json!({"users": [
+        {"name": "a", "password": ""},
+        {"name": "b", "password_hash": ""},
+        {"name": "c", "password_hash": of_blank},
+        {"name": "d"},
+    ]});
+    import(&broker, &file).unwrap();
+    let once = store.definitions().unwrap();
+    for name in ["a", "b", "c", "d", "guest"] {
+        assert!(broker.users.get(name).is_some(), "{name}");
+        assert!(!broker.users.authenticate(name, b""), "{name}");
+    }
+    import(&broker, &file).unwrap();
+    assert_eq!(store.definitions().unwrap(), once);
+    let config = BrokerConfig {
+        default_password: String::new(),
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::open(config, Arc::new(SteppedStore::<Message>::new()), NOW).unwrap();
+    assert!(!broker.users.authenticate("guest", b""));
+}
+
+#[test]
+fn queues_without_a_type_get_that_of_their_virtual_host() {
+    let (broker, store) = broker();
+    let file = json!({
+        "vhosts": [
+            {"name": "new", "metadata": {"description": "", "tags": [], "default_queue_type": "quorum"}},
+            {"name": "old", "default_queue_type": "stream"},
+            {"name": "none", "default_queue_type": "undefined", "metadata": []},
+            {"name": "module", "default_queue_type": "rabbit_quorum_queue"},
+        ],
+        "queues": [
+            {"name": "q", "vhost": "new"},
+            {"name": "named", "vhost": "new", "arguments": {"x-queue-type": "classic"}},
+            {"name": "passing", "vhost": "new", "durable": false},
+            {"name": "auto", "vhost": "new", "auto_delete": true},
+            {"name": "q", "vhost": "old", "arguments": {"x-max-age": "1h"}},
+            {"name": "q", "vhost": "none"},
+            {"name": "q", "vhost": "module"},
+        ],
+    });
+    import(&broker, &file).unwrap();
+    let kinds = |broker: &Broker| {
+        let queues = [
+            ("new", "q"),
+            ("new", "named"),
+            ("new", "auto"),
+            ("old", "q"),
+            ("none", "q"),
+            ("module", "q"),
+        ];
+        queues.map(|(vhost, queue)| {
+            let vhost = broker.vhost(vhost).unwrap();
+            vhost.queue(queue).unwrap().kind().name()
+        })
+    };
+    let expected = [
+        "quorum", "classic", "classic", "stream", "classic", "quorum",
+    ];
+    assert_eq!(kinds(&broker), expected);
+    store.commit();
+    let again = Broker::open(BrokerConfig::default(), Arc::new(store.restarted()), NOW).unwrap();
+    assert_eq!(kinds(&again), expected);
+    let vhost = again.vhost("new").unwrap();
+    assert_eq!(vhost.default_queue_type(), Some(QueueKind::Quorum));
+    // What does not suit that type is wrong, and so is a type that nobody knows.
+    let bad =
+        json!({"queues": [{"name": "p", "vhost": "new", "arguments": {"x-max-priority": 3}}]});
+    assert!(import(&again, &bad).unwrap_err().starts_with("queues[0]: "));
+    let bad = json!({"vhosts": [{"name": "v", "default_queue_type": "mirrored"}]});
+    assert_eq!(
+        import(&again, &bad).unwrap_err(),
+        "vhosts[0].default_queue_type: unknown queue type 'mirrored'; expected \"classic\", \"quorum\" or \"stream\""
+    );
+}
+
+#[test]
+fn times_may_be_ten_years() {
+    let (broker, _) = broker();
+    let queue =
+        |name: &str, arguments: Value| json!({"queues": [{"name": name, "arguments": arguments}]});
+    let longest = 315_360_000_000_u64;
+    for name in ["x-message-ttl", "x-expires"] {
+        import(&broker, &queue(name, json!({name: longest}))).unwrap();
+        let error = import(&broker, &queue("more", json!({name: longest + 1}))).unwrap_err();
+        assert!(error.contains("value_too_large"), "{error}");
+    }
+    let policy = json!({"policies": [{"name": "p", "pattern": "", "definition": {"message-ttl": longest, "expires": longest}}]});
+    import(&broker, &policy).unwrap();
 }

@@ -142,8 +142,8 @@ impl Broker {
         let before = before.unwrap_or_default();
         if created {
             services.tell(|_| Event::user_created(user));
-        } else if (&before.password_hash, before.hashing_algorithm)
-            != (&user.password_hash, user.hashing_algorithm)
+        } else if (&before.password_hash, &before.hashing_algorithm)
+            != (&user.password_hash, &user.hashing_algorithm)
         {
             services.tell(|_| Event::user_password(user));
         }

@@ -89,7 +89,7 @@ impl ExchangeLogs {
     }
 
     /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = LogId> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = LogId> {
         let keys = self.keys.into_iter().flat_map(KeyLogs::iter);
         let single = self.delayed.into_iter().chain(self.history);
         single.map(LogId).chain(keys)

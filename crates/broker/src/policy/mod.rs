@@ -13,6 +13,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::definitions::DefinitionError;
 use crate::pattern::Pattern;
 use crate::queue::options::QueueKind;
 pub use settings::{DeliveryLimit, PolicySettings};
@@ -139,6 +140,9 @@ pub enum PolicyError {
         /// The value, shown as RabbitMQ shows it.
         value: String,
     },
+    /// It cannot be stored.
+    #[error(transparent)]
+    Unstorable(#[from] DefinitionError),
 }
 
 /// A policy ready to be applied.

@@ -9,12 +9,15 @@ use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::deduplication::{Rules, WINDOW};
 use crate::error::ChannelError;
 use crate::policy::DeliveryLimit;
 
 /// `x-queue-type`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum QueueKind {
     /// The ordinary queue.
     #[default]
@@ -34,6 +37,14 @@ impl QueueKind {
             QueueKind::Quorum => "quorum",
             QueueKind::Stream => "stream",
         }
+    }
+
+    /// The type by its name or by that of RabbitMQ's module.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<QueueKind> {
+        let all = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
+        all.into_iter()
+            .find(|kind| kind.name() == name || kind.module() == name)
     }
 
     /// RabbitMQ's module name, which its error texts show.
@@ -142,8 +153,8 @@ enum Check {
     Delays,
 }
 
-/// The largest time RabbitMQ's timers take: 2^32 - 1 ms.
-const MILLISECONDS_MAX: i64 = 0xFFFF_FFFF;
+/// The longest time RabbitMQ takes anywhere: ten years, in milliseconds.
+pub const MILLISECONDS_MAX: i64 = 315_360_000_000;
 /// The largest segment of a stream, bytes.
 const STREAM_SEGMENT_MAX: i64 = 3_000_000_000;
 /// RabbitMQ's default delivery limit of quorum queues (4.0 and later).

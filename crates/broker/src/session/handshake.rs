@@ -62,7 +62,7 @@ impl Session {
             Ok(_) | Err(MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. }) => {
                 return Err(Failure::Abort);
             }
-            Err(error) => return Err(ConnectionError::frame_error(error).into()),
+            Err(error) => return Err(ConnectionError::undecodable(&error).into()),
         };
         let AMQPClass::Connection(method) = class else {
             return Err(Failure::Abort);

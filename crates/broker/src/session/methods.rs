@@ -48,7 +48,7 @@ impl Connection {
             Err(MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. }) => {
                 return Err(Failure::Abort);
             }
-            Err(error) => return Err(ConnectionError::frame_error(error).into()),
+            Err(error) => return Err(ConnectionError::undecodable(&error).into()),
         };
         if frame.channel == 0 {
             return self.connection_method(link, &method, now).map(|()| 0);

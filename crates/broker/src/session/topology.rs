@@ -155,11 +155,15 @@ impl Connection {
             if name.is_empty() {
                 return Err(ChannelError::default_exchange().into());
             }
-            let known = self.vhost.topology.read().exchange(&name).is_some();
-            return if known {
-                Ok(CommitPoint::NONE)
-            } else {
-                Err(ChannelError::no_exchange(&name, self.vhost.name()).into())
+            let durable = self
+                .vhost
+                .topology
+                .read()
+                .exchange(&name)
+                .map(|it| it.durable);
+            return match durable {
+                Some(durable) => Ok(self.vhost.point_of(durable)),
+                None => Err(ChannelError::no_exchange(&name, self.vhost.name()).into()),
             };
         }
         let Some(kind) = ExchangeKind::parse(declare.kind.as_str()) else {
@@ -197,7 +201,7 @@ impl Connection {
             arguments: declare.arguments.clone(),
             alternate,
         };
-        Ok(self.vhost.declare_exchange(exchange, &self.login.user)?)
+        self.vhost.declare_exchange(exchange, &self.login.user)
     }
 
     fn delete_exchange(
@@ -453,7 +457,7 @@ impl Connection {
         self.allow(link, Access::Configure, Resource::Queue(&name))?;
         // rabbitmq: deleting what is not there is no error
         let Ok(queue) = self.vhost.queue(&name) else {
-            return Ok((0, CommitPoint::NONE));
+            return Ok((0, self.vhost.forget_queue_aside(&name)));
         };
         self.vhost.check_exclusive(&queue, link.id)?;
         let conditions = DeleteConditions {

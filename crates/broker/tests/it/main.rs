@@ -16,6 +16,7 @@ mod damaged;
 mod dead_letter_model;
 mod dead_letters;
 mod deduplication;
+mod definitions;
 mod delayed;
 mod durability;
 mod events;

@@ -226,7 +226,7 @@ fn the_configuration_and_definitions_switch_it() {
         ..BrokerConfig::default()
     };
     let world = World::durable_with(config);
-    world.broker.create_vhost("watched");
+    world.broker.create_vhost("watched").unwrap();
     let is_traced = |world: &World, name| world.broker.vhost(name).unwrap().is_traced();
     assert!(is_traced(&world, "watched"));
     let import = |json: &str| {

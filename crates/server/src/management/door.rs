@@ -47,13 +47,10 @@ fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
     Some((String::from_utf8(decoded).ok()?, password))
 }
 
-/// rabbitmq: what is in a virtual host is for those who may connect to it, and for administrators
+/// rabbitmq: what is in a virtual host is for those who may connect to it, for administrators and for monitors
 pub(super) fn check_vhost(broker: &Broker, user: &User, vhost: &str) -> Result<(), Refusal> {
     // One that does not exist is told as such.
-    if broker.vhost(vhost).is_none()
-        || user.is_administrator()
-        || broker.may_enter(vhost, &user.name)
-    {
+    if broker.vhost(vhost).is_none() || user.is_monitor() || broker.may_enter(vhost, &user.name) {
         return Ok(());
     }
     Err(Refusal::NotAuthorised(

@@ -32,6 +32,9 @@ pub(super) fn show(management: &Management, user: &User) -> Value {
         "rabbitmq_version": config.version,
         "management_version": config.version,
         "cluster_name": config.cluster_name,
+        "node": config.cluster_name,
+        "disable_stats": false,
+        "enable_queue_totals": false,
         "queue_totals": {
             "messages": messages,
             "messages_ready": ready,

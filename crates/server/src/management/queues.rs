@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leveret_broker::Timestamp;
 use leveret_broker::queue::QueueCounts;
 use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::queue::options::QueueKind;
 use leveret_broker::queue::statistics::QueueStatistics;
 use leveret_broker::vhost::VirtualHost;
 use serde_json::{Value, json};
@@ -16,18 +17,21 @@ use super::list::Item;
 pub(super) struct QueueItem {
     pub(super) vhost: Arc<VirtualHost>,
     pub(super) queue: QueueHandle,
+    /// The node it is on.
+    pub(super) node: Arc<str>,
     /// The time at which its rates are asked for.
     pub(super) now: Timestamp,
 }
 
 /// The queues of these virtual hosts.
-pub(super) fn of(vhosts: &[Arc<VirtualHost>], now: Timestamp) -> Vec<QueueItem> {
+pub(super) fn of(vhosts: &[Arc<VirtualHost>], node: &Arc<str>, now: Timestamp) -> Vec<QueueItem> {
     let of_one = |vhost: &Arc<VirtualHost>| {
         let vhost = Arc::clone(vhost);
         let queues = vhost.queue_handles().into_iter();
         queues.map(move |queue| QueueItem {
             vhost: Arc::clone(&vhost),
             queue,
+            node: Arc::clone(node),
             now,
         })
     };
@@ -48,7 +52,7 @@ impl Item for QueueItem {
         let statistics = self.queue.statistics(self.now);
         let counts = &statistics.counts;
         let duplicates = self.queue.deduplication_counts();
-        Some(json!({
+        let mut shown = json!({
             "name": identity.name,
             "vhost": *identity.vhost,
             "type": self.queue.kind().name(),
@@ -60,6 +64,7 @@ impl Item for QueueItem {
             "operator_policy": policies.operator_policy,
             "effective_policy_definition": policies.definition,
             "state": "running",
+            "node": *self.node,
             "consumers": counts.consumers,
             "messages": messages(counts),
             "messages_ready": counts.ready,
@@ -78,7 +83,13 @@ impl Item for QueueItem {
                 "time_to_ack": statistics.time_to_ack,
                 "deduplication": duplicates.as_ref().map(fields::deduplication),
             },
-        }))
+        });
+        // rabbitmq: quorum queues alone count deliveries
+        if self.queue.kind() == QueueKind::Quorum {
+            let limit = self.queue.options().delivery_limit;
+            shown["delivery_limit"] = limit.map_or_else(|| Value::from("unlimited"), Value::from);
+        }
+        Some(shown)
     }
 }
 

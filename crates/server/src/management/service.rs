@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
+use leveret_broker::Broker;
 use leveret_broker::users::{Access, User};
 use leveret_broker::vhost::VirtualHost;
 use serde_json::Value;
@@ -84,7 +85,8 @@ async fn get(
         }
         Resource::Queues(vhost) => {
             let vhosts = vhosts(management, &user, vhost.as_deref())?;
-            list::answer(desk, query.list()?, move || queues::of(&vhosts, now)).await
+            let collect = move || queues::of(&vhosts, &node(&broker), now);
+            list::answer(desk, query.list()?, collect).await
         }
         Resource::Exchanges(vhost) => {
             let vhosts = vhosts(management, &user, vhost.as_deref())?;
@@ -94,7 +96,14 @@ async fn get(
         Resource::Queue { vhost, name } => {
             let vhost = broker.vhost(&vhost).ok_or(Refusal::NotFound)?;
             let queue = vhost.queue(&name).map_err(|_| Refusal::NotFound)?;
-            one(management, QueueItem { vhost, queue, now }, query).await
+            let node = node(&broker);
+            let item = QueueItem {
+                vhost,
+                queue,
+                node,
+                now,
+            };
+            one(management, item, query).await
         }
         Resource::Exchange { vhost, name } => {
             let vhost = broker.vhost(&vhost).ok_or(Refusal::NotFound)?;
@@ -118,7 +127,7 @@ async fn get(
     }
 }
 
-/// The virtual hosts whose lists a user gets: one by name, or all it may connect to.
+/// The virtual hosts whose lists a user gets: one by name, or all it may connect to; a monitor gets all there are.
 fn vhosts(
     management: &Management,
     user: &User,
@@ -129,10 +138,15 @@ fn vhosts(
         Some(name) => Ok(vec![broker.vhost(name).ok_or(Refusal::NotFound)?]),
         None => {
             let mut vhosts = broker.vhosts();
-            vhosts.retain(|vhost| broker.may_enter(vhost.name(), &user.name));
+            vhosts.retain(|vhost| user.is_monitor() || broker.may_enter(vhost.name(), &user.name));
             Ok(vhosts)
         }
     }
+}
+
+/// What this node is called. There is but one, which is the cluster.
+fn node(broker: &Broker) -> Arc<str> {
+    Arc::from(broker.config().cluster_name.as_str())
 }
 
 /// Answers one thing.

@@ -13,12 +13,12 @@ use super::read::{Content, load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
 use super::segment::{Segment, SegmentFiles};
 use super::snapshot::{self, Fact, PartHeader};
-use crate::LogId;
 use crate::error::OpenError;
 use crate::files::{DiskFiles, Files, OpenMode};
 use crate::index::disk::{IndexStore, SledIndex};
 use crate::index::rows::{self, Checkpoint, Row};
 use crate::index::{Index, Position};
+use crate::{Definitions, LogId};
 
 /// What `verify` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Verified {
     pub messages: u64,
     /// Bytes of live messages that were read and are what was written.
     pub bytes: u64,
-    /// Definitions.
-    pub definitions: u64,
+    /// The definitions themselves: what they say is for somebody else to judge.
+    pub definitions: Definitions,
     /// Everything that is wrong, one line each: file, offset, what.
     pub problems: Vec<String>,
     /// Messages that cannot be read: a start sets them aside and goes on. They are among the problems.
@@ -50,8 +50,8 @@ pub struct Rebuilt {
     pub logs: u64,
     /// Messages found live. Some may have been acknowledged before: they will be delivered again.
     pub messages: u64,
-    /// Definitions found.
-    pub definitions: u64,
+    /// The definitions found: what they say is for somebody else to judge.
+    pub definitions: Definitions,
     /// What could not be read, one line each: file, offset, what.
     pub problems: Vec<String>,
 }
@@ -83,13 +83,19 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
     let mut found = Verified {
         segments: numbers.len() as u64,
         logs: index.logs.len() as u64,
-        definitions: index.definitions.len() as u64,
+        definitions: definitions_of(&index),
         problems,
         set_aside: aside::noted(&*files, directory).map_err(unusable(directory))?,
         ..Verified::default()
     };
     check_chunks(&index, &mut found);
     Ok(found)
+}
+
+fn definitions_of(index: &Index) -> Definitions {
+    let all = index.definitions.iter();
+    all.map(|(key, definition)| (key.to_vec(), definition.value.to_vec()))
+        .collect()
 }
 
 fn check_chunks(index: &Index, found: &mut Verified) {
@@ -235,7 +241,7 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
         records,
         logs: index.logs.len() as u64,
         messages: index.logs.values().map(crate::index::Log::live).sum(),
-        definitions: index.definitions.len() as u64,
+        definitions: definitions_of(&index),
         problems,
     };
     Ok((index, found, replay.epoch))

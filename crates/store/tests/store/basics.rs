@@ -92,10 +92,11 @@ fn the_real_disk_keeps_everything_too() {
     }
     let found = leveret_store::verify(&path).expect("verify");
     assert_eq!((found.messages, found.problems), (3000, vec![]));
+    assert_eq!(found.definitions.len(), 3);
     let rebuilt = leveret_store::rebuild(&path).expect("rebuild");
     assert_eq!(
         (rebuilt.messages, rebuilt.definitions, rebuilt.problems),
-        (3000, 3, vec![])
+        (3000, found.definitions, vec![])
     );
     let store: Journal<crate::support::Blob> =
         Journal::open(&path, JournalOptions::default()).expect("open");

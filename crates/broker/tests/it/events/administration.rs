@@ -156,7 +156,8 @@ fn policies_and_limits_are_cleared() {
     clear(PolicyKind::User);
     clear(PolicyKind::User);
     clear(PolicyKind::Operator);
-    world.broker.set_vhost_limits("/", VhostLimits::default());
+    let limits = VhostLimits::default();
+    world.broker.set_vhost_limits("/", limits).unwrap();
     let told = told_keys(
         &client,
         &[
