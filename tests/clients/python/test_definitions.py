@@ -84,7 +84,7 @@ def verify(binary, own):
 
 def test_arguments_of_every_kind_outlive_a_kill(binary, own_broker, open_connection):
     own = own_broker("--management-listen", "127.0.0.1:0")
-    tables = [table((b"", value), (b"x" * 255, value), (b"n\0", nested(value, DEPTH_MAX - 1))) for value in VALUES]
+    tables = [table((b"", value), (b"x" * 255, value), (b"n\0", nested(value, DEPTH_MAX - 2))) for value in VALUES]
     for number, arguments in enumerate(tables):
         queue, exchange = f"q{number}", f"x{number}"
         call(own, (declare(queue, arguments), spec.Queue.DeclareOk),
@@ -225,7 +225,7 @@ def test_a_virtual_hosts_default_queue_type_is_obeyed(own_broker, open_connectio
 
 
 def test_a_comma_too_many_is_pointed_at(own_broker):
-    with pytest.raises(AssertionError, match=r"line 2, column 18: not JSON: this comma is one too many"):
+    with pytest.raises(AssertionError, match=r"line 2, column 20: not JSON: this comma is one too many"):
         with_file(own_broker, b'{"queues": [\n  {"name": "quasi"},\n]}')
 
 

@@ -306,7 +306,8 @@ fn hashes_of_every_version_are_taken() {
     );
     assert_eq!(import_user("4.1.0", hash("AAAA")), Ok(false));
     // White space in it is passed over.
-    let spaced = format!(" {}\n{}\r\n", &MD5_OF_SECRET[..9], &MD5_OF_SECRET[9..]);
+    let (begin, end) = MD5_OF_SECRET.split_at(9);
+    let spaced = format!(" {begin}\n{end}\r\n");
     assert_eq!(import_user("3.5.0", hash(&spaced)), Ok(true));
     assert!(import_user("3.5.0", hash("secret!")).is_err());
 }

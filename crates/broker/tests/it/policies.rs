@@ -152,7 +152,13 @@ fn a_stream_lets_go_of_what_was_not_durable_when_the_policy_came() {
         PolicyKind::User,
         &json!({"max-length-bytes": 30_000}),
     );
-    assert_eq!(client.counts("p"), (100, 0));
+    // A declaration would wait for the policy to be durable.
+    let stream = world
+        .broker
+        .vhost("/")
+        .expect("the virtual host")
+        .queue("p");
+    assert_eq!(stream.expect("the stream").counts().ready, 100);
     world.commit();
     let (kept, _) = client.counts("p");
     assert!((15..=30).contains(&kept), "{kept}");

@@ -81,10 +81,10 @@ fn what_goes_with_a_queue_stays_away() {
     ];
     for (kind, flags) in kinds {
         check(&format!("delete, {kind}"), flags, &[], |_, client| {
-            client.delete("q", false, false)
+            client.delete("q", false, false);
         });
         check(&format!("if-unused, {kind}"), flags, &[], |_, client| {
-            client.delete("q", true, true)
+            client.delete("q", true, true);
         });
         check(
             &format!("the last unbind, {kind}"),
