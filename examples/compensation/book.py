@@ -1,6 +1,7 @@
 """Books a trip: hands it to the first step."""
 
 import json
+import sys
 import uuid
 
 import pika
@@ -21,6 +22,7 @@ def main() -> None:
         channel.basic_publish("", queue_of(STEPS[0]), json.dumps(trip),
                               pika.BasicProperties(delivery_mode=2, content_type="application/json"))
     print(trip["id"])
+    print("handed to the first step; worker.py and compensate.py say what becomes of it", file=sys.stderr)
 
 
 if __name__ == "__main__":

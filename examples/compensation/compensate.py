@@ -17,6 +17,7 @@ def done_before(queue: str) -> list[str]:
 def compensate(channel: BlockingChannel, stop: Stop, ledger: Ledger) -> None:
     declare(channel)
     channel.basic_qos(prefetch_count=10)
+    print(f"waiting for trips in {COMPENSATE}; book.py --fails-at STEP makes one", flush=True)
     for method, properties, body in channel.consume(COMPENSATE, inactivity_timeout=0.2):
         if stop.asked:
             return
@@ -30,6 +31,7 @@ def compensate(channel: BlockingChannel, stop: Stop, ledger: Ledger) -> None:
             continue
         for step in reversed(done_before(properties.headers["x-first-death-queue"])):
             ledger.enter(trip["id"], UNDO[step])
+            print(f"{trip['id']}: {UNDO[step]} done", flush=True)
         ledger.enter(trip["id"], "cancelled")
         print(f"{trip['id']}: cancelled", flush=True)
         channel.basic_ack(method.delivery_tag)

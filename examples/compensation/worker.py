@@ -27,6 +27,7 @@ def work(channel: BlockingChannel, stop: Stop, ledger: Ledger, step: str) -> Non
     declare(channel)
     channel.tx_select()
     channel.basic_qos(prefetch_count=10)
+    print(f"waiting for trips in {queue_of(step)}; book one with book.py", flush=True)
     following = STEPS[STEPS.index(step) + 1:]
     for method, _, body in channel.consume(queue_of(step), inactivity_timeout=0.2):
         if stop.asked:
@@ -40,7 +41,7 @@ def work(channel: BlockingChannel, stop: Stop, ledger: Ledger, step: str) -> Non
             print(error, flush=True)
             channel.basic_reject(method.delivery_tag, requeue=False)
         else:
-            print(f"{trip['id']}: {step} done", flush=True)
+            print(f"{trip['id']}: {step} done, {f'on to {following[0]}' if following else 'booked'}", flush=True)
             if following:
                 channel.basic_publish("", queue_of(following[0]), body, pika.BasicProperties(delivery_mode=2))
             channel.basic_ack(method.delivery_tag)

@@ -40,13 +40,16 @@ def consume(channel: BlockingChannel, stop: Stop, database: psycopg.Connection) 
     channel.queue_declare(**REFUSED)
     channel.queue_declare(**DECLARATION)
     channel.basic_qos(prefetch_count=50)
+    print(f"waiting for records in {QUEUE}; producer.py sends them, add.py makes some", flush=True)
     for method, properties, body in channel.consume(QUEUE, inactivity_timeout=0.2):
         if stop.asked:
             return
         if method is None:
             continue
         try:
-            if not store(database, properties.message_id, body):
+            if store(database, properties.message_id, body):
+                print(f"stored {properties.message_id}", flush=True)
+            else:
                 print(f"came again, redelivered={method.redelivered}: {properties.message_id}", flush=True)
         except (psycopg.DataError, psycopg.IntegrityError, UnicodeDecodeError) as error:
             print(f"refused {properties.message_id}: {error}", file=sys.stderr, flush=True)

@@ -87,6 +87,8 @@ class Producer:
         tags = [each for each in self.unconfirmed if each <= tag] if frame.method.multiple else [tag]
         settled = [self.unconfirmed.pop(each) for each in tags if each in self.unconfirmed]
         self.outbox.mark_sent([sent.row for sent in settled])
+        if settled:
+            print(f"{len(settled)} records confirmed, the latest: {settled[-1].row.id}", flush=True)
 
     def send_overdue(self) -> None:
         """Sends again what was not confirmed in time; a confirm of the earlier try is of no use any more."""
@@ -118,6 +120,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    print(f"sending the records of {options.outbox}; put some in with add.py", flush=True)
     Producer(parameters(options), Outbox(options.outbox), options.timeout, Stop()).run()
 
 

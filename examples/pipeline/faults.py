@@ -106,7 +106,7 @@ def run(options: argparse.Namespace, directory: Path) -> list[str]:
     broker.start()
     with open(directory / "transform.log", "ab") as log:
         worker = subprocess.Popen([sys.executable, Path(__file__).with_name("transform.py"), "--host", options.host,
-                                   "--port", str(options.port)], stdin=subprocess.DEVNULL, stderr=log)
+                                   "--port", str(options.port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     readings: list[dict] = []
     interrupted = 0
     try:

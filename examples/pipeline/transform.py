@@ -23,7 +23,8 @@ def transform(channel: BlockingChannel, stop: Stop, batch: int) -> None:
     declare(channel)
     channel.tx_select()
     channel.basic_qos(prefetch_count=2 * batch)
-    uncommitted = 0
+    print(f"waiting for readings in {SOURCE}; send some with feed.py", flush=True)
+    uncommitted, results = 0, 0
     for method, _, body in channel.consume(SOURCE, inactivity_timeout=0.05):
         if stop.asked:
             return
@@ -36,10 +37,13 @@ def transform(channel: BlockingChannel, stop: Stop, batch: int) -> None:
             else:
                 channel.basic_publish("", RESULTS, result, pika.BasicProperties(delivery_mode=2))
                 channel.basic_ack(method.delivery_tag)
+                results += 1
             uncommitted += 1
         if uncommitted == batch or (method is None and uncommitted):
             channel.tx_commit()
-            uncommitted = 0
+            if results:
+                print(f"{results} readings are results in {RESULTS} now, the latest: {result}", flush=True)
+            uncommitted, results = 0, 0
 
 
 def arguments() -> argparse.Namespace:

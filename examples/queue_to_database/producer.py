@@ -2,12 +2,15 @@
 
 import json
 import random
+import time
 import uuid
 
 import pika
 
 from broker import argument_parser, connect
 from topology import QUEUE, declare
+
+PROGRESS_S = 1.0
 
 
 def main() -> None:
@@ -18,7 +21,11 @@ def main() -> None:
         channel = connection.channel()
         declare(channel)
         channel.confirm_delivery()
+        told = time.monotonic()
         for number in range(options.count):
+            if time.monotonic() - told >= PROGRESS_S:
+                told = time.monotonic()
+                print(f"{number} of {options.count} measurements sent", flush=True)
             measurement = {"sensor": number % 10, "celsius": round(random.gauss(20, 5), 2)}
             channel.basic_publish("", QUEUE, json.dumps(measurement), pika.BasicProperties(
                 message_id=str(uuid.uuid4()), delivery_mode=2, content_type="application/json"))

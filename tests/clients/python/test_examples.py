@@ -26,13 +26,18 @@ def run(own, program):
     return done.stdout
 
 
+def _take_interrupts():
+    """Who runs the tests in the background may ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def consumer(broker, channel, tmp_path):
     """hello_consumer.py running; answers the lines it has printed so far."""
     printed = tmp_path / "printed"
     with open(printed, "w") as output:
         process = subprocess.Popen([sys.executable, EXAMPLES / "hello_consumer.py"], env=environment(broker),
-                                   stdout=output, stderr=subprocess.STDOUT)
+                                   stdout=output, stderr=subprocess.STDOUT, preexec_fn=_take_interrupts)
     yield process, lambda: printed.read_text().splitlines()
     if process.poll() is None:
         process.kill()

@@ -13,7 +13,7 @@ import pika
 import psycopg
 import pytest
 
-from support.examples import command
+from support.examples import command, run_example
 from support.services import free_port
 from support.waiting import eventually, exists, taken
 
@@ -65,7 +65,9 @@ def test_records_are_written_with_their_key_or_refused(own_broker, open_connecti
         _, _, refused = eventually(lambda: taken(channel, "medical_records.refused"))
         assert refused == b"no JSON"
         assert database.execute("SELECT message_id::text, record FROM records").fetchall() == [(new, {"patient": 2})]
-    assert consumer.lines() == [f"came again, redelivered=False: {known}"]
+    waiting, *said = consumer.lines()
+    assert waiting.startswith("waiting for records in medical_records")
+    assert said == [f"came again, redelivered=False: {known}", f"stored {new}"]
     assert consumer.stop() == 0
 
 
@@ -81,19 +83,27 @@ def test_the_producer_begins_anew_when_its_channel_is_closed(own_broker, open_co
         outbox.execute("INSERT INTO outbox (id, body) VALUES ('one', '{}')")
     eventually(lambda: exists(own, open_connection, "medical_records"))
     assert eventually(lambda: taken(channel, "medical_records"))[1].message_id == "one"
+    producer.wait_for("1 records confirmed, the latest: one")
+    assert run_example(own, "emr/add.py", "--outbox", path, '{"patient": 7}') == f"1 records put into {path}\n"
+    assert eventually(lambda: taken(channel, "medical_records"))[2] == b'{"patient": 7}'
     assert producer.stop() == 0
 
 
 def test_what_cannot_be_transformed_is_put_aside(own_broker, open_connection, start_example):
     own = own_broker()
     transform = start_example(own, "pipeline/transform.py")
-    eventually(lambda: exists(own, open_connection, "pipeline.results"))
+    transform.wait_for("waiting for readings in pipeline.readings")
     channel = open_connection(own).channel()
     bad = [b"no JSON", b"[]", b'{"number": 1}', b'{"number": 1, "fahrenheit": "warm"}']
     for body in (*bad, b'{"number": 2, "fahrenheit": 212}'):
         channel.basic_publish("", "pipeline.readings", body)
     assert json.loads(eventually(lambda: taken(channel, "pipeline.results"))[2]) == {"number": 2, "celsius": 100.0}
     assert [eventually(lambda: taken(channel, "pipeline.refused"))[2] for _ in bad] == bad
+    run_example(own, "pipeline/feed.py", "--count", "30")
+    eventually(lambda: channel.queue_declare("pipeline.results", passive=True).method.message_count == 30)
+    transform.wait_for("readings are results in pipeline.results now")
+    results = [json.loads(line) for line in run_example(own, "pipeline/feed.py", "--results").splitlines()]
+    assert sorted(result["number"] for result in results) == list(range(30))
     assert transform.stop() == 0
 
 
