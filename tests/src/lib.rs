@@ -25,6 +25,7 @@ pub mod wire;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Leveret {
     variables: Vec<(String, String)>,
     child: Option<Child>,
     address: SocketAddr,
+    /// Where the log goes instead of the file `stderr`.
+    log_to: Option<OwnedFd>,
 }
 
 /// The directory that holds the data and the broker's files; the test's own, or one to be removed.
@@ -111,6 +114,26 @@ impl Leveret {
             variables: owned(variables),
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log_to: None,
+        };
+        broker.launch();
+        broker
+    }
+
+    /// Starts a broker whose standard error is `log`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_logging_to(log: OwnedFd, options: &[&str]) -> Leveret {
+        let mut broker = Leveret {
+            program: binary().to_owned(),
+            directory: temporary(),
+            options: options.iter().map(OsString::from).collect(),
+            variables: Vec::new(),
+            child: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log_to: Some(log),
         };
         broker.launch();
         broker
@@ -277,7 +300,10 @@ impl Leveret {
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(log("stdout"))
-            .stderr(log("stderr"));
+            .stderr(match &self.log_to {
+                Some(log) => Stdio::from(log.try_clone().expect("a descriptor")),
+                None => Stdio::from(log("stderr")),
+            });
         command.spawn().expect("the broker's binary runs")
     }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::administration::Parameters;
 use crate::aside::Asides;
+use crate::brake::Brake;
 use crate::config::BrokerConfig;
 use crate::definitions::{Definition, DefinitionError, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
@@ -51,6 +52,7 @@ pub struct Broker {
     sessions: DashMap<u64, Arc<Mailbox>>,
     next_session: AtomicU64,
     blocked: Mutex<Option<String>>,
+    pub(crate) brake: Arc<Brake>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -95,6 +97,7 @@ impl Broker {
             sessions: DashMap::with_shard_amount(16),
             next_session: AtomicU64::new(1),
             blocked: Mutex::new(None),
+            brake: Arc::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use leveret_routing::Exchange;
 use leveret_store::CommitPoint;
 use serde_json::{Map, Value};
 
+use crate::brake::Verdict;
 use crate::broker::Broker;
 use crate::error::ChannelError;
 use crate::grant::Grant;
@@ -16,6 +17,7 @@ use crate::policy::{Policy, PolicyKind};
 use crate::queue::handle::QueueHandle;
 use crate::queue::options;
 use crate::session::is_loopback;
+use crate::time::Timestamp;
 use crate::users::{Access, Resource, User};
 use crate::vhost::VirtualHost;
 
@@ -90,14 +92,29 @@ impl User {
 }
 
 impl Broker {
+    /// Whether somebody who comes by something else than AMQP may try to log in now. To be asked before
+    /// [`Broker::log_in`].
+    #[must_use]
+    pub fn consider_login(&self, name: &str, from: IpAddr, now: Timestamp) -> Verdict {
+        self.brake.consider(from, name.as_bytes(), now)
+    }
+
     /// Lets in a user who comes by something else than AMQP.
     ///
     /// # Errors
     /// Why not.
-    pub fn log_in(&self, name: &str, password: &[u8], from: IpAddr) -> Result<User, LoginError> {
+    pub fn log_in(
+        &self,
+        name: &str,
+        password: &[u8],
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<User, LoginError> {
         if !self.users.authenticate(name, password) {
+            self.brake.failed(from, name.as_bytes(), now);
             return Err(LoginError::Credentials);
         }
+        self.brake.succeeded(from, name.as_bytes());
         if self.config.loopback_users.iter().any(|user| user == name) && !is_loopback(from) {
             return Err(LoginError::NotLoopback);
         }

@@ -9,6 +9,7 @@
 
 mod administration;
 mod aside;
+mod brake;
 pub mod broker;
 mod budget;
 mod commit;
@@ -45,6 +46,7 @@ pub mod users;
 pub mod vhost;
 mod vhost_policies;
 
+pub use brake::{Verdict, Waiting};
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
 pub use deduplication::{DeduplicationCounts, Rules as DeduplicationRules};

@@ -4,16 +4,35 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::config::values::{
     ByteSize, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span, TimeoutAction,
 };
+use crate::similar::similar;
 
-/// Leveret, an AMQP 0-9-1 broker. Without a command it serves.
+/// How the options' environment variables begin.
+const PREFIX: &str = "LEVERET_";
+
+/// What Leveret is, at the head of its help.
+const ABOUT: &str = "Leveret is a message broker that takes RabbitMQ's place. It speaks AMQP 0-9-1, keeps durable \
+    messages on disk and needs no configuration. Without a command it serves.";
+
+/// Words for a command that it has elsewhere.
+const OTHER_WORDS: [(&str, &[&str]); 3] = [
+    (
+        "serve",
+        &["start", "run", "server", "up", "daemon", "start_server"],
+    ),
+    ("store verify", &["verify", "check", "fsck"]),
+    ("store rebuild", &["rebuild", "repair"]),
+];
+
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "leveret", version, about, args_override_self = true)]
+#[command(name = "leveret", version, about = ABOUT, long_about = ABOUT, args_override_self = true)]
 pub struct Cli {
     /// Options of `serve`, which may also stand before the command or without one.
     #[command(flatten)]
@@ -75,6 +94,9 @@ macro_rules! settings {
         }
 
         impl Settings {
+            /// The keys of the file.
+            pub const KEYS: &[&str] = &[$(stringify!($field)),*];
+
             /// These options, and for those that are absent the ones of `lower`.
             #[must_use]
             pub fn or(self, lower: Settings) -> Settings {
@@ -85,7 +107,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Listen for AMQP clients here; repeatable; port 0 picks a free one [default: 0.0.0.0:5672]
+    /// Listen for AMQP clients here; repeatable; port 0 picks a free one [default: 5672, on every interface]
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_LISTEN")]
     listen: Vec<ListenAddress>,
     /// Serve the management HTTP API here; repeatable; port 0 picks a free one [default: nowhere]
@@ -210,13 +232,66 @@ pub fn one_line(error: &clap::Error) -> String {
         .map(str::trim);
     let said = lines.collect::<Vec<_>>().join(" ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
-    format!("{said}; `leveret --help` lists all options and their environment variables")
+    let help = "`leveret --help` lists all options and their environment variables";
+    match meant(error) {
+        Some(meant) => format!("{said}; did you mean `{meant}`? {help}"),
+        None => format!("{said}; {help}"),
+    }
+}
+
+/// The flag or command that was meant, if one is like what was given.
+fn meant(error: &clap::Error) -> Option<&str> {
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some((command, _)) = OTHER_WORDS
+            .iter()
+            .find(|(_, words)| words.contains(&given.as_str()))
+    {
+        return Some(command);
+    }
+    let kinds = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    kinds.iter().find_map(|kind| match error.get(*kind)? {
+        ContextValue::String(meant) => Some(meant.as_str()),
+        ContextValue::Strings(meant) => meant.first().map(String::as_str),
+        _ => None,
+    })
+}
+
+/// Tells of variables that look as if they were meant for an option and are none. Others that begin like ours may be
+/// anybody's, such as those that Kubernetes sets for a service.
+pub(crate) fn warn_of_misspelt_variables() {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for (variable, meant) in misspelt(names) {
+        tracing::warn!(
+            variable,
+            "unknown environment variable; did you mean {meant}?"
+        );
+    }
+}
+
+fn misspelt(names: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<(String, String)> {
+    let command = Cli::command();
+    let known: Vec<&str> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .collect();
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    names
+        .filter(|name| !known.contains(&name.as_str()))
+        .filter_map(|name| {
+            let given = name.strip_prefix(PREFIX)?;
+            let options = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+            let meant = format!("{PREFIX}{}", similar(given, options)?);
+            Some((name, meant))
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn cli(arguments: &[&str]) -> Result<Cli, String> {
@@ -291,5 +366,39 @@ mod tests {
             "{error}"
         );
         assert!(cli(&["--lisen", ":1"]).unwrap_err().contains("--lisen"));
+    }
+
+    #[test]
+    fn what_was_probably_meant_is_said() {
+        let check = |arguments: &[&str], meant: &str| {
+            let error = cli(arguments).unwrap_err();
+            assert!(
+                error.contains(&format!("did you mean `{meant}`?")),
+                "{error}"
+            );
+        };
+        check(&["--lisen", ":1"], "--listen");
+        check(&["serve", "--heart-beat", "1"], "--heartbeat");
+        check(&["serv"], "serve");
+        check(&["start"], "serve");
+        check(&["stor", "verify", "x"], "store");
+        check(&["store", "verfy", "x"], "verify");
+        assert!(!cli(&["surf"]).unwrap_err().contains("did you mean `surf"));
+    }
+
+    #[test]
+    fn misspelt_variables_are_told_from_those_of_others() {
+        let names = [
+            "LEVERET_LISEN",
+            "LEVERET_LISTEN",
+            "LEVERET_PORT_5672_TCP_ADDR",
+            "LEVERET_SERVICE_HOST",
+            "HOME",
+        ];
+        let found = misspelt(names.map(Into::into));
+        assert_eq!(
+            found,
+            [("LEVERET_LISEN".to_owned(), "LEVERET_LISTEN".to_owned())]
+        );
     }
 }

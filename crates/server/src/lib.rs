@@ -12,9 +12,10 @@ mod connection;
 mod connections;
 mod deadlines;
 mod definitions;
+mod descriptors;
 mod error;
-mod limits;
 mod listener;
+mod log;
 mod management;
 mod mappings;
 mod memory;
@@ -22,14 +23,15 @@ mod pager;
 mod readiness;
 mod serve;
 mod shutdown;
+mod similar;
 mod steps;
 mod store;
 mod store_commands;
-mod telemetry;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
+
+use clap::error::ErrorKind;
 
 pub use error::{DefinitionsError, ServeError, StartError};
 
@@ -40,12 +42,19 @@ use config::Config;
 const EXIT_NOT_STARTED: u8 = 1;
 /// The broker ran and had to stop, or a check found damage.
 const EXIT_FAILED: u8 = 2;
+/// No command was given where one is needed; the code that clap's programs have for that.
+const EXIT_NO_COMMAND: u8 = 2;
 
 /// Runs the command line `arguments`, the program's name first, and returns the process's exit code: 0 after help or
 /// an orderly stop, 1 if the command could not be started, 2 if the broker failed while it ran or a check found damage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,
+        // A command without the one that must follow: clap lists those.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            drop(help.print());
+            return ExitCode::from(EXIT_NO_COMMAND);
+        }
         Err(error) if error.use_stderr() => {
             return report(&ServeError::Start(StartError::Arguments(args::one_line(
                 &error,
@@ -82,7 +91,7 @@ fn dispatch(cli: Cli) -> Result<(), ServeError> {
 
 /// One line on standard error, and the exit code.
 fn report(error: &ServeError) -> ExitCode {
-    drop(writeln!(io::stderr().lock(), "leveret: {error}"));
+    log::last_words(format!("leveret: {error}\n"));
     match error {
         ServeError::Start(_) => ExitCode::from(EXIT_NOT_STARTED),
         ServeError::StoreFailed(_) | ServeError::Internal(_) | ServeError::Damaged { .. } => {

@@ -12,14 +12,16 @@ use crate::background::Background;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::descriptors::Descriptors;
 use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener, Protocol};
+use crate::log::Log;
 use crate::management::Management;
 use crate::memory::Activity;
-use crate::readiness::{self, ReadyFile};
+use crate::readiness::{self, ReadyDraft, ReadyFile};
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
-use crate::{deadlines, definitions, limits, memory, pager, steps, telemetry};
+use crate::{args, deadlines, definitions, memory, pager, steps};
 
 /// How long a stopping broker waits for its clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -31,15 +33,17 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<Broker>,
     pub(crate) clock: Clock,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) descriptors: Arc<Descriptors>,
 }
 
 /// Runs the broker until a signal ends it or it fails. After a failure the process is to exit at once.
 pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
-    telemetry::start(&config.log_filter, config.log_format);
-    let signals = EarlySignals::install().map_err(StartError::System)?;
-    limits::raise_open_files();
-    memory::set_up();
     let clock = Clock::start();
+    let _log =
+        Log::start(&config.log_filter, config.log_format, clock).map_err(StartError::System)?;
+    args::warn_of_misspelt_variables();
+    let signals = EarlySignals::install().map_err(StartError::System)?;
+    memory::set_up();
 
     let amqp = config.listeners.iter().map(|it| (*it, Protocol::Amqp));
     let http = config.management.iter().map(|it| (*it, Protocol::Http));
@@ -47,6 +51,9 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         .chain(http)
         .map(|(address, protocol)| Bound::bind(address, protocol))
         .collect::<Result<Vec<_>, _>>()?;
+    if let Some(path) = &config.ready_file {
+        ReadyFile::remove_stale(path)?;
+    }
     let store = OpenStore::open(&config.storage)?;
     let broker = Broker::open(config.broker, store.handle(), clock.now());
     let broker = broker.map_err(|error| StartError::Broker(error.to_string()))?;
@@ -60,6 +67,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         broker,
         clock,
         connections: Arc::default(),
+        descriptors: Descriptors::new(clock),
     });
 
     let activity = Arc::default();
@@ -81,6 +89,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let served = runtime.block_on(async {
         let listeners = bound
             .into_iter()
+            .flatten()
             .map(Bound::listen)
             .collect::<Result<Vec<_>, _>>()?;
         let signals = signals.serve().map_err(StartError::System)?;
@@ -90,8 +99,12 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         let ready_file = config
             .ready_file
             .as_deref()
-            .map(|path| ReadyFile::write(path, &listeners))
+            .map(|path| ReadyDraft::write(path, &listeners))
             .transpose()?;
+        readiness::announce(&listeners);
+        shared.descriptors.tell();
+        listeners.iter().for_each(Listener::tell);
+        let ready_file = ready_file.map(ReadyDraft::publish).transpose()?;
         let served = until_stopped(&shared, listeners, signals, store.handle(), panics).await;
         drop(ready_file);
         served
@@ -135,10 +148,8 @@ async fn until_stopped(
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();
     let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
-    readiness::announce(&listeners);
     let management = Management::new(Arc::clone(shared), listeners.iter());
     for listener in listeners {
-        tracing::info!(url = listener.url(), "listening");
         match listener.protocol() {
             Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),
             Protocol::Http => tasks.spawn(Arc::clone(&management).accept(listener)),

@@ -1,8 +1,10 @@
 """The management HTTP API: what it shows, whom it lets in, and what it does with hostile clients."""
 
+import base64
 import http.client
 import json
 import socket
+import threading
 import time
 
 import pika
@@ -543,6 +545,58 @@ def test_slow_heads_time_out_and_hold_up_nobody(managed, api):
     finally:
         for peer in peers:
             peer.close()
+
+
+def test_silent_connections_keep_nobody_out(own_broker):
+    broker = own_broker("--management-listen", "127.0.0.1:0")
+    api = Management(broker.management())
+    # From several addresses, since of one address only so many have a place.
+    silent = [socket.create_connection(broker.management(), timeout=10, source_address=(f"127.0.0.{1 + number % 6}", 0))
+              for number in range(300)]
+    try:
+        begun = time.monotonic()
+        assert api.get("overview")
+        assert time.monotonic() - begun < 4, "before the silent ones time out"
+    finally:
+        for peer in silent:
+            peer.close()
+
+
+def test_guessing_is_slowed_down_and_others_get_in(own_broker):
+    """Threads guess for three seconds; meanwhile somebody else logs in, also as the user that is guessed at."""
+    broker = own_broker("--management-listen", "127.0.0.1:0")
+    over = time.monotonic() + 3
+    answers = []
+
+    def guess():
+        while time.monotonic() < over:
+            try:
+                answers.append(status_from("127.0.0.1", "wrong"))
+            except OSError:
+                pass  # more connections than one address may have
+
+    def status_from(address, password):
+        connection = http.client.HTTPConnection(*broker.management(), timeout=20, source_address=(address, 0))
+        token = base64.b64encode(f"guest:{password}".encode()).decode()
+        connection.request("GET", path("overview"), headers={"Authorization": f"Basic {token}"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    guessers = [threading.Thread(target=guess) for _ in range(20)]
+    for guesser in guessers:
+        guesser.start()
+    while time.monotonic() < over:
+        begun = time.monotonic()
+        assert status_from("127.0.0.2", "guest") == 200
+        assert time.monotonic() - begun < 2
+        time.sleep(0.05)
+    for guesser in guessers:
+        guesser.join()
+    assert set(answers) == {401}
+    # 5 at once, and what 20 at a time can do within seconds in which each waits longer than the one before.
+    assert len(answers) < 150, len(answers)
+    assert broker.log.read_text().count("HTTP access denied") <= 102
 
 
 def test_who_does_not_read_is_cut_off(own_broker, open_connection):

@@ -69,13 +69,39 @@ pub(crate) fn read_method(socket: &mut TcpStream) -> (u16, u16, Vec<u8>) {
     (class, method, payload[4..].to_vec())
 }
 
+/// Reads a method on a channel: its class and method.
+pub(crate) fn read_on(socket: &mut TcpStream, channel: u16) -> (u16, u16) {
+    let (kind, on, payload) = read_frame(socket);
+    assert_eq!((kind, on), (1, channel));
+    (
+        u16::from_be_bytes([payload[0], payload[1]]),
+        u16::from_be_bytes([payload[2], payload[3]]),
+    )
+}
+
 /// Writes a method on channel 0.
 pub(crate) fn write_method(socket: &mut TcpStream, class: u16, method: u16, arguments: &[u8]) {
-    let mut frame = vec![1, 0, 0];
-    frame.extend((u32::try_from(arguments.len()).unwrap() + 4).to_be_bytes());
-    frame.extend(class.to_be_bytes());
-    frame.extend(method.to_be_bytes());
-    frame.extend(arguments);
+    write_on(socket, 0, class, method, arguments);
+}
+
+/// Writes a method on a channel.
+pub(crate) fn write_on(
+    socket: &mut TcpStream,
+    channel: u16,
+    class: u16,
+    method: u16,
+    arguments: &[u8],
+) {
+    let payload = [&class.to_be_bytes(), &method.to_be_bytes(), arguments].concat();
+    write_frame(socket, 1, channel, &payload);
+}
+
+/// Writes a frame.
+pub(crate) fn write_frame(socket: &mut TcpStream, kind: u8, channel: u16, payload: &[u8]) {
+    let mut frame = vec![kind];
+    frame.extend(channel.to_be_bytes());
+    frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+    frame.extend(payload);
     frame.push(0xCE);
     socket.write_all(&frame).unwrap();
 }
@@ -98,6 +124,33 @@ pub(crate) fn log_in(address: SocketAddr) -> TcpStream {
     write_method(&mut socket, 10, 40, b"\x01/\0\0");
     assert_eq!(next(&mut socket), (10, 41));
     socket
+}
+
+/// Connects and logs in; false where that is refused.
+pub(crate) fn try_log_in(address: SocketAddr, user: &str, password: &str, vhost: &str) -> bool {
+    let short = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let mut socket = connect(address);
+    socket.write_all(PROTOCOL_HEADER).unwrap();
+    assert_eq!(next(&mut socket), (10, 10));
+    let response = format!("\0{user}\0{password}");
+    let length = u32::try_from(response.len()).unwrap().to_be_bytes();
+    let start_ok = [
+        &[0; 4],
+        &short("PLAIN")[..],
+        &length,
+        response.as_bytes(),
+        &short("en_US"),
+    ];
+    write_method(&mut socket, 10, 11, &start_ok.concat());
+    let mut tune = [0; 1];
+    if socket.read(&mut tune).unwrap_or(0) == 0 {
+        return false;
+    }
+    let mut rest = [0; 19];
+    socket.read_exact(&mut rest).unwrap();
+    write_method(&mut socket, 10, 31, &[0x07, 0xff, 0, 2, 0, 0, 0, 0]);
+    write_method(&mut socket, 10, 40, &[&short(vhost)[..], &[0, 0]].concat());
+    next(&mut socket) == (10, 41)
 }
 
 fn next(socket: &mut TcpStream) -> (u16, u16) {

@@ -122,8 +122,13 @@ fn bad_options() {
         &["--frame-max", "from 4096"],
     );
     check(&[], &[("LEVERET_LOG", "=,=")], &["--log", "a log filter"]);
-    check(&["--lisen", ":0"], &[], &["--lisen", "leveret --help"]);
+    check(
+        &["--lisen", ":0"],
+        &[],
+        &["--lisen", "did you mean `--listen`?", "leveret --help"],
+    );
     check(&["surf"], &[], &["surf"]);
+    check(&["start"], &[], &["start", "did you mean `serve`?"]);
     check(
         &["--config", "/none/such.toml"],
         &[],
@@ -152,7 +157,10 @@ fn bad_files() {
             "\nheartbeat = 'often'\n",
             "line 2: bad value `often`: expected a whole number from 0 to 65535",
         ),
-        ("hartbeat = 3", "line 1: unknown field `hartbeat`"),
+        (
+            "hartbeat = 3",
+            "line 1: unknown key `hartbeat`; did you mean `heartbeat`?",
+        ),
         ("listen = [", "line 1: "),
     ] {
         fs::write(&file, text).unwrap();
@@ -161,5 +169,24 @@ fn bad_files() {
             line.contains(&format!("config file {path}, {expected}")),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn a_configuration_of_rabbitmq() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rabbitmq.conf");
+    fs::write(
+        &file,
+        "listeners.tcp.default = 5673\nvm_memory_high_watermark.relative = 0.5\n",
+    )
+    .unwrap();
+    let line = refusal(&["--config", file.to_str().unwrap()], &[]);
+    for text in [
+        "rabbitmq.conf is RabbitMQ's",
+        "`listen = [\"5673\"]`",
+        "not needed: vm_memory_high_watermark.relative",
+    ] {
+        assert!(line.contains(text), "{line}");
     }
 }

@@ -1,13 +1,14 @@
 //! Sockets whose peers are no AMQP clients, or slow ones.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use leveret_tests::{Leveret, PATIENCE, Stopwatch, eventually};
 
 use crate::process::{
-    PROTOCOL_HEADER, connect, log_in, read_method, read_to_end, say_nothing_for, write_method,
+    PROTOCOL_HEADER, connect, log_in, read_method, read_on, read_to_end, say_nothing_for,
+    write_frame, write_method, write_on,
 };
 
 #[test]
@@ -106,32 +107,88 @@ fn sockets_are_given_back() {
     );
 }
 
+/// Sets the limit of open files of a running broker.
+fn limit_open_files(broker: &Leveret, limit: usize) {
+    let files = rustix::process::Rlimit {
+        current: Some(limit as u64),
+        maximum: Some(limit as u64),
+    };
+    let pid = rustix::process::Pid::from_raw(broker.pid().try_into().unwrap());
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, files).unwrap();
+}
+
+fn await_log(broker: &Leveret, text: &str) {
+    let found = eventually(PATIENCE, || broker.log().contains(text).then_some(()));
+    assert!(found.is_some(), "{}", broker.log());
+}
+
 #[test]
 fn running_out_of_descriptors_is_survived_without_spinning() {
     let broker = Leveret::start(&["--in-memory", "--handshake-timeout", "60s"]);
     let open_files = std::fs::read_dir(format!("/proc/{}/fd", broker.pid()))
         .unwrap()
         .count();
-    let limit = (open_files + 20).to_string();
-    let pid = broker.pid().to_string();
-    let set = std::process::Command::new("prlimit")
-        .args(["--pid", &pid, &format!("--nofile={limit}:{limit}")])
-        .status();
-    if !set.is_ok_and(|status| status.success()) {
-        // No prlimit on this machine.
-        return;
-    }
+    limit_open_files(&broker, open_files + 20);
     let mut sockets: Vec<_> = (0..40).map(|_| connect(broker.addr())).collect();
-    assert!(
-        eventually(PATIENCE, || broker
-            .log()
-            .contains("cannot accept connections")
-            .then_some(()))
-        .is_some()
-    );
+    await_log(&broker, "no descriptors are left for more connections");
     say_nothing_for(Duration::from_millis(500));
-    assert!(broker.log().matches("cannot accept connections").count() < 20);
+    assert_eq!(broker.log().matches("no descriptors are left").count(), 1);
     sockets.truncate(1);
     drop(log_in(broker.addr()));
+    await_log(&broker, "connections are accepted again");
     drop(sockets);
+}
+
+#[test]
+fn silent_connections_leave_the_store_its_descriptors() {
+    let broker = Leveret::start(&["--handshake-timeout", "120s"]);
+    let mut client = log_in(broker.addr());
+    limit_open_files(&broker, 256);
+    let silent: Vec<_> = (0..300).map(|_| connect(broker.addr())).collect();
+    await_log(&broker, "no descriptors are left for more connections");
+    // Three segments of large persistent messages, each with a file of its own as well.
+    declare_durable_queue(&mut client, "kept");
+    let body = vec![7; 20 << 20];
+    for _ in 0..10 {
+        publish_confirmed(&mut client, "kept", &body);
+    }
+    drop(silent);
+    await_log(&broker, "connections are accepted again");
+    drop(log_in(broker.addr()));
+    assert!(
+        !broker.log().contains("store has failed"),
+        "{}",
+        broker.log()
+    );
+}
+
+/// On channel 1, with confirms.
+fn declare_durable_queue(client: &mut TcpStream, name: &str) {
+    write_on(client, 1, 20, 10, b"\0");
+    assert_eq!(read_on(client, 1), (20, 11));
+    write_on(client, 1, 85, 10, b"\0");
+    assert_eq!(read_on(client, 1), (85, 11));
+    let name = [&[u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();
+    write_on(
+        client,
+        1,
+        50,
+        10,
+        &[&[0, 0], &name[..], &[0b0000_0010], &[0; 4]].concat(),
+    );
+    assert_eq!(read_on(client, 1), (50, 11));
+}
+
+fn publish_confirmed(client: &mut TcpStream, queue: &str, body: &[u8]) {
+    let name = [&[u8::try_from(queue.len()).unwrap()], queue.as_bytes()].concat();
+    write_on(client, 1, 60, 40, &[&[0, 0, 0], &name[..], &[0]].concat());
+    // A content header with delivery-mode 2 alone.
+    let mut header = [0, 60, 0, 0].to_vec();
+    header.extend((body.len() as u64).to_be_bytes());
+    header.extend([0x10, 0x00, 2]);
+    write_frame(client, 2, 1, &header);
+    for piece in body.chunks(131_072 - 8) {
+        write_frame(client, 3, 1, piece);
+    }
+    assert_eq!(read_on(client, 1), (60, 80));
 }

@@ -2,14 +2,18 @@
 
 use std::fs;
 
-use leveret_tests::Leveret;
+use leveret_tests::{Leveret, PATIENCE, eventually};
 
-use crate::process::{log_in, run};
+use crate::process::{log_in, refusal, run};
 
 #[test]
 fn the_line_on_standard_output_has_the_url_with_the_real_port() {
     let broker = Leveret::start(&[]);
-    let line = fs::read_to_string(broker.directory().join("stdout")).unwrap();
+    let line = eventually(PATIENCE, || {
+        let said = fs::read_to_string(broker.directory().join("stdout")).unwrap();
+        said.ends_with('\n').then_some(said)
+    })
+    .unwrap();
     assert_eq!(line.lines().count(), 1);
     assert!(line.contains("Server startup complete"), "{line}");
     assert!(
@@ -44,6 +48,46 @@ fn the_ready_file_lists_every_listener() {
             .any(|name| name.to_string_lossy().ends_with(".tmp")),
         "{left:?}"
     );
+}
+
+#[test]
+fn a_port_alone_is_open_for_ipv4_and_ipv6_and_shown_as_it_is() {
+    let broker = Leveret::start(&["--in-memory", "--listen", "0"]);
+    let ready = fs::read_to_string(broker.directory().join("ready.json")).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    let port = ready["listeners"][1]["port"].as_u64().unwrap();
+    drop(log_in(format!("127.0.0.1:{port}").parse().unwrap()));
+    let shown = format!("amqp://0.0.0.0:{port}");
+    let log = eventually(PATIENCE, || {
+        Some(broker.log()).filter(|log| log.contains(&shown))
+    })
+    .unwrap();
+    // Where the machine has no IPv6, the log says so and IPv4 works.
+    if !log.contains("this machine has no IPv6") {
+        drop(log_in(format!("[::1]:{port}").parse().unwrap()));
+        assert!(log.contains(&format!("amqp://[::]:{port}")), "{log}");
+    }
+}
+
+#[test]
+fn the_ready_file_of_an_earlier_run_goes_at_the_start() {
+    let mut broker = Leveret::start(&[]);
+    let ready = broker.directory().join("ready.json");
+    broker.kill9();
+    assert!(ready.exists());
+    fs::write(broker.data_dir().join("format"), "garbled").unwrap();
+    let line = refusal(
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            broker.data_dir().to_str().unwrap(),
+            "--ready-file",
+            ready.to_str().unwrap(),
+        ],
+        &[],
+    );
+    assert!(!ready.exists(), "{line}");
 }
 
 #[test]
@@ -82,7 +126,11 @@ fn options_come_from_file_environment_and_flags() {
         &[("LEVERET_LOG", "info")],
     );
     assert!(!broker.data_dir().exists());
-    let log = broker.log();
+    let log = eventually(PATIENCE, || {
+        let log = broker.log();
+        log.ends_with('\n').then_some(log)
+    })
+    .unwrap();
     let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(first["level"], "INFO", "{log}");
 }
@@ -97,8 +145,31 @@ fn version_and_help_are_printed() {
             .starts_with("leveret ")
     );
     let help = String::from_utf8(run(&["--help"], &[]).stdout).unwrap();
+    assert!(help.starts_with("Leveret is a message broker"), "{help}");
     assert!(
         help.contains("--data-dir") && help.contains("LEVERET_DATA_DIR"),
         "{help}"
     );
+}
+
+#[test]
+fn a_command_that_is_not_complete_lists_what_may_follow() {
+    let output = run(&["store"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for text in ["Look after a data directory", "verify", "rebuild", "Usage:"] {
+        assert!(said.contains(text), "{said}");
+    }
+    assert!(!said.contains("error"), "{said}");
+}
+
+#[test]
+fn misspelt_variables_are_told() {
+    let variables = [("LEVERET_HARTBEAT", "3"), ("LEVERET_SERVICE_HOST", "x")];
+    let broker = Leveret::start_with(&["--in-memory"], &variables);
+    let log = eventually(PATIENCE, || {
+        Some(broker.log()).filter(|log| log.contains("did you mean LEVERET_HEARTBEAT?"))
+    })
+    .unwrap();
+    assert!(!log.contains("LEVERET_SERVICE_HOST"), "{log}");
 }

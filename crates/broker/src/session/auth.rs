@@ -101,6 +101,16 @@ pub(crate) fn login(link: &Link, mechanism: Mechanism, response: &[u8]) -> Resul
     Ok(Login { user, mechanism })
 }
 
+/// The name that a response gives, where the mechanism has one with a password.
+pub(crate) fn given_name(mechanism: Mechanism, response: &[u8]) -> Option<&[u8]> {
+    let (name, _) = match mechanism {
+        Mechanism::Plain => plain(response)?,
+        Mechanism::AmqPlain => amqplain(response)?,
+        Mechanism::External | Mechanism::Anonymous => return None,
+    };
+    Some(name)
+}
+
 /// Whether an address is this machine's own.
 pub(crate) fn is_loopback(address: std::net::IpAddr) -> bool {
     address.to_canonical().is_loopback()

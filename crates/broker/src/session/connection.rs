@@ -66,6 +66,7 @@ pub(crate) struct Connection {
     pub(super) login: Login,
     pub(super) grant: Arc<Grant>,
     pub(super) place: ConnectionPlace,
+    pub(super) opened: Timestamp,
     pub(super) channels: FxHashMap<u16, Channel>,
     /// How many channels it ever opened.
     pub(super) channels_opened: u64,
@@ -109,6 +110,7 @@ impl Connection {
         login: Login,
         grant: Arc<Grant>,
         place: ConnectionPlace,
+        now: Timestamp,
     ) -> Connection {
         Connection {
             routes: RouteCache::new(&vhost.services.route_memory),
@@ -116,6 +118,7 @@ impl Connection {
             login,
             grant,
             place,
+            opened: now,
             channels: FxHashMap::default(),
             channels_opened: 0,
             consumers: Consumers::default(),

@@ -10,11 +10,25 @@ use leveret_codec::{
 
 use super::auth::{self, Login, Mechanism, Refusal};
 use super::connection::Connection;
+use super::ending::Ending;
+use super::greeting::{Spoken, spoken};
 use super::places::ConnectionPlace;
 use super::{Farewell, Phase, Session};
+use crate::brake::{Verdict, Waiting};
 use crate::config::BrokerConfig;
 use crate::error::{ConnectionError, Failure};
 use crate::time::Timestamp;
+
+/// Class and method of `connection.start-ok`.
+const START_OK: (u16, u16) = (10, 11);
+
+/// A login that is looked at later, since too many before it failed.
+pub(super) struct LateLogin {
+    mechanism: Mechanism,
+    response: Vec<u8>,
+    pub(super) until: Timestamp,
+    _waiting: Waiting,
+}
 
 impl Session {
     /// Takes the protocol header; anything else is answered with ours, and the end.
@@ -22,11 +36,21 @@ impl Session {
         match protocol_header(rest) {
             ProtocolHeader::Incomplete => None,
             ProtocolHeader::Unknown => {
+                let peer = self.link.peer.remote;
+                match spoken(rest) {
+                    Some(Spoken { name, advice }) => tracing::warn!(
+                        %peer,
+                        spoken = name,
+                        advice,
+                        "this port speaks AMQP 0-9-1, and a client spoke something else"
+                    ),
+                    None => tracing::debug!(%peer, "a client said nothing of use"),
+                }
                 self.link
                     .output
                     .buffer()
                     .extend_from_slice(&PROTOCOL_HEADER);
-                self.leave(Farewell::Nothing);
+                self.leave(Farewell::Nothing, Ending::Aborted);
                 Some(rest.len())
             }
             ProtocolHeader::Amqp091 => {
@@ -72,7 +96,9 @@ impl Session {
                 self.answer_close();
                 Ok(())
             }
-            (Phase::AwaitStartOk, wire::AMQPMethod::StartOk(start_ok)) => self.start_ok(start_ok),
+            (Phase::AwaitStartOk, wire::AMQPMethod::StartOk(start_ok)) => {
+                self.start_ok(start_ok, now)
+            }
             (Phase::AwaitTuneOk(login), wire::AMQPMethod::TuneOk(tune_ok)) => {
                 let login = login.clone();
                 self.tune_ok(&tune_ok, login)
@@ -87,23 +113,79 @@ impl Session {
         }
     }
 
-    fn start_ok(&mut self, start_ok: wire::StartOk) -> Result<(), Failure> {
+    fn start_ok(&mut self, start_ok: wire::StartOk, now: Timestamp) -> Result<(), Failure> {
         self.read_client_capabilities(&start_ok.client_properties);
         self.link.note_client(&start_ok.client_properties);
+        self.link.note_name(&start_ok.client_properties);
         let mechanism = start_ok.mechanism.as_str();
         let known = Mechanism::parse(mechanism).filter(|_| {
             auth::offered(&self.link)
                 .split(' ')
                 .any(|offered| offered == mechanism)
         });
-        let Some(known) = known else {
-            return self.refuse_login(&format!(
-                "unsupported authentication mechanism '{mechanism}'"
-            ));
+        let Some(mechanism) = known else {
+            return self.refuse_login(
+                None,
+                &format!("unsupported authentication mechanism '{mechanism}'"),
+            );
         };
-        match auth::login(&self.link, known, start_ok.response.as_bytes()) {
+        let response = start_ok.response.as_bytes();
+        let from = self.link.peer.remote.ip();
+        let verdict = auth::given_name(mechanism, response)
+            .map(|name| self.link.broker.brake.consider(from, name, now));
+        match verdict {
+            None | Some(Verdict::Go) => self.log_in(mechanism, response, now),
+            Some(Verdict::Wait(until, waiting)) => {
+                let handshake_timeout_ms = self.link.broker.config.handshake_timeout_ms;
+                self.link.deadline = Some(until + handshake_timeout_ms);
+                self.phase = Phase::AwaitLogin(Box::new(LateLogin {
+                    mechanism,
+                    response: response.to_vec(),
+                    until,
+                    _waiting: waiting,
+                }));
+                Ok(())
+            }
+            Some(Verdict::Refuse) => {
+                let name = auth::given_name(mechanism, response).unwrap_or_default();
+                let name = String::from_utf8_lossy(name).into_owned();
+                tracing::warn!(
+                    peer = %self.link.peer.remote,
+                    user = name,
+                    "too many failed logins wait already"
+                );
+                self.refuse_credentials(&name, mechanism)
+            }
+        }
+    }
+
+    /// Looks at a login that had to wait, once it is time.
+    pub(super) fn late_login(&mut self, now: Timestamp) {
+        let Phase::AwaitLogin(login) = &self.phase else {
+            return;
+        };
+        if login.until > now {
+            return;
+        }
+        if let Phase::AwaitLogin(login) = std::mem::replace(&mut self.phase, Phase::AwaitStartOk) {
+            let result = self.log_in(login.mechanism, &login.response, now);
+            self.settle_failure(result, START_OK, 0, now);
+        }
+    }
+
+    fn log_in(
+        &mut self,
+        mechanism: Mechanism,
+        response: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let from = self.link.peer.remote.ip();
+        let brake = &self.link.broker.brake;
+        match auth::login(&self.link, mechanism, response) {
             Ok(login) => {
-                self.link.tell_authentication(&login.user, mechanism, None);
+                brake.succeeded(from, login.user.as_bytes());
+                self.link
+                    .tell_authentication(&login.user, mechanism.name(), None);
                 let config = &self.link.broker.config;
                 let tune = wire::Tune {
                     channel_max: config.channel_max,
@@ -116,28 +198,33 @@ impl Session {
                 Ok(())
             }
             Err(Refusal::Credentials(user)) => {
+                brake.failed(from, user.as_bytes(), now);
                 let error = format!("user '{user}' - invalid credentials");
                 self.link
-                    .tell_authentication(&user, mechanism, Some(&error));
-                self.refuse_login(&format!(
-                    "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-                ))
+                    .tell_authentication(&user, mechanism.name(), Some(&error));
+                self.refuse_credentials(&user, mechanism)
             }
             Err(Refusal::NotLoopback(user)) => {
                 tracing::warn!(user, peer = %self.link.peer.remote, "user can only connect via localhost");
                 let error = format!("user '{user}' can only connect via localhost");
                 self.link
-                    .tell_authentication(&user, mechanism, Some(&error));
-                self.refuse_login(&format!(
-                    "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-                ))
+                    .tell_authentication(&user, mechanism.name(), Some(&error));
+                self.refuse_credentials(&user, mechanism)
             }
         }
     }
 
+    fn refuse_credentials(&mut self, user: &str, mechanism: Mechanism) -> Result<(), Failure> {
+        let text = format!(
+            "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+            mechanism.name()
+        );
+        self.refuse_login(Some(user), &text)
+    }
+
     /// rabbitmq: the reason is told to clients that can take it, others see the socket close.
-    fn refuse_login(&mut self, text: &str) -> Result<(), Failure> {
-        tracing::warn!(peer = %self.link.peer.remote, text, "login refused");
+    fn refuse_login(&mut self, user: Option<&str>, text: &str) -> Result<(), Failure> {
+        tracing::warn!(peer = %self.link.peer.remote, user, name = self.link.name(), text, "login refused");
         if self.link.tells_authentication_failure {
             Err(ConnectionError::new(ReplyCode::AccessRefused, text).into())
         } else {
@@ -180,7 +267,13 @@ impl Session {
             } else {
                 refused("frame_max", frame_max.into(), "outside the range allowed")
             };
-            tracing::warn!(peer = %self.link.peer.remote, error.text, "tuning refused");
+            tracing::warn!(
+                peer = %self.link.peer.remote,
+                user = login.user,
+                name = self.link.name(),
+                error.text,
+                "tuning refused"
+            );
             return Err(Failure::Abort);
         }
         self.link.frame_max = frame_max;
@@ -207,8 +300,14 @@ impl Session {
         let place = ConnectionPlace::take(&broker, &vhost, &login.user)?;
         self.link.deadline = None;
         self.link.last_received = now;
-        tracing::info!(peer = %self.link.peer.remote, user = login.user, vhost = name, "connection opened");
-        let connection = Connection::new(vhost, login, grant, place);
+        tracing::info!(
+            peer = %self.link.peer.remote,
+            user = login.user,
+            vhost = name,
+            name = self.link.name(),
+            "connection opened"
+        );
+        let connection = Connection::new(vhost, login, grant, place, now);
         connection.tell_opened(&self.link, now);
         self.phase = Phase::Open(Box::new(connection));
         self.link.send(

@@ -291,12 +291,7 @@ impl Connection {
     ) {
         // What was gathered before the error still counts.
         self.flush(link, now);
-        tracing::warn!(
-            channel = number,
-            code = error.code.number(),
-            text = error.text,
-            "closing channel"
-        );
+        self.log_channel_error(link, number, error);
         let close = wire::Close {
             reply_code: error.code.number(),
             reply_text: shorten(&error.text),

@@ -5,7 +5,7 @@
 //! messages, credit and what is in flight live in the queues.
 //!
 //! ```text
-//!  AwaitHeader ─> AwaitStartOk ─> AwaitTuneOk ─> AwaitOpen ─> Open ─> Leaving ─> Closing ─> Finished
+//!  AwaitHeader ─> AwaitStartOk (─> AwaitLogin) ─> AwaitTuneOk ─> AwaitOpen ─> Open ─> Leaving ─> Closing ─> Finished
 //!       └───────────────┴── errors, timeouts ──────┘                      └────────────────────^
 //! ```
 
@@ -21,8 +21,10 @@ mod consumer_arguments;
 mod content;
 mod deliver;
 mod delivered;
+mod ending;
 mod events;
 mod giving_back;
+mod greeting;
 mod handshake;
 mod known_routes;
 mod methods;
@@ -61,6 +63,7 @@ use crate::queue::handle::SessionId;
 use crate::time::Timestamp;
 pub(crate) use auth::is_loopback;
 use connection::Connection;
+use ending::Ending;
 use work::Work;
 
 /// Output beyond which no more deliveries are taken until some of it is written.
@@ -95,6 +98,8 @@ pub struct Peer {
 enum Phase {
     AwaitHeader,
     AwaitStartOk,
+    /// The name and password are here, and are looked at later.
+    AwaitLogin(Box<handshake::LateLogin>),
     AwaitTuneOk(auth::Login),
     AwaitOpen(auth::Login),
     Open(Box<Connection>),
@@ -140,6 +145,10 @@ pub(crate) struct Link {
     pub(crate) understands_blocked: bool,
     /// The client understands `basic.cancel` from the server.
     pub(crate) understands_cancel: bool,
+    /// The client's name for its connection.
+    client_name: Option<Box<str>>,
+    /// Why the socket is gone.
+    lost: Option<Box<str>>,
     /// What the client said of itself, encoded; kept only where events are heard.
     client_properties: Option<Box<[u8]>>,
     /// The store is full, and this connection publishes.
@@ -200,6 +209,8 @@ impl Session {
             tells_authentication_failure: false,
             understands_blocked: false,
             understands_cancel: false,
+            client_name: None,
+            lost: None,
             client_properties: None,
             blocked: false,
             now,
@@ -318,7 +329,7 @@ impl Session {
     }
 
     fn answer_close(&mut self) {
-        self.leave(Farewell::CloseOk);
+        self.leave(Farewell::CloseOk, Ending::Client);
     }
 
     /// Turns a failure into what the client sees of it.
@@ -337,14 +348,15 @@ impl Session {
                     connection.fail_channel(&mut self.link, channel, &error, ids, now);
                 }
             }
-            Err(Failure::Connection(error)) => self.close_with(error.code, &error.text, ids, now),
-            Err(Failure::Abort) => {
-                self.abort();
+            Err(Failure::Connection(error)) => {
+                self.log_error(&error);
+                self.close_with(&error, ids, now);
             }
+            Err(Failure::Abort) => self.abort(Ending::Aborted),
         }
     }
 
-    fn close_with(&mut self, code: ReplyCode, text: &str, ids: (u16, u16), now: Timestamp) {
+    fn close_with(&mut self, error: &ConnectionError, ids: (u16, u16), now: Timestamp) {
         if matches!(
             self.phase,
             Phase::Leaving(..) | Phase::Closing | Phase::Finished
@@ -352,21 +364,21 @@ impl Session {
             return;
         }
         self.link.now = now;
-        tracing::warn!(peer = %self.link.peer.remote, code = code.number(), text, "closing connection");
         let close = wire::Close {
-            reply_code: code.number(),
-            reply_text: shorten(text),
+            reply_code: error.code.number(),
+            reply_text: shorten(&error.text),
             class_id: ids.0,
             method_id: ids.1,
         };
-        self.leave(Farewell::Close(close));
+        self.leave(Farewell::Close(close), Ending::Closed(error));
     }
 
     /// Leaves the present phase, giving back whatever it holds; `farewell` follows.
-    fn leave(&mut self, farewell: Farewell) {
+    fn leave(&mut self, farewell: Farewell, ending: Ending<'_>) {
         self.link.mailbox.close();
         self.phase = match std::mem::replace(&mut self.phase, Phase::Finished) {
             Phase::Open(mut connection) => {
+                connection.log_ended(&self.link, ending);
                 connection.leave(&mut self.link);
                 Phase::Leaving(connection, farewell)
             }
@@ -408,25 +420,25 @@ impl Session {
     }
 
     /// Ends without a word.
-    fn abort(&mut self) {
-        self.leave(Farewell::Silence);
+    fn abort(&mut self, ending: Ending<'_>) {
+        self.leave(Farewell::Silence, ending);
     }
 
     /// The socket is gone: everything goes back, in steps of [`Session::handle_wake`], until the session is
     /// finished.
     pub fn disconnect(&mut self, now: Timestamp) {
         self.link.now = now;
-        self.abort();
+        self.abort(Ending::Lost);
     }
 
     /// Server-initiated `connection.close`.
     pub fn close(&mut self, code: ReplyCode, text: &str, now: Timestamp) {
         match self.phase {
             Phase::Open(_) => {
-                self.close_with(code, &format!("{} - {text}", code.name()), (0, 0), now);
+                self.close_with(&ConnectionError::new(code, text), (0, 0), now);
             }
             Phase::Leaving(..) | Phase::Closing | Phase::Finished => {}
-            _ => self.leave(Farewell::Nothing),
+            _ => self.leave(Farewell::Nothing, Ending::Lost),
         }
     }
 
@@ -435,7 +447,7 @@ impl Session {
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {
-            Phase::Leaving(..) | Phase::Finished => false,
+            Phase::Leaving(..) | Phase::AwaitLogin(_) | Phase::Finished => false,
             Phase::Open(connection) => connection.wants_input(&self.link),
             _ => true,
         }
@@ -511,6 +523,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let (coarse, exact) = match &self.phase {
             Phase::Open(connection) => (self.link.beat_deadline(), connection.poll_timeout()),
+            Phase::AwaitLogin(login) => (self.link.deadline, Some(login.until)),
             _ => (self.link.deadline, None),
         };
         let coarse = coarse.map(|at| at.round_up(COARSE_MS));
@@ -521,11 +534,17 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.link.now = now;
         if self.link.deadline.is_some_and(|deadline| deadline <= now) {
-            tracing::warn!(peer = %self.link.peer.remote, "closing connection: no answer in time");
+            tracing::warn!(
+                peer = %self.link.peer.remote,
+                user = self.user(),
+                name = self.link.name(),
+                "closing connection: no answer in time"
+            );
             self.link.deadline = None;
-            self.abort();
+            self.abort(Ending::Aborted);
             return;
         }
+        self.late_login(now);
         let heartbeat_ms = self.link.heartbeat_ms;
         let Phase::Open(connection) = &mut self.phase else {
             return;
@@ -537,8 +556,7 @@ impl Session {
         let reading = connection.wants_input(&self.link);
         if self.link.last_received + heartbeat_ms * 2 <= now {
             if reading {
-                tracing::warn!(peer = %self.link.peer.remote, "closing connection: missed heartbeats from client");
-                self.abort();
+                self.abort(Ending::Heartbeat);
                 return;
             }
             // Whatever the client sent meanwhile was not read; its silence proves nothing.
@@ -567,7 +585,7 @@ fn blamed_method(frame: &Frame<'_>, result: &Result<(), Failure>) -> (u16, u16) 
 impl Drop for Session {
     fn drop(&mut self) {
         if !matches!(self.phase, Phase::Finished) {
-            self.abort();
+            self.abort(Ending::Lost);
         }
         while let Phase::Leaving(connection, _) = &mut self.phase {
             let now = self.link.now;

@@ -93,6 +93,10 @@ impl Connection {
             })
         });
         tracing::warn!(
+            peer = %link.peer.remote,
+            user = self.login.user,
+            vhost = &**self.vhost.name(),
+            name = link.name(),
             channel = number,
             queue = queue.as_ref().map(QueueHandle::name),
             "a delivery was not acknowledged in time; it goes back"

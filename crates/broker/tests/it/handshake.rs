@@ -86,6 +86,54 @@ fn a_wrong_password_is_told_to_clients_that_can_take_it() {
 }
 
 #[test]
+fn who_guesses_waits_longer_each_time_and_is_let_in_with_the_right_password() {
+    let world = World::volatile();
+    let dialled = |remote: &'static str, password: &str| {
+        let dial = Dial {
+            remote,
+            response: [b"\0guest\0", password.as_bytes()].concat(),
+            ..Dial::default()
+        };
+        let client = Client::socket(&world, &dial);
+        client.send(&PROTOCOL_HEADER);
+        client.expect(&["start"]);
+        client.send(&dial.start_ok());
+        client
+    };
+    let is_refused =
+        |client: &Client| client.lines()[0].starts_with("connection.close 403 ACCESS_REFUSED");
+    for _ in 0..5 {
+        assert!(is_refused(&dialled("127.0.0.1:1", "wrong")));
+    }
+    let sixth = dialled("127.0.0.1:2", "wrong");
+    world.pass(249);
+    sixth.expect_nothing();
+    world.pass(1);
+    assert!(is_refused(&sixth));
+
+    let right = dialled("127.0.0.1:3", "guest");
+    right.expect_nothing();
+    dialled("[::1]:4", "guest").expect(&["tune 2047 131072 60"]);
+    world.pass(500);
+    right.expect(&["tune 2047 131072 60"]);
+    // That makes up for what was mistyped before.
+    assert!(is_refused(&dialled("127.0.0.1:5", "wrong")));
+
+    // A client that goes while it waits frees its place among those that do.
+    for _ in 0..10 {
+        let guess = dialled("127.0.0.1:6", "wrong");
+        world.pass(5_000);
+        assert!(is_refused(&guess));
+    }
+    let waiting: Vec<Client> = (0..64).map(|_| dialled("127.0.0.1:7", "guest")).collect();
+    assert!(is_refused(&dialled("127.0.0.1:8", "guest")));
+    waiting.iter().for_each(Client::vanish);
+    let late = dialled("127.0.0.1:9", "guest");
+    world.pass(5_000);
+    late.expect(&["tune 2047 131072 60"]);
+}
+
+#[test]
 fn guest_comes_from_this_machine_only() {
     let dial = Dial {
         remote: "192.0.2.1:40000",

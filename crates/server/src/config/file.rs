@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::ConfigError;
+use super::{ConfigError, rabbitmq};
 use crate::args::Settings;
+use crate::similar::similar;
 
 /// The options in the file at `path`.
 pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
@@ -15,14 +16,32 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
         reason,
     })?;
     toml::from_str(&text).map_err(|error| {
+        if let Some(advice) = rabbitmq::advice(path, &text) {
+            return ConfigError::RabbitMq {
+                path: path.to_owned(),
+                advice,
+            };
+        }
         let offset = error.span().map_or(0, |span| span.start);
         let before = text.bytes().take(offset);
         let line = 1 + before.filter(|byte| *byte == b'\n').count();
-        let message = error.message().replace('\n', " ");
+        let message =
+            unknown_key(error.message()).unwrap_or_else(|| error.message().replace('\n', " "));
         ConfigError::File {
             path: path.to_owned(),
             line,
             message,
         }
+    })
+}
+
+/// Says it in fewer words than serde, which lists every key.
+fn unknown_key(message: &str) -> Option<String> {
+    let (key, _) = message.strip_prefix("unknown field `")?.split_once('`')?;
+    Some(match similar(key, Settings::KEYS.iter().copied()) {
+        Some(meant) => format!("unknown key `{key}`; did you mean `{meant}`?"),
+        None => format!(
+            "unknown key `{key}`; `leveret --help` lists all options, whose keys have _ for -"
+        ),
     })
 }

@@ -5,15 +5,15 @@
 
 mod file;
 mod image;
+mod rabbitmq;
 pub mod values;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use leveret_broker::BrokerConfig;
 
 use crate::args::{ServeOptions, Settings};
-use values::{LogFilter, LogFormat, Number};
+use values::{ListenAddress, LogFilter, LogFormat, Number};
 
 /// AMQP's registered port.
 const AMQP_PORT: u16 = 5672;
@@ -24,9 +24,9 @@ const DATA_DIRECTORY: &str = "./leveret-data";
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen for AMQP clients; never empty.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<ListenAddress>,
     /// Where to serve the management API; often nowhere.
-    pub management: Vec<SocketAddr>,
+    pub management: Vec<ListenAddress>,
     /// Where durable things go.
     pub storage: Storage,
     /// The broker's own part.
@@ -80,6 +80,14 @@ pub enum ConfigError {
         /// What is wrong there.
         message: String,
     },
+    /// The configuration file is one of RabbitMQ's.
+    #[error("config file {path} is RabbitMQ's, and Leveret reads TOML: {advice}")]
+    RabbitMq {
+        /// Its path.
+        path: PathBuf,
+        /// What to write instead.
+        advice: String,
+    },
     /// An environment variable holds something illegal.
     #[error("environment variable {variable}: {message}")]
     Environment {
@@ -104,10 +112,7 @@ impl Config {
     }
 
     fn from_settings(mut settings: Settings) -> Result<Config, ConfigError> {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, AMQP_PORT));
-        let listen = settings.listen.take().unwrap_or_default();
-        let listeners: Vec<_> = listen.into_iter().map(|address| address.0).collect();
-        let management = settings.management_listen.take().unwrap_or_default();
+        let listeners = settings.listen.take().unwrap_or_default();
         let storage = if settings.in_memory.unwrap_or(false) {
             Storage::InMemory
         } else {
@@ -122,11 +127,11 @@ impl Config {
         };
         Ok(Config {
             listeners: if listeners.is_empty() {
-                vec![any]
+                vec![ListenAddress::everywhere(AMQP_PORT)]
             } else {
                 listeners
             },
-            management: management.into_iter().map(|address| address.0).collect(),
+            management: settings.management_listen.take().unwrap_or_default(),
             storage,
             log_filter: settings.log.take().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),

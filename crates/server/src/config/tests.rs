@@ -29,7 +29,7 @@ fn file_error(text: &str) -> String {
 #[test]
 fn defaults() {
     let config = load(None, Settings::default(), &[]).unwrap();
-    assert_eq!(config.listeners, ["0.0.0.0:5672".parse().unwrap()]);
+    assert_eq!(config.listeners, [ListenAddress::everywhere(5672)]);
     assert_eq!(
         config.storage,
         Storage::Directory {
@@ -209,7 +209,13 @@ fn bad_files_give_one_line_with_the_place() {
         "bad value `12`: expected a whole number from 4096",
     );
     check("listen = ['nowhere']", 1, "expected ADDRESS:PORT");
-    check("\n\nlisen = ['0.0.0.0:1']", 3, "unknown field `lisen`");
+    check(
+        "\n\nlisen = ['0.0.0.0:1']",
+        3,
+        "unknown key `lisen`; did you mean `listen`?",
+    );
+    check("data-dir = '/d'", 1, "did you mean `data_dir`?");
+    check("surf = 1", 1, "unknown key `surf`; `leveret --help`");
     check("heartbeat = ", 1, "");
     check("heartbeat = true", 1, "a string or a whole number");
     let missing = Config::load(
@@ -225,4 +231,23 @@ fn bad_files_give_one_line_with_the_place() {
             .to_string()
             .starts_with("cannot read config file /none/such.toml: ")
     );
+}
+
+#[test]
+fn configuration_of_rabbitmq_is_recognised() {
+    let error = file_error(
+        "# RabbitMQ\nlisteners.tcp.default = 5673\ndefault_user = shop\ndefault_pass = secret\nheartbeat = 30",
+    );
+    assert!(
+        !error.contains('\n') && !error.contains("secret"),
+        "{error}"
+    );
+    for said in [
+        "is RabbitMQ's, and Leveret reads TOML",
+        "listen = [\"5673\"]",
+        "default_user = \"shop\"",
+        "heartbeat = 30",
+    ] {
+        assert!(error.contains(said), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use leveret_broker::ConsumerTimeoutAction;
@@ -25,10 +25,15 @@ impl ValueError {
     }
 }
 
-/// An address and port to listen on: `ADDR:PORT`, `[ADDR6]:PORT`, `localhost:PORT`, or a port alone for every IPv4
-/// interface. Port 0 lets the system choose.
+/// An address and port to listen on: `ADDR:PORT`, `[ADDR6]:PORT`, or for IPv4 and IPv6 alike `localhost:PORT` or a port
+/// alone, which is every interface. Port 0 lets the system choose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ListenAddress(pub SocketAddr);
+pub struct ListenAddress {
+    /// The address that is listened on.
+    pub address: SocketAddr,
+    /// Its IPv6 counterpart with the same port is listened on too, where the machine has IPv6.
+    pub and_ipv6: Option<Ipv6Addr>,
+}
 
 impl FromStr for ListenAddress {
     type Err = ValueError;
@@ -36,22 +41,36 @@ impl FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let text = text.trim();
         if let Ok(address) = text.parse() {
-            return Ok(Self(address));
+            return Ok(Self {
+                address,
+                and_ipv6: None,
+            });
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        let host = match host {
-            "" | "*" => Ipv4Addr::UNSPECIFIED,
-            "localhost" => Ipv4Addr::LOCALHOST,
-            _ => return Err(Self::expected()),
-        };
         let port = port.parse::<u16>().map_err(|_| Self::expected())?;
-        Ok(Self(SocketAddr::from((host, port))))
+        match host {
+            "" | "*" => Ok(Self::everywhere(port)),
+            "localhost" => Ok(Self {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                and_ipv6: Some(Ipv6Addr::LOCALHOST),
+            }),
+            _ => Err(Self::expected()),
+        }
     }
 }
 
 impl ListenAddress {
+    /// Every interface.
+    #[must_use]
+    pub fn everywhere(port: u16) -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            and_ipv6: Some(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
     fn expected() -> ValueError {
-        ValueError::new("ADDRESS:PORT, such as 0.0.0.0:5672 or [::1]:5672")
+        ValueError::new("ADDRESS:PORT, such as 0.0.0.0:5672 or [::1]:5672, or a port alone")
     }
 }
 
@@ -306,16 +325,23 @@ mod tests {
 
     #[test]
     fn listen_addresses() {
-        let check = |text, expected: Option<&str>| {
-            let address = parsed::<ListenAddress>(text).map(|address| address.0.to_string());
-            assert_eq!(address.as_deref(), expected, "{text}");
+        let check = |text, expected: Option<(&str, Option<&str>)>| {
+            let address = parsed::<ListenAddress>(text).map(|it| {
+                let ipv6 = it.and_ipv6.map(|address| address.to_string());
+                (it.address.to_string(), ipv6)
+            });
+            let address = address
+                .as_ref()
+                .map(|(address, ipv6)| (address.as_str(), ipv6.as_deref()));
+            assert_eq!(address, expected, "{text}");
         };
-        check("127.0.0.1:5672", Some("127.0.0.1:5672"));
-        check("[::1]:0", Some("[::1]:0"));
-        check("localhost:5673", Some("127.0.0.1:5673"));
-        check("5673", Some("0.0.0.0:5673"));
-        check(":5673", Some("0.0.0.0:5673"));
-        check("*:5673", Some("0.0.0.0:5673"));
+        check("127.0.0.1:5672", Some(("127.0.0.1:5672", None)));
+        check("0.0.0.0:5672", Some(("0.0.0.0:5672", None)));
+        check("[::1]:0", Some(("[::1]:0", None)));
+        check("localhost:5673", Some(("127.0.0.1:5673", Some("::1"))));
+        for everywhere in ["5673", ":5673", "*:5673"] {
+            check(everywhere, Some(("0.0.0.0:5673", Some("::"))));
+        }
         check("127.0.0.1", None);
         check("127.0.0.1:70000", None);
         check("example.org:5672", None);

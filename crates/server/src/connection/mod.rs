@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
 use crate::connections::Member;
+use crate::descriptors::Place;
 use crate::serve::Shared;
 use crate::steps::Step;
 use closing::Closing;
@@ -48,6 +49,8 @@ const SHUTDOWN_TEXT: &str = "broker forced connection closure with reason 'shutd
 pub(crate) struct Connection {
     socket: TcpStream,
     state: State,
+    /// Given up after the socket.
+    _place: Place,
 }
 
 enum State {
@@ -95,6 +98,7 @@ impl Connection {
         shared: Arc<Shared>,
         socket: TcpStream,
         remote: SocketAddr,
+        place: Place,
     ) -> io::Result<Self> {
         let peer = Peer {
             remote,
@@ -104,6 +108,7 @@ impl Connection {
         Ok(Self {
             socket,
             state: State::New(shared, peer),
+            _place: place,
         })
     }
 }
@@ -112,7 +117,7 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        let Connection { socket, state } = self.get_mut();
+        let Connection { socket, state, .. } = self.get_mut();
         loop {
             match state {
                 State::New(..) => {
@@ -207,7 +212,7 @@ impl Open {
                 Poll::Pending
             }
             Err(error) => {
-                tracing::debug!(%error, "connection lost");
+                self.session.note_lost(&error.to_string());
                 Poll::Ready(Ending::Gone)
             }
         }
@@ -258,7 +263,10 @@ impl Open {
             }
             match self.read(socket, task, now)? {
                 Poll::Pending => return Ok(Pause::Idle),
-                Poll::Ready(0) => return Ok(Pause::Ended(Ending::Gone)),
+                Poll::Ready(0) => {
+                    self.session.note_lost("the client closed its socket");
+                    return Ok(Pause::Ended(Ending::Gone));
+                }
                 Poll::Ready(count) => budget = budget.saturating_sub(count),
             }
             enough = self.session.has_done_enough();

@@ -1,7 +1,9 @@
 //! Answers and refusals: status, headers, JSON. The texts are RabbitMQ's where it has one.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -31,6 +33,8 @@ pub(super) enum Refusal {
     MethodNotAllowed(&'static str),
     /// RabbitMQ has it, Leveret has not.
     NotImplemented(String),
+    /// Too many logins from there have failed.
+    TooManyLogins,
     /// It takes too long.
     Unavailable(String),
 }
@@ -64,6 +68,11 @@ impl From<Refusal> for Answer {
                 "not_implemented",
                 reason.as_str(),
             ),
+            Refusal::TooManyLogins => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "too many failed logins from this address; try again later",
+            ),
             Refusal::Unavailable(reason) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "service_unavailable",
@@ -75,6 +84,9 @@ impl From<Refusal> for Answer {
         let headers = answer.headers_mut();
         match refusal {
             Refusal::Unauthenticated => drop(headers.insert(WWW_AUTHENTICATE, REALM)),
+            Refusal::TooManyLogins => {
+                drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5")));
+            }
             Refusal::MethodNotAllowed(methods) => {
                 drop(headers.insert(ALLOW, HeaderValue::from_static(methods)));
             }

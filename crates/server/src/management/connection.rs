@@ -1,5 +1,6 @@
 //! One HTTP connection: hyper over a socket, within bounds of time and size.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use super::guests::{Answered, Guest};
 use super::patience::Patient;
 use super::{Management, service};
 
 /// How long a request's head may take to come, and how long a connection may wait for its next request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 64;
 /// Most bytes of a request's head.
@@ -24,11 +26,23 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// … and after this time more in any case.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Serves one accepted socket until it is closed.
-pub(super) async fn serve(management: Arc<Management>, socket: TcpStream, remote: SocketAddr) {
+/// Serves one accepted socket until it is closed, or until the guest has to go.
+pub(super) async fn serve(
+    management: Arc<Management>,
+    socket: TcpStream,
+    remote: SocketAddr,
+    guest: Guest,
+) {
     let answer = service_fn(|request| {
         let management = Arc::clone(&management);
-        async move { service::answer(&management, remote.ip(), &request).await }
+        let asking = guest.ask();
+        async move {
+            let answer = service::answer(&management, remote.ip(), &request).await?;
+            Ok::<_, Infallible>(answer.map(|body| Answered {
+                body,
+                _asking: asking,
+            }))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -37,17 +51,25 @@ pub(super) async fn serve(management: Arc<Management>, socket: TcpStream, remote
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(Patient::new(socket)), answer);
     let mut connection = pin!(connection);
-    let served = match tokio::time::timeout(LIFETIME, connection.as_mut()).await {
-        Ok(served) => served,
-        Err(_) => {
-            connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(GRACE, connection).await {
-                Ok(served) => served,
-                Err(_) => return,
+    let served = async {
+        match tokio::time::timeout(LIFETIME, connection.as_mut()).await {
+            Ok(served) => served,
+            Err(_) => {
+                connection.as_mut().graceful_shutdown();
+                let last = tokio::time::timeout(GRACE, connection).await;
+                last.unwrap_or(Ok(()))
             }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%remote, %error, "a management connection ended");
+    let served = tokio::select! {
+        served = served => served,
+        () = guest.sent_away() => return,
+    };
+    match served {
+        Err(error) if error.is_parse() => {
+            tracing::warn!(peer = %remote, %error, "what a client sent to the management port is no HTTP");
+        }
+        Err(error) => tracing::debug!(peer = %remote, %error, "a management connection ended"),
+        Ok(()) => {}
     }
 }

@@ -2,27 +2,44 @@
 //! tags, and permissions. Texts are RabbitMQ's.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use leveret_broker::Broker;
 use leveret_broker::inventory::LoginError;
 use leveret_broker::users::{Access, Resource, User};
+use leveret_broker::{Broker, Verdict};
+use tokio::time::sleep;
 
 use super::answer::Refusal;
+use crate::serve::Shared;
 
 /// The user who asks.
 ///
 /// rabbitmq: there is no way in without one of the management tags
-pub(super) fn enter(broker: &Broker, headers: &HeaderMap, from: IpAddr) -> Result<User, Refusal> {
+pub(super) async fn enter(
+    shared: &Shared,
+    headers: &HeaderMap,
+    from: IpAddr,
+) -> Result<User, Refusal> {
     let (name, password) = credentials(headers).ok_or(Refusal::Unauthenticated)?;
+    let (broker, clock) = (&shared.broker, shared.clock);
+    let now = clock.now();
+    match broker.consider_login(&name, from, now) {
+        Verdict::Go => {}
+        Verdict::Wait(until, _waiting) => sleep(Duration::from_millis(until - now)).await,
+        Verdict::Refuse => {
+            tracing::warn!(user = name, %from, "HTTP access denied: too many failed logins wait already");
+            return Err(Refusal::TooManyLogins);
+        }
+    }
     let refused = |reason: &str| {
         tracing::warn!(user = name, %from, reason, "HTTP access denied");
         Refusal::NotAuthorised(reason.to_owned())
     };
-    match broker.log_in(&name, &password, from) {
+    match broker.log_in(&name, &password, from, clock.now()) {
         Ok(user) if user.is_management() => Ok(user),
         Ok(_) => Err(refused("Not management user")),
         Err(LoginError::NotLoopback) => Err(refused("User can only log in via localhost")),

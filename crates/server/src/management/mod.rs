@@ -15,6 +15,7 @@ mod desk;
 mod door;
 mod exchanges;
 mod fields;
+mod guests;
 mod list;
 mod overview;
 mod patience;
@@ -25,23 +26,20 @@ mod service;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::listener::{self, Listener};
+use crate::listener::Listener;
 use crate::serve::Shared;
 use desk::Desk;
-
-/// Connections served at a time; more wait in the kernel.
-const CONNECTIONS_MAX: usize = 256;
+use guests::Guests;
 
 /// What all requests share.
 pub(crate) struct Management {
     shared: Arc<Shared>,
     listeners: Vec<ListenerInfo>,
     desk: Desk,
+    guests: Arc<Guests>,
 }
 
 /// A listening socket, as the overview shows it.
@@ -65,38 +63,25 @@ impl Management {
             shared,
             listeners: listeners.collect(),
             desk: Desk::default(),
+            guests: Arc::default(),
         })
     }
 
     /// Accepts and serves for good. Dropping it ends what it serves.
     pub(crate) async fn accept(self: Arc<Self>, listener: Listener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let socket = listener.into_socket();
         let mut connections = JoinSet::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            match socket.accept().await {
-                Ok((socket, remote)) => {
-                    let management = Arc::clone(&self);
-                    connections.spawn(async move {
-                        connection::serve(management, socket, remote).await;
-                        drop(place);
-                    });
-                }
-                Err(error) if listener::is_of_one_peer(&error) => {
-                    tracing::debug!(%error, "a connection was gone before it came");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept management connections; trying again");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+            let (socket, remote, place) = listener.accepted(&self.shared).await;
             while connections.try_join_next().is_some() {}
+            let Some(guest) = self.guests.enter(remote.ip()) else {
+                tracing::warn!(peer = %remote, "too many management connections; a new one was closed");
+                continue;
+            };
+            let management = Arc::clone(&self);
+            connections.spawn(async move {
+                connection::serve(management, socket, remote, guest).await;
+                drop(place);
+            });
         }
     }
 }
-
-/// Pause after an error of accept that a retry at once would only repeat.
-const PAUSE: Duration = Duration::from_millis(200);

@@ -1,0 +1,266 @@
+//! Recognises RabbitMQ's own configuration files, which are not read here, and says what the same is called in ours.
+
+use std::path::Path;
+
+/// How a key of `rabbitmq.conf` begins that no file of ours has.
+const KEYS: [&str; 24] = [
+    "listeners.",
+    "default_pass",
+    "default_permissions.",
+    "default_user_tags.",
+    "loopback_users.",
+    "management.",
+    "management_agent.",
+    "definitions.",
+    "load_definitions",
+    "ssl_options.",
+    "tcp_listen_options.",
+    "num_acceptors.",
+    "vm_memory_",
+    "disk_free_limit.",
+    "log.",
+    "auth_backends.",
+    "auth_mechanisms.",
+    "cluster_formation.",
+    "cluster_partition_handling",
+    "max_message_size",
+    "queue_",
+    "prometheus.",
+    "mqtt.",
+    "stomp.",
+];
+
+/// What becomes of a setting here.
+#[derive(Debug, Eq, PartialEq)]
+enum Here {
+    /// This line of TOML says the same.
+    Line(String),
+    /// It is not needed: nothing here corresponds to it.
+    Needless,
+    /// Leveret does not have what it sets.
+    Missing,
+}
+
+/// What to write instead, in one line; None if the file is none of RabbitMQ's.
+pub(super) fn advice(path: &Path, text: &str) -> Option<String> {
+    let named = path
+        .file_name()
+        .is_some_and(|name| name == "rabbitmq.conf" || name == "advanced.config");
+    let settings = settings(text);
+    let known = |key: &str| KEYS.iter().any(|start| key.starts_with(start));
+    let erlang = text.trim_start().starts_with('[') && text.contains("{rabbit");
+    if !(named || erlang || settings.iter().any(|(key, _)| known(key))) {
+        return None;
+    }
+    if erlang || settings.is_empty() {
+        return Some(
+            "write what is set there into a TOML file; docs/CONFIGURATION.md lists all keys, and \
+             the variables RABBITMQ_DEFAULT_USER, _PASS and _VHOST work as they are"
+                .to_owned(),
+        );
+    }
+    let (mut lines, mut needless, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, value) in settings {
+        match here(key, value) {
+            Here::Line(line) => lines.push(line),
+            Here::Needless => needless.push(key),
+            Here::Missing => missing.push(key),
+        }
+    }
+    let lines = joined_listeners(lines);
+    let mut parts = Vec::new();
+    if !lines.is_empty() {
+        let lines = lines.join("`, `");
+        parts.push(format!(
+            "write these lines into a file of its own: `{lines}`"
+        ));
+    }
+    if !needless.is_empty() {
+        parts.push(format!("leave out, as not needed: {}", needless.join(", ")));
+    }
+    if !missing.is_empty() {
+        parts.push(format!("not there: {}", missing.join(", ")));
+    }
+    Some(parts.join("; "))
+}
+
+/// The settings of a file in RabbitMQ's `key = value` form.
+fn settings(text: &str) -> Vec<(&str, &str)> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.starts_with(['#', '%']))
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.trim(), unquoted(value.trim())))
+        .collect()
+}
+
+fn unquoted(value: &str) -> &str {
+    let inner = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner('\'').or_else(|| inner('"')).unwrap_or(value)
+}
+
+fn here(key: &str, value: &str) -> Here {
+    let text = |key: &str| Here::Line(format!("{key} = {}", quoted(value)));
+    let milliseconds = |key: &str| Here::Line(format!("{key} = {}", quoted(&format!("{value}ms"))));
+    let number = |key: &str| match value.parse::<u32>() {
+        Ok(number) => Here::Line(format!("{key} = {number}")),
+        Err(_) => Here::Missing,
+    };
+    match key {
+        "default_user" | "default_vhost" | "cluster_name" => text(key),
+        // The password itself has no business in a log.
+        "default_pass" => Here::Line("default_password = \"…\"".to_owned()),
+        "heartbeat" | "frame_max" | "channel_max" => number(key),
+        "max_message_size" => number("message_size_max"),
+        "consumer_timeout" | "handshake_timeout" => milliseconds(key),
+        "anonymous_login_user" if value != "none" => text("anonymous_user"),
+        "load_definitions" | "management.load_definitions" | "definitions.local.path" => {
+            text("definitions")
+        }
+        "definitions.import_backend" => Here::Needless,
+        "loopback_users" if value == "none" => Here::Line("loopback_users = \"none\"".to_owned()),
+        "management.tcp.port" | "management.listener.port" => {
+            Here::Line(format!("management_listen = [{}]", quoted(value)))
+        }
+        "log.console.level" | "log.file.level" | "log.default.level" => {
+            let level = match value {
+                "critical" | "error" => "error",
+                "warning" => "warn",
+                "none" => "off",
+                other => other,
+            };
+            Here::Line(format!("log = {}", quoted(level)))
+        }
+        _ if key.starts_with("loopback_users.") && value == "false" => {
+            Here::Line("loopback_users = \"none\"".to_owned())
+        }
+        _ if key.starts_with("listeners.tcp") && value == "none" => Here::Needless,
+        _ if key.starts_with("listeners.tcp.") => {
+            Here::Line(format!("listen = [{}]", quoted(&listen_address(value))))
+        }
+        _ => {
+            let needless = [
+                "log.",
+                "vm_memory_",
+                "tcp_listen_options.",
+                "num_acceptors.",
+                "collect_statistics",
+                "management.tcp.ip",
+                "management_agent.",
+                "queue_",
+                "default_permissions.",
+                "default_user_tags.",
+                "auth_mechanisms.",
+            ];
+            if needless.iter().any(|start| key.starts_with(start)) {
+                Here::Needless
+            } else {
+                Here::Missing
+            }
+        }
+    }
+}
+
+/// RabbitMQ writes IPv6 addresses without brackets.
+fn listen_address(value: &str) -> String {
+    match value.rsplit_once(':') {
+        Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
+            format!("[{host}]:{port}")
+        }
+        _ => value.to_owned(),
+    }
+}
+
+/// Several listeners are one line, and no line comes twice.
+fn joined_listeners(lines: Vec<String>) -> Vec<String> {
+    let address = |line: &str| {
+        let list = line.strip_prefix("listen = [")?.strip_suffix(']')?;
+        Some(list.to_owned())
+    };
+    let addresses: Vec<String> = lines.iter().filter_map(|line| address(line)).collect();
+    let mut joined = Vec::new();
+    if !addresses.is_empty() {
+        joined.push(format!("listen = [{}]", addresses.join(", ")));
+    }
+    for line in lines {
+        if address(&line).is_none() && !joined.contains(&line) {
+            joined.push(line);
+        }
+    }
+    joined
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Settings;
+
+    const EXAMPLE: &str = "\
+## rabbitmq.conf
+listeners.tcp.local = 127.0.0.1:5672
+listeners.tcp.v6 = ::1:5673
+listeners.tcp.default = 5674
+default_user = shop
+default_pass = secret
+default_vhost = /
+heartbeat = 60
+max_message_size = 1000000
+consumer_timeout = 1800000
+loopback_users.guest = false
+management.tcp.port = 15672
+log.console.level = warning
+log.console = true
+vm_memory_high_watermark.relative = 0.6
+ssl_options.certfile = /etc/cert.pem
+cluster_formation.peer_discovery_backend = classic_config
+";
+
+    #[test]
+    fn a_file_of_rabbitmq_is_translated() {
+        let said = advice(Path::new("conf"), EXAMPLE).unwrap();
+        assert!(!said.contains("secret") && !said.contains('\n'), "{said}");
+        let (lines, rest) = said.split_once("; ").unwrap();
+        let lines = lines.split_once('`').unwrap().1.strip_suffix('`').unwrap();
+        assert_eq!(
+            lines,
+            "listen = [\"127.0.0.1:5672\", \"[::1]:5673\", \"5674\"]`, `default_user = \"shop\"`, \
+             `default_password = \"…\"`, `default_vhost = \"/\"`, `heartbeat = 60`, \
+             `message_size_max = 1000000`, `consumer_timeout = \"1800000ms\"`, \
+             `loopback_users = \"none\"`, `management_listen = [\"15672\"]`, `log = \"warn\""
+        );
+        assert_eq!(
+            rest,
+            "leave out, as not needed: log.console, vm_memory_high_watermark.relative; \
+             not there: ssl_options.certfile, cluster_formation.peer_discovery_backend"
+        );
+    }
+
+    #[test]
+    fn what_is_advised_is_understood() {
+        let said = advice(Path::new("conf"), EXAMPLE).unwrap();
+        let lines = said.split('`').skip(1).step_by(2);
+        let file = lines.collect::<Vec<_>>().join("\n");
+        let settings: Settings = toml::from_str(&file).unwrap();
+        assert_eq!(settings.listen.unwrap().len(), 3);
+        assert_eq!(settings.default_user.unwrap().0, "shop");
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        for text in ["", "lisen = ['x']", "heartbeat = often\nlog = 3"] {
+            assert_eq!(advice(Path::new("leveret.toml"), text), None);
+        }
+        for (name, text) in [
+            ("rabbitmq.conf", "heartbeat = often"),
+            ("x.conf", "listeners.tcp.1 = 5672"),
+            ("old", "[{rabbit, [{tcp_listeners, [5672]}]}]."),
+        ] {
+            assert!(advice(Path::new(name), text).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Who is connected to the API, within bounds: so many in all, so many from one address. Who says nothing gives way to
+//! who comes new, so that connections kept open keep nobody out; who is being answered does not.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+
+/// Connections at a time.
+const GUESTS_MAX: usize = 256;
+/// Of them from one address.
+const ADDRESS_MAX: usize = 64;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Guests(Mutex<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    guests: HashMap<u64, Seat>,
+    /// Numbers guests and moments alike.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Seat {
+    address: IpAddr,
+    /// Since when nothing is asked; None while a request is answered.
+    silent_since: Option<u64>,
+    leave: Arc<Notify>,
+}
+
+/// One connection; it has left when this is dropped.
+#[derive(Debug)]
+pub(super) struct Guest {
+    guests: Arc<Guests>,
+    number: u64,
+    leave: Arc<Notify>,
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Asking {
+    guests: Arc<Guests>,
+    number: u64,
+}
+
+impl Guests {
+    /// Lets somebody in, for whom somebody silent may have to go; None if all are being answered.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
+        let address = address.to_canonical();
+        let mut inside = self.lock();
+        let of_address = inside.count(address);
+        if of_address >= ADDRESS_MAX {
+            inside.send_away(|seat| seat.address == address)?;
+        } else if inside.guests.len() >= GUESTS_MAX {
+            inside.send_away(|_| true)?;
+        }
+        let (number, leave) = (inside.moment(), Arc::<Notify>::default());
+        let seat = Seat {
+            address,
+            silent_since: Some(number),
+            leave: Arc::clone(&leave),
+        };
+        inside.guests.insert(number, seat);
+        Some(Guest {
+            guests: Arc::clone(self),
+            number,
+            leave,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn moment(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn count(&self, address: IpAddr) -> usize {
+        let seats = self.guests.values();
+        seats.filter(|seat| seat.address == address).count()
+    }
+
+    /// Has the one go who has been silent for longest, of those that `may`.
+    fn send_away(&mut self, may: impl Fn(&Seat) -> bool) -> Option<()> {
+        let seats = self.guests.iter().filter(|(_, seat)| may(seat));
+        let (_, number) = seats
+            .filter_map(|(number, seat)| Some((seat.silent_since?, *number)))
+            .min()?;
+        let seat = self.guests.remove(&number)?;
+        tracing::debug!(peer = %seat.address, "a silent management connection gives way to a new one");
+        seat.leave.notify_one();
+        Some(())
+    }
+}
+
+impl Guest {
+    /// Returns when the guest has to go.
+    pub(super) async fn sent_away(&self) {
+        self.leave.notified().await;
+    }
+
+    /// A request has come.
+    pub(super) fn ask(&self) -> Asking {
+        self.set(None);
+        Asking {
+            guests: Arc::clone(&self.guests),
+            number: self.number,
+        }
+    }
+
+    fn set(&self, silent_since: Option<u64>) {
+        if let Some(seat) = self.guests.lock().guests.get_mut(&self.number) {
+            seat.silent_since = silent_since;
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.lock().guests.remove(&self.number);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut inside = self.guests.lock();
+        let now = inside.moment();
+        if let Some(seat) = inside.guests.get_mut(&self.number) {
+            seat.silent_since = Some(now);
+        }
+    }
+}
+
+/// A body during which the guest counts as being answered.
+pub(super) struct Answered<B> {
+    pub(super) body: B,
+    pub(super) _asking: Asking,
+}
+
+impl<B: Body + Unpin> Body for Answered<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: usize) -> IpAddr {
+        format!("10.0.{}.{}", last >> 8, last & 0xff)
+            .parse()
+            .unwrap()
+    }
+
+    fn is_inside(guests: &Guests, guest: &Guest) -> bool {
+        guests.lock().guests.contains_key(&guest.number)
+    }
+
+    #[tokio::test]
+    async fn who_was_silent_for_longest_gives_way() {
+        let guests = Arc::<Guests>::default();
+        let mut here: Vec<Guest> = (0..GUESTS_MAX)
+            .map(|last| guests.enter(address(last)).unwrap())
+            .collect();
+        let asking = here[0].ask();
+        let late = guests.enter(address(1000)).unwrap();
+        assert!(is_inside(&guests, &here[0]));
+        assert!(!is_inside(&guests, &here[1]));
+        here[1].sent_away().await;
+        drop(asking);
+        drop(guests.enter(address(1001)).unwrap());
+        assert!(!is_inside(&guests, &here[2]));
+        let newest = guests.enter(address(1002)).unwrap();
+        assert!(is_inside(&guests, &here[3]), "a place was free");
+        here.clear();
+        drop((late, newest));
+        assert!(guests.lock().guests.is_empty());
+    }
+
+    #[test]
+    fn one_address_has_a_part_of_the_places() {
+        let guests = Arc::<Guests>::default();
+        let other = guests.enter(address(0)).unwrap();
+        let many: Vec<Guest> = (0..3 * ADDRESS_MAX)
+            .map(|_| guests.enter(address(1)).unwrap())
+            .collect();
+        assert_eq!(guests.lock().guests.len(), ADDRESS_MAX + 1);
+        assert!(is_inside(&guests, &other));
+        let asking: Vec<Asking> = many.iter().map(Guest::ask).collect();
+        assert!(guests.enter(address(1)).is_none(), "all are being answered");
+        assert!(guests.enter(address(2)).is_some());
+        drop(asking);
+        assert!(guests.enter(address(1)).is_some());
+    }
+}
