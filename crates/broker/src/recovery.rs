@@ -115,7 +115,7 @@ impl Broker {
             self.recover_one(stored, &taken, &mut known, &mut changes, now);
         }
         for vhost in self.vhosts() {
-            vhost.apply_to_exchanges(&mut vhost.topology.write());
+            vhost.apply_to_exchanges();
         }
         self.services.stage_definitions(&mut changes);
         known.extend(self.aside().logs());

@@ -1,9 +1,11 @@
 //! What policies and limits do to the queues and exchanges of a virtual host, as they are made and
 //! as policies change.
 //!
-//! A change holds the topology's write lock until every queue has its new options: nothing is declared
-//! meanwhile, and of two changes the later one wins everywhere.
+//! There may be very many queues and exchanges, so a change is applied to a few at a time, and each time to what the
+//! policies are by then, which do not change before those few have it: of two changes the later one wins everywhere.
+//! What is declared meanwhile has them anyway.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use leveret_codec::FieldTable;
@@ -17,12 +19,15 @@ use crate::events::Event;
 use crate::message::Message;
 use crate::policy::merge::options_in_force;
 use crate::policy::set::Policies;
+use crate::policy::settings::PolicySettings;
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
-use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
 use crate::queue::options::{self, QueueOptions};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
+
+/// So many exchanges are looked at before others may have the topology.
+const SLICE: usize = 64;
 
 impl VirtualHost {
     /// The policies of one kind, by name.
@@ -105,35 +110,42 @@ impl VirtualHost {
         now: Timestamp,
         change: impl FnOnce(&mut Policies) -> Option<Change<Message>>,
     ) -> CommitPoint {
-        let mut topology = self.topology.write();
-        let Some(change) = change(&mut self.policies.write()) else {
-            return self.services.definitions_point();
+        let point = {
+            // Whoever declares something now does so before, and it is found below, or after, with the new policies.
+            let _topology = self.topology.write();
+            let Some(change) = change(&mut self.policies.write()) else {
+                return self.services.definitions_point();
+            };
+            self.stage(&mut vec![change])
         };
-        let point = self.stage(&mut vec![change]);
-        self.apply_to_exchanges(&mut topology);
-        let left = self.apply_to_queues(now);
-        drop(topology);
-        for (queue, effects) in left {
-            self.care(&queue, effects, now);
-        }
+        self.apply_to_exchanges();
+        self.apply_to_queues(now);
         point
     }
 
-    pub(crate) fn apply_to_exchanges(&self, topology: &mut Topology) {
-        let changed: Vec<(String, Option<String>)> = topology
-            .exchanges()
-            .filter_map(|exchange| {
-                let alternate = self.alternate_in_force(exchange);
-                (alternate != exchange.alternate).then(|| (exchange.name.clone(), alternate))
-            })
+    /// Gives all exchanges the alternate exchange that policies say, and has them keep what policies ask for.
+    pub(crate) fn apply_to_exchanges(&self) {
+        let mut from = 0;
+        loop {
+            let mut topology = self.topology.write();
+            if from >= topology.exchange_places() {
+                return;
+            }
+            self.apply_to_some_exchanges(&mut topology, from..from + SLICE);
+            from += SLICE;
+        }
+    }
+
+    fn apply_to_some_exchanges(&self, topology: &mut Topology, places: Range<usize>) {
+        let exchanges = topology.exchanges_at(places);
+        let in_force: Vec<(String, Option<String>)> = exchanges
+            .map(|exchange| (exchange.name.clone(), self.alternate_in_force(exchange)))
             .collect();
-        self.attend_all(topology);
-        if changed.is_empty() {
-            return;
-        }
-        for (name, alternate) in changed {
+        for (name, alternate) in in_force {
             topology.set_alternate(&name, alternate);
+            self.attend(topology, &name, None);
         }
+        // Cached routes do not know of it.
         self.routes_changed();
     }
 
@@ -147,28 +159,19 @@ impl VirtualHost {
         settings.map_or(Rules::default(), |settings| settings.deduplication)
     }
 
-    /// Has exchanges keep what policies ask for; cached routes that do not know of it are void.
-    fn attend_all(&self, topology: &mut Topology) {
-        let names: Vec<String> = topology.exchanges().map(|it| it.name.clone()).collect();
-        for name in names {
-            self.attend(topology, &name, None);
-        }
-        self.routes_changed();
-    }
-
-    fn apply_to_queues(&self, now: Timestamp) -> Vec<(QueueHandle, Effects)> {
+    fn apply_to_queues(self: &Arc<Self>, now: Timestamp) {
         let queues: Vec<QueueHandle> = self.queues.iter().map(|queue| queue.clone()).collect();
-        let mut left = Vec::new();
         for queue in queues {
             let identity = queue.identity();
             let declared = options::accepted(&identity.arguments);
-            let options = self.options_in_force(&identity.name, declared, &identity.arguments);
-            let effects = queue.set_options(options, now);
-            if effects.needs_care() {
-                left.push((queue, effects));
-            }
+            let effects = {
+                let policies = self.policies.read();
+                let settings = policies.queue_settings(&identity.name, declared.kind);
+                let options = in_force(declared, &identity.arguments, settings.as_ref());
+                queue.set_options(options, now)
+            };
+            self.care(&queue, effects, now);
         }
-        left
     }
 
     /// The options of a queue under the policies of this moment.
@@ -179,10 +182,7 @@ impl VirtualHost {
         arguments: &FieldTable,
     ) -> QueueOptions {
         let settings = self.policies.read().queue_settings(name, declared.kind);
-        match settings {
-            Some(settings) => options_in_force(declared, arguments, &settings),
-            None => declared,
-        }
+        in_force(declared, arguments, settings.as_ref())
     }
 
     /// Where an exchange's unroutable messages go: by argument, else by policy.
@@ -208,5 +208,16 @@ impl VirtualHost {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn in_force(
+    declared: QueueOptions,
+    arguments: &FieldTable,
+    settings: Option<&PolicySettings>,
+) -> QueueOptions {
+    match settings {
+        Some(settings) => options_in_force(declared, arguments, settings),
+        None => declared,
     }
 }

@@ -1,6 +1,8 @@
 //! The control plane: exchanges, queues and bindings come and go, and take with them what depends on
 //! them. Everything here is checked and may be slow; `topology_routing` is the part that is fast.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use leveret_codec::FieldTable;
 use rustc_hash::FxHashMap;
@@ -110,6 +112,21 @@ impl Topology {
     /// All exchanges, the default exchange first.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
         self.places.iter().flatten().map(|node| &node.exchange)
+    }
+
+    /// The exchanges at some of the places for exchanges. An exchange keeps its place for as long as it is there, so
+    /// that all can be seen a few at a time; those that come meanwhile may be missed.
+    pub fn exchanges_at(&self, places: Range<usize>) -> impl Iterator<Item = &Exchange> {
+        let end = places.end.min(self.places.len());
+        let places = self.places.get(places.start.min(end)..end);
+        let nodes = places.unwrap_or_default().iter().flatten();
+        nodes.map(|node| &node.exchange)
+    }
+
+    /// How many places for exchanges there are.
+    #[must_use]
+    pub fn exchange_places(&self) -> usize {
+        self.places.len()
     }
 
     /// Adds an exchange; false, and no change, if there is one of that name. Whether the arguments make

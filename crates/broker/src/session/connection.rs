@@ -21,7 +21,7 @@ use super::consume::Consumers;
 use super::deliver::DeliveryForms;
 use super::giving_back::Job;
 use super::places::ConnectionPlace;
-use super::queue_table::QueueTable;
+use super::queue_table::{ExclusiveQueues, QueueTable};
 use super::repeat::Repeat;
 use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
@@ -80,7 +80,7 @@ pub(crate) struct Connection {
     /// A large message on its way to the disk; no further input is taken meanwhile.
     pub(super) large: Option<Box<LargePublish>>,
     /// Queues that die with this connection.
-    pub(super) exclusive_queues: Vec<QueueHandle>,
+    pub(super) exclusive_queues: ExclusiveQueues,
     /// Channels with confirms that wait for a commit.
     pub(super) confirming: Vec<u16>,
     /// The commit point this session has asked the store to be woken at.
@@ -128,7 +128,7 @@ impl Connection {
             parked: None,
             hold: None,
             large: None,
-            exclusive_queues: Vec::new(),
+            exclusive_queues: ExclusiveQueues::default(),
             confirming: Vec::new(),
             wake_point: None,
             letters: Letters::default(),

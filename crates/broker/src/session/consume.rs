@@ -52,13 +52,18 @@ impl Consumer {
 struct Place {
     generation: u32,
     consumer: Option<Consumer>,
+    /// Where its channel's list has it.
+    in_channel: usize,
 }
 
-/// All consumers of a connection.
+/// All consumers of a connection. However many there are, one more or less costs the same.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     places: Vec<Place>,
+    /// Places without a consumer.
+    free: Vec<u32>,
     tags: FxHashMap<(u16, Box<[u8]>), ConsumerSlot>,
+    by_channel: FxHashMap<u16, Vec<u32>>,
 }
 
 impl Consumers {
@@ -76,29 +81,32 @@ impl Consumers {
     }
 
     /// The slot the next consumer will have.
-    fn next_slot(&mut self) -> ConsumerSlot {
-        let index = self
-            .places
-            .iter()
-            .position(|place| place.consumer.is_none())
-            .unwrap_or_else(|| {
-                self.places.push(Place::default());
-                self.places.len() - 1
-            });
-        let place = &mut self.places[index];
-        place.generation = place.generation.wrapping_add(1);
+    fn next_slot(&self) -> ConsumerSlot {
+        let new = || u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        let index = self.free.last().copied().unwrap_or_else(new);
+        let place = self.places.get(index as usize);
+        let generation = place.map_or(0, |place| place.generation);
         ConsumerSlot {
-            index: u32::try_from(index).unwrap_or(u32::MAX),
-            generation: place.generation,
+            index,
+            generation: generation.wrapping_add(1),
         }
     }
 
+    /// Adds a consumer, at [`Consumers::next_slot`].
     fn insert(&mut self, slot: ConsumerSlot, consumer: Consumer) {
+        debug_assert_eq!(slot, self.next_slot());
+        if self.free.pop().is_none() {
+            self.places.push(Place::default());
+        }
         self.tags
             .insert((consumer.channel, consumer.tag.clone()), slot);
+        let of_channel = self.by_channel.entry(consumer.channel).or_default();
         if let Some(place) = self.places.get_mut(slot.index as usize) {
+            place.in_channel = of_channel.len();
+            place.generation = slot.generation;
             place.consumer = Some(consumer);
         }
+        of_channel.push(slot.index);
     }
 
     pub(super) fn remove(&mut self, slot: ConsumerSlot) -> Option<Consumer> {
@@ -107,7 +115,19 @@ impl Consumers {
             return None;
         }
         let consumer = place.consumer.take()?;
+        let position = place.in_channel;
+        self.free.push(slot.index);
         self.tags.remove(&(consumer.channel, consumer.tag.clone()));
+        if let Some(of_channel) = self.by_channel.get_mut(&consumer.channel) {
+            of_channel.swap_remove(position);
+            let moved = of_channel.get(position).copied();
+            if of_channel.is_empty() {
+                self.by_channel.remove(&consumer.channel);
+            }
+            if let Some(place) = moved.and_then(|moved| self.places.get_mut(moved as usize)) {
+                place.in_channel = position;
+            }
+        }
         Some(consumer)
     }
 
@@ -120,10 +140,12 @@ impl Consumers {
     }
 
     pub(super) fn slots_of_channel(&self, channel: u16) -> impl Iterator<Item = ConsumerSlot> + '_ {
-        self.tags
-            .iter()
-            .filter(move |((number, _), _)| *number == channel)
-            .map(|(_, &slot)| slot)
+        let of_channel = self.by_channel.get(&channel);
+        of_channel.into_iter().flatten().filter_map(|&index| {
+            let place = self.places.get(index as usize)?;
+            let generation = place.generation;
+            Some(ConsumerSlot { index, generation })
+        })
     }
 
     pub(super) fn of_channel(&self, channel: u16) -> impl Iterator<Item = &Consumer> {

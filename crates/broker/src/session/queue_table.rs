@@ -4,6 +4,7 @@
 //! is touched per message.
 
 use leveret_routing::QueueId;
+use rustc_hash::FxHashMap;
 
 use crate::queue::handle::{QueueHandle, QueueSettlement};
 
@@ -21,6 +22,9 @@ struct Row {
 #[derive(Default)]
 pub(super) struct QueueTable {
     rows: Vec<Option<Row>>,
+    /// Rows without a queue.
+    free: Vec<QueueNumber>,
+    by_id: FxHashMap<QueueId, QueueNumber>,
     /// Rows with settlements, each once.
     dirty: Vec<QueueNumber>,
 }
@@ -28,24 +32,33 @@ pub(super) struct QueueTable {
 impl QueueTable {
     /// The number of `queue`, with one use more.
     pub(super) fn acquire(&mut self, queue: &QueueHandle) -> QueueNumber {
-        let id: QueueId = queue.id();
-        let found = self
-            .rows
-            .iter()
-            .position(|row| row.as_ref().is_some_and(|row| row.queue.id() == id));
-        let index = found
-            .or_else(|| self.rows.iter().position(Option::is_none))
-            .unwrap_or_else(|| {
-                self.rows.push(None);
-                self.rows.len() - 1
-            });
-        let row = self.rows[index].get_or_insert_with(|| Row {
-            queue: queue.clone(),
-            uses: 0,
-            settlements: Vec::new(),
+        let QueueTable {
+            rows, free, by_id, ..
+        } = self;
+        let number = *by_id.entry(queue.id()).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                rows.push(None);
+                QueueNumber(u32::try_from(rows.len() - 1).unwrap_or(u32::MAX))
+            })
         });
-        row.uses += 1;
-        QueueNumber(u32::try_from(index).unwrap_or(u32::MAX))
+        if let Some(place) = rows.get_mut(number.0 as usize) {
+            let row = place.get_or_insert_with(|| Row {
+                queue: queue.clone(),
+                uses: 0,
+                settlements: Vec::new(),
+            });
+            row.uses += 1;
+        }
+        number
+    }
+
+    /// The queue loses its number.
+    fn remove(&mut self, number: QueueNumber) {
+        let place = self.rows.get_mut(number.0 as usize);
+        if let Some(row) = place.and_then(Option::take) {
+            self.by_id.remove(&row.queue.id());
+            self.free.push(number);
+        }
     }
 
     fn row(&mut self, number: QueueNumber) -> Option<&mut Row> {
@@ -64,7 +77,7 @@ impl QueueTable {
         let Some(row) = self.row(number) else { return };
         row.uses = row.uses.saturating_sub(1);
         if row.uses == 0 && row.settlements.is_empty() {
-            self.rows[number.0 as usize] = None;
+            self.remove(number);
         }
     }
 
@@ -101,7 +114,7 @@ impl QueueTable {
                 row.settlements = Vec::new();
             }
             if row.uses == 0 {
-                self.rows[number.0 as usize] = None;
+                self.remove(number);
             }
         }
     }
@@ -109,5 +122,32 @@ impl QueueTable {
     /// Whether any settlement waits.
     pub(super) fn has_settlements(&self) -> bool {
         !self.dirty.is_empty()
+    }
+}
+
+/// The queues that die with a connection. Some are deleted before it, which nobody tells it: with each one that is
+/// added, two are looked at in turn, so that no more than half of them are gone.
+#[derive(Default)]
+pub(super) struct ExclusiveQueues {
+    queues: Vec<QueueHandle>,
+    next: usize,
+}
+
+impl ExclusiveQueues {
+    pub(super) fn add(&mut self, queue: QueueHandle) {
+        for _ in 0..2 {
+            if self.next >= self.queues.len() {
+                self.next = 0;
+            }
+            match self.queues.get(self.next) {
+                Some(queue) if queue.is_deleted() => drop(self.queues.swap_remove(self.next)),
+                _ => self.next += 1,
+            }
+        }
+        self.queues.push(queue);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<QueueHandle> {
+        self.queues.pop()
     }
 }

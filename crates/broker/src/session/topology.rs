@@ -407,8 +407,7 @@ impl Connection {
             .vhost
             .declare_queue(declaration, link.id, &self.login.user, now)?;
         if declared.created && declare.exclusive {
-            self.exclusive_queues.retain(|queue| !queue.is_deleted());
-            self.exclusive_queues.push(declared.queue.clone());
+            self.exclusive_queues.add(declared.queue.clone());
         }
         Ok(declared)
     }

@@ -320,3 +320,35 @@ fn a_socket_closed_without_a_word_gets_no_deliveries_either() {
     client.expect_nothing();
     assert!(client.is_closed());
 }
+
+/// Consumers of several channels come and go in no order; a channel that closes takes its own along and no others.
+#[test]
+fn a_channel_takes_its_own_consumers_along() {
+    const CHANNELS: u16 = 3;
+    let world = World::volatile();
+    let first = world.client();
+    first.declare_ok("q", &[], &[]);
+    let others = (2..=CHANNELS).map(|number| first.with_channel(number));
+    let channels: Vec<_> = std::iter::once(first.clone()).chain(others).collect();
+    let mut left = [0; CHANNELS as usize];
+    for number in 0..60 {
+        let at = number * 7 % channels.len();
+        channels[at].consume("q", &format!("c{number}"), &[Flag::NoAck], &[]);
+        left[at] += 1;
+        if number % 4 == 3 {
+            let gone = number - 3;
+            let at = gone * 7 % channels.len();
+            channels[at].cancel(&format!("c{gone}"));
+            left[at] -= 1;
+        }
+    }
+    first.seen();
+    for (at, channel) in channels.iter().enumerate().rev() {
+        let consumers: u32 = left[..=at].iter().sum();
+        assert_eq!(first.counts("q"), (0, consumers));
+        if at > 0 {
+            channel.close_channel();
+            channel.seen();
+        }
+    }
+}

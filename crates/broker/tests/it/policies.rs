@@ -1,24 +1,31 @@
 //! Policies while clients are at work, and what a definitions file asks for.
 
+use std::sync::Arc;
+use std::thread;
+
 use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
 use serde_json::{Value, json};
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Properties, World};
 
-/// Sets a policy on all queues and exchanges whose name begins with `p`.
-fn set(world: &World, kind: PolicyKind, definition: &Value) {
-    let spec = PolicySpec {
+/// A policy for all queues and exchanges whose name begins with `p`.
+fn spec(definition: &Value) -> PolicySpec {
+    PolicySpec {
         vhost: "/".to_owned(),
         name: "policy".to_owned(),
         pattern: "^p".to_owned(),
         apply_to: ApplyTo::All,
         priority: 0,
         definition: definition.as_object().expect("an object").clone(),
-    };
+    }
+}
+
+/// Sets it.
+fn set(world: &World, kind: PolicyKind, definition: &Value) {
     world
         .broker
-        .set_policy(kind, spec, world.now())
+        .set_policy(kind, spec(definition), world.now())
         .expect("a good policy");
     world.run();
 }
@@ -185,4 +192,52 @@ fn a_consumer_timeout_counts_from_the_next_delivery_on() {
         "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 500 ms. \
          This timeout value can be configured, see consumers doc guide to learn more",
     );
+}
+
+/// Two change the same policy at once, over and over: whichever change was the last, all queues and exchanges obey it.
+#[test]
+fn of_two_changes_the_later_wins_everywhere() {
+    const QUEUES: usize = 200;
+    const CHANGES: u64 = 40;
+    let world = World::volatile();
+    let client = world.client();
+    for number in 0..QUEUES {
+        client.declare_ok(&format!("p{number}"), &[], &[]);
+        client.declare_exchange(&format!("p{number}"), "fanout", &[], &[]);
+        client.expect(&["exchange.declare-ok"]);
+    }
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    let changers: Vec<_> = (0..2)
+        .map(|changer| {
+            let (broker, now) = (Arc::clone(&world.broker), world.now());
+            thread::spawn(move || {
+                for change in 0..CHANGES {
+                    let limit = 1 + 2 * change + changer;
+                    let alternate = format!("alternate{limit}");
+                    let definition = json!({"max-length": limit, "alternate-exchange": alternate});
+                    let spec = spec(&definition);
+                    let set = broker.set_policy(PolicyKind::User, spec, now);
+                    set.expect("a good policy");
+                }
+            })
+        })
+        .collect();
+    // What is declared meanwhile obeys, too.
+    for number in QUEUES..QUEUES * 2 {
+        client.declare_ok(&format!("p{number}"), &[], &[]);
+    }
+    for changer in changers {
+        changer.join().expect("no panic");
+    }
+    let policies = vhost.policies(PolicyKind::User);
+    let last = policies[0].definition["max-length"].as_u64();
+    for number in 0..QUEUES * 2 {
+        let queue = vhost.queue(&format!("p{number}")).expect("the queue");
+        assert_eq!(queue.options().max_length, last, "{queue:?}");
+    }
+    let alternate = last.map(|last| format!("alternate{last}"));
+    for number in 0..QUEUES {
+        let exchange = vhost.exchange(&format!("p{number}"));
+        assert_eq!(exchange.and_then(|it| it.alternate), alternate);
+    }
 }
