@@ -68,6 +68,8 @@ class Broker:
         self.user, self.password, self.vhost = "guest", "guest", "/"
         self.pid = None
         self.data = None
+        # The file that is read again on SIGHUP.
+        self.definitions = None
 
     def start(self):
         """Has it run."""
@@ -168,8 +170,10 @@ class Leveret(Child):
     def launch(self):
         ready = self.directory / "ready.json"
         ready.unlink(missing_ok=True)
+        self.definitions = self.directory / "definitions.json"
+        self.definitions.write_text("{}")
         self.spawn([str(self.binary), "--listen", "127.0.0.1:0", "--data-dir", str(self.data),
-                    "--ready-file", str(ready), "--log", "warn"])
+                    "--ready-file", str(ready), "--log", "warn", "--definitions", str(self.definitions)])
         deadline = time.monotonic() + PATIENCE
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -1,4 +1,5 @@
-"""What the load of one client does to the latency of another, whose queue has nothing to do with it.
+"""What one client does to the latency of another, whose queue has nothing to do with it: by its load, or by asking for much
+at once (rude.py).
 
 Two quiet queues are measured, at 1,000 messages a second: a transient one (from sending to receipt) and a persistent
 one (from sending to the confirm); first with nothing else going on, then beside each disturbance. On a small machine a
@@ -6,9 +7,13 @@ disturbance takes cores and disk from everybody, so each is also put on a second
 beside the measured one: what is more than that is the broker's own.
 """
 
+import json
 import os
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 from load import Unable
 
@@ -37,6 +42,40 @@ class Disturbance:
         return load.begin(broker, self.load.format(seconds=self.seconds + 1))
 
 
+class Rude(Disturbance):
+    """A client that asks for much at once: prepared by rude.py, and let go in the middle of the measurement."""
+
+    def __init__(self, kind, what, name=None, **numbers):
+        super().__init__(name or kind.replace("-", " "), what, "", after=0.7)
+        self.kind, self.numbers, self.prepared = kind, numbers, None
+
+    def prepare(self, load, broker):
+        words = [f"{name}={number}" for name, number in self.numbers.items()]
+        command = [sys.executable, str(Path(__file__).with_name("rude.py")), broker.address, self.kind, *words]
+        self.prepared = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.prepared.stdout.readline() != "ready\n":
+            self.prepared.communicate()
+            raise Unable("could not be prepared")
+
+    def begin(self, load, broker):
+        self.prepared.stdin.write("go\n")
+        self.prepared.stdin.flush()
+        return self.prepared
+
+
+class PolicyForAll(Rude):
+    """A definitions file with a new policy for very many queues is read again."""
+
+    def begin(self, load, broker):
+        if broker.definitions is None:
+            raise Unable("reads no definitions file")
+        policy = {"vhost": "/", "name": "all", "pattern": ".*", "apply-to": "queues", "priority": 1,
+                  "definition": {"max-length": 1_000_000}}
+        broker.definitions.write_text(json.dumps({"policies": [policy]}))
+        os.kill(broker.pid, signal.SIGHUP)
+        return super().begin(load, broker)
+
+
 DISTURBANCES = [
     Disturbance("slow consumer", "20,000 msg/s of 1 KB into a queue whose consumer takes 500",
                 f"{PACED} --rate 20000 --consume-rate 500 --time {{seconds}}"),
@@ -54,7 +93,23 @@ DISTURBANCES = [
                 before=(f"{FILL} --messages 500000 --spread --queues 8 --consumers 8",
                         "--mode backlog --phase drain --messages 437500 --size 1024 --prefetch 1000 --multi-ack 100 "
                         "--queues 7 --consumers 7 --prefix disturbing --reuse --keep")),
+    Rude("unread-consumers", "100 connections with 50 unread consumers each close, 200,000 messages queued"),
+    Rude("unread-consumers", "20 connections with 20 unread consumers each close, 200,000 messages queued",
+         name="20 x 20 consumers", connections=20, consumers=20),
+    Rude("unacknowledged", "a consumer with 5 M unacknowledged deliveries closes"),
+    Rude("requeued", "2 M deliveries are put back by one basic.nack"),
+    Rude("channel-of-consumers", "a channel with 32,000 consumers closes"),
+    Rude("gets", "4 connections send basic.get without a pause"),
+    Rude("returns", "4 connections send mandatory messages that no queue takes"),
+    Rude("declares", "4 connections declare and delete a queue without a pause"),
+    Rude("failures", "4 connections have channels closed by errors without a pause"),
+    Rude("exclusive-queues", "40,000 exclusive queues are declared, and their connection closes"),
+    PolicyForAll("queues", "a policy comes for 100,000 queues, by SIGHUP", name="policy"),
+    Rude("queue-of-bindings", "a queue with 100,000 bindings is deleted"),
+    Rude("exchange-of-bindings", "an exchange with 100,000 bindings is deleted"),
 ]
+# What the worst disturbance may cost another client.
+REACH_P99_US, REACH_MAX_US = 20_000, 100_000
 
 
 def measure(load, measured):
@@ -109,9 +164,9 @@ def leave_nothing(load, broker, beside):
 def tell(name, entry, quiet):
     for where in ("same", "other"):
         if where in entry:
-            shown = ", ".join(f"{kind} p99 {each['p99']} us ({each['p99'] / max(quiet[kind]['p99'], 1):.1f}x)"
-                              for kind, each in entry[where].items())
-            print(f"  {name:14} on {where:5} broker: {shown}", flush=True)
+            shown = ", ".join(f"{kind} p99 {each['p99']} us ({each['p99'] / max(quiet[kind]['p99'], 1):.1f}x), worst "
+                              f"{each['max']} us" for kind, each in entry[where].items())
+            print(f"  {name:20} on {where:5} broker: {shown}", flush=True)
 
 
 def quiet_latency(load, broker, seconds, meanwhile=None):
@@ -125,8 +180,17 @@ def quiet_latency(load, broker, seconds, meanwhile=None):
 
 
 def disturbed_latency(load, broker, disturbed, disturbance):
-    disturbance.prepare(load, disturbed)
     running = []
+    try:
+        disturbance.prepare(load, disturbed)
+        return latency_beside(load, broker, disturbed, disturbance, running)
+    finally:
+        for run in running:
+            run.terminate()
+            run.communicate()
+
+
+def latency_beside(load, broker, disturbed, disturbance, running):
     if disturbance.after == 0:
         running.append(disturbance.begin(load, disturbed))
         time.sleep(0.3)
@@ -136,9 +200,4 @@ def disturbed_latency(load, broker, disturbed, disturbance):
             time.sleep(disturbance.after)
             running.append(disturbance.begin(load, disturbed))
 
-    try:
-        return quiet_latency(load, broker, disturbance.seconds, meanwhile)
-    finally:
-        for run in running:
-            run.terminate()
-            run.communicate()
+    return quiet_latency(load, broker, disturbance.seconds, meanwhile)

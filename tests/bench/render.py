@@ -4,6 +4,7 @@ import re
 
 import plots
 import tables
+from interference import REACH_MAX_US, REACH_P99_US
 from rows import ROWS
 from tables import called, is_reached, markdown, middles, number, ratio, shown
 
@@ -107,8 +108,9 @@ def interference(found):
     if not measured:
         return ""
     quiet = measured["quiet"]
-    lines = [["nothing", *(shown("latency_p99", quiet[kind]["p99"]) for kind in quiet for _ in "ab"), ""]]
-    for name, entry in measured["beside"].items():
+    lines = [["nothing", *(shown("latency_p99", quiet[kind]["p99"]) for kind in quiet for _ in "ab"),
+              shown("latency_p99", max(each["max"] for each in quiet.values())), "", ""]]
+    for entry in measured["beside"].values():
         cells = []
         worst = 0
         for kind in quiet:
@@ -118,9 +120,12 @@ def interference(found):
                              f"({ratio(each['p99'], quiet[kind]['p99'])})")
             same = entry.get("same", {}).get(kind)
             worst = max(worst, same["p99"] / quiet[kind]["p99"]) if same else worst
-        lines.append([entry["what"], *cells, "reached" if worst <= 3 else "not"])
+        most = {key: max(each[key] for each in entry["same"].values()) for key in ("p99", "max")} if "same" in entry else None
+        bounded = most and most["p99"] <= REACH_P99_US and most["max"] <= REACH_MAX_US
+        cells.append(shown("latency_p99", most["max"]) if most else "–")
+        lines.append([entry["what"], *cells, "reached" if worst <= 3 else "not", "reached" if bounded else "not"])
     head = ["beside", "transient, same broker", "transient, other broker", "confirm, same broker",
-            "confirm, other broker", "3x"]
+            "confirm, other broker", "worst of both, same broker", "3x", "p99 20 ms, worst 100 ms"]
     return markdown(head, lines)
 
 

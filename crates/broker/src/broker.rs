@@ -293,24 +293,31 @@ impl Broker {
 
     /// Expires messages and queues whose time has come. One caller at a time.
     pub fn handle_timeout(&self, now: Timestamp) {
-        while let Some(party) = self.services.deadlines.pop_due(now) {
-            match party {
-                Party::Queue(queue) => {
-                    let effects = queue.handle_timeout(now);
-                    if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                        vhost.care(&queue, effects, now);
-                    }
+        while self.handle_one_timeout(now) {}
+    }
+
+    /// The part of [`Broker::handle_timeout`] that concerns one queue or other thing; false if nothing is due.
+    pub fn handle_one_timeout(&self, now: Timestamp) -> bool {
+        let Some(party) = self.services.deadlines.pop_due(now) else {
+            return false;
+        };
+        match party {
+            Party::Queue(queue) => {
+                let effects = queue.handle_timeout(now);
+                if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                    vhost.care(&queue, effects, now);
                 }
-                Party::Exchange(exchange) => {
-                    if let Some(vhost) = self.vhost(exchange.vhost()) {
-                        exchange.handle_timeout(&vhost, now);
-                    }
-                }
-                Party::Commit(commit) => commit.finish(now),
-                Party::Letters(queue) => self.go_on_moving(&queue, now),
-                Party::Events => self.publish_events(now),
             }
+            Party::Exchange(exchange) => {
+                if let Some(vhost) = self.vhost(exchange.vhost()) {
+                    exchange.handle_timeout(&vhost, now);
+                }
+            }
+            Party::Commit(commit) => commit.finish(now),
+            Party::Letters(queue) => self.go_on_moving(&queue, now),
+            Party::Events => self.publish_events(now),
         }
+        true
     }
 
     /// Woken when [`Broker::run_pager`] has something to do.

@@ -28,12 +28,11 @@ pub(crate) fn start(
 /// Does what is due; answers how long nothing will be.
 fn keep(broker: &Broker, clock: Clock) -> Rest {
     let now = clock.now();
-    if broker
-        .poll_timeout()
-        .is_some_and(|deadline| deadline <= now)
-    {
+    loop {
         let _step = Step::begin("deadlines");
-        broker.handle_timeout(now);
+        if !broker.handle_one_timeout(now) {
+            break;
+        }
     }
     match broker.poll_timeout() {
         None => Rest::UntilCalled,

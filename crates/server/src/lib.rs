@@ -16,6 +16,7 @@ mod descriptors;
 mod error;
 mod listener;
 mod log;
+mod lookout;
 mod management;
 mod mappings;
 mod memory;

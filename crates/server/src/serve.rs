@@ -16,6 +16,7 @@ use crate::descriptors::Descriptors;
 use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener, Protocol};
 use crate::log::Log;
+use crate::lookout::Lookout;
 use crate::management::Management;
 use crate::memory::Activity;
 use crate::readiness::{self, ReadyDraft, ReadyFile};
@@ -28,12 +29,16 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How long the runtime may take to drop its tasks.
 const RUNTIME_STOP: Duration = Duration::from_secs(1);
 
+/// After so many turns a worker that never sleeps asks which sockets have something. Each may last a millisecond.
+const EVENT_INTERVAL: u32 = 16;
+
 /// What all tasks of the server share.
 pub(crate) struct Shared {
     pub(crate) broker: Arc<Broker>,
     pub(crate) clock: Clock,
     pub(crate) connections: Arc<Connections>,
     pub(crate) descriptors: Arc<Descriptors>,
+    pub(crate) lookout: Arc<Lookout>,
 }
 
 /// Runs the broker until a signal ends it or it fails. After a failure the process is to exit at once.
@@ -68,10 +73,14 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         clock,
         connections: Arc::default(),
         descriptors: Descriptors::new(clock),
+        lookout: Lookout::new(config.worker_threads).map_err(StartError::System)?,
     });
 
     let activity = Arc::default();
-    let runtime = runtime(config.worker_threads, &activity).map_err(StartError::System)?;
+    let runtime = runtime(config.worker_threads, &activity, &shared.lookout);
+    let runtime = runtime.map_err(StartError::System)?;
+    let lookout = shared.lookout.start(runtime.handle().clone());
+    lookout.map_err(StartError::System)?;
     runtime.spawn(memory::give_back(
         activity,
         config.worker_threads,
@@ -122,12 +131,22 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     served
 }
 
-fn runtime(worker_threads: usize, activity: &Arc<Activity>) -> std::io::Result<Runtime> {
+fn runtime(
+    worker_threads: usize,
+    activity: &Arc<Activity>,
+    lookout: &Arc<Lookout>,
+) -> std::io::Result<Runtime> {
     let activity = Arc::clone(activity);
+    let (sleeps, wakes) = (Arc::clone(lookout), Arc::clone(lookout));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads)
         .thread_name("leveret-worker")
-        .on_thread_unpark(move || activity.note())
+        .event_interval(EVENT_INTERVAL)
+        .on_thread_park(move || sleeps.note_sleep())
+        .on_thread_unpark(move || {
+            wakes.note_wake();
+            activity.note();
+        })
         .enable_all()
         .build()
 }

@@ -10,6 +10,8 @@ use crate::message::Message;
 use crate::time::Timestamp;
 use leveret_store::Sequence;
 
+/// So many messages expire or are dropped for a limit before others may have the queue.
+const SLICE: usize = 4096;
 /// When a queue without further publishes looks again whether messages can leave its memory.
 const RELIEF_MS: u64 = 50;
 
@@ -36,10 +38,18 @@ impl Queue {
     }
 
     /// Drops from the head until the limits hold, or until the rest must be read first. With another
-    /// overflow behaviour a queue may stay over a limit that came later than its messages.
+    /// overflow behaviour a queue may stay over a limit that came later than its messages. Of very many some are left
+    /// for the deadline that is asked for next.
     pub(crate) fn drop_head(&mut self, effects: &mut Effects) {
+        self.dropping = false;
+        let mut dropped = 0;
         while self.options.overflow == Overflow::DropHead && self.is_over() {
             if self.front_is_hidden() {
+                break;
+            }
+            dropped += 1;
+            if dropped > SLICE {
+                self.dropping = true;
                 break;
             }
             if !self.discard_front(DeadLetterReason::MaxLength, effects) {
@@ -95,16 +105,22 @@ impl Queue {
         self.return_due(now);
         self.expire_keys(now);
         self.expire_heads(now, effects);
+        if self.dropping {
+            self.drop_head(effects);
+        }
         self.stage(effects);
         self.dispatch(this, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
     }
 
-    /// Each level's head is looked at: a message of low priority expires on time as well.
+    /// Each level's head is looked at: a message of low priority expires on time as well. Of very many some are left
+    /// for the deadline that is asked for next.
     pub(crate) fn expire_heads(&mut self, now: Timestamp, effects: &mut Effects) {
         for index in 0..self.levels.len() {
-            while self.levels[index].front_expires_at() <= now {
+            let mut left = SLICE;
+            while left > 0 && self.levels[index].front_expires_at() <= now {
+                left -= 1;
                 let Some(entry) = self.levels[index].pop() else {
                     break;
                 };
@@ -153,6 +169,7 @@ impl Queue {
         let keys = self.keys_expire_at(now);
         if !self.expiring
             && !self.crowded
+            && !self.dropping
             && self.options.expires_ms.is_none()
             && retry.is_none()
             && keys.is_none()
@@ -161,7 +178,9 @@ impl Queue {
         }
         let fronts = self.levels.iter_mut().map(super::Level::front_expires_at);
         let earliest = fronts.min().unwrap_or(Timestamp::NEVER);
-        let relief = if self.crowded {
+        let relief = if self.dropping {
+            now
+        } else if self.crowded {
             now + RELIEF_MS
         } else {
             Timestamp::NEVER

@@ -128,6 +128,8 @@ pub(crate) struct Queue {
     page_in_asked: bool,
     /// Messages wait in memory for the store to have them, so that they can leave it.
     crowded: bool,
+    /// It is over a limit, and only some of what is to be dropped for that has been.
+    dropping: bool,
     /// A message that can expire was seen.
     expiring: bool,
     deleted: bool,
@@ -175,6 +177,7 @@ impl Queue {
             had_consumers: false,
             page_in_asked: false,
             crowded: false,
+            dropping: false,
             expiring: false,
             deleted: false,
         };

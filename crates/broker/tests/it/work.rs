@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
 use leveret_codec::FieldTable;
 
 use crate::harness::client::{Client, Flag};
@@ -154,4 +155,50 @@ fn small_publishes_to_one_queue_are_one_turn() {
         client.turn();
         assert_eq!(ready(&world, "q") - before, 3_000);
     }
+}
+
+/// Messages of a queue that are gone with each step of the deadlines.
+fn gone_in_steps(world: &World, queue: &str) -> Vec<u64> {
+    let mut gone = Vec::new();
+    let mut before = ready(world, queue);
+    while world.broker.handle_one_timeout(world.now()) {
+        let now = ready(world, queue);
+        gone.push(before - now);
+        before = now;
+    }
+    gone
+}
+
+#[test]
+fn very_many_messages_expire_some_at_a_time() {
+    let (world, client) = client();
+    let message = client.publishing("q", b"x", &Properties::expiring("1000"));
+    client.send(&message.repeat(MANY));
+    assert_eq!(ready(&world, "q"), MANY as u64);
+    world.wait(1000);
+    let gone = gone_in_steps(&world, "q");
+    assert!(gone.iter().all(|&count| count <= 4096), "{gone:?}");
+    assert_eq!(gone.iter().sum::<u64>(), MANY as u64);
+}
+
+#[test]
+fn a_lower_limit_drops_very_many_messages_some_at_a_time() {
+    let (world, client) = client();
+    let message = client.publishing("q", b"x", &Properties::default());
+    client.send(&message.repeat(MANY));
+    let definition = serde_json::json!({"max-length": 10});
+    let spec = PolicySpec {
+        vhost: "/".to_owned(),
+        name: "limit".to_owned(),
+        pattern: "".to_owned(),
+        apply_to: ApplyTo::Queues,
+        priority: 0,
+        definition: definition.as_object().expect("an object").clone(),
+    };
+    let set = world.broker.set_policy(PolicyKind::User, spec, world.now());
+    set.expect("a good policy");
+    assert_eq!(ready(&world, "q"), MANY as u64 - 4096);
+    let gone = gone_in_steps(&world, "q");
+    assert!(gone.iter().all(|&count| count <= 4096), "{gone:?}");
+    assert_eq!(ready(&world, "q"), 10);
 }

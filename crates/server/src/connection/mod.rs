@@ -249,7 +249,7 @@ impl Open {
                 return Ok(Pause::Ended(Ending::Finished));
             }
             if enough || budget == 0 {
-                task.waker().wake_by_ref();
+                go_on_later(task);
                 return Ok(Pause::Spent);
             }
             if !self.session.wants_input() {
@@ -284,6 +284,7 @@ impl Open {
         if socket.poll_read_ready(task)?.is_pending() {
             return Ok(Poll::Pending);
         }
+        self.shared.lookout.note_turn();
         let mut buffer = scratch::take();
         buffer.extend_from_slice(&self.input);
         let read = pin!(socket.read_buf(&mut buffer)).poll(task);
@@ -354,4 +355,11 @@ impl Open {
             }
         }
     }
+}
+
+/// Has the task wake up again after all those that are woken already, and after the sockets have been looked at.
+fn go_on_later(task: &mut Context<'_>) {
+    // It puts the waker aside until then; its own answer, the next time, is not waited for.
+    let asked = pin!(tokio::task::yield_now()).poll(task);
+    debug_assert!(asked.is_pending());
 }

@@ -187,6 +187,11 @@ impl World {
         self.run();
     }
 
+    /// Moves the clock, and nobody looks at it.
+    pub fn wait(&self, milliseconds: u64) {
+        self.now.set(self.now() + milliseconds);
+    }
+
     /// Whether the pager was called since it last ran.
     pub fn calls_the_pager(&self) -> bool {
         self.pager.take()
