@@ -50,9 +50,10 @@ impl VirtualHost {
     ) -> Vec<(QueueHandle, Effects)> {
         let mut left = Vec::new();
         while *letters_max > 0 {
-            let Some(letter) = queue.outbox().next() else {
+            let Some((letter, left_at)) = queue.outbox().next() else {
                 return left;
             };
+            let now = now.max(left_at);
             *letters_max -= 1;
             left.extend(self.dead_letter(queue, letter, now));
         }

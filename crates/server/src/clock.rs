@@ -2,6 +2,9 @@
 //!
 //! The wall clock is read once, at start; from then on time runs with the monotonic clock. A step of the system's time
 //! (by an administrator or at boot) therefore neither expires messages nor cuts connections.
+//!
+//! Late is allowed, early never. A moment lies between two milliseconds: what is due is judged by the earlier one
+//! ([`Clock::now`]), and what begins, begins with the later one ([`Clock::after_now`]).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,15 +33,50 @@ impl Clock {
         }
     }
 
-    /// What time it is. Never goes backwards.
+    /// What time it is, rounded down: the time for all that has been waited for. Never goes backwards.
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp(
-            self.epoch_ms
-                .saturating_add(milliseconds(self.started.elapsed())),
-        )
+        self.after(milliseconds(self.started.elapsed()))
     }
+
+    /// What time it is, rounded up: the time for what is done now and waits from now on. To be asked when that is at
+    /// hand, after the bytes were read.
+    pub(crate) fn after_now(&self) -> Timestamp {
+        self.after(milliseconds_begun(self.started.elapsed()))
+    }
+
+    fn after(&self, milliseconds: u64) -> Timestamp {
+        Timestamp(self.epoch_ms.saturating_add(milliseconds))
+    }
+}
+
+fn milliseconds_begun(duration: Duration) -> u64 {
+    let begun = duration.as_nanos().div_ceil(1_000_000);
+    u64::try_from(begun).unwrap_or(u64::MAX)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_in_a_millisecond_begins_with_the_next() {
+        for (nanoseconds, passed, begun) in [
+            (0, 0, 0),
+            (1, 0, 1),
+            (999_999, 0, 1),
+            (1_000_000, 1, 1),
+            (1_000_001, 1, 2),
+        ] {
+            let elapsed = Duration::from_nanos(nanoseconds);
+            assert_eq!(
+                (milliseconds(elapsed), milliseconds_begun(elapsed)),
+                (passed, begun),
+                "{nanoseconds} ns"
+            );
+        }
+    }
 }

@@ -146,12 +146,12 @@ impl Window {
         Some(self.entries.widen(*low))
     }
 
-    /// Whether the key came before and has not expired.
+    /// Whether the key came before and has not expired: in the millisecond in which it does it is known still.
     pub(crate) fn contains(&self, key: &Key, now: Timestamp) -> bool {
         let entry = self
             .find(key)
             .and_then(|position| self.entries.get(position));
-        entry.is_some_and(|entry| entry.expires > now)
+        entry.is_some_and(|entry| entry.expires >= now)
     }
 
     /// Adds a key behind all others; if it is to survive a restart, what makes it durable is added to
@@ -221,7 +221,7 @@ impl Window {
     ) {
         let first = self.entries.first;
         for _ in 0..max {
-            if self.first_expires() > now || !self.pop() {
+            if self.first_expires() >= now || !self.pop() {
                 break;
             }
         }
@@ -282,12 +282,12 @@ mod tests {
         insert(&mut window, 1, 10);
         insert(&mut window, 2, 30);
         insert(&mut window, 3, 20);
-        assert_eq!(known(&window, 9), [1, 2, 3]);
-        assert_eq!(known(&window, 10), [2, 3]);
-        assert_eq!(known(&window, 20), [2]);
+        assert_eq!(known(&window, 10), [1, 2, 3]);
+        assert_eq!(known(&window, 11), [2, 3]);
+        assert_eq!(known(&window, 21), [2]);
         window.expire(Timestamp(25), 100, &mut Vec::new());
         assert_eq!(window.len(), 2, "the third waits behind the second");
-        window.expire(Timestamp(30), 100, &mut Vec::new());
+        window.expire(Timestamp(31), 100, &mut Vec::new());
         assert_eq!(window.len(), 0);
         assert_eq!(window.first_expires(), Timestamp::NEVER);
     }
@@ -319,7 +319,7 @@ mod tests {
         for number in 0..3 {
             window.insert(key(number), Timestamp(5), true, &mut changes);
         }
-        window.expire(Timestamp(5), 2, &mut changes);
+        window.expire(Timestamp(6), 2, &mut changes);
         let shown: Vec<String> = changes
             .iter()
             .map(|change| match change {

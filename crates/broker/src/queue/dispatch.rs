@@ -63,6 +63,25 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::find_front`], for who was not there when the message came: one with no time to live at all is
+    /// not for him.
+    fn find_living_front(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
+        while self.find_front(now, effects) {
+            let time_to_live = self.options.message_ttl_ms;
+            let front = self.levels.get_mut(self.top).and_then(Level::front);
+            let lives = front.is_some_and(|front| {
+                let published = Timestamp::default();
+                front.expires_at > now
+                    || front.message.expires_at(published, time_to_live) != Some(published)
+            });
+            if lives {
+                return true;
+            }
+            self.expire_front(effects);
+        }
+        false
+    }
+
     /// Takes the message that [`Queue::find_front`] found.
     #[inline(always)]
     pub(super) fn pop_front(&mut self, now: Timestamp) -> Option<InFlight> {
@@ -299,8 +318,7 @@ impl Queue {
     pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
         self.touch(now, effects);
         self.keep_time(now);
-        // A message whose time is up this very moment is not given any more.
-        let found = self.find_front(now + 1, effects);
+        let found = self.find_living_front(now, effects);
         let taken = found.then(|| self.pop_front(now)).flatten();
         self.count_got(taken.is_some(), no_ack, now);
         let result = match taken {

@@ -91,6 +91,8 @@ pub struct Effects {
     pub wakes: SmallVec<[Arc<Mailbox>; 2]>,
     /// Publishers to let go on.
     pub releases: Vec<Arc<Mailbox>>,
+    /// When this is done, where it matters for what dies.
+    pub now: Timestamp,
     /// Messages for the dead-letter exchange; unlocking, they go to the queue's outbox.
     pub dead_letters: Vec<DeadLetter>,
     /// The outbox has letters that are to be moved.
@@ -124,6 +126,7 @@ impl Default for Effects {
         Effects {
             wakes: SmallVec::new(),
             releases: Vec::new(),
+            now: Timestamp::default(),
             dead_letters: Vec::new(),
             letters: false,
             damaged: 0,

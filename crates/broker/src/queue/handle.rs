@@ -231,12 +231,25 @@ impl QueueHandle {
 
     /// Locks, runs the verb, unlocks, then wakes whom the verb wants woken.
     fn with<T>(&self, verb: impl FnOnce(&mut Machine, &mut Effects) -> T) -> (T, Effects) {
-        let mut effects = Effects::default();
+        self.at(Timestamp::default(), verb)
+    }
+
+    /// As [`QueueHandle::with`], of a verb that dead letters may come of.
+    fn at<T>(
+        &self,
+        now: Timestamp,
+        verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
+    ) -> (T, Effects) {
+        let mut effects = Effects {
+            now,
+            ..Effects::default()
+        };
         let result = {
             let mut machine = self.0.machine.lock();
             let result = verb(&mut machine, &mut effects);
             if !effects.dead_letters.is_empty() {
-                self.0.outbox.put(std::mem::take(&mut effects.dead_letters));
+                let letters = std::mem::take(&mut effects.dead_letters);
+                self.0.outbox.put(letters, now);
                 effects.letters = true;
             }
             result
@@ -259,8 +272,10 @@ impl QueueHandle {
         rejected: &mut Vec<usize>,
     ) -> Effects {
         let _gate = self.gate_if_needed();
-        self.with(|queue, effects| queue.publish(self, messages, now, rejected, effects))
-            .1
+        self.at(now, |queue, effects| {
+            queue.publish(self, messages, now, rejected, effects);
+        })
+        .1
     }
 
     /// Publishes a message that leaves another queue; see [`crate::queue`].
@@ -271,7 +286,7 @@ impl QueueHandle {
         now: Timestamp,
     ) -> Effects {
         let _gate = self.gate_if_needed();
-        self.with(|queue, effects| {
+        self.at(now, |queue, effects| {
             queue.publish_moved(self, message, acknowledgement, now, effects);
         })
         .1
@@ -303,21 +318,25 @@ impl QueueHandle {
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) -> (Taken, Effects) {
-        self.with(|queue, effects| {
+        self.at(now, |queue, effects| {
             queue.publish_apart(ticket, message, look, now, changes, effects)
         })
     }
 
     /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
     pub(crate) fn show(&self, ticket: HiddenTicket, point: CommitPoint, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.show(self, ticket, point, now, effects))
-            .1
+        self.at(now, |queue, effects| {
+            queue.show(self, ticket, point, now, effects);
+        })
+        .1
     }
 
     /// Shows the messages of transactions that have become durable, and of those staged at `point`.
     pub fn reveal(&self, point: CommitPoint, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.reveal(self, point, now, effects))
-            .1
+        self.at(now, |queue, effects| {
+            queue.reveal(self, point, now, effects);
+        })
+        .1
     }
 
     /// Duplicates and gaps in what was published to it; None: they are not looked for.
@@ -377,8 +396,10 @@ impl QueueHandle {
 
     /// Settles deliveries.
     pub fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.settle(self, settlements, now, effects))
-            .1
+        self.at(now, |queue, effects| {
+            queue.settle(self, settlements, now, effects);
+        })
+        .1
     }
 
     /// Settles a part of what is settled together: only when all of it is, [`QueueHandle::start`] delivers
@@ -435,7 +456,7 @@ impl QueueHandle {
 
     /// Delivers what waits; called once the session has told its client about the consumer.
     pub fn start(&self, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.start(self, now, effects))
+        self.at(now, |queue, effects| queue.start(self, now, effects))
             .1
     }
 
@@ -468,7 +489,7 @@ impl QueueHandle {
 
     /// The consumer's mailbox has room again.
     pub fn resume(&self, who: ConsumerRef, now: Timestamp) -> Effects {
-        self.with(|queue, effects| {
+        self.at(now, |queue, effects| {
             queue.resume_consumer(who);
             queue.dispatch(self, now, effects);
         })
@@ -477,7 +498,7 @@ impl QueueHandle {
 
     /// Takes one message for `basic.get`.
     pub fn get(&self, no_ack: bool, now: Timestamp) -> (GetResult, Effects) {
-        self.with(|queue, effects| queue.get(no_ack, now, effects))
+        self.at(now, |queue, effects| queue.get(no_ack, now, effects))
     }
 
     /// Removes all ready messages; answers how many.
@@ -502,8 +523,10 @@ impl QueueHandle {
 
     /// Expires messages, or the queue.
     pub fn handle_timeout(&self, now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.handle_timeout(self, now, effects))
-            .1
+        self.at(now, |queue, effects| {
+            queue.handle_timeout(self, now, effects);
+        })
+        .1
     }
 
     /// Puts other options in force.
@@ -515,8 +538,10 @@ impl QueueHandle {
         self.0
             .deduplicates
             .store(options.deduplicates(), Ordering::Relaxed);
-        self.with(|queue, effects| queue.set_options(options, now, effects))
-            .1
+        self.at(now, |queue, effects| {
+            queue.set_options(options, now, effects);
+        })
+        .1
     }
 
     /// The queue was used: its expiry (`x-expires`) starts anew.
@@ -566,7 +591,9 @@ impl QueueHandle {
             }
         };
         let ((), effects) =
-            self.with(|queue, effects| queue.loaded(self, &request, buffer, damaged, now, effects));
+            self.at(now, |queue, effects| {
+            queue.loaded(self, &request, buffer, damaged, now, effects);
+        });
         (true, effects)
     }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::effects::DeadLetter;
 use crate::mailbox::Mailbox;
+use crate::time::Timestamp;
 
 /// With more letters than this publishers wait until half of them have gone.
 const CROWD: usize = 4096;
@@ -24,6 +25,8 @@ pub(crate) struct Outbox(Mutex<Option<Box<Letters>>>);
 #[derive(Debug, Default)]
 struct Letters {
     letters: VecDeque<DeadLetter>,
+    /// When the latest of them left. What begins with their arrival begins no earlier, whoever moves them.
+    latest: Timestamp,
     /// Somebody takes letters out, and goes on until there are none.
     moving: bool,
     /// Publishers that wait.
@@ -32,9 +35,11 @@ struct Letters {
 
 impl Outbox {
     /// Adds letters; called under the queue's lock.
-    pub(crate) fn put(&self, letters: Vec<DeadLetter>) {
-        let mut outbox = self.0.lock();
-        outbox.get_or_insert_default().letters.extend(letters);
+    pub(crate) fn put(&self, letters: Vec<DeadLetter>, now: Timestamp) {
+        let mut place = self.0.lock();
+        let outbox = place.get_or_insert_default();
+        outbox.latest = outbox.latest.max(now);
+        outbox.letters.extend(letters);
     }
 
     /// Whether the caller is the mover from now on. He calls [`Outbox::next`] until there is none, or
@@ -49,13 +54,14 @@ impl Outbox {
         }
     }
 
-    /// The next letter for the mover; None: he is the mover no longer.
-    pub(crate) fn next(&self) -> Option<DeadLetter> {
+    /// The next letter for the mover, and a time at which it had left; None: he is the mover no longer.
+    pub(crate) fn next(&self) -> Option<(DeadLetter, Timestamp)> {
         let (letter, released) = {
             let mut place = self.0.lock();
             let outbox = place.as_mut()?;
             debug_assert!(outbox.moving, "only the mover takes letters");
-            let letter = outbox.letters.pop_front();
+            let latest = outbox.latest;
+            let letter = outbox.letters.pop_front().map(|letter| (letter, latest));
             let released = if outbox.letters.len() <= CROWD / 2 {
                 std::mem::take(&mut outbox.held)
             } else {

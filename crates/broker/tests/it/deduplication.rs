@@ -107,7 +107,7 @@ fn a_message_id_is_taken_once_within_the_window() {
                 },
             );
             assert_eq!(bodies(&client, "q"), "a b none none");
-            world.pass(999);
+            world.pass(1_000);
             client.publish_with(to_key, "again", &id(to, "1"));
             assert_eq!(bodies(&client, "q"), "");
             world.pass(1);
@@ -185,7 +185,7 @@ fn key_and_message_are_durable_together() {
         client.publish_with(to_key, "again", &id(to, "2"));
         client.publish_with(to_key, "again", &from(to, "me", 8));
         assert_eq!(bodies(&client, "q"), "");
-        again.pass(60_000);
+        again.pass(60_001);
         client.publish_with(to_key, "later", &id(to, "1"));
         assert_eq!(bodies(&client, "q"), "later");
     }

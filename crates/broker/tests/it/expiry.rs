@@ -184,3 +184,18 @@ fn expired_messages_of_a_queue_that_goes_are_nobodys_business() {
     world.pass(100);
     client.expect_nothing();
 }
+
+/// In the millisecond in which its time ends nobody knows whether it has: late is allowed, early never.
+#[test]
+fn get_gives_a_message_until_its_time_is_over() {
+    let (world, client) = with_queue(&[("x-message-ttl", number(100))]);
+    client.publish("q", "a");
+    client.publish("q", "b");
+    // The timer is late.
+    world.wait(100);
+    client.get("q", true);
+    assert!(client.seen()[0].text.starts_with("get-ok"));
+    world.wait(1);
+    client.get("q", true);
+    client.expect(&["get-empty"]);
+}

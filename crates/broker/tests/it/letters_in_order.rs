@@ -180,3 +180,38 @@ fn a_publisher_waits_for_the_letters_it_makes() {
     world.page();
     assert_eq!(client.counts("dead"), (7999, 0));
 }
+
+/// Whoever moves a letter may have asked for the time before it left: its next delay begins when it left, all the same.
+#[test]
+fn what_begins_with_a_letter_begins_when_it_left() {
+    let world = World::volatile();
+    let client = world.client();
+    let onwards = |next| {
+        [
+            ("x-dead-letter-exchange", string("")),
+            ("x-dead-letter-routing-key", string(next)),
+        ]
+    };
+    client.declare_ok("q", &[], &onwards("later"));
+    let [exchange, key] = onwards("back");
+    client.declare_ok(
+        "later",
+        &[],
+        &[exchange, key, ("x-message-ttl", number(100))],
+    );
+    client.declare_ok("back", &[], &[]);
+    // More than one turn moves, so that the pager is left the last ones.
+    let bodies: Vec<String> = (0..300).map(|it: u32| it.to_string()).collect();
+    client.publish_all("q", &bodies.join(" "), &Properties::default());
+    client.consume("q", "c", &[], &[]);
+    world.hold_paging();
+    let early = world.now();
+    world.pass(50);
+    client.nack(0, true, false);
+    world.broker.run_pager(early);
+    world.pass(99);
+    assert_eq!(client.counts("back"), (0, 0));
+    world.pass(1);
+    world.page();
+    assert_eq!(client.counts("back"), (300, 0));
+}

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use leveret_broker::{Peer, Session, Timestamp};
+use leveret_broker::{Peer, Session};
 use leveret_codec::ReplyCode;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -193,7 +193,11 @@ impl Open {
             .is_some_and(|deadline| deadline <= now)
         {
             step.goes_on("timeout");
-            self.look(socket, now);
+            // What the client has said meanwhile counts, however long nobody listened.
+            if let Err(error) = self.listen(socket, task) {
+                tracing::debug!(%error, "connection lost");
+                return Poll::Ready(Ending::Gone);
+            }
             self.session.handle_timeout(now);
         }
         if self.member.is_shutting_down() && !self.shutdown_sent {
@@ -202,7 +206,7 @@ impl Open {
             self.session
                 .close(ReplyCode::ConnectionForced, SHUTDOWN_TEXT, now);
         }
-        match self.exchange(socket, task, step, now) {
+        match self.exchange(socket, task, step) {
             Ok(Pause::Ended(ending)) => Poll::Ready(ending),
             Ok(pause) => {
                 if matches!(pause, Pause::Idle) {
@@ -236,7 +240,6 @@ impl Open {
         socket: &mut TcpStream,
         task: &mut Context<'_>,
         step: &mut Step,
-        now: Timestamp,
     ) -> io::Result<Pause> {
         let mut budget = TURN_BYTES_MAX;
         // Input that is here already goes first once it may: whatever held it back has just been released.
@@ -244,7 +247,7 @@ impl Open {
         let mut enough = false;
         loop {
             step.goes_on("transmit");
-            self.write(socket, task, now, &mut budget)?;
+            self.write(socket, task, &mut budget)?;
             if self.session.is_finished() {
                 return Ok(Pause::Ended(Ending::Finished));
             }
@@ -257,11 +260,12 @@ impl Open {
             }
             step.goes_on("receive");
             if std::mem::take(&mut held) {
-                self.session.receive(&mut self.input, now);
+                self.session
+                    .receive(&mut self.input, self.shared.clock.after_now());
                 enough = self.session.has_done_enough();
                 continue;
             }
-            match self.read(socket, task, now)? {
+            match self.read(socket, task)? {
                 Poll::Pending => return Ok(Pause::Idle),
                 Poll::Ready(0) => {
                     self.session.note_lost("the client closed its socket");
@@ -275,12 +279,7 @@ impl Open {
     }
 
     /// Reads once, into the worker's buffer, and hands the bytes to the session. Ready(0): the peer will send no more.
-    fn read(
-        &mut self,
-        socket: &mut TcpStream,
-        task: &mut Context<'_>,
-        now: Timestamp,
-    ) -> io::Result<Poll<usize>> {
+    fn read(&mut self, socket: &mut TcpStream, task: &mut Context<'_>) -> io::Result<Poll<usize>> {
         if socket.poll_read_ready(task)?.is_pending() {
             return Ok(Poll::Pending);
         }
@@ -289,7 +288,7 @@ impl Open {
         buffer.extend_from_slice(&self.input);
         let read = pin!(socket.read_buf(&mut buffer)).poll(task);
         if let Poll::Ready(Ok(1..)) = read {
-            self.receive(&mut buffer, socket, now);
+            self.receive(&mut buffer, socket);
         }
         scratch::put_back(buffer);
         Ok(match read {
@@ -298,10 +297,11 @@ impl Open {
         })
     }
 
-    /// Has the session take `buffer`, which begins with what was left before, and keeps what it leaves.
-    fn receive(&mut self, buffer: &mut BytesMut, socket: &TcpStream, now: Timestamp) {
+    /// Has the session take `buffer`, which begins with what was left before, and keeps what it leaves. The clock is
+    /// asked only here: what a message waits for begins when the message has come, not when its turn did.
+    fn receive(&mut self, buffer: &mut BytesMut, socket: &TcpStream) {
         self.input = BytesMut::new();
-        self.session.receive(buffer, now);
+        self.session.receive(buffer, self.shared.clock.after_now());
         if !buffer.is_empty() {
             self.input = BytesMut::from(&buffer[..]);
         }
@@ -309,17 +309,27 @@ impl Open {
             .set(self.session.only_beats() && self.input.is_empty(), socket);
     }
 
-    /// Reads what the kernel does not wake a dozing connection for.
-    fn look(&mut self, socket: &TcpStream, now: Timestamp) {
-        if !self.doze.is_on() || !self.session.wants_input() {
-            return;
+    /// Reads what has come, before it is judged how long the client has been silent.
+    fn listen(&mut self, socket: &mut TcpStream, task: &mut Context<'_>) -> io::Result<()> {
+        if !self.session.wants_input() {
+            return Ok(());
         }
+        if self.doze.is_on() {
+            self.look(socket);
+        } else if let Poll::Ready(0) = self.read(socket, task)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    /// Reads what the kernel does not wake a dozing connection for.
+    fn look(&mut self, socket: &TcpStream) {
         let mut bytes = [0; doze::LOOK_BYTES];
         let count = doze::look(socket, &mut bytes);
         if count > 0 {
             let mut buffer = scratch::take();
             buffer.extend_from_slice(bytes.get(..count).unwrap_or_default());
-            self.receive(&mut buffer, socket, now);
+            self.receive(&mut buffer, socket);
             scratch::put_back(buffer);
         }
     }
@@ -329,11 +339,10 @@ impl Open {
         &mut self,
         socket: &mut TcpStream,
         task: &mut Context<'_>,
-        now: Timestamp,
         budget: &mut usize,
     ) -> io::Result<()> {
         loop {
-            self.session.transmit(now);
+            self.session.transmit(self.shared.clock.after_now());
             let output = self.session.output();
             if output.is_empty() {
                 return Ok(());

@@ -29,7 +29,7 @@ fn the_plugins_exchange() {
     client.publish_with("k", "b", &key("x", "2"));
     client.publish_with("k", "a", &key("x", "1"));
     assert_eq!(bodies(&client, "q"), "b a");
-    world.pass(1_000);
+    world.pass(1_001);
     client.publish_with("k", "a", &key("x", "1"));
     assert_eq!(bodies(&client, "q"), "a");
 
@@ -39,7 +39,7 @@ fn the_plugins_exchange() {
     ];
     client.publish_with("k", "own", &headers("x", &with_ttl));
     client.publish_with("k", "own", &headers("x", &with_ttl));
-    world.pass(10);
+    world.pass(11);
     client.publish_with("k", "own", &headers("x", &with_ttl));
     assert_eq!(bodies(&client, "q"), "own own");
 }
