@@ -55,6 +55,10 @@ pub struct BrokerConfig {
     pub store_behind_bytes: u64,
     /// Largest transaction (`tx`) held in memory, bytes.
     pub transaction_bytes_max: usize,
+    /// Bodies on their way, of all connections together, bytes.
+    pub assembly_bytes_max: usize,
+    /// Open transactions of all connections together, bytes.
+    pub transactions_bytes_max: usize,
     /// Producers (`x-producer`) whose numbers one exchange or queue keeps.
     pub producers_max: usize,
     /// How long a delivery may stay unacknowledged where neither consumer nor queue says; None: for ever.
@@ -89,6 +93,8 @@ impl Default for BrokerConfig {
             publisher_ahead_bytes: MIB,
             store_behind_bytes: 10 << 20,
             transaction_bytes_max: 256 * MIB,
+            assembly_bytes_max: 512 * MIB,
+            transactions_bytes_max: 512 * MIB,
             producers_max: 100_000,
             consumer_timeout_ms: None,
             consumer_timeout_action: ConsumerTimeoutAction::Close,

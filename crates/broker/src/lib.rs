@@ -30,6 +30,7 @@ pub mod large_body;
 pub mod limits;
 pub mod mailbox;
 pub mod marks;
+mod memory_pool;
 pub mod message;
 pub mod output;
 pub mod password;

@@ -17,6 +17,7 @@ use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
 use crate::events::Events;
 use crate::exchange::Attended;
+use crate::memory_pool::Pool;
 use crate::message::Message;
 use crate::queue::effects::Garbage;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
@@ -190,6 +191,10 @@ pub(crate) struct Services {
     pub(crate) aside: Asides,
     /// What connections may use for routes beyond what each has of its own.
     pub(crate) route_memory: Arc<Budget>,
+    /// Memory for bodies on their way.
+    pub(crate) assembly_memory: Arc<Pool>,
+    /// Memory for open transactions.
+    pub(crate) transaction_memory: Arc<Pool>,
     next_queue: AtomicU64,
     next_ticket: AtomicU64,
     /// The commit point of the latest change of definitions.
@@ -209,6 +214,14 @@ impl Services {
             events: Events::new(&config.cluster_name, now),
             aside: Asides::default(),
             route_memory: Arc::new(Budget::new(ROUTE_BYTES_MAX)),
+            assembly_memory: Arc::new(Pool::new(
+                config.assembly_bytes_max,
+                usize::try_from(config.message_bytes_max).unwrap_or(usize::MAX),
+            )),
+            transaction_memory: Arc::new(Pool::new(
+                config.transactions_bytes_max,
+                config.transaction_bytes_max,
+            )),
             next_queue: AtomicU64::new(1),
             next_ticket: AtomicU64::new(1),
             definitions: AtomicU64::new(0),

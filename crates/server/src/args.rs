@@ -192,6 +192,12 @@ settings! {
     /// Largest transaction (tx) held in memory [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTION_SIZE_MAX", help_heading = "Limits", hide_short_help = true)]
     transaction_size_max: ByteSize,
+    /// Memory for message bodies that are on their way, of all connections together [default: 512MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_ASSEMBLY_MEMORY", help_heading = "Limits", hide_short_help = true)]
+    assembly_memory: ByteSize,
+    /// Memory for open transactions (tx), of all connections together [default: 512MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTIONS_MEMORY", help_heading = "Limits", hide_short_help = true)]
+    transactions_memory: ByteSize,
     /// Producers (x-producer) whose numbers one exchange or queue keeps; beyond, the longest silent is forgotten [default: 100000]
     #[arg(long, value_name = "NUMBER", env = "LEVERET_DEDUP_PRODUCERS_MAX", help_heading = "Limits", hide_short_help = true)]
     dedup_producers_max: Number<1, 100_000_000>,

@@ -590,8 +590,7 @@ impl QueueHandle {
                 return (false, effects);
             }
         };
-        let ((), effects) =
-            self.at(now, |queue, effects| {
+        let ((), effects) = self.at(now, |queue, effects| {
             queue.loaded(self, &request, buffer, damaged, now, effects);
         });
         (true, effects)

@@ -6,6 +6,7 @@ use leveret_store::Ahead;
 use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
+use super::memory::BodyMemory;
 use crate::message::Message;
 use crate::time::Timestamp;
 use crate::vhost::Targets;
@@ -16,6 +17,7 @@ pub(super) struct LargePublish {
     channel: u16,
     message: Message,
     targets: Targets,
+    _memory: Option<BodyMemory>,
 }
 
 impl Connection {
@@ -26,6 +28,7 @@ impl Connection {
         channel: u16,
         message: &Message,
         targets: &Targets,
+        memory: &mut Option<BodyMemory>,
         now: Timestamp,
     ) -> bool {
         let mode = self.channels.get(&channel).map(|channel| &channel.mode);
@@ -48,6 +51,7 @@ impl Connection {
             channel,
             message: message.clone(),
             targets: targets.clone(),
+            _memory: memory.take(),
         }));
         true
     }

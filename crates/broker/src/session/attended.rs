@@ -65,7 +65,9 @@ impl Connection {
         // Without confirms there is nothing to tell of a gap with.
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
-            return transaction.publish_attended(publish, random, transaction_bytes_max);
+            transaction.publish_attended(publish, random, transaction_bytes_max)?;
+            self.account_for_transaction(link, number, now);
+            return Ok(());
         }
         self.flush_publishes(link, now);
         let exchange = publish.message.exchange_and_key().0;

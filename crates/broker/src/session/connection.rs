@@ -20,13 +20,16 @@ use super::channel::{Channel, PublishMode};
 use super::consume::Consumers;
 use super::deliver::DeliveryForms;
 use super::giving_back::Job;
+use super::memory::{self, Wanted};
 use super::places::ConnectionPlace;
 use super::queue_table::{ExclusiveQueues, QueueTable};
 use super::repeat::Repeat;
 use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
+use crate::budget::Budget;
 use crate::commit::PendingCommit;
 use crate::mailbox::{Letters, Notice};
+use crate::memory_pool::Portion;
 use crate::queue::dispatch::HoldMark;
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
@@ -49,16 +52,20 @@ pub(super) struct Committed {
     pub(super) channel: u16,
     /// What its settlements give back of the channel's shared credit.
     pub(super) credit: u32,
+    /// What it takes until then.
+    pub(super) _memory: Option<Portion>,
 }
 
 /// A publisher held back.
-enum Hold {
+pub(super) enum Hold {
     /// Until this queue has drained, or the time is up.
     Queue(QueueHandle, HoldMark, Timestamp),
     /// Until the store has caught up to this point.
     Store(CommitPoint),
     /// Until this queue's dead letters have gone.
     Letters(QueueHandle),
+    /// Until there is memory.
+    Memory(Wanted),
 }
 
 pub(crate) struct Connection {
@@ -76,7 +83,7 @@ pub(crate) struct Connection {
     pub(super) batch: Batch,
     pub(super) repeat: Repeat,
     pub(super) parked: Option<Parked>,
-    hold: Option<Hold>,
+    pub(super) hold: Option<Hold>,
     /// A large message on its way to the disk; no further input is taken meanwhile.
     pub(super) large: Option<Box<LargePublish>>,
     /// Queues that die with this connection.
@@ -102,6 +109,10 @@ pub(crate) struct Connection {
     pub(super) publishes: bool,
     /// No delivery must be settled before this moment.
     pub(super) acknowledge_by: Timestamp,
+    /// For small bodies on their way.
+    pub(super) own_memory: Arc<Budget>,
+    /// Nothing that has memory of all stands still for too long before this moment.
+    pub(super) goes_on_by: Timestamp,
 }
 
 impl Connection {
@@ -142,6 +153,8 @@ impl Connection {
             store_full: false,
             publishes: false,
             acknowledge_by: Timestamp::NEVER,
+            own_memory: memory::own(),
+            goes_on_by: Timestamp::NEVER,
         }
     }
 
@@ -249,16 +262,18 @@ impl Connection {
             Some(Hold::Queue(.., deadline)) => *deadline,
             _ => Timestamp::NEVER,
         };
-        let acknowledge_by = if self.is_working() {
+        let settled_by = if self.is_working() {
             Timestamp::NEVER
         } else {
             self.acknowledge_by
         };
-        Some(hold.min(acknowledge_by)).filter(|at| *at != Timestamp::NEVER)
+        let earliest = hold.min(settled_by).min(self.goes_on_by);
+        Some(earliest).filter(|at| *at != Timestamp::NEVER)
     }
 
     pub(super) fn handle_timeout(&mut self, link: &mut Link, now: Timestamp) {
         self.handle_overdue(link, now);
+        self.end_what_stands_still(link, now);
         if let Some(Hold::Queue(queue, mark, deadline)) = &mut self.hold
             && *deadline <= now
         {
@@ -284,6 +299,10 @@ impl Connection {
         let over = match &self.hold {
             Some(Hold::Queue(..) | Hold::Letters(_)) => released,
             Some(Hold::Store(point)) => services.is_durable(*point),
+            Some(Hold::Memory(wanted)) => {
+                let wanted = *wanted;
+                released && self.may_go_on(wanted, link)
+            }
             None => false,
         };
         if over {
@@ -332,6 +351,11 @@ impl Connection {
         }
     }
 
+    /// The connection is to be closed.
+    pub(super) fn force_close(&mut self, code: ReplyCode, text: String) {
+        self.forced = Some((code, text));
+    }
+
     pub(super) fn forced_close(&mut self) -> Option<(ReplyCode, String)> {
         self.forced.take()
     }
@@ -373,6 +397,7 @@ impl Connection {
         match self.hold.take() {
             Some(Hold::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
             Some(Hold::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
+            Some(Hold::Memory(_)) => self.stop_waiting_for_memory(link),
             Some(Hold::Store(_)) | None => {}
         }
     }

@@ -7,6 +7,7 @@ use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
 
 use super::Link;
 use super::connection::Connection;
+use super::memory::BodyMemory;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::large_body::{BodyBuffer, NoMemory};
 use crate::message::Body;
@@ -20,6 +21,8 @@ pub(super) struct Assembly {
     header: Option<Box<[u8]>>,
     body_size: usize,
     body: BodyBuffer,
+    /// What it takes; asked for when its size is announced.
+    pub(super) memory: Option<BodyMemory>,
 }
 
 /// A publish with all its parts.
@@ -28,6 +31,8 @@ pub(super) struct WholePublish<'a> {
     pub(super) mandatory: bool,
     pub(super) header: &'a ContentHeader<'a>,
     pub(super) body: Body<'a>,
+    /// What the body takes until it is in its queues.
+    pub(super) memory: Option<BodyMemory>,
     /// What was read after it.
     pub(super) behind: &'a [u8],
 }
@@ -55,6 +60,7 @@ impl Connection {
                 mandatory: publish.mandatory,
                 header: &header,
                 body: Body::Borrowed(body),
+                memory: None,
                 behind: behind.get(used..).unwrap_or_default(),
             };
             self.take_publish(link, number, whole, now)?;
@@ -66,6 +72,7 @@ impl Connection {
             header: None,
             body_size: 0,
             body: BodyBuffer::new(0),
+            memory: None,
         };
         self.channel(number)?.assembly = Some(Box::new(assembly));
         Ok(0)
@@ -144,6 +151,9 @@ impl Connection {
             let text = format_args!("no memory for a body of {} bytes", assembly.body_size);
             ConnectionError::new(ReplyCode::ResourceError, text)
         })?;
+        if let Some(memory) = &mut assembly.memory {
+            memory.note(now);
+        }
         if assembly.body.len() == assembly.body_size {
             return self.finish_assembly(link, number, now);
         }
@@ -164,6 +174,7 @@ impl Connection {
             mandatory,
             header,
             body,
+            memory,
             ..
         } = *assembly;
         let payload = header.unwrap_or_default();
@@ -174,6 +185,7 @@ impl Connection {
             mandatory,
             header: &header,
             body: Body::Owned(body.into_bytes()),
+            memory,
             behind: &[],
         };
         self.take_publish(link, number, whole, now)

@@ -27,6 +27,7 @@ mod giving_back;
 mod greeting;
 mod handshake;
 mod known_routes;
+mod memory;
 mod methods;
 mod overdue;
 mod patience;
@@ -287,9 +288,14 @@ impl Session {
         let result = match &mut self.phase {
             Phase::Open(connection) => {
                 let behind = rest.get(used..).unwrap_or_default();
-                connection
-                    .handle_frame(&mut self.link, frame, behind, now)
-                    .map(|more| used += more)
+                match connection.has_memory_for(&self.link, &frame, now) {
+                    Ok(true) => connection
+                        .handle_frame(&mut self.link, frame, behind, now)
+                        .map(|more| used += more),
+                    // The connection waits, and the frame with it.
+                    Ok(false) => return Some(0),
+                    Err(failure) => Err(failure),
+                }
             }
             Phase::Closing => {
                 self.await_close_ok(&frame);
@@ -550,6 +556,10 @@ impl Session {
             return;
         };
         connection.handle_timeout(&mut self.link, now);
+        if let Some((code, text)) = connection.forced_close() {
+            self.close(code, &text, now);
+            return;
+        }
         if heartbeat_ms == 0 {
             return;
         }

@@ -68,7 +68,7 @@ impl Connection {
         &mut self,
         link: &mut Link,
         number: u16,
-        whole: WholePublish<'_>,
+        mut whole: WholePublish<'_>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.check_properties(whole.header)?;
@@ -111,7 +111,8 @@ impl Connection {
         }
         if whole.header.body_size >= self.vhost.services.ahead_bytes_min {
             let targets = destination.targets(&self.batch, &self.routes);
-            if self.write_ahead(link, number, &message, &targets, now) {
+            let memory = &mut whole.memory;
+            if self.write_ahead(link, number, &message, &targets, memory, now) {
                 return Ok(());
             }
         }
@@ -119,12 +120,14 @@ impl Connection {
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
                 let targets = destination.targets(&self.batch, &self.routes);
-                return transaction.publish(
+                transaction.publish(
                     message,
                     targets,
                     whole.mandatory,
                     link.broker.config.transaction_bytes_max,
-                );
+                )?;
+                self.account_for_transaction(link, number, now);
+                return Ok(());
             }
             Some(PublishMode::Confirm(confirms)) => {
                 let tag = confirms.next_tag();

@@ -19,6 +19,7 @@ use crate::commit::{PendingCommit, QueueSettlements};
 use crate::dead_letter::{self, Composed};
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::exchange::{Gated, Gatekeeper, Gates, Numbers, Plan, without_blind_copies};
+use crate::memory_pool::{Pool, Portion};
 use crate::message::Message;
 use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
@@ -43,6 +44,7 @@ pub(super) struct Transaction {
     publishes: Vec<Kept>,
     settlements: Vec<(Unacked, Outcome)>,
     bytes: usize,
+    memory: Option<Portion>,
 }
 
 impl Transaction {
@@ -73,6 +75,26 @@ impl Transaction {
         self.reserve(&publish.message, bytes_max)?;
         self.publishes.push(Kept::Attended { publish, random });
         Ok(())
+    }
+
+    /// What it has of the memory of all.
+    pub(super) fn portion(&self) -> Option<&Portion> {
+        self.memory.as_ref()
+    }
+
+    pub(super) fn memory(&mut self, pool: &Arc<Pool>, now: Timestamp) -> &mut Portion {
+        self.memory.get_or_insert_with(|| Portion::new(pool, now))
+    }
+
+    /// How much it wants for itself and `more` that it does not have.
+    pub(super) fn memory_wanted(&self, more: usize) -> usize {
+        let taken = self.memory.as_ref().map_or(0, Portion::taken);
+        self.bytes.saturating_add(more).saturating_sub(taken)
+    }
+
+    /// Whether a body of `more` bytes is refused for its size.
+    pub(super) fn would_be_too_large(&self, more: usize, bytes_max: usize) -> bool {
+        self.bytes.saturating_add(more) > bytes_max
     }
 
     fn reserve(&mut self, message: &Message, bytes_max: usize) -> Result<(), Failure> {
@@ -214,6 +236,7 @@ impl Connection {
             commit: PendingCommit::new(&vhost, point, hidden_in, by_queue),
             channel: number,
             credit,
+            _memory: transaction.memory,
         };
         let mut reply = Vec::new();
         leveret_codec::write_method(

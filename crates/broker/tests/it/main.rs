@@ -29,6 +29,7 @@ mod hostile;
 mod large_messages;
 mod letters_in_order;
 mod limits;
+mod memory;
 mod million_keys;
 mod model;
 mod overdue;

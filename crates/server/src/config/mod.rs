@@ -200,6 +200,11 @@ fn broker(settings: Settings) -> Result<BrokerConfig, ConfigError> {
         &mut config.transaction_bytes_max,
         settings.transaction_size_max,
     );
+    set_memory(&mut config.assembly_bytes_max, settings.assembly_memory);
+    set_memory(
+        &mut config.transactions_bytes_max,
+        settings.transactions_memory,
+    );
     if let Some(number) = settings.dedup_producers_max {
         config.producers_max = usize::try_from(number.0).unwrap_or(usize::MAX);
     }

@@ -71,6 +71,8 @@ fn every_key_of_the_file() {
         publisher_ahead = "3MiB"
         store_behind = "4MiB"
         transaction_size_max = "5MiB"
+        assembly_memory = "7MiB"
+        transactions_memory = "8MiB"
         dedup_producers_max = 6
         consumer_timeout = "30m"
         consumer_timeout_action = "cancel"
@@ -124,6 +126,10 @@ fn every_key_of_the_file() {
     assert_eq!(
         (broker.transaction_bytes_max, broker.producers_max),
         (5 << 20, 6)
+    );
+    assert_eq!(
+        (broker.assembly_bytes_max, broker.transactions_bytes_max),
+        (7 << 20, 8 << 20)
     );
     assert_eq!(
         (broker.product.as_str(), broker.version.as_str()),
