@@ -28,6 +28,9 @@ use crate::queue::{NOTHING_STAGED, QueueCounts};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
+/// So many bindings go with what they belong to; of more, so many at a time before it.
+const BINDINGS_SLICE: usize = 512;
+
 /// How the addresses of direct reply-to begin.
 pub(crate) const REPLY_ADDRESS_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
@@ -352,6 +355,8 @@ impl VirtualHost {
         by: &str,
         _now: Timestamp,
     ) -> (u64, CommitPoint) {
+        let what = Destination::Queue(queue.id());
+        while self.thin_out(&what) {}
         let mut topology = self.topology.write();
         let removed = self
             .queues
@@ -364,6 +369,7 @@ impl VirtualHost {
         let gone = topology.remove_queue(queue.name(), queue.id());
         let (deleted, effects) = queue.delete();
         let mut changes = deleted.changes;
+        changes.extend(self.thinned.lock().remove(&what).into_iter().flatten());
         let identity = queue.identity();
         if identity.durable && identity.exclusive.is_none() {
             changes.push(remove_queue(self.name(), queue.name()));
@@ -387,6 +393,29 @@ impl VirtualHost {
         (deleted.messages, point)
     }
 
+    /// Removes some of the bindings of what is to be deleted, if it has very many, so that the rest goes in one step;
+    /// false if there is nothing more to be done beforehand. In the store they go with what they belong to, whoever
+    /// deletes that.
+    pub(crate) fn thin_out(&self, what: &Destination) -> bool {
+        let mut topology = self.topology.write();
+        if topology.binding_count(what) <= BINDINGS_SLICE {
+            return false;
+        }
+        let gone = Removed {
+            bindings: topology.thin_out(what, BINDINGS_SLICE),
+            exchanges: Vec::new(),
+        };
+        let mut changes = Vec::new();
+        self.forget(&topology, &gone, &[], &mut changes);
+        if !changes.is_empty() {
+            let mut thinned = self.thinned.lock();
+            thinned.entry(what.clone()).or_default().extend(changes);
+        }
+        self.routes_changed();
+        self.tell_removed(&topology, &gone, None, INTERNAL_USER);
+        !gone.is_empty()
+    }
+
     pub(crate) fn stage(&self, changes: &mut Vec<Change<Message>>) -> CommitPoint {
         self.services.stage_definitions(changes)
     }
@@ -408,6 +437,12 @@ impl VirtualHost {
         }
         for exchange in gone.exchanges.iter().filter(|exchange| exchange.durable) {
             changes.push(remove_exchange(self.name(), &exchange.name));
+        }
+        let mut thinned = self.thinned.lock();
+        if !thinned.is_empty() {
+            let exchanges = gone.exchanges.iter();
+            let whats = exchanges.map(|it| Destination::Exchange(it.name.clone()));
+            changes.extend(whats.filter_map(|what| thinned.remove(&what)).flatten());
         }
     }
 
@@ -496,6 +531,8 @@ impl VirtualHost {
                 self.name()
             )));
         }
+        let what = Destination::Exchange(name.to_owned());
+        while !if_unused && self.thin_out(&what) {}
         let mut topology = self.topology.write();
         if if_unused && topology.exchange_in_use(name) {
             return Err(ChannelError::precondition(format_args!(

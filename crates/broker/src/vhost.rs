@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dashmap::DashMap;
 
 use leveret_codec::{ContentHeader, RawTable, RawValue};
-use leveret_routing::{Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
+use leveret_routing::{Destination, Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
 use leveret_store::{Change, CommitPoint};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::dead_letter::LETTERS_MAX;
@@ -55,6 +56,8 @@ pub struct VirtualHost {
     attended: DashMap<String, Arc<Attended>>,
     /// Where exchanges keep what they keep, or would.
     exchange_logs: DashMap<String, ExchangeLogs>,
+    /// What the store is to be told when one of these goes: bindings it had, which went before it.
+    pub(crate) thinned: Mutex<FxHashMap<Destination, Vec<Change<Message>>>>,
     pub(crate) services: Arc<Services>,
 }
 
@@ -85,6 +88,7 @@ impl VirtualHost {
             connections: Arc::default(),
             attended: DashMap::with_shard_amount(4),
             exchange_logs: DashMap::with_shard_amount(4),
+            thinned: Mutex::default(),
             services,
         }
     }

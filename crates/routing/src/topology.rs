@@ -267,6 +267,44 @@ impl Topology {
         removed
     }
 
+    /// How many bindings lead to a queue, or to and from an exchange.
+    #[must_use]
+    pub fn binding_count(&self, of: &Destination) -> usize {
+        match of {
+            Destination::Queue(id) => self.queues.get(id).map_or(0, |queue| queue.incoming.len()),
+            Destination::Exchange(name) => {
+                let node = self.index(name).and_then(|at| self.node(at));
+                node.map_or(0, |node| node.outgoing.len() + node.incoming.len())
+            }
+        }
+    }
+
+    /// Removes up to `count` of these bindings and answers which, but none that takes an exchange along: of those of an
+    /// auto-delete exchange one stays.
+    pub fn thin_out(&mut self, of: &Destination, count: usize) -> Vec<Binding> {
+        let latest = |list: &[BindingIndex]| list.iter().rev().take(count).copied().collect();
+        let mut places: Vec<BindingIndex> = match of {
+            Destination::Queue(id) => self.queues.get(id).map(|queue| latest(&queue.incoming)),
+            Destination::Exchange(name) => {
+                let node = self.index(name).and_then(|at| self.node(at));
+                node.map(|node| [latest(&node.outgoing), latest(&node.incoming)].concat())
+            }
+        }
+        .unwrap_or_default();
+        places.truncate(count);
+        let mut unused = Vec::new();
+        let mut removed = Removed::default();
+        for at in places {
+            let source = self.bindings.get(at).and_then(|it| self.node(it.source));
+            let is_needed = |it: &Node| it.exchange.auto_delete && it.outgoing.len() == 1;
+            if source.is_some_and(|source| !is_needed(source)) {
+                self.remove_binding(at, &mut unused, &mut removed);
+            }
+        }
+        debug_assert!(unused.is_empty());
+        removed.bindings
+    }
+
     /// All bindings that were made; the default exchange's follow from [`Self::queues`].
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.bindings.iter()

@@ -1,14 +1,8 @@
 //! Counts and names what keeps a thread for too long.
 //!
 //! A step is what a thread does without letting others have it: a turn of a connection, of the pager, of the
-//! deadlines. What one client asks for must not cost another its time, so none may take more than [`LONGEST`]. Debug
-//! builds measure each one, in CPU time of its thread, so that a busy machine does not count; in others there is
-//! nothing of it.
-
-use std::time::Duration;
-
-/// What a step may take.
-pub(crate) const LONGEST: Duration = Duration::from_millis(5);
+//! deadlines. What one client asks for must not cost another its time, so none may take more than 5 ms. Debug builds
+//! measure each one, in CPU time of its thread, so that a busy machine does not count; in others there is nothing of it.
 
 /// A step that runs. It ends when it is dropped.
 pub(crate) struct Step {
@@ -53,7 +47,8 @@ mod measured {
 
     use rustix::time::{ClockId, clock_gettime};
 
-    use super::LONGEST;
+    /// What a step may take.
+    const LONGEST: Duration = Duration::from_millis(5);
 
     static STEPS: AtomicU64 = AtomicU64::new(0);
     static LONG: Mutex<BTreeMap<&str, Long>> = Mutex::new(BTreeMap::new());

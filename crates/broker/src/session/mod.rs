@@ -308,6 +308,9 @@ impl Session {
             let ids = blamed_method(&frame, &result);
             self.settle_failure(result, ids, frame.channel, now);
         }
+        if self.link.work.is_unfinished() {
+            return Some(0);
+        }
         if let Phase::Open(connection) = &mut self.phase
             && connection.take_close_request()
         {

@@ -82,6 +82,9 @@ impl Connection {
             }
             Exchange::Delete(delete) => {
                 let point = self.delete_exchange(link, &delete)?;
+                if link.work.is_unfinished() {
+                    return Ok(());
+                }
                 self.answer(
                     link,
                     number,
@@ -204,9 +207,10 @@ impl Connection {
         self.vhost.declare_exchange(exchange, &self.login.user)
     }
 
+    /// Deletes an exchange; one with very many bindings over several turns.
     fn delete_exchange(
         &mut self,
-        link: &Link,
+        link: &mut Link,
         delete: &exchange_wire::Delete,
     ) -> Result<CommitPoint, Failure> {
         let name = clean(delete.exchange.as_str());
@@ -214,6 +218,11 @@ impl Connection {
             return Err(ChannelError::default_exchange().into());
         }
         self.allow(link, Access::Configure, Resource::Exchange(&name))?;
+        let unconditional = !delete.if_unused && !name.starts_with("amq.");
+        if unconditional && self.vhost.thin_out(&Destination::Exchange(name.clone())) {
+            link.work.leave_unfinished();
+            return Ok(CommitPoint::NONE);
+        }
         let user = &self.login.user;
         Ok(self.vhost.delete_exchange(&name, delete.if_unused, user)?)
     }
@@ -307,6 +316,9 @@ impl Connection {
             }
             Queue::Delete(delete) => {
                 let (messages, point) = self.delete_queue(link, number, &delete, now)?;
+                if link.work.is_unfinished() {
+                    return Ok(());
+                }
                 let message_count = u32::try_from(messages).unwrap_or(u32::MAX);
                 self.answer(
                     link,
@@ -445,9 +457,10 @@ impl Connection {
         })
     }
 
+    /// Deletes a queue; one with very many bindings over several turns.
     fn delete_queue(
         &mut self,
-        link: &Link,
+        link: &mut Link,
         number: u16,
         delete: &wire::Delete,
         now: Timestamp,
@@ -463,6 +476,11 @@ impl Connection {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         };
+        let unconditional = !delete.if_unused && !delete.if_empty;
+        if unconditional && self.vhost.thin_out(&Destination::Queue(queue.id())) {
+            link.work.leave_unfinished();
+            return Ok((0, CommitPoint::NONE));
+        }
         let user = &self.login.user;
         Ok(self.vhost.delete_queue_if(&queue, conditions, user, now)?)
     }

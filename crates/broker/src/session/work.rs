@@ -20,12 +20,23 @@ pub(super) const FAILURE: u32 = 128;
 #[derive(Debug, Default)]
 pub(super) struct Work {
     units: u32,
+    unfinished: bool,
 }
 
 impl Work {
     /// A turn begins.
     pub(super) fn begin(&mut self) {
-        self.units = 0;
+        *self = Work::default();
+    }
+
+    /// Of the present method only a part was done: it is to be read again in the next turn, which goes on with it.
+    pub(super) fn leave_unfinished(&mut self) {
+        self.units = u32::MAX;
+        self.unfinished = true;
+    }
+
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished
     }
 
     /// Something was done.

@@ -202,3 +202,74 @@ fn a_lower_limit_drops_very_many_messages_some_at_a_time() {
     assert!(gone.iter().all(|&count| count <= 4096), "{gone:?}");
     assert_eq!(ready(&world, "q"), 10);
 }
+
+const BINDINGS: usize = 2_000;
+
+/// How many of the keys lead nowhere.
+fn unbound(client: &Client) -> usize {
+    for number in 0..BINDINGS {
+        let message = Properties::to("amq.direct").mandatory();
+        client.write(&client.publishing(&number.to_string(), b"", &message));
+    }
+    client.world().run();
+    client.seen().len()
+}
+
+fn delete(ids: (u16, u16), name: &str) -> Vec<u8> {
+    let arguments = Arguments::new().ticket().short(name).bits(&[false]);
+    wire::method(1, ids, arguments)
+}
+
+/// A queue's bindings go a few at a time before it; a crash before the end of that brings all of them back.
+#[test]
+fn a_queue_with_very_many_bindings_is_deleted_in_turns() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    for number in 0..BINDINGS {
+        client.bind("q", "amq.direct", &number.to_string());
+    }
+    client.seen();
+    let other = world.client();
+    assert_eq!(unbound(&other), 0);
+    client.write(&delete((50, 40), "q"));
+    client.turn();
+    client.expect_nothing();
+    let crashed = world.restarted();
+    assert_eq!(unbound(&crashed.client()), 0);
+    world.run();
+    client.expect(&[format!("delete-ok {BINDINGS}")]);
+    assert_eq!(unbound(&other), BINDINGS);
+    let world = world.restarted();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    assert_eq!(unbound(&client), BINDINGS);
+}
+
+#[test]
+fn an_exchange_with_very_many_bindings_is_deleted_in_turns() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    client.declare_exchange("e", "direct", &[Flag::Durable], &[]);
+    for number in 0..BINDINGS {
+        client.bind("q", "e", &number.to_string());
+    }
+    client.seen();
+    client.write(&delete((40, 20), "e"));
+    client.turn();
+    client.expect_nothing();
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    assert!(vhost.exchange("e").is_some());
+    world.run();
+    client.expect(&["exchange.delete-ok"]);
+    assert!(vhost.exchange("e").is_none());
+    // One by the same name has nothing of it, after a restart either.
+    client.declare_exchange("e", "direct", &[Flag::Durable], &[]);
+    client.expect(&["exchange.declare-ok"]);
+    for world in [world.restarted(), world.clone()] {
+        let client = world.client();
+        client.publish_with("0", "", &Properties::to("e").mandatory());
+        client.expect(&["return 312 NO_ROUTE ''"]);
+    }
+}

@@ -186,6 +186,42 @@ fn auto_delete_goes_with_the_last_binding_from_it_along_a_chain() {
 }
 
 #[test]
+fn thinning_out_takes_no_exchange_along() {
+    let mut topology = with_queues(2);
+    let auto_delete = Exchange {
+        auto_delete: true,
+        ..exchange("a", ExchangeKind::Direct)
+    };
+    topology.declare_exchange(auto_delete);
+    for key in ["1", "2", "3"] {
+        topology.bind(to_queue("a", 0, key)).unwrap();
+        topology.bind(to_queue("amq.direct", 0, key)).unwrap();
+        topology.bind(to_queue("amq.direct", 1, key)).unwrap();
+    }
+    let queue = Destination::Queue(QueueId(0));
+    assert_eq!(topology.binding_count(&queue), 6);
+    let mut sizes = Vec::new();
+    loop {
+        let gone = topology.thin_out(&queue, 2);
+        if gone.is_empty() {
+            break;
+        }
+        assert!(gone.iter().all(|it| it.destination == queue));
+        sizes.push(gone.len());
+    }
+    assert!(sizes.iter().all(|&size| size <= 2), "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<usize>(), 5);
+    assert_eq!(topology.binding_count(&queue), 1);
+    assert!(topology.exchange_in_use("a"));
+    for key in ["1", "2", "3"] {
+        assert_eq!(by_key(&topology, "amq.direct", key), [1]);
+    }
+    let exchange = Destination::Exchange("amq.direct".to_owned());
+    assert_eq!(topology.thin_out(&exchange, 100).len(), 3);
+    assert_eq!(topology.remove_queue("q0", QueueId(0)).exchanges.len(), 1);
+}
+
+#[test]
 fn being_a_destination_does_not_keep_or_end_an_auto_delete_exchange() {
     let mut topology = with_queues(1);
     let auto_delete = Exchange {

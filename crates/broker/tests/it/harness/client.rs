@@ -90,7 +90,7 @@ impl Wired {
         if !self.input.is_empty() && session.wants_input() {
             let before = self.input.len();
             session.receive(&mut self.input, now);
-            moved |= self.input.len() < before;
+            moved |= self.input.len() < before || session.has_done_enough();
         }
         session.transmit(now);
         if self.reads || session.is_finished() {
