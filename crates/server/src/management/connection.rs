@@ -11,9 +11,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use super::answer::Answer;
 use super::guests::{Answered, Guest};
 use super::patience::Patient;
-use super::{Management, service};
+use super::{Management, door, service};
 
 /// How long a request's head may take to come, and how long a connection may wait for its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,11 +34,18 @@ pub(super) async fn serve(
     remote: SocketAddr,
     guest: Guest,
 ) {
+    let guest = &guest;
     let answer = service_fn(|request| {
         let management = Arc::clone(&management);
-        let asking = guest.ask();
         async move {
-            let answer = service::answer(&management, remote.ip(), &request).await?;
+            let from = remote.ip();
+            // Who is held up counts as silent meanwhile, and gives way.
+            let held = door::hold(&management.shared, request.headers(), from).await;
+            let asking = guest.ask();
+            let answer = match held {
+                Ok(()) => service::answer(&management, from, &request).await?,
+                Err(refusal) => Answer::from(refusal),
+            };
             Ok::<_, Infallible>(answer.map(|body| Answered {
                 body,
                 _asking: asking,

@@ -16,30 +16,40 @@ use tokio::time::sleep;
 use super::answer::Refusal;
 use crate::serve::Shared;
 
-/// The user who asks.
-///
-/// rabbitmq: there is no way in without one of the management tags
-pub(super) async fn enter(
+/// Holds up whoever tries to log in after too many have failed: until it is time, or not at all where too many wait.
+pub(super) async fn hold(
     shared: &Shared,
     headers: &HeaderMap,
     from: IpAddr,
-) -> Result<User, Refusal> {
-    let (name, password) = credentials(headers).ok_or(Refusal::Unauthenticated)?;
-    let (broker, clock) = (&shared.broker, shared.clock);
-    let now = clock.now();
-    match broker.consider_login(&name, from, now) {
-        Verdict::Go => {}
-        Verdict::Wait(until, _waiting) => sleep(Duration::from_millis(until - now)).await,
+) -> Result<(), Refusal> {
+    let Some((name, _)) = credentials(headers) else {
+        return Ok(());
+    };
+    let now = shared.clock.now();
+    match shared.broker.consider_login(&name, from, now) {
+        Verdict::Go => Ok(()),
+        Verdict::Wait(until, _waiting) => {
+            sleep(Duration::from_millis(until - now)).await;
+            Ok(())
+        }
         Verdict::Refuse => {
             tracing::warn!(user = name, %from, "HTTP access denied: too many failed logins wait already");
-            return Err(Refusal::TooManyLogins);
+            Err(Refusal::TooManyLogins)
         }
     }
+}
+
+/// The user who asks.
+///
+/// rabbitmq: there is no way in without one of the management tags
+pub(super) fn enter(shared: &Shared, headers: &HeaderMap, from: IpAddr) -> Result<User, Refusal> {
+    let (name, password) = credentials(headers).ok_or(Refusal::Unauthenticated)?;
     let refused = |reason: &str| {
         tracing::warn!(user = name, %from, reason, "HTTP access denied");
         Refusal::NotAuthorised(reason.to_owned())
     };
-    match broker.log_in(&name, &password, from, clock.now()) {
+    let now = shared.clock.now();
+    match shared.broker.log_in(&name, &password, from, now) {
         Ok(user) if user.is_management() => Ok(user),
         Ok(_) => Err(refused("Not management user")),
         Err(LoginError::NotLoopback) => Err(refused("User can only log in via localhost")),

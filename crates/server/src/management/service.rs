@@ -36,7 +36,7 @@ async fn try_answer(
     request: &Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let broker = &management.shared.broker;
-    let user = door::enter(&management.shared, request.headers(), from).await?;
+    let user = door::enter(&management.shared, request.headers(), from)?;
     let resource = route::parse(request.uri().path())?;
     let query = Query::parse(request.uri().query())?;
     if let Some(vhost) = resource.vhost() {
