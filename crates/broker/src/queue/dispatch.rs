@@ -7,7 +7,7 @@ use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
-use super::ready::{Entry, Level, Lost, PageIn, Unready};
+use super::ready::{Entry, Level, Lost, PageIn, Unready, Whose};
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
@@ -343,7 +343,7 @@ impl Queue {
     /// asks again.
     pub(crate) fn read_failed(&mut self, request: &PageIn) {
         self.page_in_asked = false;
-        if request.of_retries {
+        if request.whose == Whose::Retries {
             self.retry_read_failed();
         } else if let Some(level) = self.levels.get_mut(usize::from(request.level)) {
             level.read_failed(request);
@@ -364,7 +364,7 @@ impl Queue {
             messages.clear();
             return;
         }
-        if request.of_retries {
+        if request.whose == Whose::Retries {
             self.retries_loaded(request, messages, damaged, effects);
         } else {
             self.ready_loaded(request, messages, damaged, now, effects);

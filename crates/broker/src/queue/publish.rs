@@ -347,6 +347,7 @@ impl Queue {
         }
         let window = self.memory.tail_bytes;
         self.crowded = self.levels.iter().any(|level| level.is_crowded(window));
+        self.page_out_returned();
         self.page_out_retries();
         self.consider_page_in(effects);
     }

@@ -68,7 +68,18 @@ pub(crate) struct Paged {
     pub(crate) body_bytes: u64,
 }
 
-/// A wish to have the front of the paged run read, or messages whose retry is due.
+/// Which messages are to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Whose {
+    /// The front of the paged run.
+    Paged,
+    /// The first that came back.
+    Returned,
+    /// Those whose retry is due.
+    Retries,
+}
+
+/// A wish to have messages read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageIn {
     pub(crate) level: u8,
@@ -77,8 +88,7 @@ pub(crate) struct PageIn {
     pub(crate) messages_max: usize,
     pub(crate) bytes_max: usize,
     pub(crate) epoch: u64,
-    /// Not of the paged run, but of messages whose retry is due.
-    pub(crate) of_retries: bool,
+    pub(crate) whose: Whose,
 }
 
 /// What was read and is not ready.
@@ -232,6 +242,16 @@ impl Level {
     /// Puts a message back to where its sequence says.
     pub(crate) fn put_back(&mut self, entry: Entry) {
         self.returned.insert(entry);
+    }
+
+    /// Whether some of what came back is to leave memory.
+    pub(crate) fn has_leaving(&self) -> bool {
+        self.returned.has_leaving()
+    }
+
+    /// Whether what comes back is to leave memory again.
+    pub(crate) fn is_full_of_returned(&self, window: usize) -> bool {
+        self.returned.memory() >= window
     }
 
     /// Whether the next message is one that came back.

@@ -18,7 +18,7 @@ use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequenc
 use super::Queue;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
-use super::ready::{Entry, PageIn};
+use super::ready::{Entry, PageIn, Whose};
 use crate::mailbox::InFlight;
 use crate::message::Message;
 use crate::time::Timestamp;
@@ -270,7 +270,7 @@ impl Queue {
             messages_max,
             bytes_max,
             epoch: 0,
-            of_retries: true,
+            whose: Whose::Retries,
         })
     }
 

@@ -7,7 +7,7 @@ use super::consumers::ConsumerRef;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
 use super::handle::QueueHandle;
-use super::ready::Entry;
+use super::ready::{Entry, Level};
 use super::statistics::AcknowledgedRun;
 use crate::mailbox::InFlight;
 use crate::message::Message;
@@ -61,21 +61,31 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        self.settle_quietly(settlements, now, effects);
+        self.settle_all(settlements, now, effects);
         if !self.deleted {
             self.dispatch(this, now, effects);
+            self.page_out_returned();
             self.ask_deadline(now, effects);
         }
     }
 
-    /// Settles deliveries and gives their credit back. The settlements are only read, so that the caller
-    /// frees their messages outside the lock.
+    /// As [`Queue::settle`], but what came back is not delivered yet.
     pub(crate) fn settle_quietly(
         &mut self,
         settlements: &[Settlement],
         now: Timestamp,
         effects: &mut Effects,
     ) {
+        self.settle_all(settlements, now, effects);
+        if !self.deleted {
+            self.page_out_returned();
+            self.ask_deadline(now, effects);
+        }
+    }
+
+    /// Settles deliveries and gives their credit back. The settlements are only read, so that the caller
+    /// frees their messages outside the lock.
+    fn settle_all(&mut self, settlements: &[Settlement], now: Timestamp, effects: &mut Effects) {
         let mut returning: Option<(ConsumerRef, u32)> = None;
         let mut comes_back = false;
         let mut only_acknowledged = true;
@@ -258,7 +268,7 @@ impl Queue {
         self.ready_memory += in_flight.message.memory_bytes() as u64;
         self.ready_body_bytes += in_flight.message.body_bytes();
         self.top = self.top.max(index);
-        level.put_back(Entry {
+        let entry = Entry {
             sequence: in_flight.sequence,
             message: in_flight.message,
             expires_at: in_flight.expires_at,
@@ -266,7 +276,26 @@ impl Queue {
             retries: in_flight.retries,
             redelivered: in_flight.redelivered,
             stored: in_flight.stored,
-        });
+        };
+        if level.is_full_of_returned(self.memory.head_bytes) && !self.store.is_volatile() {
+            let store = &self.store;
+            level.put_back_leaving(entry, || store.allocate_log(), &mut self.changes);
+        } else {
+            level.put_back(entry);
+        }
+    }
+
+    /// Lets what came back leave memory, beyond what a queue may keep there.
+    pub(crate) fn page_out_returned(&mut self) {
+        if !self.levels.iter().any(Level::has_leaving) {
+            return;
+        }
+        let (store, window) = (&self.store, self.memory.head_bytes);
+        let durable = store.durable_point();
+        for level in &mut self.levels {
+            let staged = || store.stage(&mut Vec::new());
+            self.crowded |= level.page_out_returned(durable, window, staged);
+        }
     }
 }
 

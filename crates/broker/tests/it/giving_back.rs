@@ -248,6 +248,37 @@ fn a_rejected_million_would_go_to_the_dead_letters_in_steps() {
     check_steps(&turns(&world, &undertaker), &names(1, 73));
 }
 
+/// What a queue has in memory of its messages.
+fn memory(world: &World) -> u64 {
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    let queue = vhost.queue("q").expect("the queue");
+    queue.statistics(world.now()).memory_bytes
+}
+
+#[test]
+fn what_comes_back_stays_in_memory_as_far_as_a_queue_may() {
+    for properties in [Properties::persistent(), Properties::default()] {
+        let world = World::paging(2_000);
+        let client = world.client();
+        client.declare_ok("q", &[Flag::Durable], &[]);
+        client.consume_ok("q", "c");
+        client.publish_all("q", &names(1, 500), &properties);
+        let empty = memory(&world);
+        client.close_channel();
+        world.pass(100);
+        let back = memory(&world) - empty;
+        assert!(back < 6_000, "{back} bytes");
+        client.seen();
+        client.with_channel(1);
+        assert_eq!(client.counts("q"), (500, 0));
+        client.consume_ok("q", "c");
+        client.expect_bodies(&returned(1, 500));
+        client.ack(500, true);
+        assert_eq!(client.counts("q"), (0, 1));
+        assert!(memory(&world) < empty + 2_000);
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Going {
     Requeue,

@@ -67,6 +67,9 @@ fn options() -> impl Strategy<Value = Options> {
             memory_bytes,
             step_cost,
         )| {
+            // What is over a limit goes after each step: with one step it is known what goes.
+            let is_limited = max_length.is_some() || max_bytes.is_some();
+            let step_cost = if is_limited { 4096 } else { step_cost };
             Options {
                 max_priority,
                 ttl_ms,

@@ -3,7 +3,7 @@
 
 use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
 
-use super::{Entry, Level, PageIn, Paged, Unready};
+use super::{Entry, Level, PageIn, Paged, Unready, Whose};
 use crate::message::Message;
 use crate::queue::delivery_count::DeliveryCount;
 use crate::time::Timestamp;
@@ -89,12 +89,55 @@ impl Level {
         self.staged.retain(|&(below, _)| below <= first);
     }
 
-    /// Whether the head runs low while messages wait in the paged run.
+    /// Puts a message back that is to leave memory once the store has it; what the store does not have
+    /// is added to `spill`.
+    pub(crate) fn put_back_leaving(
+        &mut self,
+        mut entry: Entry,
+        allocate: impl FnOnce() -> LogId,
+        spill: &mut Vec<Change<Message>>,
+    ) {
+        if !entry.stored {
+            entry.stored = true;
+            spill.push(Change::Enqueue(Enqueue {
+                log: *self.log.get_or_insert_with(allocate),
+                sequence: entry.sequence,
+                flags: 0,
+                time_ms: entry.expires_at.0,
+                transient: true,
+                payload: entry.message.clone(),
+            }));
+        }
+        self.returned.insert_leaving(entry);
+    }
+
+    /// Lets what came back leave memory beyond `window`; answers whether more of it is to leave. `staged`
+    /// says when everything staged so far is durable.
+    pub(crate) fn page_out_returned(
+        &mut self,
+        durable: CommitPoint,
+        window: usize,
+        staged: impl FnOnce() -> CommitPoint,
+    ) -> bool {
+        if self.returned.awaits_staging() {
+            self.returned.staged_at(staged());
+        }
+        self.returned.page_out(durable, window);
+        self.returned.is_crowded(window)
+    }
+
+    /// Whether the head runs low while messages wait that only the store has.
     pub(crate) fn wants_page_in(&self, head_window: usize) -> bool {
-        !self.loading
-            && self.paged.is_some()
-            && self.log.is_some()
-            && self.head_runs_low(head_window)
+        let is_wanted = || match self.returned.first_on_disk() {
+            Some(_) => self.returned_run_low(head_window),
+            None => self.paged.is_some() && self.head_runs_low(head_window),
+        };
+        !self.loading && self.log.is_some() && is_wanted()
+    }
+
+    /// Whether there is room for what came back and is on disk, or it is next.
+    fn returned_run_low(&self, head_window: usize) -> bool {
+        self.returned.first_is_on_disk() || self.returned.memory() <= head_window / 2
     }
 
     /// Whether there is room at the head for what comes from the store.
@@ -117,7 +160,9 @@ impl Level {
 
     /// What must be read to have a message at the head, whether or not a read is under way.
     pub(crate) fn urgent_request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
-        if self.head.is_empty() && self.returned.is_empty() {
+        let returned_is_next = self.returned.first_is_on_disk() && self.next_came_back();
+        let is_needed = returned_is_next || (self.head.is_empty() && self.returned.is_empty());
+        if is_needed {
             self.request(level, bytes_max)
         } else {
             None
@@ -125,16 +170,23 @@ impl Level {
     }
 
     fn request(&mut self, level: u8, bytes_max: usize) -> Option<PageIn> {
-        let (paged, log) = (self.paged?, self.log?);
+        let log = self.log?;
+        let (whose, from, messages_max) = match self.returned.first_on_disk() {
+            Some((first, count)) => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                (Whose::Returned, first, count)
+            }
+            None => (Whose::Paged, self.paged?.from, usize::MAX),
+        };
         self.loading = true;
         Some(PageIn {
             level,
             log,
-            from: paged.from,
-            messages_max: usize::MAX,
+            from,
+            messages_max,
             bytes_max,
             epoch: self.epoch,
-            of_retries: false,
+            whose,
         })
     }
 
@@ -174,6 +226,9 @@ impl Level {
             return;
         }
         self.loading = false;
+        if request.whose == Whose::Returned {
+            return self.returned_loaded(request, messages, damaged, expires, unready);
+        }
         let Some(mut paged) = self.paged.take() else {
             messages.clear();
             return;
@@ -240,5 +295,56 @@ impl Level {
         } else {
             paged.lose(paged.count, &mut unready.lost);
         }
+    }
+
+    /// Takes in what came back and had left memory. What the store does not have is forgotten.
+    fn returned_loaded(
+        &mut self,
+        request: &PageIn,
+        messages: &mut Vec<StoredMessage<Message>>,
+        damaged: Vec<DamagedMessage<Message>>,
+        expires: impl Fn(&StoredMessage<Message>) -> Timestamp,
+        unready: &mut Unready,
+    ) {
+        let Unready {
+            limit, spent, lost, ..
+        } = unready;
+        let end = Sequence(request.from.0 + request.messages_max as u64);
+        let last = messages.last().map(|last| Sequence(last.sequence.0 + 1));
+        for stored in messages.drain(..) {
+            let sequence = stored.sequence;
+            let bytes = (
+                stored.payload.memory_bytes() as u64,
+                stored.payload.body_bytes(),
+            );
+            // Another read may have been faster.
+            let read = self.returned.read_back(sequence, Some(bytes), lost);
+            let Some((delivery_count, redelivered)) = read else {
+                continue;
+            };
+            let entry = Entry {
+                sequence,
+                expires_at: expires(&stored),
+                retries: stored.flags,
+                message: stored.payload,
+                delivery_count,
+                redelivered,
+                stored: true,
+            };
+            if u32::from(delivery_count.certain()) > *limit {
+                spent.push(entry);
+            } else {
+                self.returned.insert(entry);
+            }
+        }
+        let last_damaged = damaged.last().map(|last| Sequence(last.sequence.0 + 1));
+        for damaged in damaged {
+            let read = self.returned.read_back(damaged.sequence, None, lost);
+            if let Some((delivery_count, _)) = read {
+                unready.damaged.push((damaged, delivery_count));
+            }
+        }
+        let until = last.max(last_damaged).map_or(end, |last| last.min(end));
+        self.returned.forget(request.from, until, lost);
     }
 }
