@@ -93,6 +93,8 @@ pub(crate) struct Connection {
     /// The commit point this session has asked the store to be woken at.
     pub(super) wake_point: Option<CommitPoint>,
     pub(super) letters: Letters,
+    /// Notices that are to be dealt with.
+    notices: VecDeque<Notice>,
     pub(super) delivery_forms: DeliveryForms,
     /// What is done in steps, the present one first; no further input is taken meanwhile.
     pub(super) jobs: VecDeque<Job>,
@@ -143,6 +145,7 @@ impl Connection {
             confirming: Vec::new(),
             wake_point: None,
             letters: Letters::default(),
+            notices: VecDeque::new(),
             delivery_forms: DeliveryForms::default(),
             jobs: VecDeque::new(),
             gathered: 0,
@@ -339,9 +342,20 @@ impl Connection {
         }
     }
 
-    /// Notices out of the mailbox.
+    /// Notices out of the mailbox; of very many, the rest later.
     pub(super) fn take_notices(&mut self, link: &mut Link) {
-        let notices = std::mem::take(&mut self.letters.notices);
+        let goes_on = !self.notices.is_empty();
+        self.notices.extend(self.letters.notices.drain(..));
+        if !goes_on && self.tell_some(link) {
+            self.begin(link, Job::Telling);
+        }
+    }
+
+    /// Deals with a part of the notices; answers whether there are more.
+    pub(super) fn tell_some(&mut self, link: &mut Link) -> bool {
+        const TOLD_MAX: usize = 512;
+        let count = self.notices.len().min(TOLD_MAX);
+        let notices: Vec<Notice> = self.notices.drain(..count).collect();
         for notice in notices {
             match notice {
                 Notice::ConsumerCancelled(slot) => self.consumer_cancelled(link, slot),
@@ -349,6 +363,7 @@ impl Connection {
                 Notice::Blocked(reason) => self.set_blocked(link, reason.as_deref()),
             }
         }
+        !self.notices.is_empty()
     }
 
     /// The connection is to be closed.

@@ -41,7 +41,7 @@ pub(super) fn cost_of(outcome: Outcome) -> usize {
     match outcome {
         Outcome::Acknowledged => 1,
         Outcome::Rejected => 16,
-        _ => 4,
+        _ => 8,
     }
 }
 
@@ -51,6 +51,8 @@ pub(super) enum Job {
     TakingBack(TakingBack),
     /// Delivering what came back.
     Starting(Starting),
+    /// Very many notices, as of a queue with very many consumers that is deleted.
+    Telling,
     Closing(Box<Closing>),
 }
 
@@ -156,6 +158,7 @@ impl Connection {
             Job::Settling(settling) => self.settle_step(settling, now),
             Job::TakingBack(taking) => self.take_back_step(link, taking, now),
             Job::Starting(starting) => self.start_step(link, starting, now),
+            Job::Telling => self.tell_some(link),
             Job::Closing(closing) => self.close_step(link, closing, now),
         };
         if goes_on {

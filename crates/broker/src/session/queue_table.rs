@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::queue::handle::{QueueHandle, QueueSettlement};
 
 /// A queue of this connection.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct QueueNumber(u32);
 
 struct Row {

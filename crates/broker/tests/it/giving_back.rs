@@ -14,7 +14,7 @@ const A_STEP: usize = 10;
 
 fn config() -> BrokerConfig {
     BrokerConfig {
-        step_cost: A_STEP * 4,
+        step_cost: A_STEP * 8,
         ..BrokerConfig::default()
     }
 }
@@ -246,6 +246,29 @@ fn a_rejected_million_would_go_to_the_dead_letters_in_steps() {
     world.stand_still();
     client.nack(0, true, false);
     check_steps(&turns(&world, &undertaker), &names(1, 73));
+}
+
+#[test]
+fn very_many_consumers_hear_in_steps_that_their_queue_is_gone() {
+    const CONSUMERS: usize = 1_300;
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[], &[]);
+    for tag in 0..CONSUMERS {
+        client.consume("q", &format!("c{tag}"), &[], &[]);
+    }
+    client.seen();
+    let other = world.client();
+    world.stand_still();
+    other.delete("q", false, false);
+    let mut told = Vec::new();
+    while world.turn() {
+        let lines = client.lines();
+        assert!(lines.len() <= 512, "{} at once", lines.len());
+        told.extend(lines);
+    }
+    let expected: Vec<String> = (0..CONSUMERS).map(|tag| format!("cancel c{tag}")).collect();
+    assert_eq!(told, expected);
 }
 
 /// What a queue has in memory of its messages.
