@@ -5,7 +5,7 @@ use std::io::Write;
 use leveret_codec::protocol::{basic, channel, queue};
 use leveret_codec::{AMQPClass, FieldTable, write_method};
 use leveret_tests::wire::Client;
-use leveret_tests::{Leveret, PATIENCE};
+use leveret_tests::{Leveret, PATIENCE, eventually};
 
 use crate::process::{log_in, read_frame};
 
@@ -114,5 +114,95 @@ fn floods_of_failures() {
         }
     }
     drop(socket);
+    expect_short_steps(broker);
+}
+
+fn exclusive(name: &str) -> AMQPClass {
+    AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
+        queue: name.into(),
+        passive: false,
+        durable: false,
+        exclusive: true,
+        auto_delete: false,
+        nowait: true,
+        arguments: FieldTable::default(),
+    }))
+}
+
+fn bind(key: &str) -> AMQPClass {
+    AMQPClass::Queue(queue::AMQPMethod::Bind(queue::Bind {
+        queue: QUEUE.into(),
+        exchange: "amq.topic".into(),
+        routing_key: key.into(),
+        nowait: true,
+        arguments: FieldTable::default(),
+    }))
+}
+
+fn consume(tag: &str, nowait: bool) -> AMQPClass {
+    AMQPClass::Basic(basic::AMQPMethod::Consume(basic::Consume {
+        queue: QUEUE.into(),
+        consumer_tag: tag.into(),
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        nowait,
+        arguments: FieldTable::default(),
+    }))
+}
+
+#[test]
+fn very_many_exclusive_queues_and_bindings() {
+    const MANY: usize = 10_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    client.call(&declare(QUEUE, false)).unwrap();
+    for number in 0..MANY {
+        client.say(&exclusive(&format!("exclusive{number}")));
+        client.say(&bind(&format!("a.{number}.b")));
+    }
+    client.call(&delete(QUEUE)).unwrap();
+    client.close().unwrap();
+    expect_short_steps(broker);
+}
+
+/// Deliveries come back from consumers that have read them, and from those that have not.
+#[test]
+fn consumers_that_die_with_very_many_deliveries() {
+    const MESSAGES: usize = 50_000;
+    const CONSUMERS: usize = 20;
+    let broker = Leveret::start_measured(&[]);
+    let mut publisher = Client::connect(broker.addr()).unwrap();
+    publisher.call(&declare(QUEUE, false)).unwrap();
+    for _ in 0..MESSAGES {
+        publisher.publish("", QUEUE, b"small");
+    }
+    publisher.flush().unwrap();
+    let mut reader = Client::connect(broker.addr()).unwrap();
+    reader.call(&consume("reader", false)).unwrap();
+    for _ in 0..MESSAGES {
+        assert!(reader.next(PATIENCE).unwrap().is_some());
+    }
+    let unread: Vec<Client> = (0..CONSUMERS)
+        .map(|_| {
+            let mut client = Client::connect(broker.addr()).unwrap();
+            for number in 0..CONSUMERS {
+                client.say(&consume(&number.to_string(), true));
+            }
+            client.flush().unwrap();
+            client
+        })
+        .collect();
+    drop(reader);
+    drop(unread);
+    let back = eventually(PATIENCE, || {
+        let answer = publisher.call(&declare(QUEUE, true)).unwrap();
+        let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = answer else {
+            return None;
+        };
+        (ok.message_count as usize == MESSAGES && ok.consumer_count == 0).then_some(())
+    });
+    assert!(back.is_some());
+    publisher.close().unwrap();
     expect_short_steps(broker);
 }
