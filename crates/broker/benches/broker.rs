@@ -59,7 +59,7 @@ fn queue(criterion: &mut Criterion) {
             arguments: FieldTable::default(),
         };
         let queue = vhost
-            .declare_queue(declaration, SessionId(0), "guest", NOW)
+            .declare_queue(declaration, SessionId(0), "guest", NOW, |_| Ok(()))
             .expect("a queue")
             .queue;
         let mailbox = Mailbox::new(Waker::noop().clone(), 1 << 20);

@@ -314,6 +314,7 @@ impl Broker {
                 }
             }
             Party::Commit(commit) => commit.finish(now),
+            Party::Farewell(farewell) => farewell.go_on(&self.services),
             Party::Letters(queue) => self.go_on_moving(&queue, now),
             Party::Events => self.publish_events(now),
         }
@@ -348,6 +349,10 @@ impl Broker {
                     }
                     Party::Commit(commit) => {
                         commit.finish(now);
+                        continue;
+                    }
+                    Party::Farewell(farewell) => {
+                        farewell.go_on(&self.services);
                         continue;
                     }
                     Party::Letters(queue) => {

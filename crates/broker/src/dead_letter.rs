@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use leveret_codec::protocol::basic::AMQPProperties;
 use leveret_codec::{
-    AMQPValue, FieldArray, FieldTable, decode_header, decode_properties, encode_header,
-    value_as_integer, write_names,
+    AMQPValue, FieldArray, FieldTable, RawTable, RawValue, decode_header, value_as_integer,
+    write_field, write_names,
 };
 use leveret_routing::RouteInput;
 use leveret_store::Change;
@@ -187,42 +186,54 @@ fn compose(
 ) -> Option<Composed> {
     let message = &letter.in_flight.message;
     let (old_exchange, old_key) = message.exchange_and_key();
-    let properties = decode_properties(message.header()).ok()?;
-    let mut headers = properties.headers().clone().unwrap_or_default();
+    let mut properties = message.decode_header().ok()?.properties;
+    let present = properties.headers.unwrap_or_default();
     let marks = message.marks();
-    if !marks.died {
-        // rabbitmq: what clients publish under these names is theirs, and says nothing of deaths (4.0)
-        headers = without(&headers, &DEATH_HEADERS);
-    }
-    let copies = strings(headers.inner().get("CC"));
+    let copies = strings(present.get(b"CC"));
     let mut old_keys = vec![long_string(old_key)];
     old_keys.extend(copies.iter().map(|key| long_string(key.as_slice())));
     let old_exchange = String::from_utf8_lossy(old_exchange).into_owned();
     let reason = letter.reason.name();
 
-    let deaths = add_death(
-        &mut headers,
+    // rabbitmq: what clients publish under these names is theirs, and says nothing of deaths (4.0)
+    let earlier = marks.died.then(|| earlier_deaths(present));
+    let entries = with_death(
+        earlier.unwrap_or_default(),
         queue,
         reason,
         &old_exchange,
         old_keys,
-        properties.expiration().as_ref().map(|it| it.as_str()),
+        properties.expiration,
         now,
     );
+    let deaths = entries
+        .iter()
+        .map(|entry| (text_of(entry, "queue"), text_of(entry, "reason")))
+        .collect();
+    // All other headers keep their bytes.
+    let mut fields = Vec::with_capacity(present.as_encoded().len() + 512);
+    present.copy_fields(&mut fields, |name| match name {
+        b"CC" => new_key.is_none(),
+        name if is_death_header(name) => marks.died && name.starts_with(FIRST_DEATH.as_bytes()),
+        _ => true,
+    });
+    let entries: Vec<AMQPValue> = entries.into_iter().map(AMQPValue::FieldTable).collect();
+    let entries = AMQPValue::FieldArray(FieldArray::from(entries));
+    write_field(&mut fields, DEATHS, &entries);
     for (key, value) in [
         ("queue", queue),
         ("reason", reason),
         ("exchange", &old_exchange),
     ] {
-        let first = format!("x-first-death-{key}");
-        if !headers.contains_key(&first) {
-            headers.insert(first.into(), long_string(value));
+        let first = format!("{FIRST_DEATH}{key}");
+        if !marks.died || present.get(first.as_bytes()).is_none() {
+            write_field(&mut fields, &first, &long_string(value));
         }
-        headers.insert(format!("x-last-death-{key}").into(), long_string(value));
+        let last = format!("{LAST_DEATH}{key}");
+        write_field(&mut fields, &last, &long_string(value));
     }
     let (routing_key, more_keys, marks) = match new_key {
         Some(key) => {
-            headers = without(&headers, &["CC"]);
             let key = key.as_bytes().to_vec();
             (key, Vec::new(), marks.without_blind_keys())
         }
@@ -233,8 +244,10 @@ fn compose(
             (old_key.to_vec(), more_keys, marks)
         }
     };
-    let properties = without_expiration(&properties).with_headers(headers);
-    let header = encode_header(message.body_bytes(), &properties);
+    properties.headers = Some(RawTable::from_encoded(&fields));
+    // Else the dead letter would expire again.
+    properties.expiration = None;
+    let header = properties.encode_header(message.body_bytes());
     let mut names = Vec::new();
     write_names(&mut names, exchange.as_bytes(), &routing_key);
     let body = message.large_body().map_or_else(
@@ -256,69 +269,60 @@ fn compose(
 }
 
 /// The strings of an array value.
-fn strings(value: Option<&AMQPValue>) -> Vec<Vec<u8>> {
-    match value {
-        Some(AMQPValue::FieldArray(array)) => array
-            .as_slice()
-            .iter()
-            .filter_map(|value| match value {
-                AMQPValue::LongString(text) => Some(text.as_bytes().to_vec()),
-                _ => None,
-            })
-            .collect(),
-        _ => Vec::new(),
-    }
+fn strings(value: Option<RawValue<'_>>) -> Vec<Vec<u8>> {
+    let Some(RawValue::Array(array)) = value else {
+        return Vec::new();
+    };
+    let string = |value| match value {
+        Ok(RawValue::LongString(text)) => Some(text.to_vec()),
+        _ => None,
+    };
+    array.iter().filter_map(string).collect()
 }
 
-/// The headers that dead-lettering writes.
-const DEATH_HEADERS: [&str; 7] = [
-    "x-death",
-    "x-first-death-queue",
-    "x-first-death-reason",
-    "x-first-death-exchange",
-    "x-last-death-queue",
-    "x-last-death-reason",
-    "x-last-death-exchange",
-];
+/// The header with all deaths, and how those with the first and the latest one begin.
+const DEATHS: &str = "x-death";
+const FIRST_DEATH: &str = "x-first-death-";
+const LAST_DEATH: &str = "x-last-death-";
 
-fn without(headers: &FieldTable, names: &[&str]) -> FieldTable {
-    let mut kept = FieldTable::default();
-    for (key, value) in headers
-        .inner()
-        .iter()
-        .filter(|(key, _)| !names.contains(&key.as_str()))
-    {
-        kept.insert(key.clone(), value.clone());
-    }
-    kept
+/// Whether dead-lettering writes this header.
+fn is_death_header(name: &[u8]) -> bool {
+    let of_one = |prefix: &str| {
+        let which = name.strip_prefix(prefix.as_bytes());
+        which.is_some_and(|which| matches!(which, b"queue" | b"reason" | b"exchange"))
+    };
+    name == DEATHS.as_bytes() || of_one(FIRST_DEATH) || of_one(LAST_DEATH)
+}
+
+/// The deaths that a message carries, newest first.
+fn earlier_deaths(headers: RawTable<'_>) -> Vec<FieldTable> {
+    let Some(RawValue::Array(array)) = headers.get(DEATHS.as_bytes()) else {
+        return Vec::new();
+    };
+    let entry = |value| match value {
+        Ok(RawValue::Table(entry)) => Some(entry.to_table()),
+        _ => None,
+    };
+    array.iter().filter_map(entry).collect()
+}
+
+fn text_of(entry: &FieldTable, key: &str) -> String {
+    entry.inner().get(key).and_then(text).unwrap_or_default()
 }
 
 /// Puts this death in front, joined with an earlier one of the same queue and reason.
-fn add_death(
-    headers: &mut FieldTable,
+fn with_death(
+    mut entries: Vec<FieldTable>,
     queue: &str,
     reason: &str,
     exchange: &str,
     routing_keys: Vec<AMQPValue>,
-    expiration: Option<&str>,
+    expiration: Option<&[u8]>,
     now: Timestamp,
-) -> Vec<(String, String)> {
-    let mut entries: Vec<FieldTable> = match headers.inner().get("x-death") {
-        Some(AMQPValue::FieldArray(array)) => array
-            .as_slice()
-            .iter()
-            .filter_map(|entry| match entry {
-                AMQPValue::FieldTable(table) => Some(table.clone()),
-                _ => None,
-            })
-            .collect(),
-        _ => Vec::new(),
-    };
-    let field =
-        |entry: &FieldTable, key: &str| entry.inner().get(key).and_then(text).unwrap_or_default();
+) -> Vec<FieldTable> {
     let earlier = entries
         .iter()
-        .position(|entry| field(entry, "queue") == queue && field(entry, "reason") == reason);
+        .position(|entry| text_of(entry, "queue") == queue && text_of(entry, "reason") == reason);
     let entry = match earlier.map(|at| entries.remove(at)) {
         Some(mut entry) => {
             let count = entry
@@ -350,30 +354,5 @@ fn add_death(
         }
     };
     entries.insert(0, entry);
-    let deaths = entries
-        .iter()
-        .map(|entry| (field(entry, "queue"), field(entry, "reason")))
-        .collect();
-    let array: Vec<AMQPValue> = entries.into_iter().map(AMQPValue::FieldTable).collect();
-    headers.insert(
-        "x-death".into(),
-        AMQPValue::FieldArray(FieldArray::from(array)),
-    );
-    deaths
-}
-
-/// All properties but `expiration`, which would make the dead letter expire again.
-fn without_expiration(from: &AMQPProperties) -> AMQPProperties {
-    let mut to = AMQPProperties::default();
-    macro_rules! keep {
-        ($($get:ident $with:ident),*) => {
-            $(if let Some(value) = from.$get().clone() { to = to.$with(value); })*
-        };
-    }
-    keep!(
-        content_type with_content_type, content_encoding with_content_encoding, delivery_mode with_delivery_mode,
-        priority with_priority, correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
-        timestamp with_timestamp, kind with_type, user_id with_user_id, app_id with_app_id, cluster_id with_cluster_id
-    );
-    to
+    entries
 }

@@ -19,8 +19,9 @@ use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{
     self, ExchangeLogs, Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies,
 };
-use crate::mailbox::Notice;
+use crate::farewell;
 use crate::message::Message;
+use crate::queue::equivalence;
 use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
 use crate::queue::machine::Machine;
 use crate::queue::options::{self, DeclaredProperties, QueueKind};
@@ -157,25 +158,30 @@ impl VirtualHost {
         self.forget_aside(&Subject::Queue(self.name().to_string(), name.to_owned()))
     }
 
-    /// Finds or makes a queue. `by` is the user who declares it.
+    /// Finds or makes a queue. `by` is the user who declares it; `may_make` is asked whether it may be made, not where
+    /// it exists.
     ///
     /// # Errors
-    /// 405, 406 for arguments that are wrong or differ from the queue's; 541 when it cannot be stored.
+    /// 405, 406 for arguments that are wrong or differ from the queue's; 541 when it cannot be stored; and what
+    /// `may_make` says.
     pub fn declare_queue(
         self: &Arc<Self>,
         mut declaration: QueueDeclaration,
         session: SessionId,
         by: &str,
         now: Timestamp,
+        may_make: impl FnOnce(&QueueDeclaration) -> Result<(), ChannelError>,
     ) -> Result<DeclaredQueue, Failure> {
         declaration.choose_type(self.default_queue_type());
+        // rabbitmq: an exclusive queue is transient whatever is asked for; it dies with its connection
+        declaration.durable &= !declaration.exclusive;
         let existing = self
             .queues
             .get(&declaration.name)
             .map(|queue| queue.clone());
         let queue = match existing {
             Some(queue) => queue,
-            None => match self.create_queue(&declaration, session, by, now)? {
+            None => match self.create_queue(&declaration, session, by, now, may_make)? {
                 Ok(declared) => {
                     self.care(&declared.queue, declared.queue.touch(now), now);
                     return Ok(declared);
@@ -213,10 +219,9 @@ impl VirtualHost {
         for (flag, current, received) in flags {
             check_flag(flag, current, received, "queue", name, self.name())?;
         }
-        options::check_equivalent(
+        equivalence::check_equivalent(
             &identity.arguments,
             &declaration.arguments,
-            "queue",
             name,
             self.name(),
         )
@@ -229,7 +234,10 @@ impl VirtualHost {
         session: SessionId,
         by: &str,
         now: Timestamp,
+        may_make: impl FnOnce(&QueueDeclaration) -> Result<(), ChannelError>,
     ) -> Result<Result<DeclaredQueue, QueueHandle>, Failure> {
+        self.check_queue_limit(&declaration.name)?;
+        may_make(declaration)?;
         let options = options::parse(
             &declaration.arguments,
             declaration.properties(),
@@ -348,7 +356,7 @@ impl VirtualHost {
         Ok((messages, point.max(self.forget_queue_aside(queue.name()))))
     }
 
-    /// Deletes a queue with its bindings; its consumers are told.
+    /// Deletes a queue with its bindings; its consumers are told once that is durable.
     pub(crate) fn delete_queue(
         self: &Arc<Self>,
         queue: &QueueHandle,
@@ -385,11 +393,7 @@ impl VirtualHost {
         }
         drop(topology);
         self.services.pager.free(effects.garbage);
-        for orphan in deleted.orphans {
-            orphan
-                .mailbox
-                .notify(Notice::ConsumerCancelled(orphan.slot));
-        }
+        farewell::tell_at(&self.services, deleted.orphans, point);
         (deleted.messages, point)
     }
 
@@ -485,16 +489,24 @@ impl VirtualHost {
         ))
     }
 
-    /// Finds or makes an exchange. `by` is the user who declares it.
+    /// Finds or makes an exchange. `by` is the user who declares it; `may_make` is asked whether it may be made, not
+    /// where it exists.
     ///
     /// # Errors
-    /// 406 when one of the same name differs, or its arguments are wrong; 541 when it cannot be stored.
-    pub fn declare_exchange(&self, exchange: Exchange, by: &str) -> Result<CommitPoint, Failure> {
+    /// 406 when one of the same name differs, or its arguments are wrong; 541 when it cannot be stored; and what
+    /// `may_make` says.
+    pub fn declare_exchange(
+        &self,
+        exchange: Exchange,
+        by: &str,
+        may_make: impl FnOnce(&Exchange) -> Result<(), ChannelError>,
+    ) -> Result<CommitPoint, Failure> {
         let mut topology = self.topology.write();
         if let Some(current) = topology.exchange(&exchange.name) {
             check_same_exchange(current, &exchange, self.name())?;
             return Ok(self.services.definitions_point());
         }
+        may_make(&exchange)?;
         exchange.check().map_err(ChannelError::precondition)?;
         exchange::check(&exchange)?;
         let mut changes = Vec::new();
@@ -518,19 +530,13 @@ impl VirtualHost {
     /// Deletes an exchange for the user `by`; a missing one is no error.
     ///
     /// # Errors
-    /// 406 when it is in use and must not be; 403 for a predeclared one.
+    /// 406 when it is in use and must not be.
     pub fn delete_exchange(
         &self,
         name: &str,
         if_unused: bool,
         by: &str,
     ) -> Result<CommitPoint, ChannelError> {
-        if name.starts_with("amq.") {
-            return Err(ChannelError::refused(format_args!(
-                "deletion of system exchange '{name}' in vhost '{}' not allowed",
-                self.name()
-            )));
-        }
         let what = Destination::Exchange(name.to_owned());
         while !if_unused && self.thin_out(&what) {}
         let mut topology = self.topology.write();
@@ -627,6 +633,29 @@ impl VirtualHost {
         point
     }
 
+    /// A binding to a queue, to be added.
+    ///
+    /// # Errors
+    /// 404, of both ends the exchange's first; 405, after what is wrong with the binding itself.
+    pub fn binding_to_add(
+        &self,
+        binding: impl FnOnce(Destination) -> Binding,
+        source: &str,
+        queue: &str,
+        session: SessionId,
+    ) -> Result<Binding, ChannelError> {
+        if self.topology.read().exchange(source).is_none() {
+            return Err(ChannelError::no_exchange(source, self.name()));
+        }
+        let queue = self.queue(queue)?;
+        let binding = binding(Destination::Queue(queue.id()));
+        self.check_exclusive(&queue, session).map_err(|locked| {
+            let wrong = self.topology.read().check_binding(&binding).err();
+            wrong.map_or(locked, |error| self.bind_failure(&error))
+        })?;
+        Ok(binding)
+    }
+
     fn check_ends(&self, topology: &Topology, binding: &Binding) -> Result<(), ChannelError> {
         if topology.exchange(&binding.source).is_none() {
             return Err(ChannelError::no_exchange(&binding.source, self.name()));
@@ -645,6 +674,27 @@ impl VirtualHost {
             BindError::DefaultExchange => ChannelError::default_exchange(),
             other => ChannelError::precondition(other),
         }
+    }
+
+    /// The binding to a queue that is to be removed; None where there is none.
+    ///
+    /// # Errors
+    /// 405, if there is one.
+    pub fn binding_to_remove(
+        &self,
+        binding: impl FnOnce(Destination) -> Binding,
+        queue: &str,
+        session: SessionId,
+    ) -> Result<Option<Binding>, ChannelError> {
+        let Ok(queue) = self.queue(queue) else {
+            return Ok(None);
+        };
+        let binding = binding(Destination::Queue(queue.id()));
+        if !self.topology.read().is_bound(&binding) {
+            return Ok(None);
+        }
+        self.check_exclusive(&queue, session)?;
+        Ok(Some(binding))
     }
 
     /// Removes a binding for the user `by`. Neither a missing one nor a missing end is an error.
@@ -704,7 +754,7 @@ fn check_same_exchange(
     }
     let argument =
         |exchange: &Exchange| options::argument(&exchange.arguments, "alternate-exchange").cloned();
-    options::check_equivalent_argument(
+    equivalence::check_equivalent_argument(
         "alternate-exchange",
         argument(current).as_ref(),
         argument(received).as_ref(),

@@ -6,9 +6,10 @@
 
 use std::fmt::Display;
 
-use leveret_codec::{MethodError, ReplyCode};
+use leveret_codec::{Frame, MethodError, ReplyCode, describe_frame};
 
 use crate::definitions::DefinitionError;
+use crate::queue::options::QueueKind;
 
 /// An error that closes the channel it happened on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +27,20 @@ pub struct ConnectionError {
     pub code: ReplyCode,
     /// The reply text of `connection.close`.
     pub text: String,
+    /// Which method `connection.close` names.
+    pub cause: Cause,
+}
+
+/// The method that a close names as its cause, by class and method.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Cause {
+    /// That of the frame the error came of; content belongs to the publish it was announced by.
+    #[default]
+    Frame,
+    /// The publish whose content was to come.
+    Content,
+    /// None: class and method are 0.
+    Nothing,
 }
 
 /// Either scope of damage.
@@ -70,16 +85,18 @@ impl Failure {
     }
 }
 
-/// Reply texts are short strings: at most 255 bytes on the wire, cut at a character.
+/// Reply texts are short strings: at most 255 bytes on the wire, cut at a character, with dots for the rest.
 fn short(text: String) -> String {
+    const DOTS: &str = "...";
     if text.len() <= 255 {
         return text;
     }
-    let mut end = 255;
+    let mut end = 255 - DOTS.len();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default().to_owned()
+    let kept = text.get(..end).unwrap_or_default();
+    format!("{kept}{DOTS}")
 }
 
 impl ChannelError {
@@ -175,6 +192,43 @@ impl ChannelError {
         ))
     }
 
+    /// 405 for a `basic.get` past the active consumer of a quorum queue.
+    #[must_use]
+    pub fn single_active(queue: &str, vhost: &str) -> ChannelError {
+        ChannelError::new(
+            ReplyCode::ResourceLocked,
+            format_args!(
+                "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not \
+                 supported by quorum queues with single active consumer"
+            ),
+        )
+    }
+
+    /// 403 for deleting what the broker declares itself.
+    #[must_use]
+    pub fn system_exchange(exchange: &str, vhost: &str) -> ChannelError {
+        ChannelError::refused(format_args!(
+            "deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed"
+        ))
+    }
+
+    /// 406 for a type of queue that needs a name of its client's.
+    #[must_use]
+    pub fn server_named(kind: QueueKind) -> ChannelError {
+        ChannelError::precondition(format_args!(
+            "Cannot declare a server-named queue for type {}",
+            kind.module()
+        ))
+    }
+
+    /// 406 for an argument that names something but is no string.
+    #[must_use]
+    pub fn invalid_type(type_name: &str, argument: &str, resource: impl Display) -> ChannelError {
+        ChannelError::precondition(format_args!(
+            "invalid type '{type_name}' for arg '{argument}' in {resource}"
+        ))
+    }
+
     /// 403 for names that only the broker may use.
     #[must_use]
     pub fn reserved_name(kind: &str, name: &str) -> ChannelError {
@@ -252,7 +306,22 @@ impl ConnectionError {
         ConnectionError {
             code,
             text: short(format!("{} - {text}", code.name())),
+            cause: Cause::Frame,
         }
+    }
+
+    /// The same, of the publish that waits for its content.
+    #[must_use]
+    pub fn of_content(self) -> ConnectionError {
+        let cause = Cause::Content;
+        ConnectionError { cause, ..self }
+    }
+
+    /// The same, of no method.
+    #[must_use]
+    pub fn of_nothing(self) -> ConnectionError {
+        let cause = Cause::Nothing;
+        ConnectionError { cause, ..self }
     }
 
     /// 530.
@@ -283,6 +352,22 @@ impl ConnectionError {
         ConnectionError::not_allowed(format_args!(
             "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
         ))
+        .of_nothing()
+    }
+
+    /// 530 for a channel beyond what was agreed on.
+    #[must_use]
+    pub fn channel_max(opened: usize, channel_max: u16) -> ConnectionError {
+        ConnectionError::not_allowed(format_args!(
+            "number of channels opened ({opened}) has reached the negotiated channel_max ({channel_max})"
+        ))
+        .of_nothing()
+    }
+
+    /// 505 for a frame that has no business where it came.
+    #[must_use]
+    pub fn frame_out_of_place(frame: &Frame<'_>) -> ConnectionError {
+        ConnectionError::unexpected_frame(describe_frame(frame)).of_nothing()
     }
 
     /// 540.
@@ -322,5 +407,21 @@ impl ConnectionError {
     #[must_use]
     pub fn frame_error(text: impl Display) -> ConnectionError {
         ConnectionError::new(ReplyCode::FrameError, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_end_in_dots_at_a_character() {
+        let long = ChannelError::no_queue(&"é".repeat(200), "/").text;
+        assert!(
+            (253..=255).contains(&long.len()) && long.ends_with("éé..."),
+            "{long}"
+        );
+        let fits = ChannelError::precondition("x".repeat(255 - 22)).text;
+        assert!(fits.len() == 255 && fits.ends_with('x'), "{fits}");
     }
 }

@@ -24,6 +24,7 @@ pub mod definitions_import;
 pub mod error;
 mod events;
 mod exchange;
+mod farewell;
 mod grant;
 pub mod inventory;
 pub mod large_body;

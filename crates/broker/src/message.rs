@@ -11,10 +11,14 @@ use triomphe::ThinArc;
 
 use crate::large_body;
 use crate::marks::{self, Marks};
+use crate::queue::options::MILLISECONDS_MAX;
 use crate::time::Timestamp;
 
 /// Bodies from this size on live in a buffer of their own.
 pub const LARGE_BODY_BYTES: usize = 4096;
+
+/// Stands for a message without an `expiration` of its own, in eight bytes.
+const NO_EXPIRATION: u64 = u64::MAX;
 
 /// Length of the prefix that says how long the names and the content header are.
 const PREFIX_BYTES: usize = 6;
@@ -35,8 +39,8 @@ struct Head {
     persistent: bool,
     has_headers: bool,
     priority: Option<u8>,
-    /// Per-message time to live in milliseconds (the `expiration` property).
-    expiration_ms: Option<u32>,
+    /// Per-message time to live in milliseconds (the `expiration` property); [`NO_EXPIRATION`]: none.
+    expiration_ms: u64,
     large_body: Option<Box<Bytes>>,
 }
 
@@ -109,7 +113,10 @@ impl Message {
             persistent: properties.delivery_mode == Some(2),
             has_headers: properties.headers.is_some(),
             priority: properties.priority,
-            expiration_ms: properties.expiration.and_then(parse_expiration),
+            expiration_ms: properties
+                .expiration
+                .and_then(parse_expiration)
+                .unwrap_or(NO_EXPIRATION),
             large_body,
         };
         Message(ThinArc::from_header_and_slice(head, bytes))
@@ -203,8 +210,8 @@ impl Message {
 
     /// The `expiration` property in milliseconds.
     #[must_use]
-    pub fn expiration_ms(&self) -> Option<u32> {
-        self.head().expiration_ms
+    pub fn expiration_ms(&self) -> Option<u64> {
+        Some(self.head().expiration_ms).filter(|&ms| ms != NO_EXPIRATION)
     }
 
     /// Bytes of body, as `x-max-length-bytes` counts them.
@@ -238,8 +245,7 @@ impl Message {
     /// When a message published at `published` expires, given the queue's time to live.
     #[must_use]
     pub fn expires_at(&self, published: Timestamp, queue_ttl_ms: Option<u64>) -> Option<Timestamp> {
-        let own = self.expiration_ms().map(u64::from);
-        let ttl = match (own, queue_ttl_ms) {
+        let ttl = match (self.expiration_ms(), queue_ttl_ms) {
             (Some(own), Some(queue)) => Some(own.min(queue)),
             (own, queue) => own.or(queue),
         };
@@ -354,10 +360,11 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// `expiration` as RabbitMQ reads it: a non-negative decimal number of milliseconds.
+/// `expiration` as RabbitMQ reads it: a decimal number of milliseconds, no more than ten years of them.
 #[must_use]
-pub fn parse_expiration(text: &[u8]) -> Option<u32> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+pub fn parse_expiration(text: &[u8]) -> Option<u64> {
+    let milliseconds: u64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (milliseconds <= MILLISECONDS_MAX.unsigned_abs()).then_some(milliseconds)
 }
 
 /// Where things are in a stored message.
@@ -431,7 +438,10 @@ impl Payload for Message {
             persistent: properties.delivery_mode == Some(2),
             has_headers: properties.headers.is_some(),
             priority: properties.priority,
-            expiration_ms: properties.expiration.and_then(parse_expiration),
+            expiration_ms: properties
+                .expiration
+                .and_then(parse_expiration)
+                .unwrap_or(NO_EXPIRATION),
             large_body,
         };
         Some(Message(ThinArc::from_header_and_slice(head, kept)))

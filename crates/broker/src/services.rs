@@ -17,6 +17,7 @@ use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
 use crate::events::Events;
 use crate::exchange::Attended;
+use crate::farewell::Farewell;
 use crate::memory_pool::Pool;
 use crate::message::Message;
 use crate::queue::effects::Garbage;
@@ -33,6 +34,7 @@ pub(crate) enum Party {
     Letters(QueueHandle),
     Exchange(Arc<Attended>),
     Commit(Arc<PendingCommit>),
+    Farewell(Arc<Farewell>),
     Events,
 }
 
@@ -45,6 +47,12 @@ impl From<QueueHandle> for Party {
 impl From<Arc<Attended>> for Party {
     fn from(exchange: Arc<Attended>) -> Party {
         Party::Exchange(exchange)
+    }
+}
+
+impl From<Arc<Farewell>> for Party {
+    fn from(farewell: Arc<Farewell>) -> Party {
+        Party::Farewell(farewell)
     }
 }
 

@@ -165,11 +165,11 @@ impl VirtualHost {
     ) -> Result<Routed, ChannelError> {
         let exchange = String::from_utf8_lossy(exchange);
         let headers = header.properties.headers;
-        let more_keys = carbon_copies(headers)?;
+        let copies = carbon_copies(headers);
         let input = RouteInput {
             routing_key,
             headers,
-            more_keys: &more_keys,
+            more_keys: copies.as_ref().map_or(&[], |keys| keys),
             message_id: header.properties.message_id,
             correlation_id: header.properties.correlation_id,
             timestamp: header.properties.timestamp,
@@ -187,6 +187,9 @@ impl VirtualHost {
                     )));
                 }
                 Some(_) => {
+                    if let Err(error) = &copies {
+                        return Err(error.clone());
+                    }
                     topology.route_past(&exchange, &input, scratch, &mut |_| {
                         attended = true;
                         true

@@ -1,7 +1,7 @@
 //! Field tables and arrays as they lie in the bytes, walked in place.
 //!
-//! Owns the limit on nesting. A hostile table may nest as deep as a frame is long; nothing here, and
-//! no parser behind it, goes deeper than [`TABLE_DEPTH_MAX`]. Owned tables are in `owned_table`.
+//! A hostile table may nest as deep as a frame is long. It is checked, and carried, however deep it is; but owned
+//! tables, in `owned_table`, are no deeper than [`TABLE_DEPTH_MAX`], because whatever handles them recurses.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::field_value::{RawValue, Skipped};
 use crate::input::Input;
 use crate::owned_table::copy_lossy;
 
-/// How many tables and arrays may be inside each other, the outermost included.
+/// How many tables and arrays may be inside each other in an owned table, the outermost included.
 pub const TABLE_DEPTH_MAX: usize = 64;
 
 /// What is wrong with a field table.
@@ -24,7 +24,7 @@ pub enum TableError {
     /// No field type has this octet.
     #[error("field table has a value of unknown type {0}")]
     UnknownType(u8),
-    /// More than [`TABLE_DEPTH_MAX`] tables and arrays are inside each other.
+    /// More than [`TABLE_DEPTH_MAX`] tables and arrays are inside each other where an owned table was asked for.
     #[error("field table is nested deeper than {TABLE_DEPTH_MAX}")]
     TooDeep,
     /// A field's name is not UTF-8 where an owned table was asked for.
@@ -36,7 +36,7 @@ pub enum TableError {
 ///
 /// Its bytes are not necessarily well-formed; whoever walks it meets an error where they are not.
 /// The header tables of [`crate::decode_header`] are checked.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub struct RawTable<'a>(&'a [u8]);
 
 impl<'a> RawTable<'a> {
@@ -73,12 +73,33 @@ impl<'a> RawTable<'a> {
             .map(|(_, value)| value)
     }
 
-    /// Checks every length, type and the depth, values inside values included.
+    /// Checks every length and type, values inside values included, however deep.
     ///
     /// # Errors
     /// The table is malformed.
     pub fn check(&self) -> Result<(), TableError> {
-        check_table(self.0, TABLE_DEPTH_MAX)
+        check_table(self.0, RECURSION_MAX, check_deep)
+    }
+
+    /// [`Self::check`] for what becomes an owned table.
+    ///
+    /// # Errors
+    /// The table is malformed, or nested deeper than [`TABLE_DEPTH_MAX`].
+    pub fn check_to_own(&self) -> Result<(), TableError> {
+        check_table(self.0, TABLE_DEPTH_MAX, |_| Err(TableError::TooDeep))
+    }
+
+    /// Appends the bytes of the fields whose names are wanted to `out`. Ends before the first malformed field.
+    pub fn copy_fields(&self, out: &mut Vec<u8>, mut is_wanted: impl FnMut(&[u8]) -> bool) {
+        let mut from = 0;
+        let mut fields = self.iter();
+        while let Some(Ok((name, _))) = fields.next() {
+            let until = self.0.len() - fields.rest().len();
+            if is_wanted(name) {
+                out.extend_from_slice(self.0.get(from..until).unwrap_or_default());
+            }
+            from = until;
+        }
     }
 
     /// Whether no floating point number in it, at any depth, is NaN or infinite. For a table that was
@@ -231,30 +252,74 @@ fn is_finite(value: RawValue<'_>, depth_left: usize) -> bool {
     }
 }
 
-fn check_table(bytes: &[u8], depth_left: usize) -> Result<(), TableError> {
-    let depth_left = depth_left.checked_sub(1).ok_or(TableError::TooDeep)?;
+/// How deep [`RawTable::check`] recurses; what is deeper is rare and checked with a stack on the heap.
+const RECURSION_MAX: usize = 16;
+
+/// Checks `depth_left` levels and leaves those below to `deeper`.
+fn check_table(
+    bytes: &[u8],
+    depth_left: usize,
+    deeper: impl Fn(Skipped<'_>) -> Result<(), TableError> + Copy,
+) -> Result<(), TableError> {
+    let Some(depth_left) = depth_left.checked_sub(1) else {
+        return deeper(Skipped::Table(bytes));
+    };
     let mut input = Input(bytes);
     while !input.is_empty() {
         input.short().ok_or(TableError::Truncated)?;
-        check_value(&mut input, depth_left)?;
+        check_value(&mut input, depth_left, deeper)?;
     }
     Ok(())
 }
 
-fn check_array(bytes: &[u8], depth_left: usize) -> Result<(), TableError> {
-    let depth_left = depth_left.checked_sub(1).ok_or(TableError::TooDeep)?;
+fn check_array(
+    bytes: &[u8],
+    depth_left: usize,
+    deeper: impl Fn(Skipped<'_>) -> Result<(), TableError> + Copy,
+) -> Result<(), TableError> {
+    let Some(depth_left) = depth_left.checked_sub(1) else {
+        return deeper(Skipped::Array(bytes));
+    };
     let mut input = Input(bytes);
     while !input.is_empty() {
-        check_value(&mut input, depth_left)?;
+        check_value(&mut input, depth_left, deeper)?;
     }
     Ok(())
 }
 
 #[inline]
-fn check_value(input: &mut Input<'_>, depth_left: usize) -> Result<(), TableError> {
+fn check_value(
+    input: &mut Input<'_>,
+    depth_left: usize,
+    deeper: impl Fn(Skipped<'_>) -> Result<(), TableError> + Copy,
+) -> Result<(), TableError> {
     match RawValue::skip(input)? {
         Skipped::Leaf => Ok(()),
-        Skipped::Table(inside) => check_table(inside, depth_left),
-        Skipped::Array(inside) => check_array(inside, depth_left),
+        Skipped::Table(inside) => check_table(inside, depth_left, deeper),
+        Skipped::Array(inside) => check_array(inside, depth_left, deeper),
     }
+}
+
+/// Checks the inside of a table or an array without recursion.
+#[cold]
+fn check_deep(outermost: Skipped<'_>) -> Result<(), TableError> {
+    let mut unchecked = vec![outermost];
+    while let Some(inside) = unchecked.pop() {
+        let (bytes, is_table) = match inside {
+            Skipped::Leaf => continue,
+            Skipped::Table(bytes) => (bytes, true),
+            Skipped::Array(bytes) => (bytes, false),
+        };
+        let mut input = Input(bytes);
+        while !input.is_empty() {
+            if is_table {
+                input.short().ok_or(TableError::Truncated)?;
+            }
+            match RawValue::skip(&mut input)? {
+                Skipped::Leaf => {}
+                nested => unchecked.push(nested),
+            }
+        }
+    }
+    Ok(())
 }

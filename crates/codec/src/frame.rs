@@ -8,8 +8,12 @@ pub const FRAME_OVERHEAD: usize = 8;
 /// The octet that ends every frame.
 pub const FRAME_END: u8 = 0xCE;
 
-/// The least frame size (overhead included) both peers must accept, and the limit before tuning.
+/// The least frame size (overhead included) both peers must accept.
 pub const FRAME_MIN_SIZE: u32 = 4096;
+
+/// The largest frame before tuning. The specification has [`FRAME_MIN_SIZE`], RabbitMQ this since 4.1: tokens and
+/// client properties can be long.
+pub const FRAME_SIZE_BEFORE_TUNING: u32 = 8192;
 
 /// What a client sends first: "AMQP", then protocol id 0 and version 0-9-1.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";

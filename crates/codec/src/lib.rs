@@ -29,21 +29,22 @@ pub use amq_protocol::protocol;
 pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
 pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
+pub use erlang::show_value;
 pub use field_table::{
     RawArray, RawArrayIter, RawTable, RawTableIter, TABLE_DEPTH_MAX, TableError,
 };
 pub use field_value::{RawValue, value_as_integer, value_type_name};
 pub use frame::{
-    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind, PROTOCOL_HEADER, ProtocolHeader,
-    protocol_header,
+    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind,
+    PROTOCOL_HEADER, ProtocolHeader, protocol_header,
 };
 pub use header::{ContentHeader, HeaderError, decode_header, decode_properties, encode_header};
 pub use method::{Method, MethodError, Publish, decode_method, method_ids};
 pub use names::{names_ahead, split_names, write_names};
-pub use owned_table::{decode_table, encode_table};
+pub use owned_table::{decode_table, encode_table, write_field, write_table_field};
 pub use pattern::{DeliveryPattern, PublishPattern};
 pub use properties::Properties;
-pub use reader::{FrameError, read_frame};
+pub use reader::{FrameError, describe_frame, read_frame};
 pub use reply_code::{ReplyCode, shorten};
 pub use writer::{
     body_frame_header, write_ack, write_body, write_deliver, write_get_ok, write_header,

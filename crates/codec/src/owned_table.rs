@@ -41,6 +41,18 @@ pub fn encode_table(table: &FieldTable) -> Vec<u8> {
     out
 }
 
+/// Appends a field to the bytes of a table.
+pub fn write_field(out: &mut Vec<u8>, name: &str, value: &AMQPValue) {
+    write_short(out, name.as_bytes());
+    write_value(out, value);
+}
+
+/// Appends a field to the bytes of a table whose value is a table, however deep that is.
+pub fn write_table_field(out: &mut Vec<u8>, name: &str, table: RawTable<'_>) {
+    write_short(out, name.as_bytes());
+    write_long(out, b'F', table.as_encoded());
+}
+
 /// Copies all that can be copied and remembers the first thing that was wrong.
 #[derive(Default)]
 struct Copier {
@@ -125,8 +137,7 @@ impl Copier {
 
 fn write_fields(out: &mut Vec<u8>, table: &FieldTable) {
     for (name, value) in table {
-        write_short(out, name.as_str().as_bytes());
-        write_value(out, value);
+        write_field(out, name.as_str(), value);
     }
 }
 

@@ -53,7 +53,8 @@ pub enum FrameError {
 
 /// Cuts the first frame off `input`; `Ok(None)` where more bytes are needed.
 ///
-/// `frame_max` is the greatest size of a whole frame in bytes, overhead included; 0 is no limit.
+/// `frame_max` is the greatest size of a frame in bytes, 0 is no limit. It is meant for the whole frame; as in
+/// RabbitMQ the payload alone may be that large too, because there are clients that count so.
 /// The frame takes [`Frame::wire_length`] bytes of `input`. Allocates for nothing but an error.
 ///
 /// # Errors
@@ -66,7 +67,7 @@ pub fn read_frame(input: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, Fra
         return Ok(None);
     };
     let size = u32::from_be_bytes([s3, s2, s1, s0]);
-    if frame_max != 0 && u64::from(size) + FRAME_OVERHEAD as u64 > u64::from(frame_max) {
+    if frame_max != 0 && size > frame_max {
         return Err(too_large(kind, size, frame_max));
     }
     let Some((payload, &[end, ..])) = usize::try_from(size)
@@ -138,6 +139,14 @@ fn snippet(payload: &[u8]) -> Vec<u8> {
         .to_vec()
 }
 
+/// A frame that has no business where it came, as RabbitMQ names it in its texts.
+#[must_use]
+pub fn describe_frame(frame: &Frame<'_>) -> String {
+    let payload = frame.payload;
+    let octets = octets(&snippet(payload), payload.len());
+    format!("type {}, {octets}", frame.kind.octet())
+}
+
 fn octets(snippet: &[u8], length: usize) -> String {
     let extent = if length > SNIPPET_SIZE {
         "first 16"
@@ -194,13 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_counts_the_whole_frame() {
-        let mut input = b"\x03\x00\x01\x00\x00\x0f\xf8".to_vec();
-        input.resize(4095, 0);
+    fn the_limit_is_for_the_payload_alone_too() {
+        let mut input = b"\x03\x00\x01\x00\x00\x10\x00".to_vec();
+        input.resize(4096 + FRAME_HEADER_SIZE, 0);
         input.push(FRAME_END);
         assert!(read_frame(&input, 4096).unwrap().is_some());
         assert!(read_frame(&input, 4095).is_err());
         assert!(read_frame(&input, 0).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_frame_out_of_place_is_described_as_rabbitmq_does() {
+        let input = b"\x03\x00\x00\x00\x00\x00\x01x\xce";
+        let frame = read_frame(input, 0).unwrap().unwrap();
+        assert_eq!(describe_frame(&frame), "type 3, all octets = <<\"x\">>");
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn check_one(argument: Argument, input: &mut Input<'_>) -> Result<(), Mismatch> 
 
 /// rabbitmq: cannot decode arguments with a number that is NaN or infinite
 fn check_table(table: RawTable<'_>) -> Result<(), Mismatch> {
-    table.check().map_err(|_| Mismatch::Malformed)?;
+    table.check_to_own().map_err(|_| Mismatch::Malformed)?;
     if table.is_finite() {
         Ok(())
     } else {

@@ -137,6 +137,11 @@ fn score(hash: u64, weight: u64) -> f64 {
     ((hash as f64 + 1.0) / (TWO_TO_64 + 1.0)).ln() / weight as f64
 }
 
+/// Says why a binding is none: its key is its weight.
+pub(crate) fn check(terms: &Terms<'_>) -> Result<(), BindError> {
+    parse_weight(terms.routing_key).map(drop)
+}
+
 fn parse_weight(key: &[u8]) -> Result<u64, BindError> {
     let not_integer = || BindError::WeightNotInteger { key: key.to_vec() };
     let (is_negative, digits) = match key {

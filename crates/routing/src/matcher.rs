@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use leveret_codec::FieldTable;
 
 use crate::binding::BindError;
-use crate::consistent_hash::ConsistentHash;
+use crate::consistent_hash::{self, ConsistentHash};
 use crate::exchange::{Exchange, ExchangeKind, HashOn};
 use crate::headers::{HeadersIndex, Pattern};
 use crate::modulus_hash::ModulusHash;
@@ -52,6 +52,20 @@ impl Matcher {
             | ExchangeKind::RecentHistory
             | ExchangeKind::MessageDeduplication
             | ExchangeKind::DelayedMessage => Self::Fanout(TargetSet::default()),
+        }
+    }
+
+    /// Says why a binding is none, if so.
+    pub(crate) fn check(&self, terms: &Terms<'_>) -> Result<(), BindError> {
+        match self {
+            Self::Headers(_) => Pattern::parse(terms.arguments).map(drop),
+            Self::ConsistentHash(_) => consistent_hash::check(terms),
+            Self::LocalRandom(_) => random::check_local(terms),
+            Self::Direct(_)
+            | Self::Fanout(_)
+            | Self::Random(_)
+            | Self::Topic(_)
+            | Self::ModulusHash(_) => Ok(()),
         }
     }
 

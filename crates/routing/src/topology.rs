@@ -257,6 +257,17 @@ impl Topology {
         Ok(true)
     }
 
+    /// Says why [`Self::bind`] would refuse a binding, and adds nothing.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn check_binding(&self, binding: &Binding) -> Result<(), BindError> {
+        let (source, target) = self.resolve(binding)?;
+        let terms = terms(binding, target, 0);
+        self.node(source)
+            .map_or(Ok(()), |node| node.matcher.check(&terms))
+    }
+
     /// Removes a binding, and its source if that is auto-delete and has no other. A missing binding is
     /// no error.
     pub fn unbind(&mut self, binding: &Binding) -> Removed {
@@ -303,6 +314,12 @@ impl Topology {
         }
         debug_assert!(unused.is_empty());
         removed.bindings
+    }
+
+    /// Whether there is such a binding.
+    #[must_use]
+    pub fn is_bound(&self, binding: &Binding) -> bool {
+        self.bindings.find(binding).is_some()
     }
 
     /// All bindings that were made; the default exchange's follow from [`Self::queues`].

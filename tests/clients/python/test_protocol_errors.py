@@ -234,3 +234,81 @@ def test_noise_does_not_end_the_broker(wire, connect, seed):
         pass  # closed by the broker meanwhile
     client.read_until_closed()
     assert connect().channel().is_open
+
+
+def in_content(*frames):
+    """Sends these after a publish method."""
+    def send(client):
+        publish_method(client)
+        for frame in frames:
+            frame(client)
+    return send
+
+
+def header_frame(**options):
+    return lambda client: client.send_frame(HEADER, 1, content_header(**options))
+
+
+# What is sent on a connection with channel 1 open; what the close says, and which class and method it names.
+CAUSES = {
+    "no header": (in_content(lambda c: c.send_body(1, b"x")),
+                  "expected content header for class 60, got non content header frame instead", (60, 40)),
+    "two headers": (in_content(header_frame(), header_frame()),
+                    "expected content body, got non content body frame instead", (60, 40)),
+    "method for a header": (in_content(lambda c: c.send(1, spec.Basic.Qos())),
+                            "expected content header for class 60, got non content header frame instead", (60, 40)),
+    "method for a body": (in_content(header_frame(), lambda c: c.send(1, spec.Basic.Qos())),
+                          "expected content body, got non content body frame instead", (60, 40)),
+    "header with a weight": (in_content(header_frame(weight=1)),
+                             "expected content header for class 60, got non content header frame instead", (60, 40)),
+    "header of another class": (in_content(header_frame(class_id=50)),
+                                "expected content header for class 60, got one for class 50 instead", (60, 40)),
+    "body out of the blue": (lambda c: c.send_body(1, b"x"),
+                             "expected method frame, got non method frame instead", (0, 0)),
+    "body on channel 0": (lambda c: c.send_frame(BODY, 0, b"x"), 'type 3, all octets = <<"x">>', (0, 0)),
+    "heartbeat on a channel": (lambda c: c.send_frame(HEARTBEAT, 1, b""), "type 8, all octets = <<>>", (0, 0)),
+    "channel never opened": (lambda c: c.send(7, spec.Channel.Close(200, "", 0, 0)),
+                             "expected 'channel.open'", (20, 40)),
+    "flow-ok that nobody asked for": (lambda c: c.send(1, spec.Channel.FlowOk(True)),
+                                      "unimplemented method", (20, 21)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CAUSES))
+def test_text_and_cause(wire, name):
+    send, text, cause = CAUSES[name]
+    client = wire()
+    client.open_channel(1)
+    send(client)
+    with pytest.raises(ConnectionClosed) as closed:
+        client.read_method()
+    assert closed.value.text.endswith(f" - {text}")
+    assert (closed.value.class_id, closed.value.method_id) == cause
+
+
+def test_a_channel_too_many_is_no_methods_fault(wire):
+    client = wire(channel_max=1)
+    client.open_channel(1)
+    client.send(2, spec.Channel.Open())
+    with pytest.raises(ConnectionClosed) as closed:
+        client.read_method()
+    assert (closed.value.code, closed.value.class_id, closed.value.method_id) == (530, 0, 0)
+
+
+def test_a_failed_login_is_no_methods_fault(wire):
+    client = wire(handshake=False)
+    client.start()
+    client.start_ok(response="\0guest\0wrong")
+    with pytest.raises(ConnectionClosed) as closed:
+        client.read_method()
+    assert (closed.value.code, closed.value.class_id, closed.value.method_id) == (403, 0, 0)
+
+
+def test_a_payload_may_be_as_large_as_a_frame(wire):
+    """RabbitMQ takes it, because there are clients that count so."""
+    client = wire()
+    client.open_channel(1)
+    publish_method(client)
+    client.send_frame(HEADER, 1, content_header(size=131072))
+    client.send_frame(BODY, 1, b"x" * 131072)
+    client.call(1, spec.Basic.Qos())

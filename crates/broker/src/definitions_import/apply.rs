@@ -119,7 +119,8 @@ impl Broker {
     fn import_topology(&self, plan: &Plan, now: Timestamp) -> Result<(), ImportError> {
         for placed in &plan.exchanges {
             if let Some(vhost) = self.vhost(&placed.it.vhost)
-                && let Err(error) = vhost.declare_exchange(placed.it.it.clone(), INTERNAL_USER)
+                && let Err(error) =
+                    vhost.declare_exchange(placed.it.it.clone(), INTERNAL_USER, |_| Ok(()))
             {
                 let error = error.text();
                 tracing::warn!(place = placed.place, error, "exchange left as it is");
@@ -127,8 +128,13 @@ impl Broker {
         }
         for placed in &plan.queues {
             if let Some(vhost) = self.vhost(&placed.it.vhost)
-                && let Err(error) =
-                    vhost.declare_queue(placed.it.it.clone(), NOBODY, INTERNAL_USER, now)
+                && let Err(error) = vhost.declare_queue(
+                    placed.it.it.clone(),
+                    NOBODY,
+                    INTERNAL_USER,
+                    now,
+                    |_| Ok(()),
+                )
             {
                 let error = error.text();
                 tracing::warn!(place = placed.place, error, "queue left as it is");

@@ -1,6 +1,6 @@
 //! The `x-delay` header: how long a message waits in an `x-delayed-message` exchange.
 
-use leveret_codec::{AMQPValue, FieldTable, RawTable, RawValue};
+use leveret_codec::{AMQPValue, RawTable, RawValue, write_field};
 
 const HEADER: &str = "x-delay";
 
@@ -34,21 +34,22 @@ fn whole(number: f64) -> i64 {
     number as i64
 }
 
-/// Turns the delay into its negative: the message is not delayed again further on, and whoever gets
-/// it can tell that it was.
-pub(crate) fn negate(headers: &mut FieldTable, delay_ms: u64) {
+/// Copies the headers into `fields`, with the delay turned into its negative: the message is not delayed again further
+/// on, and whoever gets it can tell that it was.
+pub(crate) fn negate(headers: RawTable<'_>, delay_ms: u64, fields: &mut Vec<u8>) {
     let negative = i64::try_from(delay_ms).map_or(i64::MIN, |delay| -delay);
     let value = match i32::try_from(negative) {
         Ok(negative) => AMQPValue::LongInt(negative),
         Err(_) => AMQPValue::LongLongInt(negative),
     };
-    headers.insert(HEADER.into(), value);
+    headers.copy_fields(fields, |name| name != HEADER.as_bytes());
+    write_field(fields, HEADER, &value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leveret_codec::encode_table;
+    use leveret_codec::{FieldTable, encode_table};
 
     fn delay_of(value: AMQPValue) -> Option<u64> {
         let mut table = FieldTable::default();
@@ -84,13 +85,22 @@ mod tests {
 
     #[test]
     fn a_negated_delay_is_no_delay_any_more() {
-        let mut headers = FieldTable::default();
-        negate(&mut headers, 0xFFFF_FFFF);
+        let mut table = FieldTable::default();
+        table.insert(HEADER.into(), AMQPValue::LongInt(500));
+        table.insert("y".into(), AMQPValue::Void);
+        let encoded = encode_table(&table);
+        let negated = |delay_ms| {
+            let mut fields = Vec::new();
+            negate(RawTable::from_encoded(&encoded), delay_ms, &mut fields);
+            RawTable::from_encoded(&fields).to_table()
+        };
+        let long = negated(0xFFFF_FFFF);
+        assert_eq!(long.inner().len(), 2);
         assert_eq!(
-            headers.inner().get(HEADER),
+            long.inner().get(HEADER),
             Some(&AMQPValue::LongLongInt(-0xFFFF_FFFF))
         );
-        negate(&mut headers, 500);
-        assert_eq!(headers.inner().get(HEADER), Some(&AMQPValue::LongInt(-500)));
+        let short = negated(500);
+        assert_eq!(short.inner().get(HEADER), Some(&AMQPValue::LongInt(-500)));
     }
 }

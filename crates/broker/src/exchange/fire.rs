@@ -128,7 +128,9 @@ impl VirtualHost {
 fn negated(message: &Message) -> Option<Message> {
     let header = message.decode_header().ok()?;
     let delay_ms = delay::delay_ms(header.properties.headers)?;
-    rewrite::with_headers(message, |headers| delay::negate(headers, delay_ms))
+    rewrite::with_headers(message, |headers, fields| {
+        delay::negate(headers, delay_ms, fields);
+    })
 }
 
 impl Broker {

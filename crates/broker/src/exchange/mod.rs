@@ -42,7 +42,7 @@ pub(crate) use gates::{Gated, Gatekeeper, Gates};
 use history::History;
 pub(crate) use numbers::Numbers;
 pub(crate) use pass::{Passing, Plan};
-pub(crate) use rewrite::{blind_keys, without_blind_copies};
+pub(crate) use rewrite::{blind_keys, copy_without_blind, without_blind_copies};
 
 /// The logs in which a durable exchange keeps what it keeps, as its definition has them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]

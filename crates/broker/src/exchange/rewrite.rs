@@ -1,14 +1,15 @@
 //! Changing the headers of a message on its way through the broker.
 
-use leveret_codec::{FieldTable, RawTable, RawValue, decode_header, encode_table};
+use leveret_codec::{RawTable, RawValue, decode_header};
 
 use crate::marks::{Marks, encode_keys};
 use crate::message::{Body, Message, MessageScratch};
 
-/// The message with its headers changed; None if what was stored of it cannot be read.
+/// The message with its headers changed; None if what was stored of it cannot be read. `change` gets the headers as
+/// they are, and writes the fields that are to be.
 pub(crate) fn with_headers(
     message: &Message,
-    change: impl FnOnce(&mut FieldTable),
+    change: impl FnOnce(RawTable<'_>, &mut Vec<u8>),
 ) -> Option<Message> {
     with_headers_and_marks(message, message.marks(), change)
 }
@@ -16,17 +17,13 @@ pub(crate) fn with_headers(
 fn with_headers_and_marks(
     message: &Message,
     marks: Marks<'_>,
-    change: impl FnOnce(&mut FieldTable),
+    change: impl FnOnce(RawTable<'_>, &mut Vec<u8>),
 ) -> Option<Message> {
     let header = message.decode_header().ok()?;
     let mut properties = header.properties;
-    let mut headers = properties
-        .headers
-        .map(|headers| headers.to_table())
-        .unwrap_or_default();
-    change(&mut headers);
-    let headers = encode_table(&headers);
-    properties.headers = Some(RawTable::from_encoded(&headers));
+    let mut fields = Vec::new();
+    change(properties.headers.unwrap_or_default(), &mut fields);
+    properties.headers = Some(RawTable::from_encoded(&fields));
     let payload = properties.encode_header(header.body_size);
     let header = decode_header(&payload).ok()?;
     let body = message.large_body().map_or_else(
@@ -42,19 +39,6 @@ fn with_headers_and_marks(
     ))
 }
 
-/// Takes the header `name` out.
-pub(crate) fn remove(headers: &mut FieldTable, name: &str) {
-    let mut kept = FieldTable::default();
-    for (key, value) in headers
-        .inner()
-        .iter()
-        .filter(|(key, _)| key.as_str() != name)
-    {
-        kept.insert(key.clone(), value.clone());
-    }
-    *headers = kept;
-}
-
 /// The message as its receivers may see it: the keys of its BCC header are kept in its marks only.
 pub(crate) fn without_blind_copies(message: Message) -> Message {
     let header = message.decode_header().ok();
@@ -62,14 +46,16 @@ pub(crate) fn without_blind_copies(message: Message) -> Message {
     let Some(keys) = headers.and_then(blind_keys) else {
         return message;
     };
-    with_headers_and_marks(&message, Marks::blind(&keys), |headers| {
-        remove(headers, BLIND_COPIES);
-    })
-    .unwrap_or(message)
+    with_headers_and_marks(&message, Marks::blind(&keys), copy_without_blind).unwrap_or(message)
 }
 
 /// The header with the keys that receivers do not see.
 const BLIND_COPIES: &str = "BCC";
+
+/// Copies all headers but that one.
+pub(crate) fn copy_without_blind(headers: RawTable<'_>, fields: &mut Vec<u8>) {
+    headers.copy_fields(fields, |name| name != BLIND_COPIES.as_bytes());
+}
 
 /// The keys of the BCC header, for [`Marks::blind`]; None where there is no such header.
 pub(crate) fn blind_keys(headers: RawTable<'_>) -> Option<Vec<u8>> {

@@ -321,6 +321,10 @@ impl Queue {
         let found = self.find_living_front(now, effects);
         let taken = found.then(|| self.pop_front(now)).flatten();
         self.count_got(taken.is_some(), no_ack, now);
+        if taken.is_some() {
+            // What has expired behind it is not among those that are left.
+            self.expire_heads(now, effects);
+        }
         let result = match taken {
             Some(in_flight) => {
                 if !no_ack || in_flight.stored {

@@ -15,6 +15,7 @@ mod deduplicate;
 pub mod delivery_count;
 pub mod dispatch;
 pub mod effects;
+pub(crate) mod equivalence;
 pub mod handle;
 mod hands;
 pub(crate) mod hidden;
@@ -243,7 +244,7 @@ impl Queue {
     pub(crate) fn logs(&self) -> Vec<(u8, LogId)> {
         self.levels
             .iter()
-            .zip(0u8..)
+            .zip(0u8..=255)
             .filter_map(|(level, priority)| level.log.map(|log| (priority, log)))
             .collect()
     }

@@ -145,6 +145,7 @@ enum Check {
     Milliseconds { zero: bool },
     Priority,
     Text,
+    DeadLetterKey,
     OneOf(&'static [&'static str], &'static str),
     Flag,
     Mode,
@@ -153,28 +154,35 @@ enum Check {
     Delays,
 }
 
-/// The longest time RabbitMQ takes anywhere: ten years, in milliseconds.
+/// The longest time that queues and messages may be given: ten years of 365 days, as in RabbitMQ.
 pub const MILLISECONDS_MAX: i64 = 315_360_000_000;
 /// The largest segment of a stream, bytes.
 const STREAM_SEGMENT_MAX: i64 = 3_000_000_000;
 /// RabbitMQ's default delivery limit of quorum queues (4.0 and later).
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
-const CLASSIC: u8 = 1;
-const QUORUM: u8 = 2;
-const STREAM: u8 = 4;
-const QUEUES: u8 = CLASSIC | QUORUM;
-const ALL: u8 = CLASSIC | QUORUM | STREAM;
+pub(super) const CLASSIC: u8 = 1;
+pub(super) const QUORUM: u8 = 2;
+pub(super) const STREAM: u8 = 4;
+pub(super) const QUEUES: u8 = CLASSIC | QUORUM;
+pub(super) const ALL: u8 = CLASSIC | QUORUM | STREAM;
 
-/// Every argument RabbitMQ knows, how it is checked, and which queue types take it.
+/// The names of all arguments that this type of queue takes, in the order of [`ARGUMENTS`].
+pub(super) fn names(kind: QueueKind) -> impl Iterator<Item = &'static str> {
+    let taken = ARGUMENTS.iter();
+    taken
+        .filter(move |(.., kinds)| kinds & bit(kind) != 0)
+        .map(|(name, ..)| *name)
+}
+
+/// Every argument RabbitMQ knows, how it is checked, and which queue types take it. The order is that in which
+/// RabbitMQ checks them: of several that are wrong the first is named.
 const ARGUMENTS: &[(&str, Check, u8)] = &[
     ("x-queue-type", Check::Type, ALL),
     ("x-expires", Check::Milliseconds { zero: false }, QUEUES),
-    ("x-message-deduplication", Check::Flag, QUEUES),
-    (WINDOW, Check::Milliseconds { zero: false }, QUEUES),
     ("x-message-ttl", Check::Milliseconds { zero: true }, QUEUES),
-    ("x-dead-letter-exchange", Check::Text, QUEUES),
-    ("x-dead-letter-routing-key", Check::Text, QUEUES),
+    (DEAD_LETTER_EXCHANGE, Check::Text, QUEUES),
+    (DEAD_LETTER_KEY, Check::DeadLetterKey, QUEUES),
     (
         "x-dead-letter-strategy",
         Check::OneOf(&["at-most-once", "at-least-once"], "invalid_dlx_strategy"),
@@ -193,16 +201,21 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
         ),
         QUEUES,
     ),
-    ("x-consumer-timeout", Check::NonNegative, ALL),
-    // Leveret's own.
-    (RETRY_DELAYS, Check::Delays, QUEUES),
     ("x-queue-mode", Check::Mode, CLASSIC),
     ("x-queue-version", Check::Version, CLASSIC),
-    ("x-single-active-consumer", Check::Flag, ALL),
-    // A negative one stands for no limit.
-    ("x-delivery-limit", Check::Integer, QUORUM),
+    (SINGLE_ACTIVE_CONSUMER, Check::Flag, ALL),
     ("x-quorum-initial-group-size", Check::Positive, QUORUM),
     ("x-quorum-target-group-size", Check::NonNegative, QUORUM),
+    // A negative one stands for no limit.
+    ("x-delivery-limit", Check::Integer, QUORUM),
+    ("x-max-age", Check::Age, STREAM),
+    (
+        "x-stream-max-segment-size-bytes",
+        Check::NonNegative,
+        STREAM,
+    ),
+    ("x-stream-filter-size-bytes", Check::NonNegative, STREAM),
+    ("x-initial-cluster-size", Check::Positive, STREAM),
     (
         "x-queue-leader-locator",
         Check::OneOf(
@@ -212,15 +225,17 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
         ALL,
     ),
     ("x-queue-master-locator", Check::Text, CLASSIC),
-    ("x-initial-cluster-size", Check::Positive, STREAM),
-    ("x-max-age", Check::Age, STREAM),
-    (
-        "x-stream-max-segment-size-bytes",
-        Check::NonNegative,
-        STREAM,
-    ),
-    ("x-stream-filter-size-bytes", Check::NonNegative, STREAM),
+    (CONSUMER_TIMEOUT, Check::NonNegative, ALL),
+    // From here on Leveret's own.
+    ("x-message-deduplication", Check::Flag, QUEUES),
+    (WINDOW, Check::Milliseconds { zero: false }, QUEUES),
+    (RETRY_DELAYS, Check::Delays, QUEUES),
 ];
+
+/// The argument that names where dead letters go.
+pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+pub(super) const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
+pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 
 /// A string of either length; anything that is not UTF-8 is shown with replacement characters.
 #[must_use]
@@ -248,7 +263,9 @@ fn check_delays(delays: &[AMQPValue]) -> Result<(), String> {
         return Err(format!("\"expected 1 to {RETRIES_MAX} delays\""));
     }
     let how = Check::Milliseconds { zero: true };
-    delays.iter().try_for_each(|delay| check(how, delay))
+    delays
+        .iter()
+        .try_for_each(|delay| check(how, delay, &FieldTable::default()))
 }
 
 fn delays(value: &AMQPValue) -> Arc<[u64]> {
@@ -270,7 +287,7 @@ pub fn consumer_timeout_ms(arguments: &FieldTable) -> Result<Option<u64>, String
     let Some(value) = argument(arguments, CONSUMER_TIMEOUT) else {
         return Ok(None);
     };
-    check(Check::NonNegative, value)?;
+    check(Check::NonNegative, value, arguments)?;
     Ok(integer(value).and_then(|timeout| u64::try_from(timeout).ok()))
 }
 
@@ -282,7 +299,8 @@ pub fn expect_integer(value: &AMQPValue) -> Result<i64, String> {
     integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
 }
 
-fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
+/// `arguments` are those that the value is among.
+fn check(check: Check, value: &AMQPValue, arguments: &FieldTable) -> Result<(), String> {
     match check {
         Check::NonNegative => match expect_integer(value)? {
             n if n < 0 => Err(format!("{{value_negative,{n}}}")),
@@ -313,6 +331,11 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
         Check::Text => text(value)
             .map(|_| ())
             .ok_or_else(|| format!("{{unacceptable_type,{}}}", type_name(value))),
+        Check::DeadLetterKey => match text(value) {
+            Some(_) if argument(arguments, DEAD_LETTER_EXCHANGE).is_some() => Ok(()),
+            Some(_) => Err("routing_key_but_no_dlx_defined".to_owned()),
+            None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
+        },
         Check::Age => match text(value) {
             Some(age) if parse_age_ms(&age).is_some() => Ok(()),
             Some(_) => Err("invalid_max_age".to_owned()),
@@ -334,7 +357,7 @@ fn check(check: Check, value: &AMQPValue) -> Result<(), String> {
         Check::Mode => match text(value) {
             Some(mode) if mode == "default" || mode == "lazy" => Ok(()),
             Some(mode) => Err(format!("\"unsupported queue mode '{mode}'\"")),
-            None => Err(format!("\"expected string, got {}\"", type_name(value))),
+            None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
         },
         Check::Type => match text(value) {
             Some(kind) if parse_kind(&kind).is_some() => Ok(()),
@@ -412,24 +435,24 @@ pub fn parse(
     queue: &str,
     vhost: &str,
 ) -> Result<QueueOptions, ChannelError> {
+    if let Some(value) = argument(arguments, DEAD_LETTER_EXCHANGE)
+        && text(value).is_none()
+    {
+        let resource = format_args!("queue '{queue}' in vhost '{vhost}'");
+        return Err(ChannelError::invalid_type(
+            type_name(value),
+            DEAD_LETTER_EXCHANGE,
+            resource,
+        ));
+    }
     if let Some(value) = argument(arguments, "x-queue-type") {
-        check(Check::Type, value)
+        check(Check::Type, value, arguments)
             .map_err(|why| ChannelError::invalid_argument("x-queue-type", queue, vhost, why))?;
     }
     let kind = kind(arguments);
     check_values(arguments, kind, queue, vhost)?;
     check_supported(arguments, kind, queue, vhost)?;
     check_properties(kind, properties, queue, vhost)?;
-    if argument(arguments, "x-dead-letter-routing-key").is_some()
-        && argument(arguments, "x-dead-letter-exchange").is_none()
-    {
-        return Err(ChannelError::invalid_argument(
-            "x-dead-letter-routing-key",
-            queue,
-            vhost,
-            "routing_key_but_no_dlx_defined",
-        ));
-    }
     if kind == QueueKind::Stream {
         check_stream_sizes(arguments)?;
     }
@@ -452,7 +475,7 @@ fn check_stream_sizes(arguments: &FieldTable) -> Result<(), ChannelError> {
     Ok(())
 }
 
-fn bit(kind: QueueKind) -> u8 {
+pub(super) fn bit(kind: QueueKind) -> u8 {
     match kind {
         QueueKind::Classic => CLASSIC,
         QueueKind::Quorum => QUORUM,
@@ -489,13 +512,7 @@ fn check_values(
         let Some(value) = argument(arguments, name).filter(|_| kinds & bit(kind) != 0) else {
             continue;
         };
-        if *name == "x-dead-letter-exchange" && text(value).is_none() {
-            return Err(ChannelError::precondition(format_args!(
-                "invalid type '{}' for arg '{name}' in queue '{queue}' in vhost '{vhost}'",
-                type_name(value)
-            )));
-        }
-        check(*how, value)
+        check(*how, value, arguments)
             .map_err(|why| ChannelError::invalid_argument(name, queue, vhost, why))?;
     }
     Ok(())
@@ -511,9 +528,9 @@ fn check_properties(
         return Ok(());
     }
     let refused = [
-        (!properties.durable, "non-durable"),
         (properties.auto_delete, "auto-delete"),
         (properties.exclusive, "exclusive-owner"),
+        (!properties.durable, "non-durable"),
     ];
     match refused.iter().find(|(refused, _)| *refused) {
         Some((_, property)) => Err(ChannelError::precondition(format_args!(
@@ -539,11 +556,11 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
         overflow: string("x-overflow")
             .and_then(|name| Overflow::parse(&name))
             .unwrap_or_default(),
-        dead_letter_exchange: string("x-dead-letter-exchange"),
-        dead_letter_routing_key: string("x-dead-letter-routing-key"),
+        dead_letter_exchange: string(DEAD_LETTER_EXCHANGE),
+        dead_letter_routing_key: string(DEAD_LETTER_KEY),
         max_priority: number("x-max-priority").and_then(|n| u8::try_from(n).ok()),
         single_active_consumer: matches!(
-            argument(arguments, "x-single-active-consumer"),
+            argument(arguments, SINGLE_ACTIVE_CONSUMER),
             Some(AMQPValue::Boolean(true))
         ),
         delivery_limit: match argument(arguments, "x-delivery-limit").and_then(integer) {
@@ -561,91 +578,5 @@ fn options(arguments: &FieldTable, kind: QueueKind) -> QueueOptions {
             argument(arguments, "x-message-deduplication"),
             Some(AMQPValue::Boolean(true))
         ),
-    }
-}
-
-/// Checks that a second declaration means the same arguments as the first.
-///
-/// # Errors
-/// 406 `inequivalent arg`, with RabbitMQ's wording.
-pub fn check_equivalent(
-    current: &FieldTable,
-    received: &FieldTable,
-    kind: &str,
-    name: &str,
-    vhost: &str,
-) -> Result<(), ChannelError> {
-    for (key, ..) in ARGUMENTS {
-        check_equivalent_argument(
-            key,
-            argument(current, key),
-            argument(received, key),
-            kind,
-            name,
-            vhost,
-        )?;
-    }
-    Ok(())
-}
-
-/// Checks one argument of a second declaration.
-///
-/// # Errors
-/// 406 `inequivalent arg`, with RabbitMQ's wording.
-pub fn check_equivalent_argument(
-    key: &str,
-    current: Option<&AMQPValue>,
-    received: Option<&AMQPValue>,
-    kind: &str,
-    name: &str,
-    vhost: &str,
-) -> Result<(), ChannelError> {
-    let complaint = match (current, received) {
-        (None, None) => return Ok(()),
-        // rabbitmq: the default queue type may be left out or named
-        (None, Some(value)) | (Some(value), None)
-            if key == "x-queue-type" && text(value).as_deref() == Some("classic") =>
-        {
-            return Ok(());
-        }
-        (Some(current), Some(received)) if same_value(current, received) => return Ok(()),
-        (Some(current), Some(received)) => format!(
-            "received '{}' but current is '{}'",
-            show(received),
-            show(current)
-        ),
-        (None, Some(received)) => format!(
-            "received the value '{}' of type '{}' but current is none",
-            show(received),
-            type_name(received)
-        ),
-        (Some(current), None) => format!(
-            "received none but current is the value '{}' of type '{}'",
-            show(current),
-            type_name(current)
-        ),
-    };
-    Err(ChannelError::precondition(format_args!(
-        "inequivalent arg '{key}' for {kind} '{name}' in vhost '{vhost}': {complaint}"
-    )))
-}
-
-fn same_value(left: &AMQPValue, right: &AMQPValue) -> bool {
-    match (integer(left), integer(right)) {
-        (Some(left), Some(right)) => left == right,
-        _ => match (text(left), text(right)) {
-            (Some(left), Some(right)) => left == right,
-            _ => left == right,
-        },
-    }
-}
-
-fn show(value: &AMQPValue) -> String {
-    if let Some(number) = integer(value) {
-        return number.to_string();
-    }
-    match value {
-        AMQPValue::Boolean(flag) => flag.to_string(),
-        other => text(other).unwrap_or_else(|| format!("{other:?}")),
     }
 }

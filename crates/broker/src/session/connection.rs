@@ -287,8 +287,8 @@ impl Connection {
         }
     }
 
-    /// Looks after commit points, holds and notices.
-    pub(super) fn handle_wake(&mut self, link: &mut Link) {
+    /// Sends the reply that waits for stable storage, if it has come there.
+    fn unpark_if_durable(&mut self, link: &mut Link) {
         let services = Arc::clone(&self.vhost.services);
         if let Some(parked) = self
             .parked
@@ -296,6 +296,12 @@ impl Connection {
         {
             self.unpark(link, parked);
         }
+    }
+
+    /// Looks after commit points, holds and notices.
+    pub(super) fn handle_wake(&mut self, link: &mut Link) {
+        let services = Arc::clone(&self.vhost.services);
+        self.unpark_if_durable(link);
         self.look_after_large(link);
         self.go_on(link, link.now);
         let released = link.mailbox.take_release();
@@ -354,6 +360,8 @@ impl Connection {
     /// Deals with a part of the notices; answers whether there are more.
     pub(super) fn tell_some(&mut self, link: &mut Link) -> bool {
         const TOLD_MAX: usize = 512;
+        // Whoever deletes a queue has the answer before its consumers there are told.
+        self.unpark_if_durable(link);
         let count = self.notices.len().min(TOLD_MAX);
         let notices: Vec<Notice> = self.notices.drain(..count).collect();
         for notice in notices {

@@ -258,17 +258,20 @@ impl Connection {
             tag => tag.to_owned(),
         };
         let replies = consume.queue.as_str() == REPLY_TO;
-        let queue = if replies {
-            self.reply_queue(link, number, consume.no_ack, now)?
-        } else {
-            self.readable_queue(link, number, consume.queue.as_str())?
-        };
-        if self.consumers.find(number, tag.as_bytes()).is_some() {
+        let namesake = self.consumers.find(number, tag.as_bytes());
+        let namesake = namesake.and_then(|slot| self.consumers.get(slot));
+        // rabbitmq: a second consumer of direct replies is told that it is one, whatever its tag
+        if namesake.is_some_and(|it| !(replies && it.gets_replies())) {
             return Err(ConnectionError::not_allowed(format_args!(
                 "attempt to reuse consumer tag '{tag}'"
             ))
             .into());
         }
+        let queue = if replies {
+            self.reply_queue(link, number, consume.no_ack, now)?
+        } else {
+            self.readable_queue(link, number, consume.queue.as_str())?
+        };
         let asked = ConsumerArguments::parse(&consume.arguments, &queue, now)?;
         let of_stream = queue.kind() == QueueKind::Stream;
         if of_stream {
@@ -356,7 +359,9 @@ impl Connection {
             arguments: leveret_codec::FieldTable::default(),
         };
         let user = &self.login.user;
-        let declared = self.vhost.declare_queue(declaration, link.id, user, now)?;
+        let declared = self
+            .vhost
+            .declare_queue(declaration, link.id, user, now, |_| Ok(()))?;
         Ok(declared.queue)
     }
 
@@ -436,6 +441,7 @@ impl Connection {
     ) -> Result<(), Failure> {
         let queue = self.readable_queue(link, number, get.queue.as_str())?;
         refuse_for_streams("basic.get", &queue)?;
+        self.refuse_past_active(&queue)?;
         let (in_flight, ready) = match self.get_from(&queue, get.no_ack, now) {
             Some(got) => got,
             None => {
@@ -488,6 +494,14 @@ impl Connection {
                 self.flush_settlements(now);
             }
             self.queues.release(row);
+        }
+        Ok(())
+    }
+
+    /// rabbitmq: a quorum queue's messages are the active consumer's alone, if it has one at a time.
+    fn refuse_past_active(&self, queue: &QueueHandle) -> Result<(), ChannelError> {
+        if queue.kind() == QueueKind::Quorum && queue.options().single_active_consumer {
+            return Err(ChannelError::single_active(queue.name(), self.vhost.name()));
         }
         Ok(())
     }

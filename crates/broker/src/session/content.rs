@@ -25,6 +25,17 @@ pub(super) struct Assembly {
     pub(super) memory: Option<BodyMemory>,
 }
 
+impl Assembly {
+    /// What is wrong with any other frame on the channel while content is to come.
+    pub(super) fn interrupted(&self) -> ConnectionError {
+        let expected = match self.header {
+            None => "expected content header for class 60, got non content header frame instead",
+            Some(_) => "expected content body, got non content body frame instead",
+        };
+        ConnectionError::unexpected_frame(expected).of_content()
+    }
+}
+
 /// A publish with all its parts.
 pub(super) struct WholePublish<'a> {
     pub(super) names: &'a [u8],
@@ -96,10 +107,7 @@ impl Connection {
             return Err(not_a_method());
         };
         if assembly.header.is_some() {
-            return Err(ConnectionError::unexpected_frame(
-                "expected content body, got non content body frame instead",
-            )
-            .into());
+            return Err(assembly.interrupted().into());
         }
         let mut header = ContentHeader::default();
         read_content_header(&mut header, payload)?;
@@ -134,17 +142,12 @@ impl Connection {
             return Err(not_a_method());
         };
         if assembly.header.is_none() {
-            return Err(ConnectionError::unexpected_frame(
-                "expected content header for class 60, got non content header frame instead",
-            )
-            .into());
+            return Err(assembly.interrupted().into());
         }
         if assembly.body.len() + payload.len() > assembly.body_size {
-            return Err(ConnectionError::frame_error(format_args!(
-                "content body of {} bytes where {} were announced",
-                assembly.body.len() + payload.len(),
-                assembly.body_size
-            ))
+            return Err(ConnectionError::frame_error(
+                "content body frame exceeds remaining content size",
+            )
             .into());
         }
         assembly.body.extend(payload).map_err(|NoMemory| {
@@ -226,7 +229,9 @@ fn whole_content<'a>(
 }
 
 fn not_a_method() -> Failure {
-    ConnectionError::unexpected_frame("expected method frame, got non method frame instead").into()
+    ConnectionError::unexpected_frame("expected method frame, got non method frame instead")
+        .of_nothing()
+        .into()
 }
 
 fn read_content_header<'a>(

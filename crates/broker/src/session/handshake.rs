@@ -78,7 +78,11 @@ impl Session {
         match frame.kind {
             FrameKind::Heartbeat => return Ok(()),
             FrameKind::Method if frame.channel == 0 => {}
-            // rabbitmq: nothing but connection methods may come before connection.open-ok
+            // rabbitmq: nothing but connection methods may come before connection.open-ok; who has logged in is
+            // told so
+            _ if matches!(self.phase, Phase::AwaitOpen(_)) => {
+                return Err(ConnectionError::frame_out_of_place(frame).into());
+            }
             _ => return Err(Failure::Abort),
         }
         let class = match decode_method(frame.payload) {
@@ -107,9 +111,17 @@ impl Session {
                 let login = login.clone();
                 self.open(open.virtual_host.as_str(), login, now)
             }
-            _ => Err(
-                ConnectionError::channel_error("unexpected method in this connection state").into(),
-            ),
+            (phase, _) => {
+                let state = match phase {
+                    Phase::AwaitTuneOk(_) => "tuning",
+                    Phase::AwaitOpen(_) => "opening",
+                    _ => "starting",
+                };
+                Err(ConnectionError::channel_error(format_args!(
+                    "unexpected method in connection state {state}"
+                ))
+                .into())
+            }
         }
     }
 
@@ -226,7 +238,8 @@ impl Session {
     fn refuse_login(&mut self, user: Option<&str>, text: &str) -> Result<(), Failure> {
         tracing::warn!(peer = %self.link.peer.remote, user, name = self.link.name(), text, "login refused");
         if self.link.tells_authentication_failure {
-            Err(ConnectionError::new(ReplyCode::AccessRefused, text).into())
+            let refused = ConnectionError::new(ReplyCode::AccessRefused, text);
+            Err(refused.of_nothing().into())
         } else {
             Err(Failure::Abort)
         }

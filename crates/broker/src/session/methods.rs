@@ -30,7 +30,10 @@ impl Connection {
             FrameKind::Method => {}
             FrameKind::Heartbeat if frame.channel == 0 => return Ok(0),
             FrameKind::Heartbeat => {
-                return Err(ConnectionError::unexpected_frame("type 8, all octets = <<>>").into());
+                return Err(ConnectionError::frame_out_of_place(&frame).into());
+            }
+            FrameKind::Header | FrameKind::Body if frame.channel == 0 => {
+                return Err(ConnectionError::frame_out_of_place(&frame).into());
             }
             FrameKind::Header => {
                 return self
@@ -59,13 +62,11 @@ impl Connection {
                     .closing_method(link, frame.channel, &method)
                     .map(|()| 0);
             }
-            Some(channel) if channel.is_assembling() => {
-                return Err(ConnectionError::unexpected_frame(
-                    "expected content header for class 60, got non content header frame instead",
-                )
-                .into());
+            Some(channel) => {
+                if let Some(assembly) = &channel.assembly {
+                    return Err(assembly.interrupted().into());
+                }
             }
-            Some(_) => {}
             None => return self.open_channel(link, frame.channel, &method).map(|()| 0),
         }
         match method {
@@ -162,12 +163,7 @@ impl Connection {
         match method {
             // rabbitmq: channels are counted, whatever their numbers
             wire::AMQPMethod::Open(_) if self.channels.len() >= usize::from(link.channel_max) => {
-                Err(ConnectionError::not_allowed(format_args!(
-                    "number of channels opened ({}) has reached the negotiated channel_max ({})",
-                    self.channels.len(),
-                    link.channel_max
-                ))
-                .into())
+                Err(ConnectionError::channel_max(self.channels.len(), link.channel_max).into())
             }
             wire::AMQPMethod::Open(_) => {
                 link.work.add(work::METHOD);
@@ -179,15 +175,6 @@ impl Connection {
                 link.send(
                     number,
                     &AMQPClass::Channel(wire::AMQPMethod::OpenOk(wire::OpenOk {})),
-                );
-                Ok(())
-            }
-            // rabbitmq: a close that crossed ours on the wire
-            wire::AMQPMethod::CloseOk(_) => Ok(()),
-            wire::AMQPMethod::Close(_) => {
-                link.send(
-                    number,
-                    &AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {})),
                 );
                 Ok(())
             }
@@ -261,13 +248,14 @@ impl Connection {
             wire::AMQPMethod::Flow(_) => {
                 Err(ConnectionError::not_implemented("active=false").into())
             }
-            wire::AMQPMethod::FlowOk(_) => Ok(()),
             wire::AMQPMethod::Close(_) => {
                 let ok = AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {}));
                 self.close_channel(link, number, Afterwards::Gone, encoded(number, &ok), now);
                 Ok(())
             }
-            wire::AMQPMethod::OpenOk(_) | wire::AMQPMethod::CloseOk(_) => {
+            wire::AMQPMethod::OpenOk(_)
+            | wire::AMQPMethod::FlowOk(_)
+            | wire::AMQPMethod::CloseOk(_) => {
                 Err(ConnectionError::command_invalid("unimplemented method").into())
             }
         }

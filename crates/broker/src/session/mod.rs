@@ -53,11 +53,12 @@ use std::task::Waker;
 use bytes::{Buf, BytesMut};
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
-    FRAME_MIN_SIZE, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat, write_method,
+    FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat,
+    write_method,
 };
 
 use crate::broker::Broker;
-use crate::error::{ConnectionError, Failure};
+use crate::error::{Cause, ConnectionError, Failure};
 use crate::mailbox::Mailbox;
 use crate::output::Output;
 use crate::queue::handle::SessionId;
@@ -200,7 +201,7 @@ impl Session {
             id,
             peer,
             output: Output::default(),
-            frame_max: FRAME_MIN_SIZE,
+            frame_max: FRAME_SIZE_BEFORE_TUNING,
             channel_max: broker.config.channel_max,
             heartbeat_ms: 0,
             only_beats: false,
@@ -585,13 +586,18 @@ impl Session {
     }
 }
 
-/// Class and method a close names as its cause. Content that comes in pieces belongs to the
-/// publish it was announced by.
+/// Class and method a close names as its cause.
 fn blamed_method(frame: &Frame<'_>, result: &Result<(), Failure>) -> (u16, u16) {
-    match (frame.kind, result) {
-        (FrameKind::Method, _) => leveret_codec::method_ids(frame.payload).unwrap_or_default(),
-        (FrameKind::Header | FrameKind::Body, Err(Failure::Channel(_))) => BASIC_PUBLISH,
-        _ => (0, 0),
+    let cause = match result {
+        Err(Failure::Connection(error)) => error.cause,
+        _ => Cause::Frame,
+    };
+    match (cause, frame.kind) {
+        (Cause::Nothing, _) | (Cause::Frame, FrameKind::Heartbeat) => (0, 0),
+        (Cause::Frame, FrameKind::Method) => {
+            leveret_codec::method_ids(frame.payload).unwrap_or_default()
+        }
+        (Cause::Content, _) | (Cause::Frame, FrameKind::Header | FrameKind::Body) => BASIC_PUBLISH,
     }
 }
 

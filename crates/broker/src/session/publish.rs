@@ -1,9 +1,6 @@
 //! Publishing: checks, routes, and the batch that goes to the queues under one lock each.
 
-use leveret_codec::{
-    AMQPProperties, ContentHeader, ReplyCode, ShortString, decode_header, decode_properties,
-    encode_header, split_names, write_return,
-};
+use leveret_codec::{ContentHeader, RawTable, ReplyCode, decode_header, split_names, write_return};
 use leveret_store::CommitPoint;
 use smallvec::SmallVec;
 
@@ -18,7 +15,7 @@ use super::trace::keys_of_publish;
 use super::work;
 use crate::deduplication::number_of_producer;
 use crate::error::{ChannelError, Failure};
-use crate::exchange::{blind_keys, without_blind_copies};
+use crate::exchange::{blind_keys, copy_without_blind, without_blind_copies};
 use crate::marks::Marks;
 use crate::message::{Message, parse_expiration};
 use crate::queue::handle::QueueHandle;
@@ -71,8 +68,11 @@ impl Connection {
         mut whole: WholePublish<'_>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.check_properties(whole.header)?;
-        let mut destination = self.destination(link, &whole)?;
+        let destination = self.destination(link, &whole);
+        if !is_about_exchange(&destination) {
+            self.check_properties(number, whole.header)?;
+        }
+        let mut destination = destination?;
         let producer_number = number_of_producer(whole.header.properties.headers);
         if producer_number.is_some() {
             destination = Destination::Attended(destination.targets(&self.batch, &self.routes));
@@ -166,12 +166,14 @@ impl Connection {
         Ok(())
     }
 
-    fn check_properties(&self, header: &ContentHeader<'_>) -> Result<(), Failure> {
+    /// rabbitmq: an exchange that is missing or closed to the user is told first, then what is wrong here, in this
+    /// order, and then what is wrong with the headers.
+    fn check_properties(&self, number: u16, header: &ContentHeader<'_>) -> Result<(), Failure> {
         let properties = &header.properties;
-        if let Some(expiration) = properties.expiration
-            && parse_expiration(expiration).is_none()
+        if properties.reply_to == Some(REPLY_TO.as_bytes())
+            && self.consumers.reply_address(number).is_none()
         {
-            return Err(bad_expiration(expiration).into());
+            return Err(no_reply_consumer().into());
         }
         if let Some(user) = properties.user_id
             && user != self.login.user.as_bytes()
@@ -182,6 +184,11 @@ impl Connection {
                 self.login.user
             ))
             .into());
+        }
+        if let Some(expiration) = properties.expiration
+            && parse_expiration(expiration).is_none()
+        {
+            return Err(bad_expiration(expiration).into());
         }
         Ok(())
     }
@@ -200,29 +207,19 @@ impl Connection {
         if !replies && blind.is_none() {
             return Ok(None);
         }
-        let mut properties: AMQPProperties =
-            decode_properties(header.payload).map_err(ChannelError::precondition)?;
+        let mut properties = header.properties;
+        let mut fields = Vec::new();
         if blind.is_some()
-            && let Some(headers) = properties.headers().clone()
+            && let Some(headers) = headers
         {
-            let mut kept = leveret_codec::FieldTable::default();
-            for (key, value) in headers
-                .inner()
-                .iter()
-                .filter(|(key, _)| key.as_str() != "BCC")
-            {
-                kept.insert(key.clone(), value.clone());
-            }
-            properties = properties.with_headers(kept);
+            copy_without_blind(headers, &mut fields);
+            properties.headers = Some(RawTable::from_encoded(&fields));
         }
         if replies {
-            let address = self
-                .consumers
-                .reply_address(number)
-                .ok_or_else(|| ChannelError::precondition("fast reply consumer does not exist"))?;
-            properties = properties.with_reply_to(ShortString::from(address));
+            let address = self.consumers.reply_address(number);
+            properties.reply_to = Some(address.ok_or_else(no_reply_consumer)?.as_bytes());
         }
-        let payload = encode_header(header.body_size, &properties);
+        let payload = properties.encode_header(header.body_size);
         Ok(Some(Rewritten {
             payload,
             blind: blind.unwrap_or_default(),
@@ -348,17 +345,32 @@ pub(super) fn return_message(link: &mut Link, channel: u16, message: &Message) {
     link.output.write_content(channel, link.frame_max, message);
 }
 
+/// Whether a publish cannot be routed for its exchange's sake, not for its headers'.
+fn is_about_exchange(destination: &Result<Destination, Failure>) -> bool {
+    match destination {
+        Ok(_) => false,
+        Err(Failure::Channel(error)) => error.code != ReplyCode::PreconditionFailed,
+        Err(_) => true,
+    }
+}
+
+fn no_reply_consumer() -> ChannelError {
+    ChannelError::precondition("fast reply consumer does not exist")
+}
+
 /// RabbitMQ's complaint about an `expiration` that is no time.
 fn bad_expiration(text: &[u8]) -> ChannelError {
     let text = String::from_utf8_lossy(text);
-    let why = match text.parse::<i128>() {
-        Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
-        Ok(number) => format!("{{value_too_large,{number}}}"),
-        Err(_) if text.starts_with(|first: char| first.is_ascii_digit()) => {
-            let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{{leftover_string,<<\"{rest}\">>}}")
-        }
-        Err(_) => "no_integer".to_owned(),
+    let (sign, unsigned) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+    let is_digit = |c: char| c.is_ascii_digit();
+    let end = unsigned.find(|c| !is_digit(c)).unwrap_or(unsigned.len());
+    let (digits, leftover) = unsigned.split_at(end);
+    let number = digits.trim_start_matches('0');
+    let why = match (digits, leftover, sign) {
+        ("", ..) => "no_integer".to_owned(),
+        (_, "", "-") => format!("{{value_negative,-{number}}}"),
+        (_, "", _) => format!("{{value_too_large,{number}}}"),
+        _ => format!("{{leftover_string,<<\"{leftover}\">>}}"),
     };
     ChannelError::precondition(format_args!("invalid expiration '{text}': {why}"))
 }

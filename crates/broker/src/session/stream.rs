@@ -66,7 +66,7 @@ pub(super) fn header_with_offset(message: &Message, offset: u64) -> Vec<u8> {
     let mut fields = Vec::with_capacity(before.len() + OFFSET_HEADER.len() + 10);
     match properties.headers {
         Some(headers) if headers.get(OFFSET_HEADER).is_some() => {
-            copy_without_offset(headers, &mut fields);
+            headers.copy_fields(&mut fields, |name| name != OFFSET_HEADER);
         }
         _ => fields.extend_from_slice(before),
     }
@@ -76,20 +76,6 @@ pub(super) fn header_with_offset(message: &Message, offset: u64) -> Vec<u8> {
     fields.extend_from_slice(&offset.to_be_bytes());
     properties.headers = Some(RawTable::from_encoded(&fields));
     properties.encode_header(header.body_size)
-}
-
-/// Copies the bytes of all fields but the offset.
-fn copy_without_offset(headers: RawTable<'_>, fields: &mut Vec<u8>) {
-    let bytes = headers.as_encoded();
-    let mut from = 0;
-    let mut names = headers.iter();
-    while let Some(Ok((name, _))) = names.next() {
-        let until = bytes.len() - names.rest().len();
-        if name != OFFSET_HEADER {
-            fields.extend_from_slice(bytes.get(from..until).unwrap_or_default());
-        }
-        from = until;
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
-use leveret_codec::{ReplyCode, ShortString, shorten, value_type_name};
+use leveret_codec::{FieldTable, ReplyCode, ShortString, shorten, value_type_name};
 use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
 use leveret_store::CommitPoint;
 
@@ -15,7 +15,7 @@ use super::publish::REPLY_TO;
 use super::stream::refuse_for_streams;
 use crate::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
 use crate::error::{ChannelError, ConnectionError, Failure};
-use crate::queue::options;
+use crate::queue::options::{self, DEAD_LETTER_EXCHANGE, QueueKind};
 use crate::time::Timestamp;
 use crate::users::{Access, Grant, Resource};
 
@@ -30,6 +30,29 @@ pub(super) fn generated_name(prefix: &str) -> Result<String, Failure> {
 /// rabbitmq: carriage returns and line feeds are not part of a name.
 fn clean(name: &str) -> String {
     name.replace(['\r', '\n'], "")
+}
+
+/// How the names begin that only the broker may give.
+const RESERVED_PREFIX: &str = "amq.";
+/// The argument that names where an exchange's unroutable messages go.
+const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// What a binding of a queue is between.
+struct BindingEnds {
+    source: String,
+    queue: String,
+    key: String,
+}
+
+impl BindingEnds {
+    fn binding(self, destination: Destination, arguments: FieldTable) -> Binding {
+        Binding {
+            source: self.source,
+            destination,
+            routing_key: self.key.into_bytes(),
+            arguments,
+        }
+    }
 }
 
 impl Connection {
@@ -169,6 +192,7 @@ impl Connection {
                 None => Err(ChannelError::no_exchange(&name, self.vhost.name()).into()),
             };
         }
+        // The type is looked at before the name, as in RabbitMQ.
         let Some(kind) = ExchangeKind::parse(declare.kind.as_str()) else {
             return Err(ConnectionError::command_invalid(format_args!(
                 "unknown exchange type '{}'",
@@ -180,21 +204,8 @@ impl Connection {
             return Err(ChannelError::default_exchange().into());
         }
         self.allow(link, Access::Configure, Resource::Exchange(&name))?;
-        let alternate = match options::argument(&declare.arguments, "alternate-exchange") {
-            None => None,
-            Some(value) => {
-                let alternate = options::text(value).ok_or_else(|| {
-                    ChannelError::precondition(format_args!("invalid type '{}' for arg 'alternate-exchange' in exchange '{name}' in vhost '{}'", value_type_name(value), self.vhost.name()))
-                })?;
-                self.allow(link, Access::Read, Resource::Exchange(&name))?;
-                self.allow(link, Access::Write, Resource::Exchange(&alternate))?;
-                Some(alternate)
-            }
-        };
-        let known = self.vhost.topology.read().exchange(&name).is_some();
-        if !known && name.starts_with("amq.") {
-            return Err(ChannelError::reserved_name("exchange", &name).into());
-        }
+        let alternate =
+            options::argument(&declare.arguments, ALTERNATE_EXCHANGE).and_then(options::text);
         let exchange = Exchange {
             name,
             kind,
@@ -204,7 +215,33 @@ impl Connection {
             arguments: declare.arguments.clone(),
             alternate,
         };
-        self.vhost.declare_exchange(exchange, &self.login.user)
+        let user = &self.login.user;
+        let may_make = |exchange: &Exchange| self.may_make_exchange(exchange);
+        self.vhost.declare_exchange(exchange, user, may_make)
+    }
+
+    /// Whether an exchange that does not exist may be made.
+    fn may_make_exchange(&self, exchange: &Exchange) -> Result<(), ChannelError> {
+        let name = &exchange.name;
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(ChannelError::reserved_name("exchange", name));
+        }
+        match (
+            options::argument(&exchange.arguments, ALTERNATE_EXCHANGE),
+            &exchange.alternate,
+        ) {
+            (None, _) => Ok(()),
+            (Some(_), Some(alternate)) => {
+                self.grant.check(Access::Read, Resource::Exchange(name))?;
+                self.grant
+                    .check(Access::Write, Resource::Exchange(alternate))
+            }
+            (Some(value), None) => Err(ChannelError::invalid_type(
+                value_type_name(value),
+                ALTERNATE_EXCHANGE,
+                format_args!("exchange '{name}' in vhost '{}'", self.vhost.name()),
+            )),
+        }
     }
 
     /// Deletes an exchange; one with very many bindings over several turns.
@@ -216,6 +253,10 @@ impl Connection {
         let name = clean(delete.exchange.as_str());
         if name.is_empty() {
             return Err(ChannelError::default_exchange().into());
+        }
+        if name.starts_with(RESERVED_PREFIX) {
+            let vhost = self.vhost.name();
+            return Err(ChannelError::system_exchange(&name, vhost).into());
         }
         self.allow(link, Access::Configure, Resource::Exchange(&name))?;
         let unconditional = !delete.if_unused && !name.starts_with("amq.");
@@ -233,13 +274,13 @@ impl Connection {
         source: &ShortString,
         destination: &ShortString,
         routing_key: &ShortString,
-        arguments: leveret_codec::FieldTable,
+        arguments: FieldTable,
     ) -> Result<Binding, Failure> {
         let (source, destination) = (clean(source.as_str()), clean(destination.as_str()));
+        self.allow(link, Access::Write, Resource::Exchange(&destination))?;
         if source.is_empty() || destination.is_empty() {
             return Err(ChannelError::default_exchange().into());
         }
-        self.allow(link, Access::Write, Resource::Exchange(&destination))?;
         self.allow(link, Access::Read, Resource::Exchange(&source))?;
         self.allow_topic(&source, routing_key.as_str().as_bytes())?;
         Ok(Binding {
@@ -261,13 +302,19 @@ impl Connection {
         match method {
             Queue::Declare(declare) => self.declare_queue(link, number, &declare, now)?,
             Queue::Bind(bind) => {
-                let binding = self.queue_binding(
+                let ends = self.binding_ends(
                     link,
                     number,
                     &bind.exchange,
                     &bind.queue,
                     &bind.routing_key,
-                    bind.arguments,
+                )?;
+                let (source, name) = (ends.source.clone(), ends.queue.clone());
+                let binding = self.vhost.binding_to_add(
+                    |queue| ends.binding(queue, bind.arguments),
+                    &source,
+                    &name,
+                    link.id,
                 )?;
                 let point = self.vhost.bind(binding, &self.login.user, link.now)?;
                 self.answer(
@@ -279,15 +326,19 @@ impl Connection {
                 );
             }
             Queue::Unbind(unbind) => {
-                let binding = self.queue_binding(
-                    link,
-                    number,
-                    &unbind.exchange,
-                    &unbind.queue,
-                    &unbind.routing_key,
-                    unbind.arguments,
+                let (exchange, queue) = (&unbind.exchange, &unbind.queue);
+                let ends = self.binding_ends(link, number, exchange, queue, &unbind.routing_key)?;
+                let name = ends.queue.clone();
+                let bound = self.vhost.binding_to_remove(
+                    |queue| ends.binding(queue, unbind.arguments),
+                    &name,
+                    link.id,
                 )?;
-                let point = self.vhost.unbind(&binding, &self.login.user);
+                // What is gone may have gone a moment ago.
+                let point = match bound {
+                    Some(binding) => self.vhost.unbind(&binding, &self.login.user),
+                    None => self.vhost.point_of(true),
+                };
                 self.answer(
                     link,
                     number,
@@ -342,7 +393,8 @@ impl Connection {
         declare: &wire::Declare,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        if declare.queue.as_str() == REPLY_TO {
+        let name = clean(declare.queue.as_str());
+        if name == REPLY_TO {
             // rabbitmq: declaring the reply pseudo-queue answers that it can be used
             let ok = wire::DeclareOk {
                 queue: shorten(REPLY_TO),
@@ -354,11 +406,11 @@ impl Connection {
             }
             return Ok(());
         }
-        let declared = if declare.passive {
-            let name = clean(declare.queue.as_str());
+        // rabbitmq: and so does declaring a reply address, passively or not, if the requester is there
+        let declared = if declare.passive || name.starts_with(REPLY_TO) {
             self.vhost.declare_queue_passively(&name, link.id, now)?
         } else {
-            self.declare_queue_actively(link, declare, now)?
+            self.declare_queue_actively(link, name, declare, now)?
         };
         let DeclaredQueue {
             queue,
@@ -387,52 +439,59 @@ impl Connection {
     fn declare_queue_actively(
         &mut self,
         link: &Link,
+        name: String,
         declare: &wire::Declare,
         now: Timestamp,
     ) -> Result<DeclaredQueue, Failure> {
-        let name = match clean(declare.queue.as_str()) {
-            name if name.is_empty() => generated_name("amq.gen-")?,
-            name => {
-                let reserved = name.starts_with("amq.") && self.vhost.queue(&name).is_err();
-                if reserved {
-                    self.allow(link, Access::Configure, Resource::Queue(&name))?;
-                    return Err(ChannelError::reserved_name("queue", &name).into());
-                }
-                name
-            }
-        };
-        self.allow(link, Access::Configure, Resource::Queue(&name))?;
-        if let Some(exchange) =
-            options::argument(&declare.arguments, "x-dead-letter-exchange").and_then(options::text)
-        {
-            self.allow(link, Access::Read, Resource::Queue(&name))?;
-            self.allow(link, Access::Write, Resource::Exchange(&exchange))?;
-        }
-        let declaration = QueueDeclaration {
+        let mut declaration = QueueDeclaration {
             name,
             durable: declare.durable,
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
             arguments: declare.arguments.clone(),
         };
+        declaration.choose_type(self.vhost.default_queue_type());
+        let name = &mut declaration.name;
+        match options::kind(&declaration.arguments) {
+            QueueKind::Classic if name.is_empty() => *name = generated_name("amq.gen-")?,
+            kind if name.is_empty() => return Err(ChannelError::server_named(kind).into()),
+            _ if name.starts_with(RESERVED_PREFIX) => {
+                return Err(ChannelError::reserved_name("queue", name).into());
+            }
+            _ => {}
+        }
+        self.allow(link, Access::Configure, Resource::Queue(name))?;
+        let may_make = |declaration: &QueueDeclaration| self.may_make_queue(declaration);
+        let user = &self.login.user;
         let declared = self
             .vhost
-            .declare_queue(declaration, link.id, &self.login.user, now)?;
+            .declare_queue(declaration, link.id, user, now, may_make)?;
         if declared.created && declare.exclusive {
             self.exclusive_queues.add(declared.queue.clone());
         }
         Ok(declared)
     }
 
-    fn queue_binding(
+    /// Whether a queue that does not exist may be made, as far as others are concerned by it.
+    fn may_make_queue(&self, declaration: &QueueDeclaration) -> Result<(), ChannelError> {
+        let argument = options::argument(&declaration.arguments, DEAD_LETTER_EXCHANGE);
+        let Some(exchange) = argument.and_then(options::text) else {
+            return Ok(());
+        };
+        let grant = &self.grant;
+        grant.check(Access::Read, Resource::Queue(&declaration.name))?;
+        grant.check(Access::Write, Resource::Exchange(&exchange))
+    }
+
+    /// The ends of a binding that this user may make or remove.
+    fn binding_ends(
         &mut self,
         link: &Link,
         number: u16,
         exchange: &ShortString,
         queue: &ShortString,
         routing_key: &ShortString,
-        arguments: leveret_codec::FieldTable,
-    ) -> Result<Binding, Failure> {
+    ) -> Result<BindingEnds, Failure> {
         let name = self.queue_name(number, queue.as_str())?;
         // spec: queue.bind: with neither queue nor key named, the key is the latest queue's name
         let key = if queue.as_str().is_empty() && routing_key.as_str().is_empty() {
@@ -440,21 +499,14 @@ impl Connection {
         } else {
             routing_key.as_str().to_owned()
         };
-        let source = clean(exchange.as_str());
+        let (queue, source) = (clean(&name), clean(exchange.as_str()));
+        self.allow(link, Access::Write, Resource::Queue(&queue))?;
         if source.is_empty() {
             return Err(ChannelError::default_exchange().into());
         }
-        self.allow(link, Access::Write, Resource::Queue(&name))?;
         self.allow(link, Access::Read, Resource::Exchange(&source))?;
         self.allow_topic(&source, key.as_bytes())?;
-        let queue = self.vhost.queue(&name)?;
-        self.vhost.check_exclusive(&queue, link.id)?;
-        Ok(Binding {
-            source,
-            destination: Destination::Queue(queue.id()),
-            routing_key: key.into_bytes(),
-            arguments,
-        })
+        Ok(BindingEnds { source, queue, key })
     }
 
     /// Deletes a queue; one with very many bindings over several turns.
@@ -465,7 +517,7 @@ impl Connection {
         delete: &wire::Delete,
         now: Timestamp,
     ) -> Result<(u64, CommitPoint), Failure> {
-        let name = self.queue_name(number, delete.queue.as_str())?;
+        let name = clean(&self.queue_name(number, delete.queue.as_str())?);
         self.allow(link, Access::Configure, Resource::Queue(&name))?;
         // rabbitmq: deleting what is not there is no error
         let Ok(queue) = self.vhost.queue(&name) else {

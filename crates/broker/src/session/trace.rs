@@ -3,10 +3,9 @@
 //!
 //! Nothing here is called while a virtual host is not traced.
 
-use leveret_codec::protocol::basic::AMQPProperties;
 use leveret_codec::{
-    AMQPValue, FieldArray, FieldTable, ShortString, decode_header, decode_properties,
-    encode_header, write_names,
+    AMQPValue, FieldArray, Properties, RawTable, decode_header, write_field, write_names,
+    write_table_field,
 };
 
 use super::Link;
@@ -168,15 +167,13 @@ impl Connection {
 
     fn compose_trace(&self, link: &Link, sighting: Sighting<'_>) -> Option<Message> {
         let peer = &link.peer;
-        let properties = decode_properties(sighting.header).ok()?;
-        let mut headers = FieldTable::default();
+        let traced = decode_header(sighting.header).ok()?.properties;
+        let traced = table_of_properties(&traced);
+        let mut headers = Vec::new();
+        write_table_field(&mut headers, "properties", RawTable::from_encoded(&traced));
         for (name, value) in [
             ("exchange_name", long_string(sighting.exchange)),
             ("routing_keys", array(sighting.routing_keys)),
-            (
-                "properties",
-                AMQPValue::FieldTable(table_of_properties(&properties)),
-            ),
             (
                 "node",
                 long_string(link.broker.config.cluster_name.as_str()),
@@ -190,16 +187,17 @@ impl Connection {
             ("user", long_string(self.login.user.as_str())),
             sighting.extra,
         ] {
-            headers.insert(name.into(), value);
+            write_field(&mut headers, name, &value);
         }
         let body_size = match &sighting.body {
             Body::Borrowed(body) => body.len(),
             Body::Owned(body) => body.len(),
         };
-        let header = encode_header(
-            body_size as u64,
-            &AMQPProperties::default().with_headers(headers),
-        );
+        let header = Properties {
+            headers: Some(RawTable::from_encoded(&headers)),
+            ..Properties::default()
+        };
+        let header = header.encode_header(body_size as u64);
         let mut names = Vec::new();
         write_names(
             &mut names,
@@ -216,38 +214,34 @@ impl Connection {
     }
 }
 
-/// The properties that are there, by RabbitMQ's names.
-fn table_of_properties(properties: &AMQPProperties) -> FieldTable {
-    let text = |value: &Option<ShortString>| value.as_ref().map(|it| long_string(it.as_str()));
+/// A table, encoded, of the properties that are there, by RabbitMQ's names.
+fn table_of_properties(properties: &Properties<'_>) -> Vec<u8> {
+    let text = |value: Option<&[u8]>| value.map(long_string);
     let named = [
-        ("content_type", text(properties.content_type())),
-        ("content_encoding", text(properties.content_encoding())),
-        (
-            "headers",
-            properties.headers().clone().map(AMQPValue::FieldTable),
-        ),
+        ("content_type", text(properties.content_type)),
+        ("content_encoding", text(properties.content_encoding)),
         (
             "delivery_mode",
-            properties.delivery_mode().map(|it| number(it.into())),
+            properties.delivery_mode.map(|it| number(it.into())),
         ),
-        (
-            "priority",
-            properties.priority().map(|it| number(it.into())),
-        ),
-        ("correlation_id", text(properties.correlation_id())),
-        ("reply_to", text(properties.reply_to())),
-        ("expiration", text(properties.expiration())),
-        ("message_id", text(properties.message_id())),
-        ("timestamp", properties.timestamp().map(number)),
-        ("type", text(properties.kind())),
-        ("user_id", text(properties.user_id())),
-        ("app_id", text(properties.app_id())),
-        ("cluster_id", text(properties.cluster_id())),
+        ("priority", properties.priority.map(|it| number(it.into()))),
+        ("correlation_id", text(properties.correlation_id)),
+        ("reply_to", text(properties.reply_to)),
+        ("expiration", text(properties.expiration)),
+        ("message_id", text(properties.message_id)),
+        ("timestamp", properties.timestamp.map(number)),
+        ("type", text(properties.kind)),
+        ("user_id", text(properties.user_id)),
+        ("app_id", text(properties.app_id)),
+        ("cluster_id", text(properties.cluster_id)),
     ];
-    let mut table = FieldTable::default();
+    let mut table = Vec::new();
+    if let Some(headers) = properties.headers {
+        write_table_field(&mut table, "headers", headers);
+    }
     for (name, value) in named {
         if let Some(value) = value {
-            table.insert(name.into(), value);
+            write_field(&mut table, name, &value);
         }
     }
     table

@@ -6,6 +6,7 @@ use leveret_broker::definitions_import::Plan;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray, FieldTable, PROTOCOL_HEADER};
 use serde_json::{Value, json};
 
+use crate::harness::calls::{Flag, string};
 use crate::harness::wire::Arguments;
 use crate::harness::{Client, Dial, Properties, World};
 
@@ -199,4 +200,59 @@ fn a_route_used_before_is_checked_again_after_a_change() {
     import(&world, &topics("^x", ".*"));
     client.publish_with("k", "3", &topic());
     topic_refused(&client, "write", "k");
+}
+
+#[test]
+fn rights_on_other_exchanges_are_asked_for_when_something_is_made() {
+    let letters = || [("x-dead-letter-exchange", string("dlx"))];
+    let alternate = || [("alternate-exchange", string("dlx"))];
+    let world = world(&json!({}));
+    let boss = world.client();
+    boss.declare_ok("work", &[], &letters());
+    boss.declare_exchange("in", "topic", &[], &alternate());
+    boss.expect(&["exchange.declare-ok"]);
+    import(
+        &world,
+        &json!({"permissions": [{"user": "ann", "configure": "^(work|in|new)$", "write": "^$", "read": "^$"}]}),
+    );
+    let client = Client::connect(&world, ann()).with_channel(1);
+    client.declare_ok("work", &[Flag::Passive], &[]);
+    client.declare_exchange("in", "topic", &[Flag::Passive], &[]);
+    client.expect(&["exchange.declare-ok"]);
+    client.declare_ok("work", &[], &letters());
+    client.declare_exchange("in", "topic", &[], &alternate());
+    client.expect(&["exchange.declare-ok"]);
+    // What differs is told as such.
+    client.declare("work", &[], &[("x-dead-letter-exchange", string("other"))]);
+    client.expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'work' in vhost '/': received 'other' \
+         but current is 'dlx'",
+    );
+    client.declare("new", &[], &letters());
+    client.expect_channel_error(
+        403,
+        "ACCESS_REFUSED - read access to queue 'new' in vhost '/' refused for user 'ann'",
+    );
+    client.declare_exchange("new", "topic", &[], &alternate());
+    client.expect_channel_error(
+        403,
+        "ACCESS_REFUSED - read access to exchange 'new' in vhost '/' refused for user 'ann'",
+    );
+    import(
+        &world,
+        &json!({"permissions": [{"user": "ann", "configure": ".*", "write": "^new$", "read": ".*"}]}),
+    );
+    client.declare("new", &[], &letters());
+    client.expect_channel_error(
+        403,
+        "ACCESS_REFUSED - write access to exchange 'dlx' in vhost '/' refused for user 'ann'",
+    );
+    client.declare_exchange("new", "topic", &[], &alternate());
+    client.expect_channel_error(
+        403,
+        "ACCESS_REFUSED - write access to exchange 'dlx' in vhost '/' refused for user 'ann'",
+    );
+    boss.declare("new", &[Flag::Passive], &[]);
+    boss.expect_channel_error(404, "NOT_FOUND - no queue 'new' in vhost '/'");
 }

@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod carried_headers;
 mod consuming;
 mod damaged;
 mod dead_letter_model;
@@ -40,6 +41,7 @@ mod publishing;
 mod recent_history;
 mod redeliveries;
 mod repeats;
+mod replies;
 mod retries;
 mod routes;
 mod settling;

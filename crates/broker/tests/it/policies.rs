@@ -44,7 +44,7 @@ fn messages_obey_the_time_to_live_of_their_moment() {
     client.publish("p", "after");
     world.pass(100);
     client.get("p", true);
-    client.expect(&["get-ok 1 left=2 'before'"]);
+    client.expect(&["get-ok 1 left=1 'before'"]);
     client.get("p", true);
     client.expect(&["get-ok 2 left=0 'after'"]);
 }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use leveret_codec::{AMQPValue, FieldTable, RawTable, RawValue, encode_table};
+use leveret_codec::{AMQPValue, FieldTable, RawValue, decode_table, encode_table};
 
 use crate::stable_hash;
 
@@ -103,12 +103,12 @@ impl<'a> ValueRef<'a> {
         Self::nested(&[&[0, octet], &length[..], bytes].concat())
     }
 
-    /// The value of a table's only field, in the encoding that [`encode_nested`] gives a binding's:
-    /// in key order.
+    /// The value of a table's only field, in the encoding that [`encode_nested`] gives a binding's: in key order. One
+    /// nested deeper than an argument can be is equal to none.
     fn nested(field: &[u8]) -> Self {
-        Self::Nested(Cow::Owned(encode_table(
-            &RawTable::from_encoded(field).to_table(),
-        )))
+        decode_table(field).map_or(Self::Present, |table| {
+            Self::Nested(Cow::Owned(encode_table(&table)))
+        })
     }
 
     /// A number that never changes for equal values.

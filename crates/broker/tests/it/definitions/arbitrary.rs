@@ -72,7 +72,7 @@ fn any_table() -> impl Strategy<Value = FieldTable> {
 fn is_good(table: &FieldTable) -> bool {
     let bytes = encode_table(table);
     let raw = RawTable::from_encoded(&bytes);
-    raw.check().is_ok() && raw.is_finite()
+    raw.check_to_own().is_ok() && raw.is_finite()
 }
 
 proptest! {

@@ -65,6 +65,20 @@ impl Client {
         self.call((50, 20), arguments);
     }
 
+    /// A binding with arguments and no key.
+    #[track_caller]
+    pub fn bind_with(&self, queue: &str, exchange: &str, arguments: &[(&str, AMQPValue)]) {
+        let arguments = Arguments::new()
+            .ticket()
+            .short(queue)
+            .short(exchange)
+            .short("")
+            .bits(&[false])
+            .table(&table(arguments));
+        self.call((50, 20), arguments);
+        self.expect_first("bind-ok");
+    }
+
     pub fn unbind(&self, queue: &str, exchange: &str, key: &str) {
         let arguments = Arguments::new()
             .ticket()
