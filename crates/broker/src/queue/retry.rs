@@ -40,7 +40,8 @@ struct OnDisk {
 /// A message that waits for its next delivery.
 #[derive(Debug)]
 enum Waiting {
-    InMemory(InFlight),
+    /// With its number in [`Retries::leaving`], if the store has it too.
+    InMemory(InFlight, Option<u64>),
     OnDisk(OnDisk),
 }
 
@@ -52,10 +53,12 @@ pub(crate) struct Retries {
     wanted: BTreeMap<(u8, Sequence), OnDisk>,
     /// Bytes of the waiting ones in memory.
     memory: usize,
-    /// Those in memory that the store has too, in the order they were staged, and at which commit point.
-    leaving: VecDeque<(CommitPoint, Place)>,
-    /// How many of `leaving`, the latest, are not staged yet.
-    unstaged: usize,
+    /// Those in memory that the store has too, numbered in the order they were staged, and at which commit point.
+    leaving: BTreeMap<u64, (CommitPoint, Place)>,
+    /// The number of the next of them.
+    next: u64,
+    /// Those with lower numbers are staged.
+    staged_below: u64,
     reading: bool,
 }
 
@@ -74,32 +77,33 @@ impl Retries {
     fn push(&mut self, due: Timestamp, in_flight: InFlight, is_written: bool) {
         let place = (due, in_flight.level, in_flight.sequence);
         self.memory += in_flight.message.memory_bytes();
-        if is_written {
-            self.leaving.push_back((CommitPoint::NONE, place));
-            self.unstaged += 1;
+        let number = is_written.then_some(self.next);
+        if let Some(number) = number {
+            self.leaving.insert(number, (CommitPoint::NONE, place));
+            self.next += 1;
         }
-        self.waiting.insert(place, Waiting::InMemory(in_flight));
+        self.waiting
+            .insert(place, Waiting::InMemory(in_flight, number));
     }
 
     /// What was added since the last call is staged at `point`.
     pub(crate) fn staged_at(&mut self, point: CommitPoint) {
-        let staged = self.leaving.len() - self.unstaged;
-        for (at, _) in self.leaving.range_mut(staged..) {
+        for (_, (at, _)) in self.leaving.range_mut(self.staged_below..) {
             *at = point;
         }
-        self.unstaged = 0;
+        self.staged_below = self.next;
     }
 
     /// Leaves the bytes of durable ones to the store while more than `window` bytes are in memory.
     pub(crate) fn page_out(&mut self, durable: CommitPoint, window: usize) {
         while self.memory > window
-            && self.leaving.len() > self.unstaged
-            && let Some((point, place)) = self.leaving.front().copied()
+            && let Some((&number, &(point, place))) = self.leaving.first_key_value()
+            && number < self.staged_below
             && point <= durable
         {
-            self.leaving.pop_front();
+            self.leaving.pop_first();
             if let Some(waiting) = self.waiting.get_mut(&place)
-                && let Waiting::InMemory(in_flight) = waiting
+                && let Waiting::InMemory(in_flight, _) = waiting
             {
                 self.memory -= in_flight.message.memory_bytes();
                 *waiting = Waiting::OnDisk(OnDisk {
@@ -108,10 +112,6 @@ impl Retries {
                     retries: in_flight.retries,
                 });
             }
-        }
-        if self.waiting.is_empty() {
-            self.leaving = VecDeque::new();
-            self.unstaged = 0;
         }
     }
 
@@ -128,8 +128,9 @@ impl Retries {
             return None;
         }
         match first.remove() {
-            Waiting::InMemory(in_flight) => {
+            Waiting::InMemory(in_flight, number) => {
                 self.memory -= in_flight.message.memory_bytes();
+                number.map(|number| self.leaving.remove(&number));
                 Some((due, Some(in_flight)))
             }
             Waiting::OnDisk(on_disk) => {
@@ -337,7 +338,7 @@ impl Queue {
         for ((_, level, sequence), waiting) in retries.waiting {
             let stored = match waiting {
                 Waiting::OnDisk(_) => true,
-                Waiting::InMemory(in_flight) => {
+                Waiting::InMemory(in_flight, _) => {
                     let stored = in_flight.stored;
                     freed.push_back(in_flight);
                     stored
@@ -348,5 +349,45 @@ impl Queue {
             }
         }
         (count, freed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_codec::{ContentHeader, write_names};
+
+    use super::*;
+    use crate::message::{Body, MessageScratch};
+
+    fn in_flight(sequence: u64) -> InFlight {
+        let mut names = Vec::new();
+        write_names(&mut names, b"", b"q");
+        let scratch = &mut MessageScratch::default();
+        let header = ContentHeader::default();
+        InFlight {
+            message: Message::compose(scratch, &names, &header, Body::Borrowed(&[])),
+            sequence: Sequence(sequence),
+            expires_at: Timestamp::NEVER,
+            delivery_count: DeliveryCount::NONE,
+            level: 0,
+            retries: 1,
+            redelivered: true,
+            stored: true,
+        }
+    }
+
+    #[test]
+    fn nothing_stays_of_those_that_came_back_while_another_waits_for_long() {
+        let mut retries = Retries::default();
+        retries.push(Timestamp(u64::MAX / 2), in_flight(0), true);
+        for sequence in 1..=10_000 {
+            retries.push(Timestamp(sequence), in_flight(sequence), true);
+            retries.staged_at(CommitPoint(sequence));
+            retries.page_out(CommitPoint(sequence), usize::MAX);
+            assert!(retries.pop_due(Timestamp(sequence)).is_some());
+        }
+        assert_eq!((retries.leaving.len(), retries.count()), (1, 1));
+        retries.page_out(CommitPoint(10_000), 0);
+        assert_eq!((retries.leaving.len(), retries.memory), (0, 0));
     }
 }

@@ -36,6 +36,8 @@ struct Agenda {
     piece: Option<Instant>,
     /// The index is to rest, if no checkpoint comes before.
     rest: Option<Instant>,
+    /// Nothing is kept for what may be written, if nothing is before.
+    idle: Option<Instant>,
 }
 
 /// The thread's body.
@@ -44,6 +46,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
         checkpoint: None,
         piece: next_piece(shared),
         rest: None,
+        idle: None,
     };
     loop {
         let work = wait(shared, &mut agenda);
@@ -59,7 +62,14 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
         }
         if work.rest {
             agenda.rest = None;
+            let idle = Duration::from_millis(shared.options.idle_ms);
+            agenda.idle = Some(clock::now() + idle);
             shared.index_store.lock().rest();
+        }
+        if work.idle {
+            agenda.idle = None;
+            shared.segments.spent.keep_none();
+            agenda.piece = next_piece(shared);
         }
         if work.checkpoint {
             agenda.checkpoint = None;
@@ -83,6 +93,7 @@ struct Work {
     checkpoint: bool,
     piece: bool,
     rest: bool,
+    idle: bool,
 }
 
 /// Sleeps until there is something to do: without end while nothing has changed.
@@ -91,6 +102,9 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
     let mut duties = shared.duties.lock();
     loop {
         let now = clock::now();
+        if duties.dirty {
+            agenda.idle = None;
+        }
         if duties.dirty && agenda.checkpoint.is_none() {
             agenda.checkpoint = Some(now + interval);
         }
@@ -101,13 +115,15 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
         }
         let piece = is_due(agenda.piece);
         let rest = is_due(agenda.rest);
-        if duties.closing || duties.prepare || checkpoint || piece || rest {
+        let idle = is_due(agenda.idle);
+        if duties.closing || duties.prepare || checkpoint || piece || rest || idle {
             let work = Work {
                 closing: duties.closing,
                 prepare: duties.prepare,
                 checkpoint,
                 piece,
                 rest,
+                idle,
             };
             duties.prepare = false;
             if checkpoint {
@@ -125,8 +141,9 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
             checkpoint,
             piece,
             rest,
+            idle,
         } = *agenda;
-        match [checkpoint, piece, rest].into_iter().flatten().min() {
+        match [checkpoint, piece, rest, idle].into_iter().flatten().min() {
             Some(due) => {
                 shared.duties_changed.wait_until(&mut duties, due);
             }

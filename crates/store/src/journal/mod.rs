@@ -63,8 +63,10 @@ pub struct JournalOptions {
     pub checkpoint_bytes: u64,
     /// … or this long after the first change since the last time, in milliseconds.
     pub checkpoint_interval_ms: u64,
-    /// Segments kept to be written again.
+    /// Segments kept to be written again …
     pub spare_segments: usize,
+    /// … until nothing has been written for so long, in milliseconds.
+    pub idle_ms: u64,
     /// Bytes of freed segments given back to the disk at a time …
     pub free_bytes_step: u64,
     /// … and the pause between two such times, in milliseconds, while the disk has room.
@@ -95,6 +97,7 @@ impl Default for JournalOptions {
             checkpoint_bytes: 64 << 20,
             checkpoint_interval_ms: 30_000,
             spare_segments: 1,
+            idle_ms: 20_000,
             free_bytes_step: 2 << 20,
             free_pause_ms: 8,
             copy_pause_ms: 4,

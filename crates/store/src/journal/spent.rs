@@ -133,6 +133,13 @@ impl SpentFiles {
         lists.leaving.remove(place).map(|file| file.path)
     }
 
+    /// None is written again for a while: all are given back.
+    pub(crate) fn keep_none(&self) {
+        let mut lists = self.lists.lock();
+        let kept = std::mem::take(&mut lists.kept);
+        lists.leaving.extend(kept);
+    }
+
     /// What there is to give back.
     pub(crate) fn leaving(&self) -> Leaving {
         let lists = self.lists.lock();

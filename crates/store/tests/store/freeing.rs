@@ -125,3 +125,26 @@ fn a_full_disk_is_written_on_with_what_was_to_leave() {
     }
     assert_eq!(sequences(&store, 1), (109..160).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_is_kept_to_be_written_again_goes_when_nothing_is_written() {
+    let disk = SimulatedDisk::new();
+    let options = JournalOptions {
+        spare_segments: 1,
+        free_pause_ms: 0,
+        ..slow()
+    };
+    let busy = with_dead_segments(&disk, options.clone());
+    assert!(!spent(&disk).is_empty());
+    drop(busy);
+    let disk = SimulatedDisk::new();
+    let idle = JournalOptions {
+        idle_ms: 1,
+        ..options
+    };
+    let store = with_dead_segments(&disk, idle);
+    until_none_is_left(&disk);
+    assert_eq!(sequences(&store, 1), [109]);
+    commit(&store, vec![enqueue(1, 110, 1000)]);
+    assert_eq!(sequences(&store, 1), [109, 110]);
+}
