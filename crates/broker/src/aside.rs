@@ -1,11 +1,12 @@
 //! Definitions that a start could not use: unreadable ones, and those that have nothing to stand on.
 //!
 //! They are kept in the store, under keys of their own, so that their names are free; and so are their
-//! messages. Every start tries them again. Whoever deletes a queue or an exchange of that name gets rid
-//! of them.
+//! messages. Every start tries them again. Whoever deletes a queue or an exchange of that name, or unbinds
+//! what they bind, gets rid of them.
 
 use leveret_store::{Change, LogId};
 use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
 
 use crate::definitions::Subject;
 use crate::message::Message;
@@ -52,7 +53,10 @@ impl std::fmt::Display for Aside {
                 f.write_str("; it is put aside, until an exchange of that name is deleted")
             }
             Subject::Binding(_) => {
-                f.write_str("; it is put aside, until one of its ends is deleted by name")
+                f.write_str("; it is put aside, until it is unbound, with any arguments, or one of its ends is deleted")
+            }
+            Subject::TopicPermission(..) => {
+                f.write_str("; it is put aside, and no topic of that exchange is permitted")
             }
             Subject::Other(_) => f.write_str("; it is put aside"),
         }
@@ -61,37 +65,46 @@ impl std::fmt::Display for Aside {
 
 /// All that is put aside.
 #[derive(Debug, Default)]
-pub(crate) struct Asides(Mutex<Vec<Aside>>);
+pub(crate) struct Asides(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    list: Vec<Aside>,
+    /// What they are of.
+    subjects: FxHashSet<Subject>,
+}
 
 impl Asides {
     pub(crate) fn add(&self, aside: Aside) {
-        self.0.lock().push(aside);
+        let mut all = self.0.lock();
+        all.subjects.insert(aside.subject.clone());
+        all.list.push(aside);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        self.0.lock().list.is_empty()
     }
 
     /// Whether this thing is put aside.
     pub(crate) fn contains(&self, subject: &Subject) -> bool {
-        self.0.lock().iter().any(|aside| aside.subject == *subject)
+        self.0.lock().subjects.contains(subject)
     }
 
     /// Whether some of them keep logs that nobody can name.
     pub(crate) fn keep_unknown_logs(&self) -> bool {
-        self.0.lock().iter().any(|aside| aside.logs.is_none())
+        self.0.lock().list.iter().any(|aside| aside.logs.is_none())
     }
 
     /// The logs that they keep.
     pub(crate) fn logs(&self) -> Vec<LogId> {
         let all = self.0.lock();
-        let named = all.iter().filter_map(|aside| aside.logs.as_deref());
+        let named = all.list.iter().filter_map(|aside| aside.logs.as_deref());
         named.flatten().copied().collect()
     }
 
     /// What there is, one line each.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().iter().map(Aside::to_string).collect()
+        self.0.lock().list.iter().map(Aside::to_string).collect()
     }
 
     /// Says at the start what is put aside.
@@ -111,20 +124,20 @@ impl Asides {
     /// Gets rid of a thing that was put aside, and of bindings from and to it; adds the removal to
     /// `changes`.
     pub(crate) fn forget(&self, subject: &Subject, changes: &mut Vec<Change<Message>>) {
-        let goes = |aside: &Aside| match &aside.subject {
-            Subject::Binding(ends) => ends.subjects().contains(subject),
-            other => other == subject,
-        };
-        self.0.lock().retain(|aside| {
-            if !goes(aside) {
-                return true;
+        let mut all = self.0.lock();
+        let All { list, subjects } = &mut *all;
+        list.retain(|aside| {
+            let goes = aside.subject == *subject
+                || matches!(&aside.subject, Subject::Binding(ends) if ends.subjects().contains(subject));
+            if goes {
+                subjects.remove(&aside.subject);
+                changes.push(Change::RemoveDefinition {
+                    key: aside.key.clone(),
+                });
+                let logs = aside.logs.iter().flatten();
+                changes.extend(logs.map(|log| Change::DeleteLog { log: *log }));
             }
-            changes.push(Change::RemoveDefinition {
-                key: aside.key.clone(),
-            });
-            let logs = aside.logs.iter().flatten();
-            changes.extend(logs.map(|log| Change::DeleteLog { log: *log }));
-            false
+            !goes
         });
     }
 }

@@ -116,7 +116,9 @@ impl Broker {
     fn make_configured(&self) -> Result<(), OpenError> {
         let config = &self.config;
         let name = &config.default_user;
-        if self.users.is_empty() || (config.ensure_default_user && self.users.get(name).is_none()) {
+        // Where a user's definition is put aside, nobody else gets in instead.
+        let is_new = self.users.is_empty() && self.aside().is_empty();
+        if is_new || (config.ensure_default_user && self.users.get(name).is_none()) {
             let password_hash = if config.default_password.is_empty() {
                 tracing::warn!(
                     user = name,

@@ -11,8 +11,8 @@ use leveret_store::{Change, CommitPoint};
 
 use crate::deduplication::{KeyLogs, Look};
 use crate::definitions::{
-    BindingDefinition, Definition, ExchangeDefinition, QueueDefinition, Subject, remove_exchange,
-    remove_queue,
+    BindingDefinition, Definition, Ends, ExchangeDefinition, QueueDefinition, Subject,
+    remove_exchange, remove_queue,
 };
 use crate::error::{ChannelError, Failure};
 use crate::events::{Event, INTERNAL_USER};
@@ -156,6 +156,28 @@ impl VirtualHost {
     /// [`VirtualHost::forget_aside`] for a queue.
     pub(crate) fn forget_queue_aside(&self, name: &str) -> CommitPoint {
         self.forget_aside(&Subject::Queue(self.name().to_string(), name.to_owned()))
+    }
+
+    /// Gets rid of bindings between the same ends, with the same key, that were put aside.
+    fn forget_binding_aside(&self, binding: &Binding, changes: &mut Vec<Change<Message>>) {
+        if self.services.aside.is_empty() {
+            return;
+        }
+        let (destination, to_exchange) = match &binding.destination {
+            Destination::Exchange(name) => (name.clone(), true),
+            Destination::Queue(id) => match self.queues_by_id.get(id) {
+                Some(queue) => (queue.name().to_owned(), false),
+                None => return,
+            },
+        };
+        let ends = Ends {
+            vhost: self.name().to_string(),
+            source: binding.source.clone(),
+            destination,
+            to_exchange,
+            routing_key: binding.routing_key.clone(),
+        };
+        self.services.aside.forget(&Subject::Binding(ends), changes);
     }
 
     /// Finds or makes a queue. `by` is the user who declares it; `may_make` is asked whether it may be made, not where
@@ -702,6 +724,7 @@ impl VirtualHost {
         let mut topology = self.topology.write();
         let gone = topology.unbind(binding);
         let mut changes = Vec::new();
+        self.forget_binding_aside(binding, &mut changes);
         self.forget(&topology, &gone, &[], &mut changes);
         self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();

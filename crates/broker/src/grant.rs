@@ -18,6 +18,17 @@ pub struct TopicPermission {
     pub read: String,
 }
 
+impl TopicPermission {
+    /// No topic of `exchange` is permitted.
+    pub(crate) fn none(exchange: &str) -> TopicPermission {
+        TopicPermission {
+            exchange: exchange.to_owned(),
+            write: String::new(),
+            read: String::new(),
+        }
+    }
+}
+
 /// The topics of one exchange.
 #[derive(Clone, Debug)]
 struct TopicGrant {

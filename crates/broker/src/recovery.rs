@@ -24,6 +24,7 @@ use crate::queue::handle::{QueueHandle, QueueIdentity};
 use crate::queue::machine::Machine;
 use crate::queue::options;
 use crate::time::Timestamp;
+use crate::users::TopicPermission;
 use crate::vhost::VirtualHost;
 
 /// A definition as it lies in the store, and what it says.
@@ -185,8 +186,14 @@ impl Broker {
                     ]);
                     key
                 };
+                let subject = subject();
+                if let Subject::TopicPermission(vhost, user, exchange) = &subject {
+                    // Without it every topic would be permitted.
+                    let none = TopicPermission::none(exchange);
+                    self.users.permit_topics(vhost, user, none);
+                }
                 self.aside().add(Aside {
-                    subject: subject(),
+                    subject,
                     reason,
                     key,
                     logs,
@@ -366,5 +373,52 @@ fn logs_kept(key: &[u8], value: &[u8]) -> Option<Vec<LogId>> {
     match key.first() {
         Some(b'v' | b'u' | b'p' | b't' | b'l' | b'o' | b'r' | b'b') => Some(Vec::new()),
         _ => logs_named(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::Access;
+
+    #[test]
+    fn a_topic_permission_that_cannot_be_read_permits_nothing() {
+        let definitions = [
+            ("v[\"/\"]", "\"/\""),
+            (
+                "p[\"/\",\"bob\"]",
+                r#"{"vhost":"/","user":"bob","permission":{"configure":"","write":".*","read":""}}"#,
+            ),
+            ("t[\"/\",\"bob\",\"amq.topic\"]", "{"),
+        ];
+        let store = Arc::new(MemoryStore::<Message>::new());
+        let puts = definitions.map(|(key, value)| Change::PutDefinition {
+            key: key.as_bytes().to_vec(),
+            value: value.as_bytes().to_vec(),
+        });
+        store.stage(&mut puts.into());
+        let broker = Broker::open(BrokerConfig::default(), store, Timestamp(1)).unwrap();
+        let grant = broker.users.grant("/", "bob").unwrap();
+        let check = |exchange| grant.check_topic(Access::Write, exchange, b"a");
+        assert!(check("amq.topic").is_err());
+        assert!(check("other").is_ok());
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_before_anything_is_changed() {
+        let store = Arc::new(MemoryStore::<Message>::new());
+        let broker = Broker::open(BrokerConfig::default(), store, Timestamp(1)).unwrap();
+        let long = "x".repeat(17 << 20);
+        let file = serde_json::json!({
+            "vhosts": [{"name": "new"}],
+            "parameters": [{"vhost": "new", "component": "c", "name": "n", "value": long}],
+        });
+        let plan = crate::definitions_import::Plan::parse(file.to_string().as_bytes()).unwrap();
+        let error = broker.import(&plan, Timestamp(1)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("parameters[0]: the definition of parameter 'n'"),
+            "{error}"
+        );
+        assert!(broker.vhost("new").is_none());
     }
 }

@@ -95,6 +95,16 @@ pub enum ServeError {
         /// How many.
         problems: usize,
     },
+    /// All that `leveret store` found are definitions that a start puts aside.
+    #[error(
+        "{path} has {count} definitions that cannot be used; a start puts them aside, with what they keep, and all else starts"
+    )]
+    Definitions {
+        /// The data directory.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// A part of the broker panicked.
     #[error("internal error in {0}; stopped; what was confirmed is kept")]
     Internal(String),

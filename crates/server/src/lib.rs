@@ -95,8 +95,9 @@ fn report(error: &ServeError) -> ExitCode {
     log::last_words(format!("leveret: {error}\n"));
     match error {
         ServeError::Start(_) => ExitCode::from(EXIT_NOT_STARTED),
-        ServeError::StoreFailed(_) | ServeError::Internal(_) | ServeError::Damaged { .. } => {
-            ExitCode::from(EXIT_FAILED)
-        }
+        ServeError::StoreFailed(_)
+        | ServeError::Internal(_)
+        | ServeError::Damaged { .. }
+        | ServeError::Definitions { .. } => ExitCode::from(EXIT_FAILED),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn run(command: &StoreCommand) -> Result<(), ServeError> {
 }
 
 fn verify(directory: &Path) -> Result<(), ServeError> {
-    let mut found = leveret_store::verify(directory).map_err(not_open)?;
+    let found = leveret_store::verify(directory).map_err(not_open)?;
     let summary = format!(
         "{}: {} segments, {} definitions, {} logs, {} messages, {} bytes",
         directory.display(),
@@ -28,14 +28,12 @@ fn verify(directory: &Path) -> Result<(), ServeError> {
         found.messages,
         found.bytes,
     );
-    found
-        .problems
-        .extend(examine_definitions(found.definitions));
-    conclude(directory, &summary, &found.problems)
+    let unusable = examine_definitions(found.definitions);
+    conclude(directory, &summary, &found.problems, &unusable)
 }
 
 fn rebuild(directory: &Path) -> Result<(), ServeError> {
-    let mut made = leveret_store::rebuild(directory).map_err(not_open)?;
+    let made = leveret_store::rebuild(directory).map_err(not_open)?;
     let summary = format!(
         "{}: rebuilt from {} records: {} definitions, {} logs, {} messages",
         directory.display(),
@@ -44,22 +42,34 @@ fn rebuild(directory: &Path) -> Result<(), ServeError> {
         made.logs,
         made.messages,
     );
-    made.problems.extend(examine_definitions(made.definitions));
-    conclude(directory, &summary, &made.problems)
+    let unusable = examine_definitions(made.definitions);
+    conclude(directory, &summary, &made.problems, &unusable)
 }
 
 fn not_open(error: OpenError) -> ServeError {
     StartError::Store(error.to_string()).into()
 }
 
-/// Prints the summary and each problem on a line of its own.
-fn conclude(directory: &Path, summary: &str, problems: &[String]) -> Result<(), ServeError> {
+/// Prints the summary, each problem and each definition that a start would put aside on a line of its own.
+fn conclude(
+    directory: &Path,
+    summary: &str,
+    problems: &[String],
+    unusable: &[String],
+) -> Result<(), ServeError> {
     let mut output = io::stdout().lock();
-    for line in std::iter::once(summary).chain(problems.iter().map(String::as_str)) {
+    let lines = problems.iter().chain(unusable).map(String::as_str);
+    for line in std::iter::once(summary).chain(lines) {
         drop(writeln!(output, "{line}"));
     }
-    if problems.is_empty() {
+    if problems.is_empty() && unusable.is_empty() {
         return Ok(());
+    }
+    if problems.is_empty() {
+        return Err(ServeError::Definitions {
+            path: directory.to_owned(),
+            count: unusable.len(),
+        });
     }
     Err(ServeError::Damaged {
         path: directory.to_owned(),

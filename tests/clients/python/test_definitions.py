@@ -103,6 +103,22 @@ def test_arguments_of_every_kind_outlive_a_kill(binary, own_broker, open_connect
     assert verify(binary, own).returncode == 0
 
 
+def test_arguments_as_long_as_a_frame_outlive_a_kill(own_broker):
+    own = own_broker("--management-listen", "127.0.0.1:0")
+    arguments = table((b"long", b"S" + struct.pack(">I", 130_000) + b"x" * 130_000))
+    call(own, (declare("q", arguments), spec.Queue.DeclareOk), (declare_exchange("x", arguments), spec.Exchange.DeclareOk),
+         (bind("q", "x", arguments), spec.Queue.BindOk))
+    own.restart_after_kill()
+    queues, exchanges = shown(own)
+    assert queues[0][1] == dict(exchanges)["x"] == {"long": "x" * 130_000}
+    # Taking the binding away takes it away for good.
+    unbind = struct.pack(">HHH", 50, 50, 0) + short("q") + short("x") + short("k") + arguments
+    call(own, (unbind, spec.Queue.UnbindOk))
+    own.restart_after_kill()
+    delete_if_unused = struct.pack(">HHH", 40, 20, 0) + short("x") + b"\1"
+    call(own, (delete_if_unused, spec.Exchange.DeleteOk))
+
+
 @pytest.mark.parametrize("value", NOT_FINITE)
 def test_numbers_that_are_none_are_refused_and_a_start_finds_nothing_of_them(own_broker, open_connection, value):
     own = own_broker()

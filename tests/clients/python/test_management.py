@@ -333,7 +333,7 @@ def test_virtual_hosts_are_for_those_who_may_use_them(api):
         user = api.as_user(name, "p")
         assert len(user.get("exchanges", "other")) == 7
         assert {vhost for vhost, _ in names(user.get("exchanges"))} == {"/", "other", "a b/c"}
-        assert user.get("queues", "other") == []
+        assert {vhost for vhost, _ in names(user.get("queues", "other"))} <= {"other"}
     assert manager.refusal("queues", "nowhere")[0] == 404
 
 

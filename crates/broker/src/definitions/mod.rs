@@ -217,6 +217,7 @@ impl BindingDefinition {
             source: self.source.clone(),
             destination: self.destination.clone(),
             to_exchange: self.to_exchange,
+            routing_key: self.routing_key.clone(),
         }
     }
 }
@@ -300,6 +301,8 @@ fn routing_key(key: &[u8]) -> Value {
     }
 }
 
+/// The longest definition, key and value together.
+const BYTES_MAX: usize = 16 << 20;
 /// JSON may nest as deep as this; what is written never does.
 const JSON_DEPTH_MAX: usize = 512;
 
@@ -423,6 +426,9 @@ impl Definition {
 
     fn encode(&self, key: &[u8]) -> Result<Vec<u8>, String> {
         let value = self.value().map_err(|error| error.to_string())?;
+        if key.len() + value.len() > BYTES_MAX {
+            return Err(format!("it has more than {BYTES_MAX} bytes"));
+        }
         let back = Definition::read(key, &value)?;
         let again = back.value().map_err(|error| error.to_string())?;
         if back.key() == key && again == value {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// What a definition is of.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Subject {
     /// A queue: virtual host and name.
     Queue(String, String),
@@ -14,17 +14,20 @@ pub(crate) enum Subject {
     Exchange(String, String),
     /// A binding.
     Binding(Ends),
+    /// A topic permission: virtual host, user and exchange.
+    TopicPermission(String, String, String),
     /// Anything else, in words.
     Other(String),
 }
 
-/// The ends of a binding.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+/// The ends of a binding, and its key.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq)]
 pub(crate) struct Ends {
     pub(crate) vhost: String,
     pub(crate) source: String,
     pub(crate) destination: String,
     pub(crate) to_exchange: bool,
+    pub(crate) routing_key: Vec<u8>,
 }
 
 impl Ends {
@@ -68,14 +71,18 @@ fn read(kind: u8, names: &Value) -> Option<Subject> {
             source: name(1)?.to_owned(),
             destination: name(2)?.to_owned(),
             to_exchange: names.get(3)?.as_bool()?,
+            routing_key: match names.get(4)? {
+                Value::String(text) => text.as_bytes().to_vec(),
+                octets => Vec::deserialize(octets).ok()?,
+            },
         })),
         b'v' => Some(Subject::Other(format!("virtual host '{}'", name(0)?))),
         b'u' => Some(Subject::Other(format!("user '{}'", name(0)?))),
         b'p' => in_vhost(format_args!("the permissions of user '{}'", name(1)?)),
-        b't' => in_vhost(format_args!(
-            "the topic permission of user '{}' on exchange '{}'",
-            name(1)?,
-            name(2)?
+        b't' => Some(Subject::TopicPermission(
+            name(0)?.to_owned(),
+            name(1)?.to_owned(),
+            name(2)?.to_owned(),
         )),
         b'l' => in_vhost(format_args!("the limits")),
         b'o' => in_vhost(format_args!("{} '{}'", name(1)?, name(2)?)),
@@ -98,6 +105,10 @@ impl fmt::Display for Subject {
                 if it.to_exchange { "exchange" } else { "queue" },
                 it.destination,
                 it.vhost
+            ),
+            Subject::TopicPermission(vhost, user, exchange) => write!(
+                f,
+                "the topic permission of user '{user}' on exchange '{exchange}' in virtual host '{vhost}'"
             ),
             Subject::Other(text) => f.write_str(text),
         }

@@ -8,6 +8,7 @@ use leveret_routing::{Binding, Destination, QueueId, Topology};
 use super::{BindingPlan, ImportError, InVhost, Placed, PlacedIn, Plan};
 use crate::broker::Broker;
 use crate::declare::QueueDeclaration;
+use crate::definitions::{Definition, PolicyDefinition};
 use crate::queue::options;
 
 /// Ids of queues that are not there yet; real ones are counted from the other end.
@@ -80,6 +81,11 @@ impl BindingPlan {
     }
 }
 
+/// What cannot be stored is found before anything is changed.
+fn check_storable<T>(it: &Placed<T>, definition: &Definition) -> Result<(), ImportError> {
+    definition.put().map(drop).map_err(|error| it.error(error))
+}
+
 impl Plan {
     /// Checks the plan against the broker.
     pub(super) fn check(&self, broker: &Broker) -> Result<(), ImportError> {
@@ -102,6 +108,12 @@ impl Plan {
         self.check_vhosts(broker, &self.bindings)?;
         for it in &self.policies {
             self.check_vhost(broker, it, &it.it.1.vhost)?;
+            let (kind, spec) = it.it.clone();
+            let definition = PolicyDefinition { kind, spec };
+            check_storable(it, &Definition::Policy(definition))?;
+        }
+        for it in &self.parameters {
+            check_storable(it, &Definition::Parameter(it.it.clone()))?;
         }
         self.check_topologies(broker)
     }

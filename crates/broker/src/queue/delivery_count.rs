@@ -56,7 +56,7 @@ impl DeliveryCount {
     /// As the store kept it.
     #[must_use]
     pub fn from_stored(stored: u32) -> DeliveryCount {
-        DeliveryCount(u16::try_from(stored).unwrap_or_default())
+        DeliveryCount(u16::try_from(stored).unwrap_or(u16::MAX))
     }
 
     /// The higher of two that are known.

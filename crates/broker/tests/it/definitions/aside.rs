@@ -4,8 +4,21 @@ use super::*;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-/// A store with these definitions, and with a message in each of these logs.
+/// A store with these definitions and a user, and with a message in each of these logs.
 fn store(definitions: &[(&str, &str)], logs: &[u64]) -> Arc<SteppedStore<Message>> {
+    let hash = leveret_broker::password::hash(b"guest", [1, 2, 3, 4]);
+    let guest = format!(r#"{{"name":"guest","password_hash":"{hash}","tags":["administrator"]}}"#);
+    let all = r#"{"configure":".*","write":".*","read":".*"}"#;
+    let permission = format!(r#"{{"vhost":"/","user":"guest","permission":{all}}}"#);
+    let user = [
+        ("u[\"guest\"]", guest.as_str()),
+        ("p[\"/\",\"guest\"]", permission.as_str()),
+    ];
+    store_without_user(&[definitions, &user].concat(), logs)
+}
+
+/// As [`store`], with no user but those among the definitions.
+fn store_without_user(definitions: &[(&str, &str)], logs: &[u64]) -> Arc<SteppedStore<Message>> {
     let world = World::durable();
     let client = world.client();
     client.declare_ok("made", &[Flag::Durable], &[]);
@@ -194,6 +207,28 @@ fn what_cannot_be_read_is_put_aside_with_its_messages_and_all_else_starts() {
 }
 
 #[test]
+fn a_binding_that_is_put_aside_goes_when_it_is_unbound() {
+    let key = OLD_BINDING
+        .0
+        .replace(r#"{"LongString":[118]}"#, r#"{"Float":null}"#);
+    let value = OLD_BINDING
+        .1
+        .replace(r#"{"LongString":[118]}"#, r#"{"Float":null}"#);
+    let store = store(&[VHOST, OLD_QUEUE, (&key, &value)], &[1]);
+    let world = open(&store);
+    let client = world.client();
+    client.unbind("old", "amq.topic", "b");
+    client.expect(&["unbind-ok"]);
+    assert_eq!(examine_definitions(store.definitions().unwrap()).len(), 1);
+    client.unbind("old", "amq.topic", "a");
+    client.expect(&["unbind-ok"]);
+    assert_eq!(
+        examine_definitions(store.definitions().unwrap()),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
 fn a_name_that_is_only_put_aside_can_be_deleted() {
     let store = store(&[VHOST, POISONED_QUEUE, BINDING_OF_POISONED], &[2]);
     let world = open(&store);
@@ -290,4 +325,32 @@ fn exchanges_users_and_policies_are_put_aside_by_name_too() {
     let client = open(&store).client();
     client.declare_exchange("x", "fanout", &[Flag::Durable], &[]);
     client.expect(&["exchange.declare-ok"]);
+}
+
+#[test]
+fn what_was_not_permitted_stays_forbidden() {
+    let all = [
+        VHOST,
+        (
+            "u[\"ann\"]",
+            r#"{"name":"ann","password_hash":"","tags":"damaged"}"#,
+        ),
+        (
+            "p[\"/\",\"bob\"]",
+            r#"{"vhost":"/","user":"bob","permission":{"configure":".*","write":".*","read":".*"}}"#,
+        ),
+        ("t[\"/\",\"bob\",\"amq.topic\"]", "{"),
+    ];
+    let store = store_without_user(&all, &[]);
+    let world = open(&store);
+    // Nobody is let in because the only user cannot be read.
+    let login = world
+        .broker
+        .log_in("guest", b"guest", [127, 0, 0, 1].into());
+    assert!(login.is_err());
+    let lines = examine_definitions(store.definitions().unwrap()).join("\n");
+    assert!(
+        lines.contains("no topic of that exchange is permitted"),
+        "{lines}"
+    );
 }
