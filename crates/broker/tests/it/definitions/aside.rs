@@ -346,7 +346,7 @@ fn what_was_not_permitted_stays_forbidden() {
     // Nobody is let in because the only user cannot be read.
     let login = world
         .broker
-        .log_in("guest", b"guest", [127, 0, 0, 1].into());
+        .log_in("guest", b"guest", [127, 0, 0, 1].into(), NOW);
     assert!(login.is_err());
     let lines = examine_definitions(store.definitions().unwrap()).join("\n");
     assert!(
