@@ -32,6 +32,9 @@ use crate::services::Services;
 use crate::tally::Tally;
 use crate::time::Timestamp;
 
+/// Of very many queues a shard holds so few that nobody waits while it grows.
+const QUEUE_SHARDS: usize = 32;
+
 /// The queues a message goes to.
 pub type Targets = SmallVec<[QueueHandle; 1]>;
 
@@ -80,8 +83,8 @@ impl VirtualHost {
             topology: RwLock::new(Topology::new()),
             generation: AtomicU64::new(1),
             traced: AtomicBool::new(false),
-            queues: DashMap::with_shard_amount(4),
-            queues_by_id: DashMap::with_shard_amount(4),
+            queues: DashMap::with_shard_amount(QUEUE_SHARDS),
+            queues_by_id: DashMap::with_shard_amount(QUEUE_SHARDS),
             policies: RwLock::default(),
             limits: RwLock::default(),
             default_queue_type: RwLock::default(),

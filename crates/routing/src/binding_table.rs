@@ -28,8 +28,27 @@ pub(crate) struct Bound {
 pub(crate) struct BindingTable {
     places: Vec<Option<Bound>>,
     free: Vec<BindingIndex>,
-    by_identity: HashTable<BindingIndex>,
+    by_identity: HashTable<Place>,
     hasher: DefaultHashBuilder,
+}
+
+/// A place with a part of the hash of the binding there, so that a table that grows need not read very many bindings at
+/// once.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    at: BindingIndex,
+}
+
+impl Place {
+    fn spread(self) -> u64 {
+        spread(self.hash)
+    }
+}
+
+/// A hash for the table, which looks at both ends of it.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl BindingTable {
@@ -46,12 +65,12 @@ impl BindingTable {
     }
 
     pub(crate) fn find(&self, binding: &Binding) -> Option<BindingIndex> {
-        self.by_identity
-            .find(identity_hash(&self.hasher, binding), |at| {
-                self.get(*at)
-                    .is_some_and(|bound| is_same(&bound.binding, binding))
-            })
-            .copied()
+        let hash = identity_hash(&self.hasher, binding);
+        let found = self.by_identity.find(spread(hash), |place| {
+            let bound = self.get(place.at).filter(|_| place.hash == hash);
+            bound.is_some_and(|bound| is_same(&bound.binding, binding))
+        });
+        found.map(|place| place.at)
     }
 
     /// Adds a binding that [`Self::find`] does not know.
@@ -64,18 +83,19 @@ impl BindingTable {
         if let Some(place) = self.places.get_mut(at.0 as usize) {
             *place = Some(bound);
         }
-        let (places, hasher) = (&self.places, &self.hasher);
-        self.by_identity.insert_unique(hash, at, |at| {
-            let bound = places.get(at.0 as usize).and_then(Option::as_ref);
-            bound.map_or(0, |bound| identity_hash(hasher, &bound.binding))
-        });
+        let place = Place { hash, at };
+        self.by_identity
+            .insert_unique(place.spread(), place, |place| place.spread());
         at
     }
 
     pub(crate) fn remove(&mut self, at: BindingIndex) -> Option<Bound> {
         let bound = self.places.get_mut(at.0 as usize)?.take()?;
         let hash = identity_hash(&self.hasher, &bound.binding);
-        if let Ok(entry) = self.by_identity.find_entry(hash, |known| *known == at) {
+        let found = self
+            .by_identity
+            .find_entry(spread(hash), |place| place.at == at);
+        if let Ok(entry) = found {
             entry.remove();
         }
         self.free.push(at);
@@ -95,7 +115,7 @@ fn are_same_arguments(one: &FieldTable, other: &FieldTable) -> bool {
     one == other || encode_table(one) == encode_table(other)
 }
 
-fn identity_hash(builder: &DefaultHashBuilder, binding: &Binding) -> u64 {
+fn identity_hash(builder: &DefaultHashBuilder, binding: &Binding) -> u32 {
     let mut hasher = builder.build_hasher();
     binding.source.hash(&mut hasher);
     binding.destination.hash(&mut hasher);
@@ -103,5 +123,5 @@ fn identity_hash(builder: &DefaultHashBuilder, binding: &Binding) -> u64 {
     if !binding.arguments.inner().is_empty() {
         encode_table(&binding.arguments).hash(&mut hasher);
     }
-    hasher.finish()
+    u32::try_from(hasher.finish() >> 32).unwrap_or(u32::MAX)
 }

@@ -8,6 +8,7 @@
 mod binding;
 mod binding_table;
 mod consistent_hash;
+mod direct;
 mod erlang_text;
 mod exchange;
 mod headers;

@@ -1,10 +1,10 @@
 //! One exchange's bindings, indexed by the rules of its kind.
 
-use hashbrown::HashMap;
 use leveret_codec::FieldTable;
 
 use crate::binding::BindError;
 use crate::consistent_hash::{self, ConsistentHash};
+use crate::direct::DirectIndex;
 use crate::exchange::{Exchange, ExchangeKind, HashOn};
 use crate::headers::{HeadersIndex, Pattern};
 use crate::modulus_hash::ModulusHash;
@@ -15,7 +15,7 @@ use crate::topic::TopicTrie;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Matcher {
-    Direct(HashMap<Box<[u8]>, TargetSet>),
+    Direct(DirectIndex),
     Fanout(TargetSet),
     Topic(TopicTrie),
     Headers(HeadersIndex),
@@ -38,7 +38,7 @@ pub(crate) struct Terms<'a> {
 impl Matcher {
     pub(crate) fn new(exchange: &Exchange) -> Self {
         match exchange.matching_kind() {
-            ExchangeKind::Direct => Self::Direct(HashMap::default()),
+            ExchangeKind::Direct => Self::Direct(DirectIndex::default()),
             ExchangeKind::Topic => Self::Topic(TopicTrie::default()),
             ExchangeKind::Headers => Self::Headers(HeadersIndex::default()),
             ExchangeKind::ConsistentHash => {
@@ -72,12 +72,7 @@ impl Matcher {
     /// Adds a binding, or says why it is none and changes nothing.
     pub(crate) fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
         match self {
-            Self::Direct(by_key) => {
-                by_key
-                    .entry(terms.routing_key.into())
-                    .or_default()
-                    .insert(terms.target);
-            }
+            Self::Direct(index) => index.insert(terms.routing_key, terms.target),
             Self::Fanout(targets) | Self::Random(targets) => targets.insert(terms.target),
             Self::Topic(trie) => trie.insert(terms.routing_key, terms.target),
             Self::Headers(index) => index.insert(Pattern::parse(terms.arguments)?, terms.target),
@@ -94,14 +89,7 @@ impl Matcher {
     /// Removes a binding that was added with the same `terms`.
     pub(crate) fn remove(&mut self, terms: &Terms<'_>) {
         match self {
-            Self::Direct(by_key) => {
-                if let Some(targets) = by_key.get_mut(terms.routing_key) {
-                    targets.remove(terms.target);
-                    if targets.is_empty() {
-                        by_key.remove(terms.routing_key);
-                    }
-                }
-            }
+            Self::Direct(index) => index.remove(terms.routing_key, terms.target),
             Self::Fanout(targets) | Self::Random(targets) | Self::LocalRandom(targets) => {
                 targets.remove(terms.target);
             }
@@ -124,8 +112,8 @@ impl Matcher {
         route: &mut Route,
     ) -> bool {
         match self {
-            Self::Direct(by_key) => {
-                let found = input.keys().filter_map(|key| by_key.get(key));
+            Self::Direct(index) => {
+                let found = input.keys().filter_map(|key| index.get(key));
                 found.fold(false, |matched, targets| route.add_all(targets) | matched)
             }
             Self::Fanout(targets) => route.add_all(targets),
