@@ -142,6 +142,7 @@ fn here(key: &str, value: &str) -> Here {
             let needless = [
                 "log.",
                 "vm_memory_",
+                "disk_free_limit.",
                 "tcp_listen_options.",
                 "num_acceptors.",
                 "collect_statistics",
