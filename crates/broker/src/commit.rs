@@ -16,6 +16,9 @@ use crate::services::Services;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
+/// So many deliveries are settled under one lock of their queue.
+const SETTLED_TOGETHER_MAX: usize = 1024;
+
 /// Settlements by queue.
 pub(crate) type QueueSettlements = Vec<(QueueHandle, Vec<QueueSettlement>)>;
 
@@ -62,8 +65,15 @@ impl PendingCommit {
         let rest = std::mem::take(&mut *self.rest.lock());
         failpoint::reached(Failpoint::BeforeReveal);
         for (queue, settlements) in rest.settlements {
-            let effects = queue.settle(&settlements, now);
-            self.vhost.care(&queue, effects, now);
+            let mut parts = settlements.chunks(SETTLED_TOGETHER_MAX).peekable();
+            while let Some(part) = parts.next() {
+                // What comes back goes out when all of it is back.
+                let effects = match parts.peek() {
+                    Some(_) => queue.settle_quietly(part, now),
+                    None => queue.settle(part, now),
+                };
+                self.vhost.care(&queue, effects, now);
+            }
         }
         for queue in rest.hidden_in {
             let effects = queue.reveal(self.point, now);

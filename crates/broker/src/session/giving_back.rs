@@ -40,8 +40,7 @@ const CONSUMER_COST: usize = 4;
 pub(super) fn cost_of(outcome: Outcome) -> usize {
     match outcome {
         Outcome::Acknowledged => 1,
-        Outcome::Rejected => 16,
-        _ => 8,
+        _ => 16,
     }
 }
 

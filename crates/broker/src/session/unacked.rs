@@ -2,7 +2,11 @@
 //!
 //! Tags rise by one per delivery; those of deliveries that need no acknowledgement are missing.
 
+mod older;
+
 use std::collections::VecDeque;
+
+use older::Older;
 
 use super::queue_table::QueueNumber;
 use crate::mailbox::InFlight;
@@ -36,99 +40,47 @@ impl Unacked {
     }
 }
 
-/// So many tags are kept together.
-const BLOCK: usize = 1024;
+/// So many tags are at hand; those before them are older ones.
+const AT_HAND_MAX: usize = 8192;
+/// So many become older ones together.
+const AGED: usize = 4096;
 
-/// The key of a tag: a block before the first tag has keys, too.
-#[inline]
-fn key(tag: u64) -> u64 {
-    tag.saturating_add(BLOCK as u64)
-}
-
-/// Places of tags that follow each other. Settled ones are empty.
-type Block = Vec<Option<Unacked>>;
-
-/// Rising by tag; settled ones leave a gap until everything before them is settled too. Kept in blocks, so that
-/// millions of them are never moved or freed at once.
+/// Rising by tag; settled ones leave a gap until everything before them is settled too.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// All but the last are full.
-    blocks: VecDeque<Block>,
-    /// The key of the first place: places are contiguous, so it says all.
-    base: u64,
-    /// So many places of the first block are passed.
-    passed: usize,
-    /// How many deliveries there are.
-    count: usize,
+    older: Older,
+    entries: VecDeque<Option<Unacked>>,
+    /// The tag of each place: places are contiguous, so the first one's tag says all. All older ones are before it.
+    first_tag: u64,
     /// The shortest time that any delivery so far was given.
     shortest_ms: Option<u64>,
 }
 
 impl Ledger {
-    #[inline]
     pub(super) fn push(&mut self, unacked: Unacked) {
-        if self.count == 0 {
-            self.start_at(unacked.tag);
+        if self.entries.is_empty() {
+            self.first_tag = unacked.tag;
         }
         // Tags in between belong to deliveries without acknowledgement.
-        while self.end() < key(unacked.tag) {
-            self.push_place(None);
+        while self.first_tag + (self.entries.len() as u64) < unacked.tag {
+            self.entries.push_back(None);
         }
         if unacked.due != Timestamp::NEVER {
             let given = unacked.due - unacked.delivered_at;
             self.shortest_ms = Some(self.shortest_ms.map_or(given, |least| least.min(given)));
         }
-        self.push_place(Some(unacked));
-        self.count += 1;
-    }
-
-    /// There is nothing: the next place is that of `tag`.
-    fn start_at(&mut self, tag: u64) {
-        self.blocks.truncate(1);
-        if let Some(block) = self.blocks.front_mut() {
-            block.clear();
-        }
-        self.passed = 0;
-        self.base = key(tag);
-    }
-
-    #[inline]
-    fn push_place(&mut self, place: Option<Unacked>) {
-        match self.blocks.back_mut() {
-            Some(block) if block.len() < BLOCK => block.push(place),
-            Some(_) => {
-                let mut block = Vec::with_capacity(BLOCK);
-                block.push(place);
-                self.blocks.push_back(block);
-            }
-            // It grows with what the client leaves unsettled.
-            None => self.blocks.push_back(vec![place]),
+        self.entries.push_back(Some(unacked));
+        if self.entries.len() > AT_HAND_MAX {
+            self.age();
         }
     }
 
-    /// The key behind the last place.
-    #[inline]
-    fn end(&self) -> u64 {
-        let last = self.blocks.back().map_or(0, Vec::len);
-        let full = self.blocks.len().saturating_sub(1) * BLOCK;
-        self.base + (full + last) as u64
-    }
-
-    /// The key of the first place that is not passed.
-    fn first(&self) -> u64 {
-        self.base + self.passed as u64
-    }
-
-    #[inline]
-    fn place_of(&self, key: u64) -> Option<(usize, usize)> {
-        let place = usize::try_from(key.checked_sub(self.base)?).ok()?;
-        Some((place / BLOCK, place % BLOCK))
-    }
-
-    #[inline]
-    fn place_mut(&mut self, key: u64) -> Option<&mut Option<Unacked>> {
-        let (block, place) = self.place_of(key)?;
-        self.blocks.get_mut(block)?.get_mut(place)
+    #[cold]
+    fn age(&mut self) {
+        for unacked in self.entries.drain(..AGED).flatten() {
+            self.older.push(unacked);
+        }
+        self.first_tag += AGED as u64;
     }
 
     /// The delivery that must be settled first of all. Where all are given the same time that is the
@@ -136,7 +88,7 @@ impl Ledger {
     pub(super) fn earliest_due(&self) -> Option<&Unacked> {
         let shortest_ms = self.shortest_ms?;
         let mut earliest: Option<&Unacked> = None;
-        for unacked in self.blocks.iter().flatten().flatten() {
+        for unacked in self.older.iter().chain(self.entries.iter().flatten()) {
             let due = earliest.map_or(Timestamp::NEVER, |earliest| earliest.due);
             if due <= unacked.delivered_at + shortest_ms {
                 break;
@@ -158,34 +110,47 @@ impl Ledger {
         most: usize,
         mut each: impl FnMut(Unacked),
     ) -> Option<u64> {
-        let from = key(from).max(self.first());
-        let end = from.saturating_add(most as u64);
-        let ends = end >= self.end();
-        for key in from..end.min(self.end()) {
+        if self.older.reaches(from) {
+            let older = &mut self.older;
+            let next = older.take_of_consumer(queue, consumer, from, most, each);
+            return next.or_else(|| (!self.entries.is_empty()).then_some(self.first_tag));
+        }
+        let from = from.max(self.first_tag);
+        let start = usize::try_from(from - self.first_tag).unwrap_or(usize::MAX);
+        let end = start.saturating_add(most);
+        let ends = end >= self.entries.len();
+        let end = end.min(self.entries.len());
+        for entry in self.entries.range_mut(start.min(end)..end) {
             let theirs = |it: &mut Unacked| it.queue == queue && it.consumer == Some(consumer);
-            if let Some(unacked) = self.place_mut(key).and_then(|place| place.take_if(theirs)) {
-                self.count -= 1;
+            if let Some(unacked) = entry.take_if(theirs) {
                 each(unacked);
             }
         }
         self.trim();
-        (!ends).then_some(end - BLOCK as u64)
+        (!ends).then_some(from + most as u64)
     }
 
     /// Takes out one delivery.
-    #[inline]
     pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
-        let unacked = self.place_mut(key(tag))?.take()?;
-        self.count -= 1;
+        if self.older.reaches(tag) {
+            return self.older.take(tag);
+        }
+        let place = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;
+        let unacked = self.entries.get_mut(place)?.take()?;
         self.trim();
         Some(unacked)
     }
 
     /// Whether `tag` is in the ledger.
     pub(super) fn contains(&self, tag: u64) -> bool {
-        let place = self.place_of(key(tag));
+        if self.older.reaches(tag) {
+            return self.older.contains(tag);
+        }
+        let place = tag
+            .checked_sub(self.first_tag)
+            .and_then(|place| usize::try_from(place).ok());
         place
-            .and_then(|(block, place)| self.blocks.get(block)?.get(place))
+            .and_then(|place| self.entries.get(place))
             .is_some_and(Option::is_some)
     }
 
@@ -197,68 +162,57 @@ impl Ledger {
         most: usize,
         mut each: impl FnMut(Unacked),
     ) -> bool {
+        if self.older.count() > 0 {
+            let more = self.older.take_some(tag, most, each);
+            return more || (!self.entries.is_empty() && self.first_tag <= tag);
+        }
         for _ in 0..most {
-            if self.count == 0 || self.first() > key(tag) {
+            if self.first_tag > tag {
                 break;
             }
-            let first = self.blocks.front_mut();
-            let taken = first.and_then(|block| block.get_mut(self.passed)?.take());
-            self.pass();
-            if let Some(unacked) = taken {
-                self.count -= 1;
+            let Some(entry) = self.entries.pop_front() else {
+                break;
+            };
+            self.first_tag += 1;
+            if let Some(unacked) = entry {
                 each(unacked);
             }
         }
         self.trim();
-        self.count > 0 && self.first() <= key(tag)
+        !self.entries.is_empty() && self.first_tag <= tag
     }
 
     /// Puts back what a transaction took out and did not settle. Called in the order of tags.
     pub(super) fn put_back(&mut self, unacked: Unacked) {
-        let key = key(unacked.tag);
-        if self.count == 0 || key >= self.end() {
+        let is_older = if self.entries.is_empty() {
+            self.older.reaches(unacked.tag)
+        } else {
+            unacked.tag < self.first_tag
+        };
+        if is_older {
+            self.older.put_back(unacked);
+            return;
+        }
+        if self.entries.is_empty() {
             self.push(unacked);
             return;
         }
-        while key < self.base {
-            let block = std::iter::repeat_with(|| None).take(BLOCK).collect();
-            self.blocks.push_front(block);
-            self.base -= BLOCK as u64;
-            self.passed = BLOCK;
-        }
-        let place = usize::try_from(key - self.base).unwrap_or(usize::MAX);
-        self.passed = self.passed.min(place);
-        if let Some(place) = self.place_mut(key) {
-            *place = Some(unacked);
-            self.count += 1;
+        let place = usize::try_from(unacked.tag - self.first_tag).unwrap_or(usize::MAX);
+        match self.entries.get_mut(place) {
+            Some(entry) => *entry = Some(unacked),
+            None => self.push(unacked),
         }
     }
 
-    /// The first place is passed, and with the last of a block the block.
-    #[inline]
-    fn pass(&mut self) {
-        self.passed += 1;
-        if self.passed >= BLOCK {
-            self.blocks.pop_front();
-            self.base += BLOCK as u64;
-            self.passed = 0;
-        }
-    }
-
-    /// Passes over settled ones at the front, not over very many at a time.
-    #[inline]
+    /// Passes over settled ones at the front.
     fn trim(&mut self) {
-        const TRIMMED_MAX: usize = 1 << 16;
-        if self.count == 0 {
-            self.blocks.truncate(1);
-            return;
+        const KEPT: usize = 1024;
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first_tag += 1;
         }
-        for _ in 0..TRIMMED_MAX {
-            let first = self.blocks.front();
-            let Some(None) = first.and_then(|block| block.get(self.passed)) else {
-                break;
-            };
-            self.pass();
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+            self.entries = VecDeque::new();
         }
     }
 }
@@ -312,11 +266,11 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let count = prop_oneof![0u64..4, 900u64..2500];
+        let count = prop_oneof![0u64..4, 900u64..6000];
         prop_oneof![
             (count, 0u64..3).prop_map(|(count, gap)| Step::Push(count, gap)),
             any::<usize>().prop_map(Step::Take),
-            (any::<usize>(), 0usize..3000).prop_map(|(place, most)| Step::TakeSome(place, most)),
+            (any::<usize>(), 0usize..9000).prop_map(|(place, most)| Step::TakeSome(place, most)),
             any::<usize>().prop_map(Step::TakeAndPutBack),
         ]
     }
@@ -369,7 +323,8 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(ledger.count, model.len());
+                let at_hand = ledger.entries.iter().flatten().count();
+                prop_assert_eq!(ledger.older.count() + at_hand, model.len());
                 for tag in model.keys().take(3).chain(model.keys().rev().take(3)) {
                     prop_assert!(ledger.contains(*tag));
                 }
