@@ -9,7 +9,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::config::values::{
-    ByteSize, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span, TimeoutAction,
+    ByteSize, DiskShare, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span,
+    TimeoutAction,
 };
 use crate::similar::similar;
 
@@ -189,6 +190,9 @@ settings! {
     /// Bytes waiting to be written to disk before publishers are held back [default: 10MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_STORE_BEHIND", help_heading = "Limits", hide_short_help = true)]
     store_behind: ByteSize,
+    /// What stays free on the disk: below, publishers wait; bytes or per cent of it [default: 256MiB, or 5% if that is less]
+    #[arg(long, value_name = "SIZE|%", env = "LEVERET_DISK_RESERVE", help_heading = "Limits", hide_short_help = true)]
+    disk_reserve: DiskShare,
     /// Largest transaction (tx) held in memory [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTION_SIZE_MAX", help_heading = "Limits", hide_short_help = true)]
     transaction_size_max: ByteSize,

@@ -86,14 +86,14 @@ pub enum ServeError {
     )]
     StoreFailed(String),
     /// `store verify` or `store rebuild` met something unreadable.
-    #[error(
-        "{path} is damaged in {problems} places; restore it from a backup, or start once with --recover"
-    )]
+    #[error("{path} is damaged in {problems} places; {advice}")]
     Damaged {
         /// The data directory.
         path: PathBuf,
         /// How many.
         problems: usize,
+        /// What helps.
+        advice: String,
     },
     /// All that `leveret store` found are definitions that a start puts aside.
     #[error(

@@ -1,6 +1,7 @@
 //! Opens the store the configuration asks for, watches its status, and closes it.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use leveret_broker::queue::Store;
 use leveret_store::{Journal, JournalOptions, MemoryStore, StoreStatus};
 
 use crate::config::Storage;
+use crate::config::values::DiskShare;
 use crate::error::StartError;
 use crate::serve::Shared;
 
@@ -26,11 +28,12 @@ impl OpenStore {
     pub(crate) fn open(storage: &Storage) -> Result<Self, StartError> {
         match storage {
             Storage::InMemory => Ok(Self::Memory(Arc::new(MemoryStore::new()))),
-            Storage::Directory { path, recover } => {
-                let options = JournalOptions {
-                    recover: *recover,
-                    ..JournalOptions::default()
-                };
+            Storage::Directory {
+                path,
+                recover,
+                reserve,
+            } => {
+                let options = options(path, *recover, *reserve)?;
                 let journal = Journal::open(path, options)
                     .map_err(|error| StartError::Store(error.to_string()))?;
                 if !journal.opened_clean() {
@@ -58,6 +61,23 @@ impl OpenStore {
             }
         }
     }
+}
+
+/// How the journal is kept on the disk that it is on.
+fn options(
+    path: &Path,
+    recover: bool,
+    reserve: Option<DiskShare>,
+) -> Result<JournalOptions, StartError> {
+    let disk_bytes = leveret_store::files::disk_bytes(path).map_err(|error| {
+        let path = path.display();
+        StartError::Store(format!("cannot look at the disk of {path}: {error}"))
+    })?;
+    let reserve = reserve.map(|reserve| reserve.of(disk_bytes));
+    Ok(JournalOptions {
+        recover,
+        ..JournalOptions::for_disk(disk_bytes, reserve)
+    })
 }
 
 /// Hands changes of the store's status to the broker. Ready, with the reason, when the store has failed.

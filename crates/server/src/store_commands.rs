@@ -9,6 +9,9 @@ use leveret_store::OpenError;
 use crate::args::StoreCommand;
 use crate::error::{ServeError, StartError};
 
+/// What helps where a start refuses a store.
+const ADVICE_RECOVER: &str = "a start refuses it: restore it from a backup, or start once with --recover to go on without what is unreadable";
+
 /// Runs one of the tasks and says on standard output what it found.
 pub(crate) fn run(command: &StoreCommand) -> Result<(), ServeError> {
     match command {
@@ -28,8 +31,30 @@ fn verify(directory: &Path) -> Result<(), ServeError> {
         found.messages,
         found.bytes,
     );
+    let unreadable = found.problems.len() as u64 - found.damaged;
     let unusable = examine_definitions(found.definitions);
-    conclude(directory, &summary, &found.problems, &unusable)
+    let mut advice = Vec::new();
+    if found.is_refused {
+        advice.push(ADVICE_RECOVER);
+    } else if unreadable > 0 {
+        advice
+            .push("a start does not need what is unreadable in the journal; `store rebuild` would");
+    }
+    if found.damaged > 0 {
+        advice.push("a start sets damaged messages aside and delivers the others");
+    }
+    let told = found
+        .set_aside
+        .iter()
+        .map(|line| format!("set aside before: {line}"));
+    let summary: Vec<String> = std::iter::once(summary).chain(told).collect();
+    conclude(
+        directory,
+        &summary,
+        &found.problems,
+        &unusable,
+        &advice.join("; "),
+    )
 }
 
 fn rebuild(directory: &Path) -> Result<(), ServeError> {
@@ -43,7 +68,8 @@ fn rebuild(directory: &Path) -> Result<(), ServeError> {
         made.messages,
     );
     let unusable = examine_definitions(made.definitions);
-    conclude(directory, &summary, &made.problems, &unusable)
+    let advice = "the index was made without it; a start goes on with what was found";
+    conclude(directory, &[summary], &made.problems, &unusable, advice)
 }
 
 fn not_open(error: OpenError) -> ServeError {
@@ -53,13 +79,13 @@ fn not_open(error: OpenError) -> ServeError {
 /// Prints the summary, each problem and each definition that a start would put aside on a line of its own.
 fn conclude(
     directory: &Path,
-    summary: &str,
+    summary: &[String],
     problems: &[String],
     unusable: &[String],
+    advice: &str,
 ) -> Result<(), ServeError> {
     let mut output = io::stdout().lock();
-    let lines = problems.iter().chain(unusable).map(String::as_str);
-    for line in std::iter::once(summary).chain(lines) {
+    for line in summary.iter().chain(problems).chain(unusable) {
         drop(writeln!(output, "{line}"));
     }
     if problems.is_empty() && unusable.is_empty() {
@@ -74,5 +100,6 @@ fn conclude(
     Err(ServeError::Damaged {
         path: directory.to_owned(),
         problems: problems.len(),
+        advice: advice.to_owned(),
     })
 }

@@ -50,6 +50,20 @@ pub enum OpenError {
         /// What was found.
         reason: String,
     },
+    /// The file that names the store's format is lost or not what was written.
+    #[error("{}: {reason}; `leveret store rebuild` makes it again from the journal", path.display())]
+    FormatDamaged {
+        /// The format file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// There is nothing to rebuild a store from.
+    #[error("{} has no record of the journal to rebuild from; nothing was changed: restore it from a backup, or start once with --recover, which keeps the definitions that the index has", path.display())]
+    NoJournal {
+        /// The journal's directory.
+        path: PathBuf,
+    },
     /// The index cannot be read; the journal can make a new one.
     #[error("the index {} is damaged: {reason}; `leveret store rebuild` makes it anew from the journal", path.display())]
     IndexDamaged {

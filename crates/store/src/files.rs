@@ -319,6 +319,18 @@ impl StoreFile for DiskFile {
     }
 }
 
+/// The size of the disk on which a directory is or, if it is not there yet, will be made.
+///
+/// # Errors
+/// The system refused to look.
+pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
+    let directory = std::path::absolute(directory)?;
+    let mut above = directory.ancestors();
+    let existing = above.find(|path| path.exists()).unwrap_or(&directory);
+    let found = rustix::fs::statvfs(existing)?;
+    Ok(found.f_blocks.saturating_mul(found.f_frsize))
+}
+
 /// What has run out, where that is why the system refused: such a failure of a write passes.
 pub(crate) fn shortage(error: &io::Error) -> Option<Shortage> {
     match error.kind() {

@@ -54,6 +54,8 @@ pub enum Storage {
         path: PathBuf,
         /// Whether damage may be skipped instead of refusing to start.
         recover: bool,
+        /// What is to stay free on its disk; `None`: what is usual.
+        reserve: Option<values::DiskShare>,
     },
 }
 
@@ -123,6 +125,7 @@ impl Config {
             Storage::Directory {
                 path,
                 recover: settings.recover.unwrap_or(false),
+                reserve: settings.disk_reserve,
             }
         };
         Ok(Config {

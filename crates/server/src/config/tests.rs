@@ -2,6 +2,7 @@
 
 use leveret_broker::ConsumerTimeoutAction;
 
+use super::values::DiskShare;
 use super::*;
 
 fn load(
@@ -34,7 +35,8 @@ fn defaults() {
         config.storage,
         Storage::Directory {
             path: "./leveret-data".into(),
-            recover: false
+            recover: false,
+            reserve: None,
         }
     );
     assert!(config.broker.vhosts.is_empty());
@@ -56,6 +58,7 @@ fn every_key_of_the_file() {
         ready_file = "/run/leveret.json"
         definitions = "/etc/definitions.json"
         recover = true
+        disk_reserve = "5%"
         default_user = "admin"
         default_password = "secret"
         default_vhost = "/main"
@@ -87,7 +90,8 @@ fn every_key_of_the_file() {
         config.storage,
         Storage::Directory {
             path: "/var/lib/leveret".into(),
-            recover: true
+            recover: true,
+            reserve: Some(DiskShare::PerCent(5)),
         }
     );
     assert_eq!(config.log_format, LogFormat::Json);

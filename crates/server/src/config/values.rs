@@ -106,6 +106,44 @@ impl FromStr for ByteSize {
     }
 }
 
+/// A part of a disk: a number of bytes as in [`ByteSize`], or of a hundred of it, `5%`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DiskShare {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many per cent.
+    PerCent(u8),
+}
+
+impl DiskShare {
+    /// The part of a disk of this size.
+    #[must_use]
+    pub fn of(self, disk_bytes: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::PerCent(part) => disk_bytes / 100 * u64::from(part),
+        }
+    }
+}
+
+impl FromStr for DiskShare {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let expected = || {
+            ValueError::new("a number of bytes, such as 64MiB, or per cent of the disk, 1% to 90%")
+        };
+        let Some(part) = text.trim().strip_suffix('%') else {
+            let bytes = text.parse::<ByteSize>();
+            return bytes.map(|it| Self::Bytes(it.0)).map_err(|_| expected());
+        };
+        let part = part.trim().parse().ok();
+        part.filter(|part| (1..=90).contains(part))
+            .map(Self::PerCent)
+            .ok_or_else(expected)
+    }
+}
+
 /// A span of time in milliseconds, written with its unit: `500ms`, `10s`, `2m`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Span {
@@ -301,6 +339,7 @@ macro_rules! deserialize_from_text {
 deserialize_from_text!(
     ListenAddress,
     ByteSize,
+    DiskShare,
     Span,
     Name,
     Names,
@@ -359,6 +398,13 @@ mod tests {
         assert_eq!(size("-1"), None);
         assert_eq!(size("99999999999GiB"), None);
         assert_eq!(size("12 parsecs"), None);
+        let share = |text| parsed::<DiskShare>(text).map(|share| share.of(1 << 30));
+        assert_eq!(share("64MiB"), Some(64 << 20));
+        assert_eq!(share("5%"), Some((1 << 30) / 100 * 5));
+        assert_eq!(share("0%"), None);
+        assert_eq!(share("91%"), None);
+        assert_eq!(share("5"), Some(5));
+        assert_eq!(share("a lot"), None);
         let span = |text| parsed::<Span>(text).map(|span| span.milliseconds);
         assert_eq!(span("500ms"), Some(500));
         assert_eq!(span("10s"), Some(10_000));

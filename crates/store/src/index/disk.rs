@@ -2,6 +2,7 @@
 //! batches, small values, a sync of our own after each, and no trust in it not to panic.
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 
 use super::rows::Row;
 use crate::clock;
+use crate::files::shortage;
 
 /// Where the rows of the index are kept.
 pub trait IndexStore: Send + 'static {
@@ -115,11 +117,60 @@ impl SledIndex {
     }
 }
 
-impl IndexStore for SledIndex {
-    fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
-        if !self.directory.is_dir() {
-            return Ok(());
+/// Reads all rows of an index that nobody writes, without a change to its directory: sled writes when it opens one.
+/// A copy, in the system's directory for such, is read and removed.
+///
+/// # Errors
+/// The index cannot be read, or there is no room for the copy.
+pub(crate) fn load_copy(directory: &Path, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    let copy = Copy::of(directory)?;
+    SledIndex::new(&copy.0).load_in_place(each)
+}
+
+/// A copy of a directory, for as long as it is needed.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(directory: &Path) -> io::Result<Copy> {
+        let name = format!(
+            "leveret-index-{}-{:016x}",
+            std::process::id(),
+            RandomState::new().build_hasher().finish()
+        );
+        let copy = Copy(std::env::temp_dir().join(name));
+        copy_all(directory, &copy.0)?;
+        Ok(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(directory = %self.0.display(), %error, "a copy of the index stays");
         }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_all(&entry.path(), &target)?;
+        } else {
+            let mut source = File::open(entry.path())?;
+            io::copy(&mut source, &mut File::create(target)?)?;
+        }
+    }
+    Ok(())
+}
+
+impl SledIndex {
+    fn load_in_place(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let (database, _) = self.database()?;
         let result = guarded(|| {
             for row in database.iter() {
@@ -130,6 +181,21 @@ impl IndexStore for SledIndex {
         });
         self.close();
         result
+    }
+}
+
+impl IndexStore for SledIndex {
+    fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        if !self.directory.is_dir() {
+            return Ok(());
+        }
+        match self.load_in_place(each) {
+            // Opening it takes room. Without any, what it says can be had nevertheless.
+            Err(error) if shortage(&error).is_some() => {
+                load_copy(&self.directory, each).map_err(|_| error)
+            }
+            result => result,
+        }
     }
 
     fn apply(&mut self, mut rows: Vec<Row>, only: bool) -> io::Result<()> {

@@ -157,6 +157,7 @@ fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> 
     abandon(shared);
     if shortage(error).is_some() {
         tracing::warn!("the index cannot be written: {error}");
+        shared.segments.spent.leave_all();
         shared.duties.lock().dirty = true;
         return Some(clock::now() + RETRY);
     }

@@ -6,18 +6,16 @@ use std::sync::Arc;
 
 use super::JournalOptions;
 use super::aside;
-use super::body::{self, Found};
-use super::encoder::chunk_of;
-use super::open::{self, enter};
+use super::open;
 use super::read::{Content, load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
-use super::segment::{Segment, SegmentFiles};
+use super::segment::SegmentFiles;
 use super::snapshot::{self, Fact, PartHeader};
 use crate::error::OpenError;
 use crate::files::{DiskFiles, Files, OpenMode};
+use crate::index::Index;
 use crate::index::disk::{IndexStore, SledIndex};
 use crate::index::rows::{self, Checkpoint, Row};
-use crate::index::{Index, Position};
 use crate::{Definitions, LogId};
 
 /// What `verify` found.
@@ -35,6 +33,8 @@ pub struct Verified {
     pub definitions: Definitions,
     /// Everything that is wrong, one line each: file, offset, what.
     pub problems: Vec<String>,
+    /// A start refuses the store for some of that, unless it is told to recover.
+    pub is_refused: bool,
     /// Messages that cannot be read: a start sets them aside and goes on. They are among the problems.
     pub damaged: u64,
     /// Messages that were set aside while the store ran, one line each.
@@ -56,35 +56,38 @@ pub struct Rebuilt {
     pub problems: Vec<String>,
 }
 
-/// Reads everything in a store and checks it. Changes nothing.
+/// Reads everything in a store and checks it. Changes nothing, not even where it could.
 ///
 /// # Errors
 /// The store is in use, of a newer format, or so damaged that it could not be opened.
 pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
     let files: Arc<dyn Files> = Arc::new(DiskFiles);
-    if !directory.join("format").exists() {
-        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
-        return Err(OpenError::Unusable {
-            path: directory.to_path_buf(),
-            source,
-        });
-    }
-    let entered = enter(&*files, directory)?;
+    is_store(directory)?;
+    let entered = open::enter_to_read(&*files, directory)?;
     let (segments, numbers) = scan(&files, directory)?;
-    let mut loaded = open::load(&mut SledIndex::new(&directory.join("index")), directory)?;
+    let mut loaded = open::load_copy(directory)?;
     let checkpoint = loaded.checkpoint;
     let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Read)?;
-    open::check_start(&heads, &segments, checkpoint.as_ref(), true)?;
+    recovery::check_store(&heads, &segments, &numbers, &directory.join("format"))?;
+    open::check_start(&heads, &segments, checkpoint.as_ref(), false)?;
     let (mut index, mut problems) = open::fill(&mut loaded, &heads, &segments, true, directory)?;
     let epoch = checkpoint.map_or(0, |checkpoint| checkpoint.epoch);
     let mut replay = Replay::new(&heads, &segments, index.position, epoch).recovering(true);
     replay.run(&mut |record| recovery::apply(&mut index, record, &mut |_| {}))?;
     problems.append(&mut replay.problems);
+    let is_refused = !problems.is_empty();
+    // What is before the checkpoint no start reads, but `rebuild` does.
+    for problem in unread(&heads, &segments)? {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
     let mut found = Verified {
         segments: numbers.len() as u64,
         logs: index.logs.len() as u64,
         definitions: definitions_of(&index),
         problems,
+        is_refused,
         set_aside: aside::noted(&*files, directory).map_err(unusable(directory))?,
         ..Verified::default()
     };
@@ -96,6 +99,40 @@ fn definitions_of(index: &Index) -> Definitions {
     let all = index.definitions.iter();
     all.map(|(key, definition)| (key.to_vec(), definition.value.to_vec()))
         .collect()
+}
+
+/// What cannot be read of the journal as far as it is there.
+fn unread(heads: &Heads, segments: &SegmentFiles) -> Result<Vec<String>, OpenError> {
+    let mut replay = replay_all(heads, segments)?;
+    replay.run(&mut |_| {})?;
+    let mut problems = replay.problems;
+    problems.extend(headless(heads, segments)?);
+    Ok(problems)
+}
+
+/// Segments that have lost their first record are passed over where the journal has gaps.
+fn headless(heads: &Heads, segments: &SegmentFiles) -> Result<Vec<String>, OpenError> {
+    let numbers = heads.headless()?.into_iter();
+    let told = numbers.map(|number| {
+        let path = segments.path(number);
+        format!(
+            "{}, offset 0: the first record is missing or unreadable",
+            path.display()
+        )
+    });
+    Ok(told.collect())
+}
+
+fn is_store(directory: &Path) -> Result<(), OpenError> {
+    let parts = ["format", "journal", "index"];
+    if parts.iter().any(|part| directory.join(part).exists()) {
+        return Ok(());
+    }
+    let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
+    Err(OpenError::Unusable {
+        path: directory.to_path_buf(),
+        source,
+    })
 }
 
 fn check_chunks(index: &Index, found: &mut Verified) {
@@ -141,17 +178,16 @@ fn check_chunks(index: &Index, found: &mut Verified) {
 /// The store is in use, of a newer format, or the new index cannot be written.
 pub fn rebuild(directory: &Path) -> Result<Rebuilt, OpenError> {
     let files: Arc<dyn Files> = Arc::new(DiskFiles);
-    if !directory.join("format").exists() {
-        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
-        return Err(OpenError::Unusable {
-            path: directory.to_path_buf(),
-            source,
-        });
-    }
-    let entered = enter(&*files, directory)?;
+    is_store(directory)?;
     let (segments, numbers) = scan(&files, directory)?;
+    let store = || recovery::store_of(&segments, &numbers);
+    let entered = open::enter_anew(&*files, directory, store)?;
     let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Read)?;
-    let (mut index, found, epoch) = reread(&heads, &segments)?;
+    if heads.start()?.is_none() {
+        let path = directory.join("journal");
+        return Err(OpenError::NoJournal { path });
+    }
+    let (mut index, found, epoch) = reread(&heads, &segments, directory)?;
 
     let (fresh, old, target) = (
         directory.join("index.new"),
@@ -197,12 +233,20 @@ fn scan(files: &Arc<dyn Files>, directory: &Path) -> Result<(SegmentFiles, Vec<u
     let path = directory.join("journal");
     let options = JournalOptions::default();
     let segments = SegmentFiles::new(Arc::clone(files), path.clone(), options.segment_bytes, 0);
-    let numbers = segments.scan().map_err(unusable(&path))?;
+    let numbers = if path.is_dir() {
+        segments.scan().map_err(unusable(&path))?
+    } else {
+        Vec::new()
+    };
     Ok((segments, numbers))
 }
 
 /// The index as the journal alone tells it.
-fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32), OpenError> {
+fn reread(
+    heads: &Heads,
+    segments: &SegmentFiles,
+    directory: &Path,
+) -> Result<(Index, Rebuilt, u32), OpenError> {
     let snapshot = last_snapshot(heads, segments)?;
     let mut index = Index {
         keeps_all_counts: true,
@@ -212,31 +256,49 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
         index.segments.insert(Arc::clone(segment));
     }
     // The records of large messages may be gone before them.
+    recovery::insert_bodies(&mut index, heads)?;
     let mut problems = Vec::new();
-    for segment in heads.segments.values() {
-        insert_body(&mut index, segment).map_err(unusable(segment.path()))?;
-    }
+    let begins_late = heads.start()?.is_some_and(|start| start.lsn > 0);
+    let mut pending = match snapshot {
+        Some(snapshot) => Some(Settled::Snapshot(snapshot)),
+        // What was defined before the journal's first record only the old index may say.
+        None if begins_late => match old_definitions(directory) {
+            Some(definitions) => Some(definitions),
+            None => {
+                problems.push(format!(
+                    "{}: it begins late, without a snapshot, and the index cannot be read: definitions may be missing",
+                    segments.directory().display()
+                ));
+                None
+            }
+        },
+        None => None,
+    };
     let mut records = 0;
-    let mut pending = snapshot;
-    let mut replay = replay_all(heads, segments);
+    let mut replay = replay_all(heads, segments)?;
     replay.run(&mut |record: &Record<'_>| {
         records += 1;
         if pending
             .as_ref()
-            .is_some_and(|snapshot| record.header.lsn > snapshot.header.lsn)
-            && let Some(snapshot) = pending.take()
+            .is_some_and(|settled| record.header.lsn > settled.lsn())
+            && let Some(settled) = pending.take()
         {
-            snapshot.settle(&mut index);
+            settled.settle(&mut index);
         }
         recovery::apply(&mut index, record, &mut |_| {});
     })?;
-    if let Some(snapshot) = pending {
-        snapshot.settle(&mut index);
+    if let Some(settled) = pending {
+        settled.settle(&mut index);
     }
     index.keep_live_counts();
     index.position = replay.position;
     index.next_log = index.next_log.max(replay.next_log).max(1);
     problems.append(&mut replay.problems);
+    for problem in headless(heads, segments)? {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
     let found = Rebuilt {
         records,
         logs: index.logs.len() as u64,
@@ -247,31 +309,57 @@ fn reread(heads: &Heads, segments: &SegmentFiles) -> Result<(Index, Rebuilt, u32
     Ok((index, found, replay.epoch))
 }
 
-/// Takes what a file of a large message says of itself.
-fn insert_body(index: &mut Index, segment: &Segment) -> std::io::Result<()> {
-    let Some((offset, header)) = body::run_of(segment)? else {
-        return Ok(());
-    };
-    match body::find_run(segment, u64::from(offset), &header)? {
-        Found::Right | Found::Wrong => {
-            index.insert_chunk(header.log, chunk_of(&header, segment.number(), offset));
-        }
-        Found::Nothing => {}
-    }
-    Ok(())
+/// What is known to have been so at some record.
+enum Settled {
+    Snapshot(Collected),
+    /// Up to a record: the definitions, of an old index.
+    Definitions(u64, Definitions),
 }
 
-fn replay_all<'a>(heads: &'a Heads, segments: &'a SegmentFiles) -> Replay<'a> {
-    let start = heads
-        .first_from(0)
-        .map_or(Position::default(), |(lsn, segment, _)| Position {
-            lsn: lsn.saturating_sub(1),
-            segment,
-            offset: 0,
-        });
-    Replay::new(heads, segments, start, 0)
+impl Settled {
+    fn lsn(&self) -> u64 {
+        match self {
+            Settled::Snapshot(snapshot) => snapshot.header.lsn,
+            Settled::Definitions(lsn, _) => *lsn,
+        }
+    }
+
+    fn settle(self, index: &mut Index) {
+        match self {
+            Settled::Snapshot(snapshot) => snapshot.settle(index),
+            Settled::Definitions(_, definitions) => {
+                index.definitions.clear();
+                for (key, value) in definitions {
+                    index.put_definition(key.into(), value.into());
+                }
+            }
+        }
+    }
+}
+
+/// The definitions of the index that is about to be replaced, if it can be read.
+fn old_definitions(directory: &Path) -> Option<Settled> {
+    let mut loaded = open::load_copy(directory).ok()?;
+    let lsn = loaded.checkpoint?.position.lsn;
+    loaded.chunks.clear();
+    let mut index = Index::default();
+    loaded.fill(&mut index).ok()?;
+    Some(Settled::Definitions(lsn, definitions_of(&index)))
+}
+
+fn replay_all<'a>(heads: &'a Heads, segments: &'a SegmentFiles) -> Result<Replay<'a>, OpenError> {
+    let start = heads.start()?.unwrap_or_default();
+    let mut replay = Replay::new(heads, segments, start, 0)
         .recovering(true)
-        .over_gaps()
+        .over_gaps();
+    if start.offset > 0 {
+        let path = segments.path(start.segment);
+        replay.problems.push(format!(
+            "{}, offset 0: the first record is missing or unreadable",
+            path.display()
+        ));
+    }
+    Ok(replay)
 }
 
 /// The parts of one snapshot.
@@ -285,7 +373,7 @@ fn last_snapshot(heads: &Heads, segments: &SegmentFiles) -> Result<Option<Collec
     let mut index = Index::default();
     let mut open: Option<Collected> = None;
     let mut last = None;
-    replay_all(heads, segments).run(&mut |record| {
+    replay_all(heads, segments)?.run(&mut |record| {
         recovery::apply(&mut index, record, &mut |part| {
             let Some((header, _)) = snapshot::decode(part) else {
                 return;

@@ -52,6 +52,13 @@ use status::StatusCell;
 
 pub use inspect::{Rebuilt, Verified, rebuild, verify};
 
+/// So many segments have room on a disk, …
+const SEGMENTS_ON_DISK_MIN: u64 = 32;
+/// … as long as they need not be smaller than this.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Of a small disk this part stays free.
+const RESERVE_SHARE: u64 = 20;
+
 /// How a journal is kept.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
@@ -87,6 +94,25 @@ pub struct JournalOptions {
     pub patience_us: u64,
     /// Go on although something is damaged, without what cannot be read.
     pub recover: bool,
+}
+
+impl JournalOptions {
+    /// The default, for a disk of so many bytes of which so many are to stay free. On a small one, segments are so
+    /// small that many have room, and that what stays free is enough for one: acknowledgements must go on.
+    #[must_use]
+    pub fn for_disk(bytes: u64, reserve: Option<u64>) -> Self {
+        let default = JournalOptions::default();
+        let usual = default.disk_free_bytes_min.min(bytes / RESERVE_SHARE);
+        let reserve = reserve.unwrap_or(usual);
+        let share = (bytes / SEGMENTS_ON_DISK_MIN).min(reserve / 2);
+        let fitting = 1 << share.max(SEGMENT_BYTES_MIN).ilog2();
+        JournalOptions {
+            segment_bytes: default.segment_bytes.min(fitting),
+            checkpoint_bytes: default.checkpoint_bytes.min(fitting),
+            disk_free_bytes_min: reserve,
+            ..default
+        }
+    }
 }
 
 impl Default for JournalOptions {

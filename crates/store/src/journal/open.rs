@@ -21,7 +21,7 @@ use crate::delivered::{self, DeliveredFile, Opening};
 use crate::error::OpenError;
 use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode, StoreFile};
-use crate::index::disk::IndexStore;
+use crate::index::disk::{self, IndexStore};
 use crate::index::rows::{BadRow, Checkpoint, Loaded};
 use crate::index::{Index, Position};
 use crate::waiters::Waiters;
@@ -59,21 +59,92 @@ pub(super) fn enter(files: &dyn Files, directory: &Path) -> Result<Directory, Op
     let lock = files
         .open(&path, OpenMode::Create)
         .map_err(unusable(&path))?;
-    if !lock.lock().map_err(unusable(&path))? {
+    let held = hold(&path, &*lock)?;
+    let format = read_format(files, directory)?;
+    Ok(Directory::of(lock, held, format))
+}
+
+/// Takes a store's directory and changes nothing in it.
+pub(super) fn enter_to_read(files: &dyn Files, directory: &Path) -> Result<Entered, OpenError> {
+    let path = directory.join("lock");
+    let lock = match files.open(&path, OpenMode::Read) {
+        Ok(lock) => {
+            hold(&path, &*lock)?;
+            Some(lock)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unusable(&path)(error)),
+    };
+    let Some((_, store)) = read_format(files, directory)? else {
+        return Err(OpenError::FormatDamaged {
+            path: directory.join("format"),
+            reason: "it is empty or missing".to_owned(),
+        });
+    };
+    Ok(Entered { _lock: lock, store })
+}
+
+/// A directory that is held to be read.
+pub(super) struct Entered {
+    _lock: Option<Arc<dyn StoreFile>>,
+    pub(super) store: u32,
+}
+
+/// As [`enter`], of a store the format of which `found` tells where the file that says it is lost; that is written again.
+pub(super) fn enter_anew(
+    files: &dyn Files,
+    directory: &Path,
+    found: impl FnOnce() -> Result<Option<u32>, OpenError>,
+) -> Result<Directory, OpenError> {
+    let path = directory.join("lock");
+    let lock = files
+        .open(&path, OpenMode::Create)
+        .map_err(unusable(&path))?;
+    let held = hold(&path, &*lock)?;
+    let said = match read_format(files, directory) {
+        Ok(said) => said,
+        Err(OpenError::FormatDamaged { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let format = match (said, found()?) {
+        (Some((version, store)), found) if found.is_none_or(|found| found == store) => {
+            (version, store)
+        }
+        (_, Some(store)) => {
+            write_format(files, directory, FORMAT_VERSION, store).map_err(unusable(directory))?;
+            (FORMAT_VERSION, store)
+        }
+        (_, None) => {
+            let path = directory.join("journal");
+            return Err(OpenError::NoJournal { path });
+        }
+    };
+    Ok(Directory::of(lock, held, Some(format)))
+}
+
+/// Takes the lock; what it says.
+fn hold(path: &Path, lock: &dyn StoreFile) -> Result<(bool, u32), OpenError> {
+    if !lock.lock().map_err(unusable(path))? {
+        let path = path.to_path_buf();
         return Err(OpenError::InUse { path });
     }
-    let (was_running, epoch) = read_lock(&*lock).map_err(unusable(&path))?;
-    let format = read_format(files, directory)?;
-    let is_new = format.is_none();
-    let (version, store) = format.unwrap_or_else(|| (FORMAT_VERSION, random()));
-    Ok(Directory {
-        lock,
-        was_running,
-        epoch,
-        store,
-        version,
-        is_new,
-    })
+    read_lock(lock).map_err(unusable(path))
+}
+
+impl Directory {
+    fn of(lock: Arc<dyn StoreFile>, held: (bool, u32), format: Option<(u64, u32)>) -> Self {
+        let (was_running, epoch) = held;
+        let is_new = format.is_none();
+        let (version, store) = format.unwrap_or_else(|| (FORMAT_VERSION, random()));
+        Directory {
+            lock,
+            was_running,
+            epoch,
+            store,
+            version,
+            is_new,
+        }
+    }
 }
 
 /// What the lock file says: whether the last one left in order, and the number of that opening.
@@ -106,9 +177,8 @@ fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>
     let read = file.read_at(&mut bytes, 0).map_err(unusable(&path))?;
     let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned();
     let mut words = text.split_whitespace();
-    let damaged = || OpenError::Damaged {
+    let damaged = || OpenError::FormatDamaged {
         path: path.clone(),
-        offset: 0,
         reason: format!("this is not the format of a store: {text:?}"),
     };
     if read == 0 {
@@ -167,10 +237,24 @@ pub(super) fn load(
     index_store: &mut dyn IndexStore,
     directory: &Path,
 ) -> Result<Loaded, OpenError> {
+    load_by(directory, |each| index_store.load(each))
+}
+
+/// The same, without a change to the index.
+pub(super) fn load_copy(directory: &Path) -> Result<Loaded, OpenError> {
+    load_by(directory, |each| {
+        disk::load_copy(&directory.join("index"), each)
+    })
+}
+
+fn load_by(
+    directory: &Path,
+    load: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> std::io::Result<()>,
+) -> Result<Loaded, OpenError> {
     let path = directory.join("index");
     let mut loaded = Loaded::default();
     let mut bad: Option<BadRow> = None;
-    let result = index_store.load(&mut |key, value| {
+    let result = load(&mut |key, value| {
         if let Err(reason) = loaded.row(key, value) {
             bad.get_or_insert(reason);
         }
@@ -211,7 +295,9 @@ pub(super) fn fill(
         let end = u64::from(chunk.offset) + u64::from(chunk.span);
         let segment = heads.segments.get(&chunk.segment);
         let length = segment.and_then(|segment| segment.file.length().ok());
-        if length.is_some_and(|length| end <= length) {
+        // A large message of which the end is missing is one damaged message.
+        let is_large = segment.is_some_and(|segment| segment.holds == Contents::Body);
+        if is_large || length.is_some_and(|length| end <= length) {
             return true;
         }
         let (count, log, offset) = (chunk.count(), log.0, u64::from(chunk.offset));
@@ -288,35 +374,48 @@ pub(super) fn open<P: Payload>(
     );
     let numbers = segments.scan().map_err(unusable(&path))?;
     if entered.is_new && !numbers.is_empty() {
-        return Err(OpenError::Damaged {
+        return Err(OpenError::FormatDamaged {
             path: directory.join("format"),
-            offset: 0,
             reason: "it is missing beside a journal".to_owned(),
         });
     }
-    let mut loaded = load(&mut *index_store, directory)?;
     let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Write)?;
-    let checkpoint = loaded.checkpoint;
-    check_start(&heads, &segments, checkpoint.as_ref(), options.recover)?;
-    let (mut index, problems) = fill(&mut loaded, &heads, &segments, options.recover, directory)?;
-    for problem in problems {
+    recovery::check_store(&heads, &segments, &numbers, &directory.join("format"))?;
+    let mut read = Reading {
+        index_store: &mut *index_store,
+        heads: &heads,
+        segments: &segments,
+        directory,
+        recover: options.recover,
+    };
+    let mut found = read.index(false)?;
+    if !found.problems.is_empty() && heads.has_bodies() {
+        // What refers to a large message may be among what is lost: its file tells of it, too.
+        found = read.index(true)?;
+    }
+    for problem in &found.problems {
         tracing::error!("lost: {problem}");
     }
-    let epoch = checkpoint.map_or(0, |checkpoint| checkpoint.epoch);
-    let mut replay =
-        Replay::new(&heads, &segments, index.position, epoch).recovering(options.recover);
-    replay.run(&mut |record| {
-        recovery::apply(&mut index, record, &mut |_| {});
-        failpoint::reached(Failpoint::InReplay);
-    })?;
+    let Found {
+        mut index,
+        checkpoint,
+        position,
+        problems,
+        ..
+    } = found;
+    let recovered = !problems.is_empty();
+    if recovered {
+        // The index on disk still names what is lost.
+        index.mark_all();
+    }
     index.keep_live_counts();
-    let replayed = replay.position.lsn != index.position.lsn;
-    index.position = replay.position;
-    index.next_log = index.next_log.max(replay.next_log).max(1);
+    let replayed = position.lsn != index.position.lsn;
+    index.position = position;
+    index.next_log = index.next_log.max(found.next_log).max(1);
     index.gone_logs = Vec::new();
     let resume = Resume {
         current: resume(&heads, index.position),
-        epoch: replay.epoch.max(epoch).max(entered.epoch) + 1,
+        epoch: found.epoch.max(entered.epoch) + 1,
     };
 
     failpoint::reached(Failpoint::BeforeSettle);
@@ -335,7 +434,7 @@ pub(super) fn open<P: Payload>(
     failpoint::reached(Failpoint::AfterSettle);
     let clean =
         !entered.was_running && !replayed && checkpoint.is_none_or(|checkpoint| checkpoint.clean);
-    let saved = (clean && index.dirty_logs.is_empty()).then_some(index.position.lsn);
+    let saved = (clean && !recovered && index.dirty_logs.is_empty()).then_some(index.position.lsn);
     let shared = Arc::new(share(
         options,
         directory,
@@ -347,8 +446,62 @@ pub(super) fn open<P: Payload>(
         saved,
         resume.epoch,
         replayed,
+        recovered,
     ));
     start(shared, resume, clean, entered.lock).map_err(unusable(directory))
+}
+
+/// Reading what a store holds; changes nothing.
+struct Reading<'a> {
+    index_store: &'a mut dyn IndexStore,
+    heads: &'a Heads,
+    segments: &'a SegmentFiles,
+    directory: &'a Path,
+    recover: bool,
+}
+
+/// What was read.
+struct Found {
+    /// At the position of the checkpoint, although it is brought up to the end.
+    index: Index,
+    checkpoint: Option<Checkpoint>,
+    /// The journal's end.
+    position: Position,
+    epoch: u32,
+    next_log: u64,
+    /// What could not be read.
+    problems: Vec<String>,
+}
+
+impl Reading<'_> {
+    /// The index of the last checkpoint, brought up to the journal's end. `bodies`: files of large messages tell of
+    /// themselves, before records do.
+    fn index(&mut self, bodies: bool) -> Result<Found, OpenError> {
+        let (heads, segments, recover) = (self.heads, self.segments, self.recover);
+        let mut loaded = load(self.index_store, self.directory)?;
+        let checkpoint = loaded.checkpoint;
+        check_start(heads, segments, checkpoint.as_ref(), recover)?;
+        let (mut index, mut problems) =
+            fill(&mut loaded, heads, segments, recover, self.directory)?;
+        if bodies {
+            recovery::insert_bodies(&mut index, heads)?;
+        }
+        let epoch = checkpoint.map_or(0, |checkpoint| checkpoint.epoch);
+        let mut replay = Replay::new(heads, segments, index.position, epoch).recovering(recover);
+        replay.run(&mut |record| {
+            recovery::apply(&mut index, record, &mut |_| {});
+            failpoint::reached(Failpoint::InReplay);
+        })?;
+        problems.append(&mut replay.problems);
+        Ok(Found {
+            index,
+            checkpoint,
+            position: replay.position,
+            epoch: replay.epoch.max(epoch),
+            next_log: replay.next_log,
+            problems,
+        })
+    }
 }
 
 /// What was delivered of the logs that are there, in a file for this opening.
@@ -449,6 +602,7 @@ fn share<P: Payload>(
     saved: Option<u64>,
     epoch: u32,
     dirty: bool,
+    recovered: bool,
 ) -> Shared<P> {
     let definitions = index
         .definitions
@@ -473,12 +627,12 @@ fn share<P: Payload>(
         index_store: Mutex::new(index_store),
         delivered,
         aside,
-        index_unknown: AtomicBool::new(false),
+        index_unknown: AtomicBool::new(recovered),
         waiters: Waiters::default(),
         staged_bytes: AtomicU64::new(0),
         status: StatusCell::new(),
         duties: Mutex::new(Duties {
-            dirty: dirty || has_dead,
+            dirty: dirty || recovered || has_dead,
             ..Duties::default()
         }),
         duties_changed: Condvar::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::body::{Found, find_run};
+use super::body::{self, Found, find_run};
 use super::encoder::chunk_of;
 use super::format::{ALIGNMENT, HEADER_BYTES, Operation, Operations, RecordHeader, Step};
 use super::run::Sound;
@@ -87,6 +87,66 @@ impl Heads {
             }
         }
         Ok(whole)
+    }
+
+    /// Some files hold large messages.
+    pub(super) fn has_bodies(&self) -> bool {
+        let mut segments = self.segments.values();
+        segments.any(|segment| segment.holds == Contents::Body)
+    }
+
+    /// Where the journal begins, as far as it is there: before its first record.
+    pub(super) fn start(&self) -> Result<Option<Position>, OpenError> {
+        let first = self.first_from(0);
+        // One that has lost its first record may be before the first that has not.
+        let before = self.segments.iter().filter(|(number, segment)| {
+            segment.holds == Contents::Records && first.is_none_or(|(_, first, _)| **number < first)
+        });
+        for (number, segment) in before {
+            if let Some((offset, header)) = self.first_in(*number, segment)? {
+                return Ok(Some(Position {
+                    lsn: header.lsn.saturating_sub(1),
+                    segment: *number,
+                    offset,
+                }));
+            }
+        }
+        Ok(first.map(|(lsn, segment, _)| Position {
+            lsn: lsn.saturating_sub(1),
+            segment,
+            offset: 0,
+        }))
+    }
+
+    /// Segments that begin with nothing of their own and have records behind that.
+    pub(super) fn headless(&self) -> Result<Vec<u32>, OpenError> {
+        let mut found = Vec::new();
+        for (number, segment) in &self.segments {
+            if segment.holds == Contents::Records
+                && !self.begins_with_record(*number)
+                && self.first_in(*number, segment)?.is_some()
+            {
+                found.push(*number);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first record of its own near the start of a segment.
+    fn first_in(
+        &self,
+        number: u32,
+        segment: &Segment,
+    ) -> Result<Option<(u64, RecordHeader)>, OpenError> {
+        let mut bytes = vec![0; LOOK_BYTES];
+        let read = segment.file.read_at(&mut bytes, 0);
+        let read = read.map_err(unusable(segment.path()))?;
+        let candidates = bytes.get(..read).unwrap_or_default().chunks(HEADER_BYTES);
+        let mut places = candidates.zip((0u64..).step_by(HEADER_BYTES));
+        Ok(places.find_map(|(candidate, offset)| {
+            let header = RecordHeader::decode(candidate)?;
+            self.is_own(&header, number).then_some((offset, header))
+        }))
     }
 
     pub(super) fn begins_with_record(&self, number: u32) -> bool {
@@ -462,6 +522,66 @@ fn others_are_intact(record: &Record<'_>) -> bool {
             Step::Bad => return false,
             Step::End => return walk.crc() == record.header.body_crc,
         }
+    }
+}
+
+/// Takes what files of large messages say of themselves.
+pub(super) fn insert_bodies(index: &mut Index, heads: &Heads) -> Result<(), OpenError> {
+    for segment in heads.segments.values() {
+        insert_body(index, segment).map_err(unusable(segment.path()))?;
+    }
+    Ok(())
+}
+
+fn insert_body(index: &mut Index, segment: &Segment) -> std::io::Result<()> {
+    if let Some((offset, header)) = body::run_of(segment)?
+        && find_run(segment, u64::from(offset), &header)? != Found::Nothing
+    {
+        index.insert_chunk(header.log, chunk_of(&header, segment.number(), offset));
+    }
+    Ok(())
+}
+
+/// The store's number by most of what can be read of the segments.
+pub(super) fn store_of(files: &SegmentFiles, numbers: &[u32]) -> Result<Option<u32>, OpenError> {
+    let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut bytes = vec![0; LOOK_BYTES];
+    for number in numbers {
+        let path = files.path(*number);
+        let segment = files
+            .open(*number, OpenMode::Read)
+            .map_err(unusable(&path))?;
+        let read = segment
+            .file
+            .read_at(&mut bytes, 0)
+            .map_err(unusable(&path))?;
+        let headers = bytes.get(..read).unwrap_or_default().chunks(HEADER_BYTES);
+        for header in headers.filter_map(RecordHeader::decode) {
+            if header.segment == *number {
+                *votes.entry(header.store).or_default() += 1;
+            }
+        }
+    }
+    let most = votes.into_iter().max_by_key(|(_, votes)| *votes);
+    Ok(most.map(|(store, _)| store))
+}
+
+/// The format names the store whose journal this is.
+pub(super) fn check_store(
+    heads: &Heads,
+    files: &SegmentFiles,
+    numbers: &[u32],
+    format: &Path,
+) -> Result<(), OpenError> {
+    if !heads.by_lsn.is_empty() {
+        return Ok(());
+    }
+    match store_of(files, numbers)? {
+        Some(store) if store != heads.store => Err(OpenError::FormatDamaged {
+            path: format.to_path_buf(),
+            reason: format!("it says {:08x}, the journal {store:08x}", heads.store),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -92,6 +92,13 @@ impl SpentFiles {
         Ok(())
     }
 
+    /// Nothing is kept to be written again: the room is needed for something else.
+    pub(crate) fn leave_all(&self) {
+        let mut lists = self.lists.lock();
+        let kept = std::mem::take(&mut lists.kept);
+        lists.leaving.extend(kept);
+    }
+
     /// Takes a file that has no number and that nobody reads.
     pub(crate) fn found(&self, path: PathBuf) -> io::Result<()> {
         let length = self.files.open(&path, OpenMode::Read)?.length()?;

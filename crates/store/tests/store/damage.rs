@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{LogId, MessageLog};
+use leveret_store::{Change, JournalOptions, LogId, MessageLog, Sequence};
 
 use crate::support::{
     Blob, acknowledge, all, blob, commit, damaged, enqueue, enqueue_of, open, sequences, small,
@@ -179,7 +179,7 @@ fn a_transient_message_may_be_damaged_as_well() {
     assert_eq!(sequences(&store, 1), [1, 2]);
     let mut out = Vec::new();
     let lost = store
-        .read(LogId(1), leveret_store::Sequence(0), 1, 0, &mut out)
+        .read(LogId(1), Sequence(0), 1, 0, &mut out)
         .expect("read");
     assert!(out.is_empty(), "one was asked for");
     assert_eq!(lost.len(), 1);
@@ -198,4 +198,46 @@ fn it_is_noted_once() {
         noted,
         "/store/journal/0000000001.seg, offset 64: log 1, message 0\n"
     );
+}
+
+#[test]
+fn what_a_damaged_record_says_besides_its_messages_is_not_believed() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, small()).expect("open");
+    commit(&store, (0..3).map(|n| enqueue(1, n, PAYLOAD)).collect());
+    commit(&store, vec![acknowledge(1, 0, 1)]);
+    commit(&store, vec![enqueue(1, 3, PAYLOAD)]);
+    let disk = disk.after_kill();
+    drop(store);
+    // The first record has 512 bytes; the count of the acknowledgement becomes 17.
+    disk.flip(Path::new(FIRST_SEGMENT), 512 + 64 + 24);
+    assert!(open(&disk, small()).is_err(), "refused");
+    let options = JournalOptions {
+        recover: true,
+        ..small()
+    };
+    let store = open(&disk, options).expect("recover");
+    assert_eq!(sequences(&store, 1), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_number_alone_is_on_stable_storage_after_an_orderly_stop() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk, small()).expect("open");
+        commit(&store, (0..3).map(|n| enqueue(1, n, PAYLOAD)).collect());
+        commit(
+            &store,
+            vec![Change::SetCount {
+                log: LogId(1),
+                first: Sequence(1),
+                length: 1,
+                count: 5,
+            }],
+        );
+        store.close();
+        let store = open(&disk.after_power_cut(seed), small()).expect("open");
+        let counts: Vec<u32> = all(&store, 1).iter().map(|message| message.count).collect();
+        assert_eq!(counts, [0, 5, 0], "seed {seed}");
+    }
 }

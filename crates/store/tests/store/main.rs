@@ -20,3 +20,4 @@ mod freeing;
 mod index;
 mod kills;
 mod support;
+mod tools;
