@@ -158,6 +158,22 @@ impl VirtualHost {
         self.forget_aside(&Subject::Queue(self.name().to_string(), name.to_owned()))
     }
 
+    /// [`VirtualHost::forget_aside`] for bindings to a queue, whatever their arguments.
+    pub(crate) fn forget_bindings_aside(
+        &self,
+        source: &str,
+        queue: &str,
+        routing_key: &str,
+    ) -> CommitPoint {
+        self.forget_aside(&Subject::Binding(Ends {
+            vhost: self.name().to_string(),
+            source: source.to_owned(),
+            destination: queue.to_owned(),
+            to_exchange: false,
+            routing_key: routing_key.as_bytes().to_vec(),
+        }))
+    }
+
     /// Gets rid of bindings between the same ends, with the same key, that were put aside.
     fn forget_binding_aside(&self, binding: &Binding, changes: &mut Vec<Change<Message>>) {
         if self.services.aside.is_empty() {

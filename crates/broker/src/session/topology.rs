@@ -38,6 +38,7 @@ const RESERVED_PREFIX: &str = "amq.";
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
 /// What a binding of a queue is between.
+#[derive(Clone)]
 struct BindingEnds {
     source: String,
     queue: String,
@@ -328,16 +329,16 @@ impl Connection {
             Queue::Unbind(unbind) => {
                 let (exchange, queue) = (&unbind.exchange, &unbind.queue);
                 let ends = self.binding_ends(link, number, exchange, queue, &unbind.routing_key)?;
-                let name = ends.queue.clone();
+                let BindingEnds { source, queue, key } = ends.clone();
                 let bound = self.vhost.binding_to_remove(
                     |queue| ends.binding(queue, unbind.arguments),
-                    &name,
+                    &queue,
                     link.id,
                 )?;
                 // What is gone may have gone a moment ago.
                 let point = match bound {
                     Some(binding) => self.vhost.unbind(&binding, &self.login.user),
-                    None => self.vhost.point_of(true),
+                    None => self.vhost.forget_bindings_aside(&source, &queue, &key),
                 };
                 self.answer(
                     link,
