@@ -36,6 +36,7 @@ def bind(queue, exchange, key, nowait=True):
 
 
 def consume(queue, tag, channel=1):
+    """Without an answer."""
     return method(channel, (60, 20), b"\0\0" + short(queue) + short(tag) + bytes([8]) + b"\0\0\0\0")
 
 
@@ -116,7 +117,6 @@ class Client:
 def take_all(client, queue, messages):
     """Consumes all messages of a queue and acknowledges none."""
     client.send(consume(queue, "c"))
-    client.await_method(60, 21)
     client.read_bytes(messages * delivery_bytes(queue))
 
 
@@ -164,9 +164,9 @@ def channel_of_consumers(address, consumers=32_000):
     """A channel with very many consumers is closed."""
     client = Client(address)
     client.send(declare("rude", 16))
-    for number in range(consumers):
-        client.send(consume("rude", str(number)))
-        client.await_method(60, 21)
+    for first in range(0, consumers, 1000):
+        client.send(b"".join(consume("rude", str(number)) for number in range(first, first + 1000)))
+    client.sync()
     yield
     client.send(method(1, (20, 40), struct.pack(">H", 200) + short("bye") + b"\0\0\0\0"))
     client.await_method(20, 41)
