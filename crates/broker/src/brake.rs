@@ -4,7 +4,8 @@
 //! twice as long as the one before, up to five seconds; and only so many tries of one address may wait. So one address
 //! guesses a dozen passwords a second at most, whatever its number of connections, and nobody is locked out: the right
 //! password is let in after its wait. Whoever logged in before from an address does not wait for what others do there,
-//! and an address that has not failed for a user does not wait for those that have.
+//! nor do their tries take its place among those that wait, and an address that has not failed for a user does not wait
+//! for those that have.
 //!
 //! Nothing here grows without bound: of each kind so many are kept, and the ones not seen for longest are forgotten.
 
@@ -25,7 +26,7 @@ const FREE_OF_ADDRESS: u32 = 20;
 const FREE_OF_USER: u32 = 20;
 const FIRST_WAIT_MS: u64 = 250;
 const WAIT_MAX_MS: u64 = 5_000;
-/// Tries of one address that may wait at a time.
+/// Tries of one address that may wait at a time; and as many of each user who logged in from there before.
 const WAITING_MAX: u32 = 64;
 /// Without a failure for so long, all are forgotten.
 const FORGOTTEN_MS: u64 = 120_000;
@@ -47,7 +48,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Waiting {
     brake: Arc<Brake>,
-    address: u64,
+    of: u64,
 }
 
 /// All that is known of those who try.
@@ -64,7 +65,7 @@ struct Known {
     both: Recent<Failures>,
     /// Who logged in from where.
     welcome: Recent<()>,
-    /// By address, how many wait.
+    /// How many wait: by address, and by address and user for those who logged in from there before.
     waiting: HashMap<u64, u32>,
 }
 
@@ -152,14 +153,18 @@ impl Brake {
         if wait_ms == 0 {
             return Verdict::Go;
         }
-        let waiting = known.waiting.entry(keys.address).or_default();
+        let of = if known.welcome.get(keys.both).is_some() {
+            keys.both
+        } else {
+            keys.address
+        };
+        let waiting = known.waiting.entry(of).or_default();
         if *waiting >= WAITING_MAX {
             return Verdict::Refuse;
         }
         *waiting += 1;
-        let address = keys.address;
         let brake = Arc::clone(self);
-        Verdict::Wait(now + wait_ms, Waiting { brake, address })
+        Verdict::Wait(now + wait_ms, Waiting { brake, of })
     }
 
     /// The name or the password was wrong.
@@ -199,10 +204,10 @@ impl Known {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut known = self.brake.known.lock();
-        if let Some(waiting) = known.waiting.get_mut(&self.address) {
+        if let Some(waiting) = known.waiting.get_mut(&self.of) {
             *waiting -= 1;
             if *waiting == 0 {
-                known.waiting.remove(&self.address);
+                known.waiting.remove(&self.of);
             }
         }
     }
@@ -297,6 +302,24 @@ mod tests {
         assert!(matches!(consider(THERE), Verdict::Go));
         drop(waiting);
         assert!(matches!(consider(HERE), Verdict::Wait(..)));
+        assert!(brake.known.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn who_was_there_before_finds_a_place_among_those_that_wait() {
+        let brake = Arc::new(Brake::default());
+        brake.succeeded(HERE, b"shop");
+        fail(&brake, HERE, b"root", 50);
+        let consider = |user| brake.consider(HERE, user, Timestamp(0));
+        let waiting: Vec<Verdict> = (0..WAITING_MAX).map(|_| consider(b"root")).collect();
+        assert!(matches!(consider(b"root"), Verdict::Refuse));
+        // A slip of its own, and it waits as anybody, but is not turned away for the others.
+        brake.failed(HERE, b"shop", Timestamp(0));
+        assert!(matches!(consider(b"shop"), Verdict::Wait(..)));
+        assert!(matches!(consider(b"new"), Verdict::Refuse));
+        let shops: Vec<Verdict> = (0..WAITING_MAX).map(|_| consider(b"shop")).collect();
+        assert!(matches!(consider(b"shop"), Verdict::Refuse));
+        drop((waiting, shops));
         assert!(brake.known.lock().waiting.is_empty());
     }
 

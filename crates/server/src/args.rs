@@ -258,6 +258,12 @@ fn meant(error: &clap::Error) -> Option<&str> {
     {
         return Some(command);
     }
+    // clap's own measure takes `sevre` for `store`.
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(command) = similar(given, ["serve", "store"].into_iter())
+    {
+        return Some(command);
+    }
     let kinds = [
         ContextKind::SuggestedArg,
         ContextKind::SuggestedSubcommand,
@@ -390,6 +396,7 @@ mod tests {
         check(&["--lisen", ":1"], "--listen");
         check(&["serve", "--heart-beat", "1"], "--heartbeat");
         check(&["serv"], "serve");
+        check(&["sevre"], "serve");
         check(&["start"], "serve");
         check(&["stor", "verify", "x"], "store");
         check(&["store", "verfy", "x"], "verify");

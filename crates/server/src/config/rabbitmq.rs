@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::args::Settings;
+
 /// How a key of `rabbitmq.conf` begins that no file of ours has.
 const KEYS: [&str; 24] = [
     "listeners.",
@@ -60,11 +62,13 @@ pub(super) fn advice(path: &Path, text: &str) -> Option<String> {
         );
     }
     let (mut lines, mut needless, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, value) in settings {
-        match here(key, value) {
+    for (key, value) in &settings {
+        match here(key, value, &settings) {
+            Here::Line(line) if !is_understood(&line) => missing.push(*key),
+            Here::Line(line) if is_second(&line, &lines) => missing.push(*key),
             Here::Line(line) => lines.push(line),
-            Here::Needless => needless.push(key),
-            Here::Missing => missing.push(key),
+            Here::Needless => needless.push(*key),
+            Here::Missing => missing.push(*key),
         }
     }
     let lines = joined_listeners(lines);
@@ -84,14 +88,40 @@ pub(super) fn advice(path: &Path, text: &str) -> Option<String> {
     Some(parts.join("; "))
 }
 
-/// The settings of a file in RabbitMQ's `key = value` form.
+/// The settings of a file in RabbitMQ's `key = value` form, where a comment may follow and a key's last value counts.
 fn settings(text: &str) -> Vec<(&str, &str)> {
-    let lines = text.lines().map(str::trim);
-    lines
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let each = lines
         .filter(|line| !line.starts_with(['#', '%']))
         .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.trim(), unquoted(value.trim())))
-        .collect()
+        .map(|(key, value)| (key.trim(), unquoted(without_comment(value).trim())));
+    let mut settings: Vec<(&str, &str)> = Vec::new();
+    for (key, value) in each {
+        settings.retain(|(other, _)| *other != key);
+        settings.push((key, value));
+    }
+    settings
+}
+
+fn without_comment(value: &str) -> &str {
+    value.split_once('#').map_or(value, |(value, _)| value)
+}
+
+/// Advice that would be refused is none.
+fn is_understood(line: &str) -> bool {
+    toml::from_str::<Settings>(line).is_ok()
+}
+
+/// A key may stand in a TOML file once; only listeners are joined in one line.
+fn is_second(line: &str, before: &[String]) -> bool {
+    let key = |line: &str| line.split_once('=').map(|(key, _)| key.trim().to_owned());
+    let others = before.iter().filter(|other| *other != line);
+    key(line).is_some_and(|it| {
+        it != "listen"
+            && others
+                .into_iter()
+                .any(|other| key(other).as_ref() == Some(&it))
+    })
 }
 
 fn unquoted(value: &str) -> &str {
@@ -99,7 +129,12 @@ fn unquoted(value: &str) -> &str {
     inner('\'').or_else(|| inner('"')).unwrap_or(value)
 }
 
-fn here(key: &str, value: &str) -> Here {
+fn here(key: &str, value: &str, all: &[(&str, &str)]) -> Here {
+    let of = |key: &str| {
+        all.iter()
+            .find(|(other, _)| *other == key)
+            .map(|(_, value)| *value)
+    };
     let text = |key: &str| Here::Line(format!("{key} = {}", quoted(value)));
     let milliseconds = |key: &str| Here::Line(format!("{key} = {}", quoted(&format!("{value}ms"))));
     let number = |key: &str| match value.parse::<u32>() {
@@ -120,8 +155,27 @@ fn here(key: &str, value: &str) -> Here {
         "definitions.import_backend" => Here::Needless,
         "loopback_users" if value == "none" => Here::Line("loopback_users = \"none\"".to_owned()),
         "management.tcp.port" | "management.listener.port" => {
-            Here::Line(format!("management_listen = [{}]", quoted(value)))
+            let address = match of(&key.replace("port", "ip")) {
+                Some(ip) => listen_address(&format!("{ip}:{value}")),
+                None => value.to_owned(),
+            };
+            Here::Line(format!("management_listen = [{}]", quoted(&address)))
         }
+        // The port's line says it.
+        "management.tcp.ip" | "management.listener.ip"
+            if of(&key.replace("ip", "port")).is_some() =>
+        {
+            Here::Needless
+        }
+        "management.tcp.ip" | "management.listener.ip" => {
+            let address = listen_address(&format!("{value}:15672"));
+            Here::Line(format!("management_listen = [{}]", quoted(&address)))
+        }
+        // There is one log, and it is the console's.
+        "log.file.level" | "log.default.level" if of("log.console.level").is_some() => {
+            Here::Needless
+        }
+        "log.default.level" if of("log.file.level").is_some() => Here::Needless,
         "log.console.level" | "log.file.level" | "log.default.level" => {
             let level = match value {
                 "critical" | "error" => "error",
@@ -131,6 +185,7 @@ fn here(key: &str, value: &str) -> Here {
             };
             Here::Line(format!("log = {}", quoted(level)))
         }
+        "loopback_users.guest" if value == "true" => Here::Needless,
         _ if key.starts_with("loopback_users.") && value == "false" => {
             Here::Line("loopback_users = \"none\"".to_owned())
         }
@@ -146,7 +201,6 @@ fn here(key: &str, value: &str) -> Here {
                 "tcp_listen_options.",
                 "num_acceptors.",
                 "collect_statistics",
-                "management.tcp.ip",
                 "management_agent.",
                 "queue_",
                 "default_permissions.",
@@ -199,7 +253,6 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Settings;
 
     const EXAMPLE: &str = "\
 ## rabbitmq.conf
@@ -249,6 +302,47 @@ cluster_formation.peer_discovery_backend = classic_config
         let settings: Settings = toml::from_str(&file).unwrap();
         assert_eq!(settings.listen.unwrap().len(), 3);
         assert_eq!(settings.default_user.unwrap().0, "shop");
+    }
+
+    #[test]
+    fn what_is_advised_stands_in_one_file() {
+        let said = |text: &str| advice(Path::new("rabbitmq.conf"), text).unwrap();
+        for (text, lines, rest) in [
+            (
+                "\u{feff}default_user = shop # who\r\nheartbeat = 5 # often\r\nheartbeat = 6\r\n",
+                "default_user = \"shop\"`, `heartbeat = 6",
+                "",
+            ),
+            (
+                "log.file.level = debug\nlog.console.level = none\nlog.default.level = error",
+                "log = \"off\"",
+                "leave out, as not needed: log.file.level, log.default.level",
+            ),
+            (
+                "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = 15673",
+                "management_listen = [\"127.0.0.1:15673\"]",
+                "leave out, as not needed: management.tcp.ip",
+            ),
+            (
+                "management.tcp.ip = ::1",
+                "management_listen = [\"[::1]:15672\"]",
+                "",
+            ),
+            (
+                "load_definitions = a.json\nmanagement.load_definitions = b.json\nframe_max = 0\n\
+                 consumer_timeout = undefined\nheartbeat = 7",
+                "definitions = \"a.json\"`, `heartbeat = 7",
+                "not there: management.load_definitions, frame_max, consumer_timeout",
+            ),
+        ] {
+            let said = said(text);
+            let (before, behind) = said.rsplit_once('`').unwrap();
+            let advised = before.split_once('`').unwrap().1;
+            assert_eq!(advised, lines, "{text}");
+            assert_eq!(behind.trim_start_matches("; "), rest, "{text}");
+            let file = advised.replace("`, `", "\n");
+            assert!(toml::from_str::<Settings>(&file).is_ok(), "{file}");
+        }
     }
 
     #[test]

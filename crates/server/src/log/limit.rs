@@ -90,6 +90,29 @@ impl Limit {
     fn lock(&self) -> MutexGuard<'_, Kinds> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells what was left out until now, without waiting for windows to end: the process does.
+    pub(super) fn end(&self) {
+        self.tell(self.clock.now() + WINDOW_MS);
+    }
+
+    /// Tells what was left out in windows that end until then.
+    fn tell(&self, until: Timestamp) {
+        let over = self.lock().over(until);
+        for it in over {
+            let more = it.lines;
+            let said = if it.peer.is_empty() {
+                format!("{more} more like this: {}", it.text)
+            } else {
+                format!("{more} more like this from {}: {}", it.peer, it.text)
+            };
+            if it.level <= Level::WARN {
+                tracing::warn!(target: super::TARGET, "{said}");
+            } else {
+                tracing::info!(target: super::TARGET, "{said}");
+            }
+        }
+    }
 }
 
 impl<S: Subscriber> Layer<S> for Limit {
@@ -116,20 +139,7 @@ impl Source for Limit {
     }
 
     fn tick(&self) {
-        let over = self.lock().over(self.clock.now());
-        for it in over {
-            let more = it.lines;
-            let said = if it.peer.is_empty() {
-                format!("{more} more like this: {}", it.text)
-            } else {
-                format!("{more} more like this from {}: {}", it.peer, it.text)
-            };
-            if it.level <= Level::WARN {
-                tracing::warn!(target: super::TARGET, "{said}");
-            } else {
-                tracing::info!(target: super::TARGET, "{said}");
-            }
-        }
+        self.tell(self.clock.now());
     }
 
     fn left_out(&self, lines: u64) {

@@ -27,7 +27,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PANIC_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The log of the process.
-pub(crate) struct Log(Output);
+pub(crate) struct Log {
+    output: Output,
+    limit: Limit,
+}
 
 impl Log {
     /// Installs it; panics are logged in the same form. The first one counts.
@@ -40,6 +43,7 @@ impl Log {
             limit.clone(),
         )?;
         let writer = output.clone();
+        let own = limit.clone();
         let lines = fmt()
             .with_env_filter(filter)
             .with_writer(move || Line(writer.clone()))
@@ -65,14 +69,15 @@ impl Log {
                 output.flush(PANIC_PATIENCE);
             }));
         }
-        Ok(Self(output))
+        Ok(Self { output, limit: own })
     }
 }
 
 /// Nobody waits for lines until the process ends; then for a moment.
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.flush(PATIENCE);
+        self.limit.end();
+        self.output.flush(PATIENCE);
     }
 }
 
