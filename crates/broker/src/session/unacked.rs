@@ -57,6 +57,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Inlined, so that the delivery is written where it stays.
+    #[inline(always)]
     pub(super) fn push(&mut self, unacked: Unacked) {
         if self.entries.is_empty() {
             self.first_tag = unacked.tag;
@@ -194,14 +196,19 @@ impl Ledger {
             return;
         }
         if self.entries.is_empty() {
-            self.push(unacked);
+            self.push_again(unacked);
             return;
         }
         let place = usize::try_from(unacked.tag - self.first_tag).unwrap_or(usize::MAX);
         match self.entries.get_mut(place) {
             Some(entry) => *entry = Some(unacked),
-            None => self.push(unacked),
+            None => self.push_again(unacked),
         }
+    }
+
+    #[cold]
+    fn push_again(&mut self, unacked: Unacked) {
+        self.push(unacked);
     }
 
     /// Passes over settled ones at the front.
