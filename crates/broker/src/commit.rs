@@ -11,7 +11,8 @@ use leveret_store::CommitPoint;
 use leveret_store::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
-use crate::queue::handle::{QueueHandle, QueueSettlement};
+use crate::exchange::RefusedLetters;
+use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use crate::services::Services;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
@@ -26,13 +27,18 @@ pub(crate) type QueueSettlements = Vec<(QueueHandle, Vec<QueueSettlement>)>;
 pub(crate) struct PendingCommit {
     vhost: Arc<VirtualHost>,
     point: CommitPoint,
+    staged_at: Timestamp,
     rest: Mutex<Rest>,
 }
 
+/// What is left to be done then.
 #[derive(Default)]
-struct Rest {
-    hidden_in: Vec<QueueHandle>,
-    settlements: QueueSettlements,
+pub(crate) struct Rest {
+    /// Queues with messages that show.
+    pub(crate) hidden_in: Vec<QueueHandle>,
+    /// They stage nothing more.
+    pub(crate) settlements: QueueSettlements,
+    pub(crate) letters: RefusedLetters,
 }
 
 impl std::fmt::Debug for PendingCommit {
@@ -42,21 +48,18 @@ impl std::fmt::Debug for PendingCommit {
 }
 
 impl PendingCommit {
-    /// A transaction staged at `point`, with messages hidden in queues, and settlements that stage
-    /// nothing more.
+    /// A transaction staged at `point`.
     pub(crate) fn new(
         vhost: &Arc<VirtualHost>,
         point: CommitPoint,
-        hidden_in: Vec<QueueHandle>,
-        settlements: QueueSettlements,
+        staged_at: Timestamp,
+        rest: Rest,
     ) -> Arc<PendingCommit> {
         Arc::new(PendingCommit {
             vhost: Arc::clone(vhost),
             point,
-            rest: Mutex::new(Rest {
-                hidden_in,
-                settlements,
-            }),
+            staged_at,
+            rest: Mutex::new(rest),
         })
     }
 
@@ -64,7 +67,13 @@ impl PendingCommit {
     pub(crate) fn finish(&self, now: Timestamp) {
         let rest = std::mem::take(&mut *self.rest.lock());
         failpoint::reached(Failpoint::BeforeReveal);
-        for (queue, settlements) in rest.settlements {
+        for (queue, mut settlements) in rest.settlements {
+            // Delays begin now, as times to live do.
+            for settlement in &mut settlements {
+                if let Outcome::Waits(due) = &mut settlement.outcome {
+                    *due = now + (*due - self.staged_at);
+                }
+            }
             let mut parts = settlements.chunks(SETTLED_TOGETHER_MAX).peekable();
             while let Some(part) = parts.next() {
                 // What comes back goes out when all of it is back.
@@ -79,6 +88,10 @@ impl PendingCommit {
             let effects = queue.reveal(self.point, now);
             self.vhost.care(&queue, effects, now);
             failpoint::reached(Failpoint::InReveal);
+        }
+        for (queue, letters) in rest.letters {
+            let effects = queue.send(letters, now);
+            self.vhost.care(&queue, effects, now);
         }
     }
 

@@ -92,6 +92,14 @@ impl ChannelCredit {
             .is_ok()
     }
 
+    /// For how many deliveries there is room.
+    pub(crate) fn room(&self) -> u32 {
+        match self.limit() {
+            0 => u32::MAX,
+            limit => limit.saturating_sub(self.in_flight.load(Ordering::Acquire)),
+        }
+    }
+
     /// Whether a delivery that nobody acknowledges may go out: it takes no room, and is held back where there is none.
     #[inline]
     pub(crate) fn lets_pass(&self) -> bool {

@@ -178,6 +178,12 @@ impl ChannelError {
         ))
     }
 
+    /// 406 for a transaction of which a queue's limit refused a part.
+    #[must_use]
+    pub fn partial_transaction() -> ChannelError {
+        ChannelError::precondition("partial tx completion")
+    }
+
     /// 403 for everything that may not be done to the default exchange.
     #[must_use]
     pub fn default_exchange() -> ChannelError {

@@ -4,6 +4,8 @@ import pika
 import pytest
 from pika import spec
 
+from support.waiting import drive_until
+
 
 def ready(channel, queue):
     """How many messages there are, by taking them out."""
@@ -146,3 +148,38 @@ def test_move_a_message_in_one_transaction(channel, tx, queue):
     tx.tx_commit()
     tx.close()
     assert (ready(channel, queue), channel.basic_get(target, auto_ack=True)[2]) == (0, b"moved")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x-overflow": "reject-publish"}, {"x-queue-type": "quorum"}],
+                         ids=["drop-head", "reject-publish", "quorum"])
+def test_consumers_that_wait_come_before_a_limit(connection, channel, tx, scratch, arguments):
+    queue = scratch.queue(channel, durable=True, arguments={"x-max-length": 10} | arguments)
+    seen = []
+    channel.basic_consume(queue, lambda _c, _m, _p, body: seen.append(int(body)), auto_ack=True)
+    for number in range(100):
+        tx.basic_publish("", queue, b"%d" % number, pika.BasicProperties(delivery_mode=2))
+    tx.tx_commit()
+    drive_until(connection, lambda: len(seen) == 100)
+    assert seen == list(range(100))
+
+
+def test_no_time_to_live_is_enough_for_a_consumer_that_waits(connection, channel, tx, scratch):
+    queue = scratch.queue(channel, durable=True)
+    seen = []
+    channel.basic_consume(queue, lambda _c, _m, _p, body: seen.append(int(body)), auto_ack=True)
+    for number in range(20):
+        tx.basic_publish("", queue, b"%d" % number, pika.BasicProperties(delivery_mode=2, expiration="0"))
+        tx.tx_commit()
+    drive_until(connection, lambda: len(seen) == 20)
+
+
+def test_a_full_queue_makes_a_commit_partial(connection, channel, tx, scratch):
+    full = scratch.queue(channel, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    other = scratch.queue(channel, durable=True)
+    for _ in range(3):
+        tx.basic_publish("", full, b"x", pika.BasicProperties(delivery_mode=2))
+    tx.basic_publish("", other, b"x", pika.BasicProperties(delivery_mode=2))
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+        tx.tx_commit()
+    assert (closed.value.reply_code, closed.value.reply_text) == (406, "PRECONDITION_FAILED - partial tx completion")
+    assert (ready(channel, full), ready(channel, other)) == (1, 1)

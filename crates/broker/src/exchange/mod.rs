@@ -41,7 +41,7 @@ use gates::Gate;
 pub(crate) use gates::{Gated, Gatekeeper, Gates};
 use history::History;
 pub(crate) use numbers::Numbers;
-pub(crate) use pass::{Passing, Plan};
+pub(crate) use pass::{Passing, Plan, RefusedLetters};
 pub(crate) use rewrite::{blind_keys, copy_without_blind, without_blind_copies};
 
 /// The logs in which a durable exchange keeps what it keeps, as its definition has them.

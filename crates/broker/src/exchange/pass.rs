@@ -18,7 +18,7 @@ use super::gates::{Gated, Gatekeeper, Gates};
 use super::{Attended, DelayedPlace, delay, history, rewrite};
 use crate::deduplication::{Look, Marks, Number, Standing};
 use crate::message::Message;
-use crate::queue::effects::Effects;
+use crate::queue::effects::{DeadLetter, Effects};
 use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::publish::Taken;
 use crate::time::Timestamp;
@@ -117,8 +117,11 @@ pub(crate) struct Plan {
     refused: bool,
     /// A queue knows a message already.
     duplicate: bool,
-    left: Vec<(QueueHandle, Effects)>,
+    letters: RefusedLetters,
 }
+
+/// What queues dead-letter of what their limits refuse, kept back until everything shows.
+pub(crate) type RefusedLetters = Vec<(QueueHandle, Vec<DeadLetter>)>;
 
 /// What became of a message.
 pub(crate) struct Passed {
@@ -273,7 +276,7 @@ impl Plan {
             holds: Vec::new(),
             refused: false,
             duplicate: false,
-            left: Vec::new(),
+            letters: Vec::new(),
         }
     }
 
@@ -342,14 +345,45 @@ impl Plan {
         look: Look,
         now: Timestamp,
     ) -> Taken {
-        let (taken, effects) =
+        let (taken, letters) =
             queue.publish_apart(self.ticket, message, look, now, &mut self.changes);
         self.duplicate |= taken == Taken::Known;
-        self.left.push((queue.clone(), effects));
-        if taken == Taken::Yes && !self.targets.iter().any(|other| other.id() == queue.id()) {
-            self.targets.push(queue.clone());
+        self.add_letters(queue, letters);
+        if taken == Taken::Yes {
+            self.add_target(queue);
         }
         taken
+    }
+
+    /// Has a queue take messages of a transaction.
+    pub(crate) fn enter_all(
+        &mut self,
+        queue: &QueueHandle,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+    ) {
+        let ticket = self.ticket;
+        let (refused, letters) = queue.publish_hidden(ticket, messages, now, &mut self.changes);
+        self.refused |= refused;
+        self.add_letters(queue, letters);
+        self.add_target(queue);
+    }
+
+    fn add_letters(&mut self, queue: &QueueHandle, letters: Vec<DeadLetter>) {
+        if !letters.is_empty() {
+            self.letters.push((queue.clone(), letters));
+        }
+    }
+
+    fn add_target(&mut self, queue: &QueueHandle) {
+        if !self.targets.iter().any(|other| other.id() == queue.id()) {
+            self.targets.push(queue.clone());
+        }
+    }
+
+    /// Whether a queue's limit has refused a message so far.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused
     }
 
     /// Everything is staged at `point`: what is held back begins to wait.
@@ -370,27 +404,32 @@ impl Plan {
         }
     }
 
-    /// The queues with something hidden, and what they left to be done; they are shown by other means.
-    pub(crate) fn into_hidden(self) -> (Vec<QueueHandle>, Vec<(QueueHandle, Effects)>) {
-        (self.targets, self.left)
+    /// The queues with something hidden, and what is dead-lettered with it; they are shown by other means.
+    pub(crate) fn into_hidden(self) -> (Vec<QueueHandle>, RefusedLetters) {
+        (self.targets, self.letters)
     }
 
     /// Everything is staged at `point`: the queues show what they took.
-    pub(crate) fn show(mut self, point: CommitPoint, now: Timestamp) -> Passed {
+    pub(crate) fn show(self, point: CommitPoint, now: Timestamp) -> Passed {
         let mut hold = None;
+        let mut left = Vec::new();
+        for (queue, letters) in self.letters {
+            let effects = queue.send(letters, now);
+            left.push((queue, effects));
+        }
         for queue in self.targets {
             let effects = queue.show(self.ticket, point, now);
             if effects.hold {
                 hold = Some(queue.clone());
             }
-            self.left.push((queue, effects));
+            left.push((queue, effects));
         }
         Passed {
             point,
             refused: self.refused,
             duplicate: self.duplicate,
             hold,
-            left: self.left,
+            left,
         }
     }
 }

@@ -264,6 +264,11 @@ impl Consumers {
         }
     }
 
+    /// Whether the single active consumer has gone and the next one is not chosen yet.
+    pub(crate) fn awaits_election(&self) -> bool {
+        self.single_active && self.active.is_none() && self.count > 0
+    }
+
     /// Whether `who` is the one that gets messages (always, without single active consumer).
     pub(crate) fn is_active(&self, who: ConsumerRef) -> bool {
         !self.single_active || self.active == Some(who.index)
@@ -374,6 +379,20 @@ impl Consumers {
             self.stand_aside(Standing::AwaitsChannel);
         }
         has_credit
+    }
+
+    /// How many messages those that stand in rings would take at once.
+    pub(crate) fn appetite(&self) -> u64 {
+        let standing = self.rings.iter().flat_map(|ring| &ring.ready);
+        let consumers = standing.filter_map(|&index| self.get(index));
+        let each = consumers.map(|consumer| match consumer.spec.no_ack {
+            true => u64::MAX,
+            false => {
+                let room = u64::from(consumer.spec.channel_credit.room());
+                room.min(consumer.credit_left() as u64)
+            }
+        });
+        each.fold(0, u64::saturating_add)
     }
 
     /// Consumers that were in line for their channel's credit stand in their rings again, with a share of it.

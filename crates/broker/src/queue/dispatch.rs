@@ -268,7 +268,7 @@ impl Queue {
     /// Delivers what waits, to the next single active consumer if the last one has gone.
     pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
         self.consumers.elect();
-        self.dispatch(this, now, effects);
+        self.deliver_returned(this, true, now, effects);
     }
 
     /// Removes consumers; nothing is delivered to others for that before [`Queue::start`].
@@ -373,10 +373,7 @@ impl Queue {
         } else {
             self.ready_loaded(request, messages, damaged, now, effects);
         }
-        if self.is_over() {
-            self.drop_head(effects);
-        }
-        self.dispatch(this, now, effects);
+        self.deliver_then_limit(this, now, effects);
         self.ask_deadline(now, effects);
     }
 

@@ -292,15 +292,25 @@ impl QueueHandle {
         .1
     }
 
-    /// Takes a transaction's messages without showing them; see [`QueueHandle::reveal`].
+    /// Takes a transaction's messages without showing them; see [`QueueHandle::reveal`]. Answers whether a limit
+    /// refused some, and what is to be dead-lettered for that, by [`QueueHandle::send`].
     pub fn publish_hidden(
         &self,
         ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) {
-        self.with(|queue, _| queue.publish_hidden(ticket, messages, now, changes));
+    ) -> (bool, Vec<DeadLetter>) {
+        let verb = |queue: &mut Machine, effects: &mut Effects| {
+            let refused = queue.publish_hidden(ticket, messages, now, changes, effects);
+            (refused, std::mem::take(&mut effects.dead_letters))
+        };
+        self.with(verb).0
+    }
+
+    /// Letters that were kept back go on.
+    pub fn send(&self, letters: Vec<DeadLetter>, now: Timestamp) -> Effects {
+        self.at(now, |_, effects| effects.dead_letters = letters).1
     }
 
     /// What was hidden under `ticket` is staged at `point`.
@@ -309,7 +319,8 @@ impl QueueHandle {
     }
 
     /// Takes one message without showing it, if it is new and no limit refuses it. What makes it
-    /// durable is added to `changes`; once that is staged, [`QueueHandle::show`] shows it.
+    /// durable is added to `changes`; once that is staged, [`QueueHandle::show`] shows it. Answers too what is to be
+    /// dead-lettered for its refusal.
     pub(crate) fn publish_apart(
         &self,
         ticket: HiddenTicket,
@@ -317,10 +328,12 @@ impl QueueHandle {
         look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) -> (Taken, Effects) {
-        self.at(now, |queue, effects| {
-            queue.publish_apart(ticket, message, look, now, changes, effects)
-        })
+    ) -> (Taken, Vec<DeadLetter>) {
+        let verb = |queue: &mut Machine, effects: &mut Effects| {
+            let taken = queue.publish_apart(ticket, message, look, now, changes, effects);
+            (taken, std::mem::take(&mut effects.dead_letters))
+        };
+        self.with(verb).0
     }
 
     /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
@@ -484,7 +497,9 @@ impl QueueHandle {
         consumers: &[ConsumerRef],
         now: Timestamp,
     ) -> (u32, Effects) {
-        self.with(|queue, effects| queue.grant(self, grant, consumers, now, effects))
+        self.at(now, |queue, effects| {
+            queue.grant(self, grant, consumers, now, effects)
+        })
     }
 
     /// The consumer's mailbox has room again.

@@ -5,6 +5,7 @@
 //! delivery, no limit, no expiry, no purge. So nothing about it can be staged before it is staged itself.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use leveret_store::{CommitPoint, Sequence};
 
@@ -82,21 +83,31 @@ impl Hidden {
 
     /// Shows what was hidden under `ticket`; answers how much it was.
     pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
-        self.retain(|run| run.ticket != ticket)
+        self.retain(|run| run.ticket != ticket, |_| ())
     }
 
-    /// Shows all that is durable; answers how much it was.
-    pub(crate) fn reveal(&mut self, durable: CommitPoint) -> HiddenCounts {
-        self.retain(|run| run.point.is_none_or(|point| point > durable))
+    /// Shows all that is durable; answers how much it was, and tells the sequences.
+    pub(crate) fn reveal(
+        &mut self,
+        durable: CommitPoint,
+        shows: impl FnMut(RangeInclusive<u64>),
+    ) -> HiddenCounts {
+        let stays = |run: &Run| run.point.is_none_or(|point| point > durable);
+        self.retain(stays, shows)
     }
 
-    fn retain(&mut self, stays: impl Fn(&Run) -> bool) -> HiddenCounts {
+    fn retain(
+        &mut self,
+        stays: impl Fn(&Run) -> bool,
+        mut shows: impl FnMut(RangeInclusive<u64>),
+    ) -> HiddenCounts {
         let mut shown = HiddenCounts::default();
         self.0.retain(|run| {
             let stays = stays(run);
             if !stays {
                 shown.messages += run.last - run.first + 1;
                 shown.body_bytes += run.body_bytes;
+                shows(run.first..=run.last);
             }
             stays
         });

@@ -4,6 +4,7 @@ use super::Queue;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::QueueHandle;
+use super::hidden::HiddenCounts;
 use super::options::{Overflow, QueueOptions};
 use crate::mailbox::InFlight;
 use crate::message::Message;
@@ -16,13 +17,30 @@ const SLICE: usize = 4096;
 const RELIEF_MS: u64 = 50;
 
 impl Queue {
-    /// Whether this message would bring the queue over a limit.
+    /// Whether this message would bring the queue over a limit. What goes on as soon as it shows is not in its way.
     pub(crate) fn is_full_for(&self, message: &Message) -> bool {
-        self.options.max_length.is_some_and(|max| self.ready >= max)
-            || self
-                .options
+        let ready = self.ready.saturating_sub(self.promised.messages);
+        let bytes = self
+            .ready_body_bytes
+            .saturating_sub(self.promised.body_bytes);
+        let options = &self.options;
+        options.max_length.is_some_and(|max| ready >= max)
+            || options
                 .max_length_bytes
-                .is_some_and(|max| self.ready_body_bytes + message.body_bytes() > max)
+                .is_some_and(|max| bytes + message.body_bytes() > max)
+    }
+
+    /// A message with a body of so many bytes is about to be hidden behind all others: whether it will go on as soon as
+    /// it shows, because a consumer waits that has room for it and all before it, or because it lives for no time and
+    /// all before it are gone.
+    pub(crate) fn promise(&mut self, body_bytes: u64, lives_on: bool) {
+        let stays = self.ready > self.promised.messages;
+        if self.consumers.appetite() > self.ready || !(stays || lives_on) {
+            self.promised.add(HiddenCounts {
+                messages: 1,
+                body_bytes,
+            });
+        }
     }
 
     /// Whether the queue is over a limit that is kept by dropping the oldest. What must not be seen yet
@@ -42,22 +60,25 @@ impl Queue {
     /// for the deadline that is asked for next.
     pub(crate) fn drop_head(&mut self, effects: &mut Effects) {
         self.dropping = false;
-        let mut dropped = 0;
-        while self.options.overflow == Overflow::DropHead && self.is_over() {
-            if self.front_is_hidden() {
-                break;
-            }
-            dropped += 1;
-            if dropped > SLICE {
-                self.dropping = true;
-                break;
-            }
-            if !self.discard_front(DeadLetterReason::MaxLength, effects) {
-                effects.page_in = true;
-                break;
-            }
-        }
+        let mut left = SLICE;
+        while self.is_over() && self.drop_one(&mut left, effects) {}
         self.stage(effects);
+    }
+
+    /// Drops one message, and counts `left` down. False: what is next is not in memory or must not be seen yet, or
+    /// nothing was left.
+    fn drop_one(&mut self, left: &mut usize, effects: &mut Effects) -> bool {
+        if self.front_is_hidden() {
+            return false;
+        }
+        if *left == 0 {
+            self.dropping = true;
+            return false;
+        }
+        *left -= 1;
+        let is_here = self.discard_front(DeadLetterReason::MaxLength, effects);
+        effects.page_in |= !is_here;
+        is_here
     }
 
     /// A message that the limit keeps out (`x-overflow` reject-publish and reject-publish-dlx).
@@ -112,6 +133,29 @@ impl Queue {
         self.dispatch(this, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
+    }
+
+    /// Messages came into sight: consumers with room take them before their time is over (0 is over where nobody
+    /// waits), and both come before a limit.
+    pub(crate) fn deliver_then_limit(
+        &mut self,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        self.dispatch(this, now, effects);
+        if !self.expiring && !self.is_over() {
+            return;
+        }
+        self.expire_heads(now, effects);
+        self.dropping = false;
+        let mut left = SLICE;
+        while self.is_over() && self.drop_one(&mut left, effects) {
+            if self.expiring {
+                self.expire_heads(now, effects);
+            }
+        }
+        self.dispatch(this, now, effects);
     }
 
     /// Each level's head is looked at: a message of low priority expires on time as well. Of very many some are left

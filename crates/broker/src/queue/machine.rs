@@ -135,8 +135,15 @@ impl Machine {
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) {
-        either!(self, it => it.publish_hidden(ticket, messages, now, changes));
+        effects: &mut Effects,
+    ) -> bool {
+        match self {
+            Machine::Queue(queue) => queue.publish_hidden(ticket, messages, now, changes, effects),
+            Machine::Stream(stream) => {
+                stream.publish_hidden(ticket, messages, now, changes);
+                false
+            }
+        }
     }
 
     pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
@@ -222,7 +229,9 @@ impl Machine {
         effects: &mut Effects,
     ) {
         match self {
-            Machine::Queue(queue) => queue.settle_quietly(settlements, now, effects),
+            Machine::Queue(queue) => {
+                queue.settle_quietly(settlements, now, effects);
+            }
             Machine::Stream(stream) => stream.settle(this, settlements, now, effects),
         }
     }

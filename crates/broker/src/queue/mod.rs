@@ -97,6 +97,8 @@ pub(crate) struct Queue {
     /// Those that must not be seen yet are counted too.
     ready: u64,
     hidden: HiddenCounts,
+    /// What of it goes on as soon as it shows; counted where a full queue refuses publishes.
+    promised: HiddenCounts,
     ready_memory: u64,
     ready_body_bytes: u64,
     /// Bytes of messages that ever left the ready ones.
@@ -106,8 +108,8 @@ pub(crate) struct Queue {
     taken: u64,
     /// Messages that ever came back to them.
     put_back: u64,
-    /// Sequences that were given before the broker was started.
-    numbered_before: u64,
+    /// Sequences that were given before the broker was started, or to messages that were put at the end.
+    numbered_otherwise: u64,
     statistics: Statistics,
     in_flight: u64,
     retries: Retries,
@@ -157,13 +159,14 @@ impl Queue {
             consumers,
             ready: 0,
             hidden: HiddenCounts::default(),
+            promised: HiddenCounts::default(),
             ready_memory: 0,
             ready_body_bytes: 0,
             taken_memory: 0,
             taken_body_bytes: 0,
             taken: 0,
             put_back: 0,
-            numbered_before: 0,
+            numbered_otherwise: 0,
             statistics: Statistics::new(now),
             in_flight: 0,
             retries: Retries::default(),
@@ -204,7 +207,7 @@ impl Queue {
             state.bytes,
             self.store.delivered(log),
         );
-        self.numbered_before += state.next.0;
+        self.numbered_otherwise += state.next.0;
         self.ready += state.live;
         self.ready_memory += state.bytes;
         self.ready_body_bytes += match self.options.max_length_bytes {
@@ -354,6 +357,7 @@ impl Queue {
             }
         }
         self.hidden = HiddenCounts::default();
+        self.promised = HiddenCounts::default();
         self.count_anew();
         self.delete_keys();
         if awaits_staging {

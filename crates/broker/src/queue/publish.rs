@@ -54,12 +54,13 @@ impl Queue {
                 duplicates = true;
                 continue;
             }
-            if limited && self.options.overflow != Overflow::DropHead && self.is_full_for(&message)
-            {
-                // Consumers with room take what came before it first.
+            let refuses = limited && self.options.overflow != Overflow::DropHead;
+            if (refuses || (limited && self.expiring)) && self.is_full_for(&message) {
+                // Consumers with room take what came before it first, and what has no time left makes room.
                 self.commit_enqueued(effects);
                 self.dispatch(this, now, effects);
-                if self.is_full_for(&message) {
+                self.expire_heads(now, effects);
+                if refuses && self.is_full_for(&message) {
                     self.refuse(message, effects);
                     rejected.push(position);
                     continue;
@@ -112,27 +113,28 @@ impl Queue {
     }
 
     /// Takes a transaction's messages without showing them; what makes them durable is added to
-    /// `changes`, to be staged with the rest of the transaction.
+    /// `changes`, to be staged with the rest of the transaction. True: a limit refused some.
     pub(crate) fn publish_hidden(
         &mut self,
         ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) {
+        effects: &mut Effects,
+    ) -> bool {
         if self.deleted {
-            return;
+            return false;
         }
         self.keep_time(now);
+        let mut refused = false;
         for message in messages {
-            // rabbitmq: nobody is told of a limit; transactions know no basic.nack
-            self.hide(ticket, message, Look::Published, now);
+            refused |= self.hide(ticket, message, Look::Published, now, effects) == Taken::Refused;
         }
         changes.append(&mut self.changes);
+        refused
     }
 
-    /// Takes one message as [`Queue::publish_hidden`] does, and does with a refused one what the
-    /// queue's limit says.
+    /// Takes one message as [`Queue::publish_hidden`] does.
     pub(crate) fn publish_apart(
         &mut self,
         ticket: HiddenTicket,
@@ -146,10 +148,7 @@ impl Queue {
             return Taken::Yes;
         }
         self.keep_time(now);
-        let taken = self.hide(ticket, message.clone(), look, now);
-        if taken == Taken::Refused {
-            self.refuse(message, effects);
-        }
+        let taken = self.hide(ticket, message, look, now, effects);
         changes.append(&mut self.changes);
         taken
     }
@@ -160,6 +159,7 @@ impl Queue {
         message: Message,
         look: Look,
         now: Timestamp,
+        effects: &mut Effects,
     ) -> Taken {
         if self.deduplication.is_some() && !self.admits(&message, look, now) {
             return Taken::Known;
@@ -167,10 +167,15 @@ impl Queue {
         let refuses =
             self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
         if refuses && self.is_full_for(&message) {
+            self.refuse(message, effects);
             return Taken::Refused;
         }
         let index = self.level_of(&message);
         let body_bytes = message.body_bytes();
+        if refuses {
+            let expires_at = message.expires_at(now, self.options.message_ttl_ms);
+            self.promise(body_bytes, expires_at.is_none_or(|at| at > now));
+        }
         let sequence = self.levels[index].peek_next();
         let stored = self.enqueue(message, now);
         self.note_admitted(stored, now);
@@ -208,22 +213,28 @@ impl Queue {
             return;
         }
         for level in &mut self.levels {
-            self.hidden.subtract(level.show(ticket));
+            let shown = level.show(ticket);
+            self.hidden.subtract(shown);
+            self.promised.subtract(shown);
             if level.log.is_some() {
                 level.staged_at(point);
             }
         }
-        if self.is_over() && self.options.overflow == Overflow::DropHead {
-            self.dispatch(this, now, effects);
-            self.drop_head(effects);
+        self.go_on(this, now, effects);
+    }
+
+    /// Some of what was hidden is not any more.
+    fn go_on(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+        if self.hidden.messages == 0 {
+            self.promised = HiddenCounts::default();
         }
-        self.dispatch(this, now, effects);
+        self.deliver_then_limit(this, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
         self.consider_hold(effects);
     }
 
-    /// Shows what has become durable, and what was staged at `point` whether it has or not.
+    /// Shows what has become durable, and what was staged at `point` whether it has or not. Times to live begin now.
     pub(crate) fn reveal(
         &mut self,
         this: &QueueHandle,
@@ -232,15 +243,20 @@ impl Queue {
         effects: &mut Effects,
     ) {
         let durable = self.store.durable_point().max(point);
+        let time_to_live_ms = self.options.message_ttl_ms;
+        let begin = |entry: &mut Entry| {
+            let expires_at = entry.message.expires_at(now, time_to_live_ms);
+            entry.expires_at = expires_at.unwrap_or(Timestamp::NEVER);
+        };
         for level in &mut self.levels {
-            self.hidden.subtract(level.reveal(durable));
+            let shown = match self.expiring {
+                true => level.reveal_each(durable, begin),
+                false => level.reveal(durable),
+            };
+            self.hidden.subtract(shown);
+            self.promised.subtract(shown);
         }
-        if self.is_over() {
-            self.drop_head(effects);
-        }
-        self.dispatch(this, now, effects);
-        self.page_out(effects);
-        self.ask_deadline(now, effects);
+        self.go_on(this, now, effects);
     }
 
     /// Whether a message is to survive a restart in this queue.
@@ -289,7 +305,7 @@ impl Queue {
         stored
     }
 
-    fn commit_enqueued(&mut self, effects: &mut Effects) {
+    pub(super) fn commit_enqueued(&mut self, effects: &mut Effects) {
         if self.changes.is_empty() {
             return;
         }

@@ -57,6 +57,20 @@ impl Entry {
     }
 }
 
+impl From<InFlight> for Entry {
+    fn from(in_flight: InFlight) -> Entry {
+        Entry {
+            message: in_flight.message,
+            sequence: in_flight.sequence,
+            expires_at: in_flight.expires_at,
+            delivery_count: in_flight.delivery_count,
+            retries: in_flight.retries,
+            redelivered: in_flight.redelivered,
+            stored: in_flight.stored,
+        }
+    }
+}
+
 /// A run of messages of which only the store has the bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paged {
@@ -342,7 +356,23 @@ impl Level {
 
     /// Shows everything hidden that is durable; answers how much it was.
     pub(crate) fn reveal(&mut self, durable: CommitPoint) -> HiddenCounts {
-        self.hidden.reveal(durable)
+        self.hidden.reveal(durable, |_| ())
+    }
+
+    /// As [`Level::reveal`], and hands each message to `shows`.
+    pub(crate) fn reveal_each(
+        &mut self,
+        durable: CommitPoint,
+        mut shows: impl FnMut(&mut Entry),
+    ) -> HiddenCounts {
+        let mut areas = [&mut self.head, &mut self.tail];
+        self.hidden.reveal(durable, |run| {
+            for entries in &mut areas {
+                let first = entries.partition_point(|it| it.sequence.0 < *run.start());
+                let end = entries.partition_point(|it| it.sequence.0 <= *run.end());
+                entries.range_mut(first..end).for_each(&mut shows);
+            }
+        })
     }
 
     /// Whether something is hidden and not staged yet.

@@ -1,12 +1,13 @@
 //! What became of deliveries: acknowledged, put back, or rejected.
 
-use leveret_store::{Change, LogId, Sequence};
+use leveret_store::{Change, Enqueue, LogId, Sequence};
 
 use super::Queue;
 use super::consumers::ConsumerRef;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
 use super::handle::QueueHandle;
+use super::options::QueueKind;
 use super::ready::{Entry, Level};
 use super::statistics::AcknowledgedRun;
 use crate::mailbox::InFlight;
@@ -61,9 +62,9 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        self.settle_all(settlements, now, effects);
+        let comes_back = self.settle_all(settlements, now, effects);
         if !self.deleted {
-            self.dispatch(this, now, effects);
+            self.deliver_returned(this, comes_back, now, effects);
             self.page_out_returned();
             self.ask_deadline(now, effects);
         }
@@ -84,8 +85,13 @@ impl Queue {
     }
 
     /// Settles deliveries and gives their credit back. The settlements are only read, so that the caller
-    /// frees their messages outside the lock.
-    fn settle_all(&mut self, settlements: &[Settlement], now: Timestamp, effects: &mut Effects) {
+    /// frees their messages outside the lock. Answers whether some came back.
+    fn settle_all(
+        &mut self,
+        settlements: &[Settlement],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
         let mut returning: Option<(ConsumerRef, u32)> = None;
         let mut comes_back = false;
         let mut only_acknowledged = true;
@@ -114,8 +120,9 @@ impl Queue {
             }
         }
         acknowledged.finish(now, &mut self.statistics);
+        let mut moved = false;
         if comes_back && !self.deleted {
-            self.put_all_back(settlements, now, effects);
+            moved = self.put_all_back(settlements, now, effects);
         }
         if let Some((who, count)) = returning {
             self.consumers.credit_returned(who, count);
@@ -123,6 +130,8 @@ impl Queue {
         if !self.deleted {
             if only_acknowledged {
                 self.stage_settled(effects);
+            } else if moved {
+                self.commit_enqueued(effects);
             } else {
                 self.stage(effects);
             }
@@ -130,6 +139,24 @@ impl Queue {
                 self.retries.staged_at(effects.point);
                 self.page_out_retries();
             }
+        }
+        comes_back
+    }
+
+    /// Delivers after messages came back, or may have.
+    pub(super) fn deliver_returned(
+        &mut self,
+        this: &QueueHandle,
+        comes_back: bool,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        // rabbitmq: in a quorum queue they go to a consumer that waits before the limit is kept
+        let limit_is_kept = self.options.kind != QueueKind::Quorum || !comes_back;
+        if limit_is_kept || self.consumers.awaits_election() {
+            self.dispatch(this, now, effects);
+        } else {
+            self.deliver_then_limit(this, now, effects);
         }
     }
 
@@ -154,9 +181,18 @@ impl Queue {
         }
     }
 
-    /// Puts back what is to be.
-    fn put_all_back(&mut self, settlements: &[Settlement], now: Timestamp, effects: &mut Effects) {
+    /// Puts back what is to be; answers whether some went to the end.
+    fn put_all_back(
+        &mut self,
+        settlements: &[Settlement],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
         let delayed = !self.options.retry_delays_ms.is_empty();
+        let is_quorum = self.options.kind == QueueKind::Quorum;
+        // rabbitmq: where nothing ends it a message that is put back time and again must not block others
+        let to_the_end = is_quorum && self.options.delivery_limit.is_none();
+        let mut moving: Vec<InFlight> = Vec::new();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         for Settlement {
             in_flight, outcome, ..
@@ -179,12 +215,23 @@ impl Queue {
                         self.retry(counted, now, effects);
                     } else {
                         self.statistics.record().totals.requeued += 1;
-                        self.put_back(counted);
+                        match to_the_end && *outcome == Outcome::Requeued {
+                            true => moving.push(counted),
+                            false => self.put_back(counted),
+                        }
                     }
                 }
             }
         }
-        self.drop_head(effects);
+        let moved = !moving.is_empty();
+        moving.sort_unstable_by_key(|it| it.sequence);
+        for in_flight in moving {
+            self.put_at_end(in_flight, now);
+        }
+        if !is_quorum {
+            self.drop_head(effects);
+        }
+        moved
     }
 
     /// Adds to `changes` what makes these settlements durable, and turns them into such as stage nothing
@@ -259,30 +306,25 @@ impl Queue {
     }
 
     pub(crate) fn put_back(&mut self, in_flight: InFlight) {
-        let index = usize::from(in_flight.level);
-        let Some(level) = self.levels.get_mut(index) else {
+        self.count_back(&in_flight);
+        let Some(level) = self.levels.get_mut(usize::from(in_flight.level)) else {
             return;
         };
-        self.put_back += 1;
-        self.ready += 1;
-        self.ready_memory += in_flight.message.memory_bytes() as u64;
-        self.ready_body_bytes += in_flight.message.body_bytes();
-        self.top = self.top.max(index);
-        let entry = Entry {
-            sequence: in_flight.sequence,
-            message: in_flight.message,
-            expires_at: in_flight.expires_at,
-            delivery_count: in_flight.delivery_count,
-            retries: in_flight.retries,
-            redelivered: in_flight.redelivered,
-            stored: in_flight.stored,
-        };
+        let entry = Entry::from(in_flight);
         if level.is_full_of_returned(self.memory.head_bytes) && !self.store.is_volatile() {
             let store = &self.store;
             level.put_back_leaving(entry, || store.allocate_log(), &mut self.changes);
         } else {
             level.put_back(entry);
         }
+    }
+
+    fn count_back(&mut self, in_flight: &InFlight) {
+        self.put_back += 1;
+        self.ready += 1;
+        self.ready_memory += in_flight.message.memory_bytes() as u64;
+        self.ready_body_bytes += in_flight.message.body_bytes();
+        self.top = self.top.max(usize::from(in_flight.level));
     }
 
     /// Lets what came back leave memory, beyond what a queue may keep there.
@@ -295,6 +337,35 @@ impl Queue {
         for level in &mut self.levels {
             let staged = || store.stage(&mut Vec::new());
             self.crowded |= level.page_out_returned(durable, window, staged);
+        }
+    }
+
+    /// Puts a message behind all others. It gets another sequence, and in one commit leaves its old place in the store
+    /// and is there at the new one.
+    fn put_at_end(&mut self, mut in_flight: InFlight, now: Timestamp) {
+        let log = self.surviving_log(&in_flight);
+        let Some(level) = self.levels.get_mut(usize::from(in_flight.level)) else {
+            return;
+        };
+        let before = in_flight.sequence;
+        in_flight.sequence = level.next_sequence(now);
+        self.numbered_otherwise += 1;
+        if let Some(log) = log {
+            self.changes.push(Change::Enqueue(Enqueue {
+                log,
+                sequence: in_flight.sequence,
+                flags: 0,
+                time_ms: in_flight.expires_at.0,
+                transient: false,
+                payload: in_flight.message.clone(),
+            }));
+            self.note_count(&in_flight, in_flight.delivery_count);
+            self.acknowledge_stored(in_flight.level, before);
+        }
+        self.count_back(&in_flight);
+        let window = self.memory.head_bytes;
+        if let Some(level) = self.levels.get_mut(usize::from(in_flight.level)) {
+            level.push(Entry::from(in_flight), window);
         }
     }
 }

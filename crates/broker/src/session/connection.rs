@@ -28,6 +28,7 @@ use super::route_cache::RouteCache;
 use super::{Link, OUTPUT_MAX};
 use crate::budget::Budget;
 use crate::commit::PendingCommit;
+use crate::error::ChannelError;
 use crate::mailbox::{Letters, Notice};
 use crate::memory_pool::Portion;
 use crate::queue::dispatch::HoldMark;
@@ -38,6 +39,9 @@ use crate::vhost::VirtualHost;
 
 /// How often it is asked whether consumers still keep up with a publisher that is held back for them.
 const HOLD_TIMEOUT_MS: u64 = 50;
+
+/// The class and method of `tx.commit`.
+const COMMIT: (u16, u16) = (90, 20);
 
 /// A reply that waits for stable storage; no further input is taken meanwhile.
 pub(super) struct Parked {
@@ -54,6 +58,8 @@ pub(super) struct Committed {
     pub(super) credit: u32,
     /// What it takes until then.
     pub(super) _memory: Option<Portion>,
+    /// A queue's limit refused a part of it.
+    pub(super) refused: bool,
 }
 
 /// A publisher held back.
@@ -203,11 +209,19 @@ impl Connection {
     }
 
     fn unpark(&mut self, link: &mut Link, parked: Parked) {
-        link.output.buffer().extend_from_slice(&parked.reply);
+        let refused = parked.committed.as_ref().is_some_and(|it| it.refused);
+        if !refused {
+            link.output.buffer().extend_from_slice(&parked.reply);
+        }
         let Some(committed) = parked.committed else {
             return;
         };
         committed.commit.finish(link.now);
+        if refused {
+            let error = ChannelError::partial_transaction();
+            self.fail_channel(link, committed.channel, &error, COMMIT, link.now);
+            return;
+        }
         if let Some(channel) = self.channels.get_mut(&committed.channel)
             && channel.credit.give_back(committed.credit)
         {

@@ -2,7 +2,8 @@
 //!
 //! Messages enter their queues hidden, dead letters of what is rejected too; everything is staged as one
 //! change of the store. Once that is durable the messages show and the settlements happen
-//! ([`crate::commit`]): nobody sees half a transaction, before a crash or after.
+//! ([`crate::commit`]): nobody sees half a transaction, before a crash or after. What a queue's limit refuses
+//! is no part of it, and the commit's answer is an error then.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::channel::PublishMode;
 use super::connection::{Committed, Connection, Parked};
 use super::publish::return_message;
 use super::unacked::Unacked;
-use crate::commit::{PendingCommit, QueueSettlements};
+use crate::commit::{PendingCommit, QueueSettlements, Rest};
 use crate::dead_letter::{self, Composed};
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::exchange::{Gated, Gatekeeper, Gates, Numbers, Plan, without_blind_copies};
@@ -201,11 +202,12 @@ impl Connection {
             std::mem::swap(self.transaction(number)?, &mut transaction);
             return Err(error.into());
         }
-        let ticket = vhost.services.next_ticket();
-        let mut plan = Plan::new(ticket, changes);
+        let mut plan = Plan::new(vhost.services.next_ticket(), changes);
+        let ticket = plan.ticket();
         let publishes = transaction.publishes;
-        let mut hidden_in =
-            self.hide_publishes(link, number, publishes, &mut plan, &mut gates, now);
+        self.hide_publishes(link, number, publishes, &mut plan, &mut gates, now);
+        // What happens to dead letters is not the publisher's concern.
+        let refused = plan.has_refused();
         for letter in &letters {
             let mut verdict = vhost.judge(&letter.passing(), &mut gates, now);
             verdict.retain(|queue| letter.may_enter(queue));
@@ -217,13 +219,7 @@ impl Connection {
         gates.bury_the_deleted(&vhost);
         gates.set_alarms(&vhost, now);
         drop(gates);
-        let (others, left) = plan.into_hidden();
-        vhost.care_for_all(left, now);
-        for queue in others {
-            if !hidden_in.iter().any(|other| other.id() == queue.id()) {
-                hidden_in.push(queue);
-            }
-        }
+        let (hidden_in, refused_letters) = plan.into_hidden();
         for queue in &hidden_in {
             queue.hidden_staged_at(ticket, point);
         }
@@ -232,11 +228,17 @@ impl Connection {
             credit += u32::from(unacked.consumer.is_some());
             self.queues.release(unacked.queue);
         }
+        let rest = Rest {
+            hidden_in,
+            settlements: by_queue,
+            letters: refused_letters,
+        };
         let committed = Committed {
-            commit: PendingCommit::new(&vhost, point, hidden_in, by_queue),
+            commit: PendingCommit::new(&vhost, point, now, rest),
             channel: number,
             credit,
             _memory: transaction.memory,
+            refused,
         };
         let mut reply = Vec::new();
         leveret_codec::write_method(
@@ -332,8 +334,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Has queues and exchanges take the publishes without showing them; answers the queues that took
-    /// any, but for those in `plan`.
+    /// Has queues and exchanges take the publishes without showing them.
     fn hide_publishes(
         &mut self,
         link: &mut Link,
@@ -342,8 +343,7 @@ impl Connection {
         plan: &mut Plan,
         gates: &mut Gates<'_>,
         now: Timestamp,
-    ) -> Vec<QueueHandle> {
-        let ticket = plan.ticket();
+    ) {
         let mut queues: Vec<(QueueHandle, Vec<Message>)> = Vec::new();
         for kept in publishes {
             let (message, targets, mandatory) = match kept {
@@ -355,7 +355,7 @@ impl Connection {
                 Kept::Attended { publish, random } => {
                     // What was published before enters its queues before.
                     for (queue, messages) in &mut queues {
-                        queue.publish_hidden(ticket, messages.drain(..), now, &mut plan.changes);
+                        plan.enter_all(queue, messages.drain(..), now);
                     }
                     let exchange = publish.message.exchange_and_key().0;
                     let exchange = String::from_utf8_lossy(exchange);
@@ -383,8 +383,7 @@ impl Connection {
             }
         }
         for (queue, messages) in &mut queues {
-            queue.publish_hidden(ticket, messages.drain(..), now, &mut plan.changes);
+            plan.enter_all(queue, messages.drain(..), now);
         }
-        queues.into_iter().map(|(queue, _)| queue).collect()
     }
 }

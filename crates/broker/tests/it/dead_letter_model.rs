@@ -274,20 +274,24 @@ impl Model {
     fn pass(&mut self, now: u64, until: u64) {
         while let Some((at, queues)) = self.next_expiry(now).filter(|(at, _)| *at <= until) {
             self.tied |= queues.len() > 1;
-            let queue = queues[0];
-            let mut expired: Vec<(u8, u64)> = self.ready[queue]
-                .values()
-                .filter(|letter| letter.expires_at <= at)
-                .map(|letter| letter.place)
-                .collect();
-            // The lowest priority first.
-            expired.sort_unstable_by_key(|&(level, place)| (std::cmp::Reverse(level), place));
-            let letters = expired
-                .iter()
-                .filter_map(|place| self.ready[queue].remove(place));
-            let dying = letters.map(|letter| (queue, "expired", letter)).collect();
+            let mut dying = VecDeque::new();
+            self.expire(queues[0], at, &mut dying);
             self.bury(dying, at);
         }
+    }
+
+    fn expire(&mut self, queue: usize, at: u64, dying: &mut VecDeque<Dying>) {
+        let mut expired: Vec<(u8, u64)> = self.ready[queue]
+            .values()
+            .filter(|letter| letter.expires_at <= at)
+            .map(|letter| letter.place)
+            .collect();
+        // The lowest priority first.
+        expired.sort_unstable_by_key(|&(level, place)| (std::cmp::Reverse(level), place));
+        let letters = expired
+            .iter()
+            .filter_map(|place| self.ready[queue].remove(place));
+        dying.extend(letters.map(|letter| (queue, "expired", letter)));
     }
 }
 
@@ -430,6 +434,10 @@ impl Trial {
                         ..letter
                     };
                     self.model.ready[queue].insert(letter.place, letter);
+                    if limit.is_some() {
+                        // A quorum queue looks at the time before it looks at its limit.
+                        self.model.expire(queue, self.world.now().0, &mut dying);
+                    }
                     self.model.drop_head(queue, &mut dying);
                 }
                 self.client.nack(tag, false, true);

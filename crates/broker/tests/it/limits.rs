@@ -70,6 +70,53 @@ fn requeued_messages_count_again() {
     assert_eq!(all(&client), "c d");
 }
 
+/// A durable queue with room for one message, `count` of which are out to a consumer.
+fn out(arguments: &[(&'static str, leveret_codec::AMQPValue)], count: usize) -> (Client, Client) {
+    let world = World::durable();
+    let (client, consumer) = (world.client(), world.client());
+    let mut arguments = arguments.to_vec();
+    arguments.push(("x-max-length", number(1)));
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    consumer.consume_ok("q", "c");
+    for number in 1..=count {
+        client.publish("q", &number.to_string());
+    }
+    assert_eq!(consumer.bodies().len(), count);
+    (client, consumer)
+}
+
+#[test]
+fn what_comes_back_to_a_quorum_queue_goes_to_who_waits_before_the_limit_takes_it() {
+    let quorum = ("x-queue-type", string("quorum"));
+    let (client, consumer) = out(&[quorum.clone()], 5);
+    consumer.nack(5, true, true);
+    consumer.expect_bodies("1! 2! 3! 4! 5!");
+    // Another consumer waits when this one's channel closes.
+    let other = client.with_channel(2);
+    other.qos_ok(3, false);
+    other.consume_ok("q", "d");
+    consumer.close_channel();
+    other.expect(&[
+        "2: deliver d 1 redelivered '1'",
+        "2: deliver d 2 redelivered '2'",
+        "2: deliver d 3 redelivered '3'",
+    ]);
+    assert_eq!(client.counts("q"), (1, 1));
+    // The next single active consumer waits too.
+    let single = (
+        "x-single-active-consumer",
+        leveret_codec::AMQPValue::Boolean(true),
+    );
+    let (client, consumer) = out(&[quorum, single], 4);
+    client.consume_ok("q", "next");
+    consumer.close_channel();
+    client.expect_bodies("1! 2! 3! 4!");
+    // In a classic queue the limit comes first.
+    let (_, consumer) = out(&[], 5);
+    consumer.nack(5, true, true);
+    consumer.expect_bodies("5!");
+}
+
 #[test]
 fn a_queue_that_refuses_drops_nothing() {
     let world = World::paging(300);

@@ -12,6 +12,7 @@
 
 mod admission;
 mod carried_headers;
+mod commits_and_limits;
 mod consuming;
 mod damaged;
 mod dead_letter_model;

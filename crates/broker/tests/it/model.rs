@@ -249,6 +249,29 @@ impl Model {
             || self.options.max_bytes.is_some_and(|max| bytes > max)
     }
 
+    fn is_quorum(&self) -> bool {
+        self.options.delivery_limit.is_some()
+    }
+
+    /// Messages came back: a classic queue keeps its limit at once.
+    fn keep_limit(&mut self) {
+        if !self.is_quorum() {
+            self.drop_head();
+        }
+    }
+
+    /// A quorum queue does when consumers have had their turn, and time has.
+    fn keep_limit_after_all(&mut self, now: u64) {
+        self.expire(now);
+        while self.options.overflow == Overflow::DropHead
+            && self.is_full(&[])
+            && let Some((_, letter)) = self.ready.pop_first()
+        {
+            self.dead.push((letter.name, "maxlen"));
+            self.expire(now);
+        }
+    }
+
     fn drop_head(&mut self) {
         while self.options.overflow == Overflow::DropHead && self.is_full(&[]) {
             let Some((_, letter)) = self.ready.pop_first() else {
@@ -380,7 +403,7 @@ impl Trial {
                 for (letter, _) in gone.unwrap().unacked.into_values() {
                     self.model.put_back(letter);
                 }
-                self.model.drop_head();
+                self.model.keep_limit();
                 self.client.on(channel).close_channel();
                 self.client.on(channel).reopen();
             }
@@ -395,7 +418,7 @@ impl Trial {
                 for (letter, _) in std::mem::take(unacked).into_values() {
                     self.model.put_back(letter);
                 }
-                self.model.drop_head();
+                self.model.keep_limit();
                 self.client.on(channel).recover(true);
             }
             Step::Get if self.model.options.refuses_get() => {
@@ -430,6 +453,9 @@ impl Trial {
         }
         let mut room = self.model.room();
         self.model.dispatch(&mut room, now, &mut expected);
+        if self.model.is_quorum() {
+            self.model.keep_limit_after_all(now);
+        }
         self.check(expected);
     }
 
@@ -466,6 +492,9 @@ impl Trial {
             let name = format!("m{}", self.model.published);
             names.push(name.clone());
             let overflow = self.model.options.overflow;
+            if self.model.is_full(&[&name]) {
+                self.model.expire(now);
+            }
             if overflow != Overflow::DropHead && self.model.is_full(&[&name]) {
                 if overflow == Overflow::RejectDeadLetter {
                     self.model.dead.push((name, "maxlen"));
@@ -519,7 +548,7 @@ impl Trial {
                 for letter in letters {
                     self.model.put_back(letter);
                 }
-                self.model.drop_head();
+                self.model.keep_limit();
                 on.nack(tag, multiple, true);
             }
         }

@@ -69,6 +69,25 @@ fn what_is_acknowledged_in_time_is_not_overdue() {
 }
 
 #[test]
+fn what_a_transaction_does_not_settle_is_overdue_too() {
+    let (world, client) = world(Some(1000), ConsumerTimeoutAction::Close);
+    client.declare_ok("q", &[], &[]);
+    client.publish("q", "a");
+    client.tx(10);
+    client.consume("q", "c", &[], &[]);
+    client.seen();
+    client.ack(1, false);
+    // Settled, as far as the client can do.
+    world.pass(2000);
+    client.expect_nothing();
+    client.tx(30);
+    client.expect(&["rollback-ok"]);
+    world.pass(1000);
+    client.expect_channel_error(406, &text(1000));
+    assert_eq!(client.counts("q"), (1, 0));
+}
+
+#[test]
 fn a_message_got_by_hand_counts_too() {
     let (world, client) = world(Some(1000), ConsumerTimeoutAction::Close);
     client.declare_ok("q", &[], &[]);

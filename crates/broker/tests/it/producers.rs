@@ -227,6 +227,46 @@ fn a_transaction_is_counted_when_it_commits_and_never_by_halves() {
 }
 
 #[test]
+fn a_refused_transaction_settles_nothing() {
+    for (exchange, key) in WAYS {
+        let (_, client) = world();
+        let other = client.with_channel(2);
+        other.declare_ok("r", &[Flag::Durable], &[]);
+        other.publish_all("r", "a b c", &Properties::persistent());
+        client.publish_with(key, "1", &from(exchange, "me", 1));
+        client.tx(SELECT);
+        (0..3).for_each(|_| client.get("r", false));
+        client.ack(1, false);
+        client.reject(2, false);
+        client.nack(3, false, true);
+        client.publish_with(key, "3", &from(exchange, "me", 3));
+        client.seen();
+        client.tx(COMMIT);
+        client.expect_channel_error(
+            406,
+            "PRECONDITION_FAILED - x-sequence 3 leaves out numbers after 1",
+        );
+        assert_eq!(bodies(&other, "r"), "a b c", "{exchange:?}");
+        assert_eq!(bodies(&other, "q"), "1", "{exchange:?}");
+    }
+}
+
+#[test]
+fn numbered_messages_of_a_transaction_keep_their_place_among_others() {
+    for (exchange, key) in WAYS {
+        let (_, client) = world();
+        client.tx(SELECT);
+        client.publish_with("q", "a", &Properties::persistent());
+        client.publish_with(key, "b", &from(exchange, "me", 1));
+        client.publish_with("q", "c", &Properties::default());
+        client.publish_with(key, "d", &from(exchange, "me", 2));
+        client.tx(COMMIT);
+        client.seen();
+        assert_eq!(bodies(&client, "q"), "a b c d", "{exchange:?}");
+    }
+}
+
+#[test]
 fn queues_exchanges_and_streams_count_apart() {
     let (world, client) = world();
     client.declare_ok("r", &[Flag::Durable], &[]);

@@ -230,6 +230,54 @@ fn what_came_back_keeps_its_count() {
 }
 
 #[test]
+fn without_a_delivery_limit_what_is_put_back_goes_to_the_end() {
+    let arguments = [quorum(), ("x-delivery-limit", number(-1))];
+    let (world, client) = published(&arguments, "a b c d");
+    client.get("q", false);
+    client.get("q", false);
+    client.nack(2, true, true);
+    client.get("q", false);
+    client.reject(3, true);
+    assert_eq!(came(&client), "a b c");
+    assert_eq!(client.counts("q"), (4, 0));
+    // There, with their counts, also after a restart.
+    let world = world.restarted();
+    let client = world.client();
+    assert_eq!(all(&client, "q"), "d a:1 b:1 c:1");
+    client.ack(1, false);
+    // What a channel held when it closed is in its place.
+    client.publish_with("q", "e", &Properties::persistent());
+    client.close_channel();
+    client.close_channel_ok();
+    let client = world.client();
+    assert_eq!(all(&client, "q"), "a:2 b:2 c:2 e");
+    client.ack(0, true);
+    assert_eq!(client.counts("q"), (0, 0));
+    assert_eq!(all(&world.restarted().client(), "q"), "");
+}
+
+#[test]
+fn what_goes_to_the_end_leaves_memory_as_others_do() {
+    let world = World::paging(300);
+    let client = world.client();
+    let arguments = [quorum(), ("x-delivery-limit", number(-1))];
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    client.publish_all("q", "a b c d e f g h", &Properties::persistent());
+    client.tx(10);
+    for tag in 1..=4 {
+        client.get("q", false);
+        client.nack(tag, false, true);
+        client.tx(20);
+    }
+    client.seen();
+    assert_eq!(all(&client, "q"), "e f g h a:1 b:1 c:1 d:1");
+    assert_eq!(
+        all(&world.restarted().client(), "q"),
+        "e:1 f:1 g:1 h:1 a:2 b:2 c:2 d:2"
+    );
+}
+
+#[test]
 fn a_closed_channel_gives_back_with_a_count() {
     let (world, client) = published(&[], "a b c d");
     for _ in 0..3 {

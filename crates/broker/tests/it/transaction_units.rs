@@ -172,6 +172,66 @@ fn the_delivery_limit_holds_in_a_transaction() {
 }
 
 #[test]
+fn the_delivery_limit_is_the_same_in_a_transaction() {
+    let quorum = [
+        ("x-queue-type", string("quorum")),
+        ("x-delivery-limit", number(2)),
+    ];
+    let (_, client, _) = world(&quorum);
+    client.publish_with("q", "a", &Properties::persistent());
+    select(&client);
+    for (tag, left) in [(1, [1, 0]), (2, [1, 0]), (3, [0, 1])] {
+        client.get("q", false);
+        client.nack(tag, false, true);
+        client.tx(COMMIT);
+        client.seen();
+        assert_eq!(ready(&client, &["q", "dead"]), left, "after {tag}");
+    }
+}
+
+#[test]
+fn dead_letters_of_a_transaction_do_not_go_in_circles() {
+    let circle = [
+        ("x-queue-type", string("quorum")),
+        ("x-delivery-limit", number(0)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("circle")),
+    ];
+    let (_, client, _) = world(&[]);
+    client.declare_ok("circle", &[Flag::Durable], &circle);
+    client.publish_with("circle", "a", &Properties::persistent());
+    client.publish_with("circle", "b", &Properties::persistent());
+    select(&client);
+    client.get("circle", false);
+    client.get("circle", false);
+    client.nack(1, false, true);
+    // What was rejected may come around.
+    client.reject(2, false);
+    client.tx(COMMIT);
+    client.seen();
+    assert_eq!(ready(&client, &["circle"]), [1]);
+    client.get("circle", true);
+    assert_eq!(client.seen()[0].body_text(), "b");
+}
+
+#[test]
+fn a_commit_that_was_durable_before_its_connection_went_shows() {
+    let (world, client, other) = world(&[]);
+    client.publish_with("q", "old", &Properties::persistent());
+    select(&client);
+    client.get("q", false);
+    client.seen();
+    world.hold_commits();
+    client.ack(1, false);
+    client.publish_with("r", "a", &Properties::persistent());
+    client.tx(COMMIT);
+    world.store().commit();
+    client.vanish();
+    assert_eq!(ready(&other, &["q", "r"]), [0, 1]);
+    assert_eq!(ready(&world.restarted().client(), &["q", "r"]), [0, 1]);
+}
+
+#[test]
 fn queues_streams_and_exchanges_are_in_one_unit() {
     for committed in [false, true] {
         let (world, client, _) = world(&[]);
@@ -238,10 +298,11 @@ fn what_is_not_durable_is_neither_counted_purged_nor_dropped() {
     world.commit();
     other.expect(&["purge-ok 2"]);
     client.expect(&["commit-ok"]);
-    // Only now their time is up.
-    world.pass(0);
-    assert_eq!(ready(&other, &["q"]), [0]);
-    assert_eq!(ready(&other, &["dead"]), [2]);
+    // Only now their time begins.
+    world.pass(99);
+    assert_eq!(ready(&other, &["q", "dead"]), [2, 0]);
+    world.pass(1);
+    assert_eq!(ready(&other, &["q", "dead"]), [0, 2]);
 }
 
 #[test]
@@ -366,6 +427,7 @@ fn nothing_takes_a_message_away_before_it_is_staged() {
         client.expect(&["get-empty"]);
     });
     for (world, expected) in [(purged, "a b"), (limited, "d e"), (expired, "")] {
+        world.pass(11);
         // What is in memory and what is on the disk are the same.
         assert_eq!(left(&world.restarted()), expected);
         assert_eq!(left(&world), expected);

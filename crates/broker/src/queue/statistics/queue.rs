@@ -58,7 +58,7 @@ impl Queue {
 
     fn published(&self) -> u64 {
         let numbered: u64 = self.levels.iter().map(Level::peek_next).sum();
-        numbered - self.numbered_before
+        numbered - self.numbered_otherwise
     }
 
     fn flow(&self) -> Flow {
