@@ -1,7 +1,7 @@
 //! A store in memory that commits when it is told to: for tests of what lies above the store, and
 //! the model that the journal is tested against. Owns messages as a plain map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
@@ -26,7 +26,8 @@ pub struct SteppedStore<P> {
 
 #[derive(Debug)]
 struct Inner<P> {
-    staged: Vec<Change<P>>,
+    /// What was staged and is not durable, a unit for each call, the oldest first.
+    staged: VecDeque<Unit<P>>,
     staged_bytes: u64,
     point: CommitPoint,
     next_log: u64,
@@ -52,6 +53,13 @@ pub enum Damage {
     Refused,
 }
 
+/// What one call staged.
+#[derive(Debug)]
+struct Unit<P> {
+    point: CommitPoint,
+    changes: Vec<Change<P>>,
+}
+
 #[derive(Debug, Clone)]
 struct Log<P> {
     next: Sequence,
@@ -64,7 +72,7 @@ impl<P: Payload> SteppedStore<P> {
     pub fn new() -> Self {
         SteppedStore {
             inner: Mutex::new(Inner {
-                staged: Vec::new(),
+                staged: VecDeque::new(),
                 staged_bytes: 0,
                 point: CommitPoint::NONE,
                 next_log: 1,
@@ -83,16 +91,31 @@ impl<P: Payload> SteppedStore<P> {
 
     /// Makes everything staged so far durable and wakes who waits for it.
     pub fn commit(&self) {
-        let point = {
+        let point = self.staged_point();
+        self.commit_up_to(point);
+    }
+
+    /// Makes durable what was staged up to `point`, and nothing that was staged later, and wakes who waits
+    /// for it.
+    pub fn commit_up_to(&self, point: CommitPoint) {
+        let durable = {
             let mut inner = self.inner.lock();
-            let staged = mem::take(&mut inner.staged);
-            inner.staged_bytes = 0;
-            for change in staged {
-                inner.apply(change);
+            let durable = point.min(inner.point);
+            while let Some(unit) = inner.staged.pop_front_if(|unit| unit.point <= durable) {
+                inner.staged_bytes -= enqueued_bytes(&unit.changes);
+                for change in unit.changes {
+                    inner.apply(change);
+                }
             }
-            inner.point
+            durable
         };
-        self.waiters.advance(point);
+        self.waiters.advance(durable);
+    }
+
+    /// The commit point of what was staged last.
+    #[must_use]
+    pub fn staged_point(&self) -> CommitPoint {
+        self.inner.lock().point
     }
 
     /// The store as a restart would find it: what is staged and all transient messages are lost.
@@ -256,7 +279,7 @@ impl<P: Payload> Inner<P> {
 
     fn all_definitions(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut definitions = self.definitions.clone();
-        for change in &self.staged {
+        for change in self.staged.iter().flat_map(|unit| &unit.changes) {
             match change {
                 Change::PutDefinition { key, value } => {
                     definitions.insert(key.clone(), value.clone());
@@ -292,6 +315,18 @@ fn as_damaged<P: Payload>(message: &StoredMessage<P>, damage: Damage) -> Damaged
     }
 }
 
+fn enqueued_bytes<P: Payload>(changes: &[Change<P>]) -> u64 {
+    let enqueued = changes.iter().map(|change| match change {
+        Change::Enqueue(enqueue) => u64::from(stored_bytes(&enqueue.payload)),
+        Change::Acknowledge { .. }
+        | Change::SetCount { .. }
+        | Change::PutDefinition { .. }
+        | Change::RemoveDefinition { .. }
+        | Change::DeleteLog { .. } => 0,
+    });
+    enqueued.sum()
+}
+
 fn stored_bytes<P: Payload>(payload: &P) -> u32 {
     let [head, body] = payload.parts();
     u32::try_from(head.len() + body.len()).unwrap_or(u32::MAX)
@@ -300,14 +335,12 @@ fn stored_bytes<P: Payload>(payload: &P) -> u32 {
 impl<P: Payload> MessageLog<P> for SteppedStore<P> {
     fn stage(&self, changes: &mut Vec<Change<P>>) -> CommitPoint {
         let mut inner = self.inner.lock();
-        for change in changes.iter() {
-            if let Change::Enqueue(enqueue) = change {
-                inner.staged_bytes += u64::from(stored_bytes(&enqueue.payload));
-            }
-        }
-        inner.staged.append(changes);
-        inner.point = CommitPoint(inner.point.0 + 1);
-        inner.point
+        let point = CommitPoint(inner.point.0 + 1);
+        inner.point = point;
+        inner.staged_bytes += enqueued_bytes(changes);
+        let changes = mem::take(changes);
+        inner.staged.push_back(Unit { point, changes });
+        point
     }
 
     fn ahead_bytes_min(&self) -> usize {

@@ -203,6 +203,20 @@ mod tests {
     }
 
     #[test]
+    fn each_waits_for_its_own_point() {
+        let mut confirms = Confirms::default();
+        confirms.next_tag();
+        confirms.next_tag();
+        confirms.owe_ack(1, CommitPoint(5));
+        confirms.owe_ack(2, CommitPoint(7));
+        let mut out = Vec::new();
+        assert!(!confirms.release(CommitPoint(5), 1, &mut out));
+        assert_eq!(frames(&out), [(1, false, true)]);
+        assert!(confirms.release(CommitPoint(7), 1, &mut out));
+        assert_eq!(frames(&out), [(1, false, true), (2, false, true)]);
+    }
+
+    #[test]
     fn a_single_confirm_is_not_multiple() {
         let mut confirms = Confirms::default();
         confirms.next_tag();

@@ -17,7 +17,7 @@ use std::task::{Wake, Waker};
 
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
-use leveret_store::{MemoryStore, SteppedStore};
+use leveret_store::{CommitPoint, MemoryStore, SteppedStore};
 
 use client::Wired;
 pub use client::{Client, Dial, Properties};
@@ -157,6 +157,22 @@ impl World {
     pub fn commit(&self) {
         self.store().commit();
         self.run();
+    }
+
+    /// Makes durable what was staged up to `point`, and nothing that was staged later.
+    pub fn commit_up_to(&self, point: CommitPoint) {
+        self.store().commit_up_to(point);
+        self.run();
+    }
+
+    /// Makes what is staged durable; no session has heard of it when this returns.
+    pub fn commit_unheard(&self) {
+        self.store().commit();
+    }
+
+    /// The commit point of what was staged last.
+    pub fn staged_point(&self) -> CommitPoint {
+        self.store().staged_point()
     }
 
     /// From now on paged messages are read back only by [`World::page`].
