@@ -75,6 +75,45 @@ fn only_the_store_names_sled_and_it_knows_no_amqp() {
     );
 }
 
+/// The crates of this workspace that a manifest names as needed at run time, in whatever form.
+fn own_dependencies(manifest: &str) -> Vec<String> {
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let mut tables: Vec<&toml::Value> = Vec::new();
+    let targets = manifest.get("target").and_then(toml::Value::as_table);
+    let places = targets.into_iter().flat_map(|targets| targets.values());
+    for place in places.filter_map(toml::Value::as_table).chain([&manifest]) {
+        tables.extend(place.get("dependencies"));
+        tables.extend(place.get("build-dependencies"));
+    }
+    let dependencies = tables
+        .into_iter()
+        .filter_map(toml::Value::as_table)
+        .flatten();
+    let names = dependencies.filter_map(|(name, how)| {
+        let package = how.get("package").and_then(toml::Value::as_str);
+        Some(package.unwrap_or(name).strip_prefix("leveret-")?.to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn every_form_of_a_dependency_is_seen() {
+    for manifest in [
+        "[dependencies]\nleveret-store.workspace = true",
+        "[dependencies]\nleveret-store = { path = \"../store\" }",
+        "[dependencies.leveret-store]\nworkspace = true",
+        "[dependencies]\nx = { package = \"leveret-store\", path = \"../store\" }",
+        "[build-dependencies]\nleveret-store = \"1\"",
+        "[target.'cfg(unix)'.dependencies]\nleveret-store = \"1\"",
+    ] {
+        assert_eq!(own_dependencies(manifest), ["store"], "{manifest}");
+    }
+    assert_eq!(
+        own_dependencies("[dev-dependencies]\nleveret-store = \"1\""),
+        [""; 0]
+    );
+}
+
 #[test]
 fn dependencies_point_one_way() {
     let allowed: [(&str, &[&str]); 4] = [
@@ -85,29 +124,32 @@ fn dependencies_point_one_way() {
     ];
     for (crate_name, allowed) in allowed {
         let manifest = fs::read_to_string(crates().join(crate_name).join("Cargo.toml")).unwrap();
-        let needed = manifest
-            .split("[dev-dependencies]")
-            .next()
-            .unwrap_or_default();
-        let own: Vec<&str> = needed
-            .lines()
-            .filter_map(|line| line.strip_prefix("leveret-")?.split(['.', ' ']).next())
-            .collect();
+        let own = own_dependencies(&manifest);
         assert!(
-            own.iter().all(|name| allowed.contains(name)),
+            own.iter().all(|name| allowed.contains(&name.as_str())),
             "{crate_name} depends on {own:?}"
+        );
+        let server = fs::read_to_string(crates().join("server/Cargo.toml")).unwrap();
+        assert!(
+            own_dependencies(&server).contains(&crate_name.to_owned()) || crate_name == "routing"
         );
     }
 }
 
 #[test]
 fn only_the_handle_locks_a_queue() {
-    let locked = lines_with("broker", &["queue.lock()"]);
-    let elsewhere: Vec<_> = locked
-        .iter()
-        .filter(|line| !line.contains("queue/handle.rs"))
-        .collect();
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        lines_with("broker", &["machine.lock()", "machine.try_lock"])
+            .into_iter()
+            .partition(|line| line.contains("queue/handle"));
+    assert!(!here.is_empty(), "the lock has another name by now");
     assert_eq!(elsewhere, [""; 0]);
+    // And nobody else could: the machine is the handle's own.
+    let public = lines_with(
+        "broker",
+        &["pub machine:", "pub(crate) machine:", "pub(super) machine:"],
+    );
+    assert_eq!(public, [""; 0]);
 }
 
 #[test]

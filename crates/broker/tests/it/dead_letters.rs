@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use leveret_codec::{AMQPValue, FieldTable};
+use leveret_codec::{AMQPProperties, AMQPValue, FieldTable};
 
-use crate::harness::calls::{number, string};
+use crate::harness::calls::{number, string, table};
 use crate::harness::client::Client;
 use crate::harness::{Properties, World};
 
@@ -243,4 +243,42 @@ fn a_missing_exchange_just_loses_them() {
     client.reject(1, false);
     client.expect_nothing();
     assert_eq!(client.counts("q"), (0, 0));
+}
+
+/// A dead letter that goes by x-dead-letter-routing-key has left all its own keys behind: where it dies again,
+/// it goes by none of them.
+#[test]
+fn the_keys_before_a_dead_letter_routing_key_are_gone_for_good() {
+    let world = World::durable();
+    let client = world.client();
+    for queue in ["copy", "blind", "end"] {
+        client.declare_ok(queue, &[], &[]);
+        client.bind(queue, "amq.direct", queue);
+        client.expect(&["bind-ok"]);
+    }
+    let to = |exchange: &str| ("x-dead-letter-exchange", string(exchange));
+    let key = ("x-dead-letter-routing-key", string("second"));
+    client.declare_ok("first", &[], &[to(""), key]);
+    client.declare_ok("second", &[], &[to("amq.direct")]);
+    client.bind("second", "amq.direct", "second");
+    client.bind("end", "amq.direct", "second");
+    client.expect(&["bind-ok", "bind-ok"]);
+    client.unbind("second", "amq.direct", "second");
+    client.expect(&["unbind-ok"]);
+    let keys = |key: &str| AMQPValue::FieldArray(vec![string(key)].into());
+    let headers = table(&[("CC", keys("copy")), ("BCC", keys("blind"))]);
+    let message = Properties::of(AMQPProperties::default().with_headers(headers));
+    client.publish_with("first", "a", &message);
+    for queue in ["copy", "blind"] {
+        client.purge(queue);
+    }
+    client.seen();
+    client.get("first", false);
+    client.expect_bodies("a");
+    client.reject(1, false);
+    client.get("second", false);
+    client.expect_bodies("a");
+    client.reject(2, false);
+    let ready = ["end", "copy", "blind"].map(|queue| client.counts(queue).0);
+    assert_eq!(ready, [1, 0, 0]);
 }

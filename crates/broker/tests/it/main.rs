@@ -47,6 +47,7 @@ mod replies;
 mod retries;
 mod routes;
 mod settling;
+mod settling_matrix;
 mod shared_credit;
 mod statistics;
 mod stream_model;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use leveret_broker::BrokerConfig;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
 
 use crate::harness::client::{Flag, number, string};
@@ -191,6 +192,81 @@ fn purging_takes_what_waits_and_deleting_if_empty_sees_it() {
     );
     let world = world.restarted();
     assert_eq!(world.client().counts("q"), (0, 0));
+}
+
+/// A queue that keeps next to nothing in memory, and a client that has taken `count` messages of it.
+fn taken(delay_ms: i64, count: u64) -> (Rc<World>, Client) {
+    let world = World::durable_with(BrokerConfig {
+        queue_memory_bytes: 1,
+        ..BrokerConfig::default()
+    });
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[delays(&[delay_ms])]);
+    for n in 1..=count {
+        client.publish_with("q", &n.to_string(), &Properties::persistent());
+        client.get("q", false);
+    }
+    assert_eq!(client.bodies().len() as u64, count);
+    (world, client)
+}
+
+/// What waits stays in memory until its rewriting is durable: the store does not have it before.
+#[test]
+fn a_retry_that_is_due_before_it_is_durable_comes_back() {
+    for unheard in [false, true] {
+        let (world, client) = taken(100, 3);
+        world.hold_commits();
+        client.nack(3, true, true);
+        world.pass(100);
+        if unheard {
+            world.commit_unheard();
+        }
+        assert_eq!(client.counts("q").0, 3);
+        client.consume_ok("q", "c");
+        client.expect_bodies("1! 2! 3!");
+        world.commit();
+        client.ack(6, true);
+        world.commit();
+        assert_eq!(client.counts("q").0, 0);
+        assert_eq!(world.restarted().client().counts("q").0, 0);
+    }
+}
+
+/// Some of what waits is durable and leaves memory, some is not and does not.
+#[test]
+fn retries_that_are_partly_durable_all_come_back() {
+    let (world, client) = taken(100, 4);
+    world.hold_commits();
+    client.nack(2, true, true);
+    let point = world.staged_point();
+    client.nack(4, true, true);
+    world.commit_up_to(point);
+    // Whoever comes by lets the durable ones leave memory.
+    client.publish("q", "passing");
+    client.get("q", true);
+    client.expect_bodies("passing");
+    world.pass(100);
+    client.consume_ok("q", "c");
+    let mut bodies = client.bodies();
+    bodies.sort();
+    assert_eq!(bodies, ["1!", "2!", "3!", "4!"]);
+}
+
+/// A purge takes what is due and not read back yet along, for good.
+#[test]
+fn purging_takes_what_is_due_and_not_read_back() {
+    let (world, client) = taken(100, 3);
+    client.nack(3, true, true);
+    // Out of memory by now.
+    client.publish("q", "passing");
+    client.get("q", true);
+    client.expect_bodies("passing");
+    world.hold_paging();
+    world.pass(100);
+    client.purge("q");
+    client.expect(&["purge-ok 3"]);
+    assert_eq!(client.counts("q").0, 0);
+    assert_eq!(world.restarted().client().counts("q").0, 0);
 }
 
 #[test]

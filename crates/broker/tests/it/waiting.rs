@@ -306,7 +306,7 @@ fn check(feature: &Feature, world: &Rc<World>, how: Publishing, who: Waiting, de
 /// All combinations; a new world each, so that no number is left of another.
 fn check_all(worlds: &dyn Fn() -> Rc<World>) {
     use Publishing::{Confirmed, InATransaction, InOneRead, OneByOne};
-    use Waiting::{Nobody, NoAck, One, Two, TwoApart};
+    use Waiting::{NoAck, Nobody, One, Two, TwoApart};
     for feature in features() {
         for how in [OneByOne, InOneRead, Confirmed, InATransaction] {
             for who in [Nobody, One, NoAck, Two, TwoApart] {

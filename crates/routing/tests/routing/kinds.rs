@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use leveret_routing::{BindError, Exchange, ExchangeKind, Route, RouteInput, Topology};
 
 use crate::support::{
-    NOWHERE, by_key, exchange, ids, routed, table, text, to_exchange, to_queue, with_queues,
+    NOWHERE, UNROUTED, by_key, exchange, ids, routed, table, text, to_exchange, to_queue,
+    with_alternate, with_queues,
 };
 
 fn with_exchange(kind: ExchangeKind, queues: u64) -> Topology {
@@ -127,5 +128,38 @@ fn only_exchange_and_key_make_an_answer_cacheable() {
             ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic
         );
         assert_eq!(route.cacheable, expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_matches_anything_goes_to_no_alternate() {
+    for kind in [
+        ExchangeKind::Direct,
+        ExchangeKind::Fanout,
+        ExchangeKind::Topic,
+        ExchangeKind::Headers,
+        ExchangeKind::ConsistentHash,
+        ExchangeKind::Random,
+        ExchangeKind::LocalRandom,
+        ExchangeKind::ModulusHash,
+    ] {
+        // A weight where that is asked for.
+        let key = match kind {
+            ExchangeKind::LocalRandom => "",
+            _ => "1",
+        };
+        let mut topology = with_alternate(kind, 1);
+        assert_eq!(by_key(&topology, "e", key), [UNROUTED], "{kind:?}");
+        topology.bind(to_queue("e", 0, key)).unwrap();
+        assert_eq!(by_key(&topology, "e", key), [0], "{kind:?}");
+        topology.unbind(&to_queue("e", 0, key));
+        assert_eq!(by_key(&topology, "e", key), [UNROUTED], "{kind:?}");
+        if kind == ExchangeKind::LocalRandom {
+            continue;
+        }
+        // By way of another exchange.
+        topology.bind(to_queue("amq.direct", 0, key)).unwrap();
+        topology.bind(to_exchange("e", "amq.direct", key)).unwrap();
+        assert_eq!(by_key(&topology, "e", key), [0], "{kind:?}");
     }
 }

@@ -81,3 +81,29 @@ pub(crate) fn ids(route: &Route) -> Vec<u64> {
 pub(crate) fn by_key(topology: &Topology, exchange: &str, key: &str) -> Vec<u64> {
     routed(topology, exchange, &RouteInput::new(key.as_bytes()))
 }
+
+/// The queue to which an alternate exchange leads in [`with_alternate`].
+pub(crate) const UNROUTED: u64 = 99;
+
+/// A topology with queues `q0`, `q1`, ... and an exchange `e` of this kind; what it does not route goes to the
+/// queue [`UNROUTED`].
+pub(crate) fn with_alternate(kind: ExchangeKind, count: u64) -> Topology {
+    let mut topology = with_queues(count);
+    topology.add_queue("unrouted", QueueId(UNROUTED));
+    topology
+        .bind(to_queue("amq.fanout", UNROUTED, ""))
+        .expect("fanout takes every key");
+    topology.declare_exchange(Exchange {
+        alternate: Some("amq.fanout".to_owned()),
+        ..exchange("e", kind)
+    });
+    topology
+}
+
+/// What an exchange of [`with_alternate`] makes of a message that matches these bindings.
+pub(crate) fn or_unrouted(mut matched: Vec<u64>) -> Vec<u64> {
+    if matched.is_empty() {
+        matched.push(UNROUTED);
+    }
+    matched
+}

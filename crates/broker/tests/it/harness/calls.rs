@@ -233,10 +233,13 @@ impl Client {
     }
 
     pub fn nack(&self, tag: u64, multiple: bool, requeue: bool) {
-        self.call(
-            (60, 120),
-            Arguments::new().u64(tag).bits(&[multiple, requeue]),
-        );
+        self.send(&self.nacking(tag, multiple, requeue));
+    }
+
+    /// The bytes of a `basic.nack`.
+    pub fn nacking(&self, tag: u64, multiple: bool, requeue: bool) -> Vec<u8> {
+        let arguments = Arguments::new().u64(tag).bits(&[multiple, requeue]);
+        wire::method(self.channel, (60, 120), arguments)
     }
 
     pub fn reject(&self, tag: u64, requeue: bool) {

@@ -371,6 +371,11 @@ impl Client {
         std::mem::take(&mut self.wired.borrow_mut().seen)
     }
 
+    /// Has what was looked at seen again with the next look.
+    pub fn put_back(&self, seen: Vec<Seen>) {
+        self.wired.borrow_mut().seen.splice(0..0, seen);
+    }
+
     pub fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
