@@ -43,11 +43,13 @@ class Publisher(threading.Thread):
 
 
 def is_of_a_large_message(path):
+    """Marked so, and with its own number: a file that is used again keeps its old mark until something is written."""
     try:
         with open(path, "rb") as file:
-            return file.read(4) == b"LVRB"
+            mark = file.read(8)
     except FileNotFoundError:
         return False
+    return mark[:4] == b"LVRB" and int.from_bytes(mark[4:8], "little") == int(path.stem)
 
 
 def files(own):
@@ -68,6 +70,14 @@ def drain(own, open_connection):
         assert got == body(number), f"message {number} is not whole"
         found.append(number)
         channel.basic_ack(method.delivery_tag)
+
+
+def make_durable(own, open_connection):
+    """An acknowledgement has no answer; what was acknowledged before a confirm is durable with it."""
+    channel = open_connection(own).channel()
+    channel.queue_declare("after", durable=True)
+    channel.confirm_delivery()
+    channel.basic_publish("", "after", b"", PERSISTENT)
 
 
 def in_the_middle(own, publisher):
@@ -117,6 +127,8 @@ def test_others_publish_meanwhile_and_files_go_with_their_messages(own_broker, o
     for number in range(sent):
         assert channel.basic_get("small", auto_ack=True)[2] == str(number).encode()
     assert set(publisher.confirmed) <= set(drain(own, open_connection))
+    make_durable(own, open_connection)
     own.restart_after_kill()
+    assert drain(own, open_connection) == []
     # Freed by a checkpoint, which a start with something to clear away brings about within half a minute.
     eventually(lambda: not files(own), 60)
