@@ -366,6 +366,21 @@ fn a_channels_limit_is_given_back_once_for_each_delivery() {
     assert_eq!(again, ["a", "b"]);
     client.ack(4, true);
     client.expect_bodies("c d");
+
+    // What their consumer, which is gone, makes room for is for the others of the channel.
+    let (_world, client) = started();
+    client.consume("beside", "other", &[], &[]);
+    client.expect(&["consume-ok other"]);
+    client.cancel("c");
+    client.expect(&["cancel-ok c"]);
+    client.recover(true);
+    let seen = client.seen();
+    let got: Vec<String> = seen
+        .iter()
+        .filter(|seen| seen.text.starts_with("deliver"))
+        .map(|seen| seen.body_text())
+        .collect();
+    assert_eq!(got, ["x", "y"]);
 }
 
 /// Whatever a no-ack delivery or a deleted queue does to the counts, it leaves those of others alone.
