@@ -17,9 +17,21 @@ const COMMIT: u16 = 20;
 
 type Argument = (&'static str, AMQPValue);
 
-/// A feature of a queue, and what becomes of the messages a, b and c.
+/// How messages come to the queue `q`.
+enum Way {
+    Direct,
+    /// By an exchange of this kind, with these arguments.
+    Exchange(&'static str, Vec<Argument>),
+    /// As what an exchange routes nowhere.
+    Alternate,
+    /// As dead letters of another queue.
+    DeadLetters,
+}
+
+/// A feature of a queue or of the way to it, and what becomes of the messages a, b and c.
 struct Feature {
     name: &'static str,
+    way: Way,
     arguments: Vec<Argument>,
     messages: [AMQPProperties; 3],
     /// What somebody gets who has been waiting and acknowledges.
@@ -64,12 +76,66 @@ fn feature(
 ) -> Feature {
     Feature {
         name,
+        way: Way::Direct,
         arguments: arguments.to_vec(),
         messages,
         waiting,
         waiting_no_ack,
         later,
     }
+}
+
+fn on_the_way(
+    name: &'static str,
+    way: Way,
+    messages: [AMQPProperties; 3],
+    expected: &'static str,
+) -> Feature {
+    Feature {
+        way,
+        ..feature(name, &[], messages, [expected; 3])
+    }
+}
+
+fn ways() -> Vec<Feature> {
+    let three = || [plain(), plain(), plain()];
+    let all = "a b c";
+    let exchange = |kind, arguments: &[Argument]| Way::Exchange(kind, arguments.to_vec());
+    vec![
+        on_the_way("an exchange", exchange("direct", &[]), three(), all),
+        on_the_way(
+            "an exchange's window",
+            exchange("direct", &[("x-dedup-window-ms", number(60_000))]),
+            [id("1"), id("1"), id("2")],
+            "a c",
+        ),
+        on_the_way(
+            "an exchange's cache",
+            exchange("x-message-deduplication", &[("x-cache-size", number(9))]),
+            [key("1"), key("1"), key("2")],
+            "a c",
+        ),
+        on_the_way(
+            "numbers by an exchange",
+            exchange("topic", &[]),
+            [numbered(1), numbered(1), numbered(2)],
+            "a c",
+        ),
+        on_the_way(
+            "an exchange that delays nothing",
+            exchange("x-delayed-message", &[("x-delayed-type", string("direct"))]),
+            three(),
+            all,
+        ),
+        on_the_way(
+            "an exchange that remembers",
+            exchange("x-recent-history", &[]),
+            three(),
+            all,
+        ),
+        on_the_way("an alternate exchange", Way::Alternate, three(), all),
+        on_the_way("dead letters", Way::DeadLetters, three(), all),
+    ]
 }
 
 fn features() -> Vec<Feature> {
@@ -185,6 +251,36 @@ enum Waiting {
     TwoApart,
 }
 
+/// The queue `q`, and what is before it.
+fn declare(client: &Client, feature: &Feature) {
+    client.declare_ok("q", &[Flag::Durable], &feature.arguments);
+    let (kind, arguments) = match &feature.way {
+        Way::Direct => return,
+        Way::DeadLetters => {
+            let arguments = [
+                ("x-message-ttl", number(0)),
+                ("x-dead-letter-exchange", string("")),
+                ("x-dead-letter-routing-key", string("q")),
+            ];
+            client.declare_ok("before", &[Flag::Durable], &arguments);
+            return;
+        }
+        Way::Exchange(kind, arguments) => (*kind, arguments.clone()),
+        Way::Alternate => {
+            client.bind("q", "amq.fanout", "");
+            client.expect(&["bind-ok"]);
+            let alternate = ("alternate-exchange", string("amq.fanout"));
+            ("topic", vec![alternate])
+        }
+    };
+    client.declare_exchange("x", kind, &[Flag::Durable], &arguments);
+    client.expect(&["exchange.declare-ok"]);
+    if matches!(feature.way, Way::Exchange(..)) {
+        client.bind("q", "x", "q");
+        client.expect(&["bind-ok"]);
+    }
+}
+
 fn publish(client: &Client, feature: &Feature, how: Publishing, delivery_mode: u8) {
     match how {
         Publishing::Confirmed => client.confirms(),
@@ -194,18 +290,29 @@ fn publish(client: &Client, feature: &Feature, how: Publishing, delivery_mode: u
         }
         Publishing::OneByOne | Publishing::InOneRead => {}
     }
+    let (exchange, routing_key) = match feature.way {
+        Way::Direct => ("", "q"),
+        Way::Exchange(..) => ("x", "q"),
+        Way::Alternate => ("x", "nowhere"),
+        Way::DeadLetters => ("", "before"),
+    };
     for (body, properties) in ["a", "b", "c"].iter().zip(&feature.messages) {
-        let properties = Properties::of(properties.clone().with_delivery_mode(delivery_mode));
+        let properties = Properties {
+            exchange,
+            ..Properties::of(properties.clone().with_delivery_mode(delivery_mode))
+        };
         if how == Publishing::InOneRead {
-            client.write(&client.publishing("q", body.as_bytes(), &properties));
+            client.write(&client.publishing(routing_key, body.as_bytes(), &properties));
         } else {
-            client.publish_with("q", body, &properties);
+            client.publish_with(routing_key, body, &properties);
         }
     }
     client.world().run();
     if how == Publishing::InATransaction {
         client.tx(COMMIT);
     }
+    // What is due at once.
+    client.world().pass(0);
     client.seen();
 }
 
@@ -229,7 +336,7 @@ fn check(feature: &Feature, world: &Rc<World>, how: Publishing, who: Waiting, de
         feature.name
     );
     let publisher = world.client();
-    publisher.declare_ok("q", &[Flag::Durable], &feature.arguments);
+    declare(&publisher, feature);
     let consumers: Vec<Client> = match who {
         Waiting::Nobody => Vec::new(),
         Waiting::One | Waiting::NoAck | Waiting::Two => vec![world.client()],
@@ -307,7 +414,7 @@ fn check(feature: &Feature, world: &Rc<World>, how: Publishing, who: Waiting, de
 fn check_all(worlds: &dyn Fn() -> Rc<World>) {
     use Publishing::{Confirmed, InATransaction, InOneRead, OneByOne};
     use Waiting::{NoAck, Nobody, One, Two, TwoApart};
-    for feature in features() {
+    for feature in features().into_iter().chain(ways()) {
         for how in [OneByOne, InOneRead, Confirmed, InATransaction] {
             for who in [Nobody, One, NoAck, Two, TwoApart] {
                 for delivery_mode in [1, 2] {
