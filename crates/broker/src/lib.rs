@@ -9,6 +9,7 @@
 
 mod administration;
 mod aside;
+mod bindings;
 mod brake;
 pub mod broker;
 mod budget;

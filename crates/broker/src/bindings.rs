@@ -1,0 +1,248 @@
+//! Binding and unbinding, and bindings as they are stored.
+
+use std::sync::Arc;
+
+use leveret_routing::{BindError, Binding, Destination, Exchange, Topology};
+use leveret_store::{Change, CommitPoint};
+
+use crate::deduplication::Look;
+use crate::definitions::{BindingDefinition, Definition, Ends, Subject};
+use crate::error::{ChannelError, Failure};
+use crate::events::Event;
+use crate::exchange::{Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies};
+use crate::message::Message;
+use crate::queue::handle::{QueueHandle, SessionId};
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+impl VirtualHost {
+    /// Adds a binding for the user `by`; one that exists is no error. What its source remembers goes to its
+    /// destination.
+    ///
+    /// # Errors
+    /// 404, 406; 541 when it cannot be stored.
+    pub fn bind(
+        self: &Arc<Self>,
+        binding: Binding,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<CommitPoint, Failure> {
+        let source = self.attended(&binding.source);
+        let source = source.filter(|source| source.has_history());
+        let mut gated: Gated = source.iter().cloned().map(Gatekeeper::Exchange).collect();
+        let mut gates = Gates::lock(&mut gated);
+        let history = source.map_or_else(Vec::new, |source| gates.history(&source));
+        let mut topology = self.topology.write();
+        self.check_ends(&topology, &binding)?;
+        let definition = self.define_binding(&topology, &binding, &[], &[]);
+        let put = definition.map(|it| Definition::Binding(it).put());
+        let put = put.transpose()?;
+        let destination = binding.destination.clone();
+        let added = topology
+            .bind(binding.clone())
+            .map_err(|error| self.bind_failure(&error))?;
+        if !added {
+            return Ok(self.services.definitions_point());
+        }
+        let mut plan = Plan::new(self.services.next_ticket(), put.into_iter().collect());
+        self.routes_changed();
+        self.note_listeners(&topology);
+        self.tell_binding(&binding, None, |ends| Event::binding_created(ends, by));
+        if let Destination::Queue(id) = destination
+            && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
+        {
+            // In one commit with the binding.
+            for message in &history {
+                let message = without_blind_copies(message.clone());
+                plan.enter(&queue, message, Look::Moved, now);
+            }
+        }
+        let point = self.stage(&mut plan.changes);
+        drop(topology);
+        let passed = plan.show(point, now);
+        drop(gates);
+        self.care_for_all(passed.left, now);
+        match destination {
+            Destination::Exchange(name) => Ok(self.pass_all(&name, &history, now).max(point)),
+            Destination::Queue(_) => Ok(point),
+        }
+    }
+
+    /// Has messages that an exchange remembers go on from another that was bound to it.
+    fn pass_all(
+        self: &Arc<Self>,
+        exchange: &str,
+        messages: &[Message],
+        now: Timestamp,
+    ) -> CommitPoint {
+        let mut point = CommitPoint::NONE;
+        for message in messages {
+            let passing = Passing {
+                exchange,
+                attended_to: false,
+                returned: false,
+                look: Look::Moved,
+                message,
+                random: self.services.next_random(),
+            };
+            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
+            point = point.max(passed.point);
+            self.care_for_all(passed.left, now);
+        }
+        point
+    }
+
+    /// A binding to a queue, to be added.
+    ///
+    /// # Errors
+    /// 404, of both ends the exchange's first; 405, after what is wrong with the binding itself.
+    pub fn binding_to_add(
+        &self,
+        binding: impl FnOnce(Destination) -> Binding,
+        source: &str,
+        queue: &str,
+        session: SessionId,
+    ) -> Result<Binding, ChannelError> {
+        if self.topology.read().exchange(source).is_none() {
+            return Err(ChannelError::no_exchange(source, self.name()));
+        }
+        let queue = self.queue(queue)?;
+        let binding = binding(Destination::Queue(queue.id()));
+        self.check_exclusive(&queue, session).map_err(|locked| {
+            let wrong = self.topology.read().check_binding(&binding).err();
+            wrong.map_or(locked, |error| self.bind_failure(&error))
+        })?;
+        Ok(binding)
+    }
+
+    fn check_ends(&self, topology: &Topology, binding: &Binding) -> Result<(), ChannelError> {
+        if topology.exchange(&binding.source).is_none() {
+            return Err(ChannelError::no_exchange(&binding.source, self.name()));
+        }
+        match &binding.destination {
+            Destination::Exchange(name) if topology.exchange(name).is_none() => {
+                Err(ChannelError::no_exchange(name, self.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn bind_failure(&self, error: &BindError) -> ChannelError {
+        match error {
+            BindError::NoExchange(name) => ChannelError::no_exchange(name, self.name()),
+            BindError::DefaultExchange => ChannelError::default_exchange(),
+            other => ChannelError::precondition(other),
+        }
+    }
+
+    /// The binding to a queue that is to be removed; None where there is none.
+    ///
+    /// # Errors
+    /// 405, if there is one.
+    pub fn binding_to_remove(
+        &self,
+        binding: impl FnOnce(Destination) -> Binding,
+        queue: &str,
+        session: SessionId,
+    ) -> Result<Option<Binding>, ChannelError> {
+        let Ok(queue) = self.queue(queue) else {
+            return Ok(None);
+        };
+        let binding = binding(Destination::Queue(queue.id()));
+        if !self.topology.read().is_bound(&binding) {
+            return Ok(None);
+        }
+        self.check_exclusive(&queue, session)?;
+        Ok(Some(binding))
+    }
+
+    /// Removes a binding for the user `by`. Neither a missing one nor a missing end is an error.
+    pub fn unbind(&self, binding: &Binding, by: &str) -> CommitPoint {
+        let mut topology = self.topology.write();
+        let gone = topology.unbind(binding);
+        let mut changes = Vec::new();
+        self.forget_binding_aside(binding, &mut changes);
+        self.forget(&topology, &gone, &[], &mut changes);
+        self.forget_attended(&gone.exchanges, &mut changes);
+        self.routes_changed();
+        self.tell_removed(&topology, &gone, None, by);
+        self.stage(&mut changes).max(self.point_of(gone.is_empty()))
+    }
+
+    /// The stored form of a binding; None when either end is not durable.
+    pub(crate) fn define_binding(
+        &self,
+        topology: &Topology,
+        binding: &Binding,
+        leaving: &[QueueHandle],
+        gone: &[Exchange],
+    ) -> Option<BindingDefinition> {
+        let durable_exchange = |name: &str| {
+            topology
+                .exchange(name)
+                .or_else(|| gone.iter().find(|exchange| exchange.name == name))
+                .is_some_and(|exchange| exchange.durable)
+        };
+        if !durable_exchange(&binding.source) {
+            return None;
+        }
+        let (name, to_exchange) = match &binding.destination {
+            Destination::Exchange(name) => (durable_exchange(name).then(|| name.clone())?, true),
+            Destination::Queue(id) => {
+                let found = self.queues_by_id.get(id).map(|queue| queue.clone());
+                let queue =
+                    found.or_else(|| leaving.iter().find(|queue| queue.id() == *id).cloned())?;
+                let identity = queue.identity();
+                (
+                    (identity.durable && identity.exclusive.is_none())
+                        .then(|| identity.name.clone())?,
+                    false,
+                )
+            }
+        };
+        Some(BindingDefinition::new(
+            self.name(),
+            binding,
+            &name,
+            to_exchange,
+        ))
+    }
+
+    /// [`VirtualHost::forget_aside`] for bindings to a queue, whatever their arguments.
+    pub(crate) fn forget_bindings_aside(
+        &self,
+        source: &str,
+        queue: &str,
+        routing_key: &str,
+    ) -> CommitPoint {
+        self.forget_aside(&Subject::Binding(Ends {
+            vhost: self.name().to_string(),
+            source: source.to_owned(),
+            destination: queue.to_owned(),
+            to_exchange: false,
+            routing_key: routing_key.as_bytes().to_vec(),
+        }))
+    }
+
+    /// Gets rid of bindings between the same ends, with the same key, that were put aside.
+    fn forget_binding_aside(&self, binding: &Binding, changes: &mut Vec<Change<Message>>) {
+        if self.services.aside.is_empty() {
+            return;
+        }
+        let (destination, to_exchange) = match &binding.destination {
+            Destination::Exchange(name) => (name.clone(), true),
+            Destination::Queue(id) => match self.queues_by_id.get(id) {
+                Some(queue) => (queue.name().to_owned(), false),
+                None => return,
+            },
+        };
+        let ends = Ends {
+            vhost: self.name().to_string(),
+            source: binding.source.clone(),
+            destination,
+            to_exchange,
+            routing_key: binding.routing_key.clone(),
+        };
+        self.services.aside.forget(&Subject::Binding(ends), changes);
+    }
+}
