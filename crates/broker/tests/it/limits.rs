@@ -88,7 +88,7 @@ fn out(arguments: &[(&'static str, leveret_codec::AMQPValue)], count: usize) -> 
 #[test]
 fn what_comes_back_to_a_quorum_queue_goes_to_who_waits_before_the_limit_takes_it() {
     let quorum = ("x-queue-type", string("quorum"));
-    let (client, consumer) = out(&[quorum.clone()], 5);
+    let (client, consumer) = out(std::slice::from_ref(&quorum), 5);
     consumer.nack(5, true, true);
     consumer.expect_bodies("1! 2! 3! 4! 5!");
     // Another consumer waits when this one's channel closes.
