@@ -9,6 +9,7 @@ use leveret_codec::{AMQPValue, FieldTable, LongString};
 use leveret_routing::{Destination, Exchange, Removed, Topology};
 use leveret_store::{Change, CommitPoint};
 
+use crate::deadlines::Owner;
 use crate::deduplication::KeyLogs;
 use crate::definitions::{
     Definition, ExchangeDefinition, QueueDefinition, Subject, remove_exchange, remove_queue,
@@ -373,6 +374,7 @@ impl VirtualHost {
         self.queues_by_id.remove(&queue.id());
         let gone = topology.remove_queue(queue.name(), queue.id());
         let (deleted, effects) = queue.delete();
+        self.services.deadlines.forget(Owner::Queue(queue.id().0));
         let mut changes = deleted.changes;
         changes.extend(self.thinned.lock().remove(&what).into_iter().flatten());
         let identity = queue.identity();

@@ -18,6 +18,7 @@ pub mod config;
 pub mod credit;
 mod damaged;
 mod dead_letter;
+mod deadlines;
 pub mod declare;
 mod deduplication;
 mod definitions;

@@ -1,8 +1,6 @@
 //! What all virtual hosts share: the store, the deadlines of queues and exchanges, and the list of
 //! those that want messages read back.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -15,6 +13,7 @@ use crate::aside::Asides;
 use crate::budget::Budget;
 use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
+use crate::deadlines::{Deadlines, Owner};
 use crate::events::Events;
 use crate::exchange::Attended;
 use crate::farewell::Farewell;
@@ -59,69 +58,6 @@ impl From<Arc<Farewell>> for Party {
 impl From<Arc<PendingCommit>> for Party {
     fn from(commit: Arc<PendingCommit>) -> Party {
         Party::Commit(commit)
-    }
-}
-
-/// The earliest deadlines, in one heap for the whole broker.
-#[derive(Debug, Default)]
-pub(crate) struct Deadlines {
-    heap: Mutex<BinaryHeap<Reverse<Deadline>>>,
-    waker: Mutex<Option<Waker>>,
-}
-
-#[derive(Debug)]
-struct Deadline {
-    at: Timestamp,
-    party: Party,
-}
-
-impl PartialEq for Deadline {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-impl Eq for Deadline {}
-impl PartialOrd for Deadline {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Deadline {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
-
-impl Deadlines {
-    pub(crate) fn set_waker(&self, waker: Waker) {
-        *self.waker.lock() = Some(waker);
-    }
-
-    pub(crate) fn earliest(&self) -> Option<Timestamp> {
-        self.heap.lock().peek().map(|Reverse(deadline)| deadline.at)
-    }
-
-    /// Adds a deadline; wakes the timer task if it is now the earliest.
-    pub(crate) fn add(&self, at: Timestamp, party: impl Into<Party>) {
-        let party = party.into();
-        let earlier = {
-            let mut heap = self.heap.lock();
-            let earlier = heap.peek().is_none_or(|Reverse(first)| at < first.at);
-            heap.push(Reverse(Deadline { at, party }));
-            earlier
-        };
-        if earlier && let Some(waker) = &*self.waker.lock() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Takes one deadline that has come.
-    pub(crate) fn pop_due(&self, now: Timestamp) -> Option<Party> {
-        let mut heap = self.heap.lock();
-        if heap.peek()?.0.at > now {
-            return None;
-        }
-        heap.pop().map(|Reverse(deadline)| deadline.party)
     }
 }
 
@@ -210,6 +146,24 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    /// Has a queue told when it is `at`.
+    pub(crate) fn wake_queue_at(&self, at: Timestamp, queue: &QueueHandle) {
+        let party = Party::Queue(queue.clone());
+        self.deadlines.add(at, Owner::Queue(queue.id().0), party);
+    }
+
+    /// Has an exchange told when it is `at`.
+    pub(crate) fn wake_exchange_at(&self, at: Timestamp, exchange: &Arc<Attended>) {
+        let party = Party::Exchange(Arc::clone(exchange));
+        self.deadlines
+            .add(at, Owner::Exchange(exchange.id()), party);
+    }
+
+    /// Has the events that wait published when it is `at`.
+    pub(crate) fn publish_events_at(&self, at: Timestamp) {
+        self.deadlines.add(at, Owner::Events, Party::Events);
+    }
+
     pub(crate) fn new(store: Store, config: &BrokerConfig, now: Timestamp) -> Services {
         Services {
             ahead_bytes_min: store.ahead_bytes_min() as u64,

@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::dead_letter::LETTERS_MAX;
+use crate::deadlines::Owner;
 use crate::deduplication::{KeyLogs, Look, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
@@ -277,7 +278,7 @@ impl VirtualHost {
         let attended = Attended::new(self.name(), exchange, policy, logs, services);
         // At once: what became due meanwhile goes on as soon as all of the topology is there.
         let at_once = Timestamp::default();
-        services.deadlines.add(at_once, Arc::clone(&attended));
+        services.wake_exchange_at(at_once, &attended);
         self.attended.insert(name.clone(), attended);
     }
 
@@ -287,6 +288,8 @@ impl VirtualHost {
             self.exchange_logs.remove(&exchange.name);
             if let Some((_, attended)) = self.attended.remove(&exchange.name) {
                 attended.delete(changes);
+                let owner = Owner::Exchange(attended.id());
+                self.services.deadlines.forget(owner);
             }
         }
     }
@@ -359,8 +362,10 @@ impl VirtualHost {
         let mut letters_max = LETTERS_MAX;
         let mut work = VecDeque::from([(queue.clone(), effects)]);
         while let Some((queue, effects)) = work.pop_front() {
-            if let Some(deadline) = effects.deadline {
-                self.services.deadlines.add(deadline, queue.clone());
+            if let Some(deadline) = effects.deadline
+                && !queue.is_deleted()
+            {
+                self.services.wake_queue_at(deadline, &queue);
             }
             if effects.damaged > 0 {
                 self.tell_damaged("queue", queue.name(), effects.damaged);

@@ -314,6 +314,11 @@ impl Deduplication {
         }
     }
 
+    /// The alarm went off, perhaps another's: it is asked for again.
+    pub(crate) fn woken(&mut self) {
+        self.scheduled = None;
+    }
+
     /// As [`Deduplication::expires_at`], if that is earlier than answered before.
     pub(crate) fn alarm(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.scheduled = self.scheduled.filter(|at| *at > now);

@@ -18,7 +18,7 @@ use leveret_codec::encode_table;
 use leveret_routing::{Exchange, ExchangeKind};
 use parking_lot::Mutex;
 
-use crate::services::{Party, Services};
+use crate::services::Services;
 use crate::time::Timestamp;
 pub(crate) use connection::{Agreed, Closed, ConsumerTold, Dialled};
 use properties::Properties;
@@ -141,7 +141,7 @@ impl Services {
     /// queue's.
     pub(crate) fn tell(&self, event: impl FnOnce(&Events) -> Event) {
         if self.events.is_heard() && self.events.push(event(&self.events)) {
-            self.deadlines.add(Timestamp::default(), Party::Events);
+            self.publish_events_at(Timestamp::default());
         }
     }
 }

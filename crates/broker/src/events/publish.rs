@@ -8,7 +8,6 @@ use leveret_codec::{
 use super::{EVENT_EXCHANGE, Event, Taken, WAITING_BYTES_MAX};
 use crate::broker::{Broker, DEFAULT_VHOST};
 use crate::message::{Body, Message, MessageScratch};
-use crate::services::Party;
 use crate::time::Timestamp;
 
 /// Events that are published before others have their turn.
@@ -22,7 +21,7 @@ impl Broker {
     pub(crate) fn publish_events(&self, now: Timestamp) {
         if self.is_store_far_behind() {
             let later = now + STORE_BEHIND_MS;
-            self.services.deadlines.add(later, Party::Events);
+            self.services.publish_events_at(later);
             return;
         }
         let Taken { events, lost, more } = self.services.events.take(BATCH_MAX);
@@ -30,7 +29,7 @@ impl Broker {
             tracing::warn!(lost, "more events at a time than can wait");
         }
         if more {
-            self.services.deadlines.add(now + 1, Party::Events);
+            self.services.publish_events_at(now + 1);
         }
         let Some(vhost) = self.vhost(DEFAULT_VHOST) else {
             return;

@@ -127,6 +127,11 @@ impl Delayed {
         Change::DeleteLog { log: self.log }
     }
 
+    /// See [`Held::woken`].
+    pub(crate) fn woken(&self) {
+        self.held.lock().woken();
+    }
+
     /// See [`Held::todo`].
     pub(crate) fn todo(&self, now: Timestamp, durable: CommitPoint) -> Todo {
         self.held.lock().todo(now, durable)

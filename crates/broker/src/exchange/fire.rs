@@ -54,6 +54,7 @@ impl Attended {
         let Some(delayed) = self.delayed() else {
             return;
         };
+        delayed.woken();
         let store = &vhost.services.store;
         for _ in 0..BATCHES_MAX {
             let due = delayed.take_due(now, store.durable_point(), BATCH_MAX);
@@ -83,7 +84,7 @@ impl Attended {
     /// Does what is left to be done.
     pub(crate) fn look_after(self: &Arc<Self>, vhost: &VirtualHost, todo: Todo) {
         if let Some(at) = todo.alarm {
-            vhost.services.deadlines.add(at, Arc::clone(self));
+            vhost.services.wake_exchange_at(at, self);
         }
         if todo.read {
             vhost.services.pager.ask(Arc::clone(self));

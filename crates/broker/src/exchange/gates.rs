@@ -146,7 +146,7 @@ impl<'a> Gates<'a> {
             if let (Gatekeeper::Exchange(exchange), Locked::Exchange(gate)) = (keeper, locked)
                 && let Some(at) = gate.keys.alarm(now)
             {
-                vhost.services.deadlines.add(at, Arc::clone(exchange));
+                vhost.services.wake_exchange_at(at, exchange);
             }
         }
     }

@@ -200,10 +200,14 @@ impl Held {
         }
     }
 
+    /// The alarm went off, perhaps another's: it is asked for again.
+    pub(crate) fn woken(&mut self) {
+        self.scheduled = None;
+    }
+
     /// What is to be done next, now that everything up to `durable` is.
     pub(crate) fn todo(&mut self, now: Timestamp, durable: CommitPoint) -> Todo {
         self.fill(now);
-        // An alarm that was replaced by an earlier one goes off all the same, and is not renewed.
         self.scheduled = self.scheduled.filter(|at| *at > now);
         let mut alarm = Timestamp::NEVER;
         match self.soon.first_key_value() {

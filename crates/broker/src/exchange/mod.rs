@@ -173,6 +173,11 @@ impl Attended {
         Arc::new(attended)
     }
 
+    /// Its number among those that keep something.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The virtual host it is in.
     pub(crate) fn vhost(&self) -> &str {
         &self.vhost
@@ -245,10 +250,11 @@ impl Attended {
             if !changes.is_empty() {
                 vhost.services.store.stage(&mut changes);
             }
+            gate.keys.woken();
             gate.keys.alarm(now)
         };
         if let Some(at) = alarm {
-            vhost.services.deadlines.add(at, Arc::clone(self));
+            vhost.services.wake_exchange_at(at, self);
         }
     }
 

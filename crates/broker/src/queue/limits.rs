@@ -113,8 +113,12 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        if self.deleted || self.scheduled.is_some_and(|at| at > now) {
-            // A deadline that an earlier one has replaced; the one to come is asked for already.
+        if self.deleted {
+            return;
+        }
+        if let Some(later) = self.scheduled.filter(|at| *at > now) {
+            // Woken by a deadline that has moved away.
+            effects.deadline = Some(later);
             return;
         }
         self.scheduled = None;

@@ -162,12 +162,13 @@ fn paged_messages_expire_without_a_consumer() {
 }
 
 #[test]
-fn a_stale_deadline_asks_for_no_other() {
+fn who_is_woken_early_asks_again_for_the_same() {
     let (world, client) = with_queue(&[]);
     client.publish_with("q", "a", &Properties::expiring("1000"));
     let queue = world.broker.vhost("/").unwrap().queue("q").unwrap();
+    let due = world.now() + 1_000;
     let early = world.now() + 10;
-    assert_eq!(queue.handle_timeout(early).deadline, None);
+    assert_eq!(queue.handle_timeout(early).deadline, Some(due));
     world.pass(1_000);
     assert_eq!(client.counts("q"), (0, 0));
 }
