@@ -70,7 +70,7 @@ impl Line {
 }
 
 impl ChannelCredit {
-    /// Changes the limit; 0 takes it away. Whoever is in line may have room now: see [`ChannelCredit::hand_out`].
+    /// Changes the limit; 0 takes it away. Whoever is in line may have room now: see `ChannelCredit::hand_out`.
     pub fn set_limit(&self, limit: u16) {
         self.limit.store(u32::from(limit), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Declaring and deleting: with [`crate::bindings`], the control plane of a virtual host.
+//! Declaring and deleting: with `bindings.rs`, the control plane of a virtual host.
 //!
 //! Every change holds the topology's write lock, so changes are in one order, in memory and in the
 //! store alike. Permissions are the session's business; what exists and fits is this file's.

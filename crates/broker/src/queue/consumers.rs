@@ -6,7 +6,7 @@
 //! stands in a ring.
 //!
 //! Whoever finds its channel's limit reached (`basic.qos` global) waits in the line of [`ChannelCredit`] too, and
-//! comes back with a [`Grant`] of its session.
+//! comes back with a `Grant` of its session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
