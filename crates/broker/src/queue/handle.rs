@@ -4,15 +4,18 @@
 //! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage,
 //! mailboxes and credit are leaves below it. Sessions are woken and memory is freed after unlocking.
 
+mod reading;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
 use leveret_codec::FieldTable;
 use leveret_routing::QueueId;
-use leveret_store::{Change, CommitPoint, LogId, StoredMessage};
+use leveret_store::{Change, CommitPoint, LogId};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::QueueCounts;
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
 use super::effects::{DeadLetter, Effects};
@@ -20,13 +23,11 @@ use super::machine::Machine;
 use super::options::{QueueKind, QueueOptions};
 use super::outbox::Outbox;
 use super::publish::Taken;
-use super::ready::PageIn;
 use super::settle::Settlement;
 use super::statistics::QueueStatistics;
-use super::{QueueCounts, Store};
 use crate::credit::Grant;
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look, Producers};
-use crate::mailbox::{ConsumerSlot, InFlight, Mailbox, Notice};
+use crate::mailbox::{ConsumerSlot, InFlight, Mailbox};
 use crate::message::Message;
 use crate::services::Services;
 use crate::stream::StreamRead;
@@ -397,16 +398,6 @@ impl QueueHandle {
         self.0.machine.lock().is_deleted()
     }
 
-    /// Reads what `basic.get` needs, whether or not the pager is at it.
-    pub fn page_in_now(
-        &self,
-        store: &Store,
-        buffer: &mut Vec<StoredMessage<Message>>,
-        now: Timestamp,
-    ) -> (bool, Effects) {
-        self.read_in(store, buffer, now, Machine::urgent_page_in)
-    }
-
     /// Settles deliveries.
     pub fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
@@ -562,83 +553,6 @@ impl QueueHandle {
     /// The queue was used: its expiry (`x-expires`) starts anew.
     pub fn touch(&self, now: Timestamp) -> Effects {
         self.with(|queue, effects| queue.touch(now, effects)).1
-    }
-
-    /// Reads the front of the paged run into memory, outside the lock. False: nothing to read.
-    pub fn page_in(
-        &self,
-        store: &Store,
-        buffer: &mut Vec<StoredMessage<Message>>,
-        now: Timestamp,
-    ) -> (bool, Effects) {
-        if self.kind() == QueueKind::Stream {
-            return self.read_stream(store, buffer, now);
-        }
-        self.read_in(store, buffer, now, Machine::page_in_request)
-    }
-
-    fn read_in(
-        &self,
-        store: &Store,
-        buffer: &mut Vec<StoredMessage<Message>>,
-        now: Timestamp,
-        request: impl FnOnce(&mut Machine) -> Option<PageIn>,
-    ) -> (bool, Effects) {
-        let (request, effects) = self.with(|queue, _| request(queue));
-        let Some(request) = request else {
-            return (false, effects);
-        };
-        buffer.clear();
-        let read = store.read(
-            request.log,
-            request.from,
-            request.messages_max,
-            request.bytes_max,
-            buffer,
-        );
-        let damaged = match read {
-            Ok(damaged) => damaged,
-            Err(error) => {
-                tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
-                buffer.clear();
-                let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
-                return (false, effects);
-            }
-        };
-        let ((), effects) = self.at(now, |queue, effects| {
-            queue.loaded(self, &request, buffer, damaged, now, effects);
-        });
-        (true, effects)
-    }
-
-    /// Does one piece of what a stream's readers wait for, outside the lock. False: nothing to do.
-    fn read_stream(
-        &self,
-        store: &Store,
-        buffer: &mut Vec<StoredMessage<Message>>,
-        now: Timestamp,
-    ) -> (bool, Effects) {
-        let (wish, mut effects) =
-            self.with(|machine, effects| machine.stream_mut()?.next_wish(self, now, effects));
-        let Some(wish) = wish else {
-            return (false, effects);
-        };
-        let answer = wish.carry_out(store, buffer);
-        if let Err(error) = &answer {
-            tracing::error!(queue = self.name(), %error, "cannot read a stream back from the store");
-        }
-        let (orphan, more) = self.with(|machine, effects| {
-            machine
-                .stream_mut()?
-                .fulfilled(self, &wish, answer.ok(), now, effects)
-        });
-        effects.join(more);
-        if let Some(orphan) = orphan {
-            orphan
-                .mailbox
-                .notify(Notice::ConsumerCancelled(orphan.slot));
-        }
-        (true, effects)
     }
 
     /// Holds a publisher back until the queue has drained; None if it need not wait.

@@ -1,0 +1,102 @@
+//! Reading messages back from the store, outside the queue's lock.
+
+use leveret_store::StoredMessage;
+
+use super::QueueHandle;
+use crate::mailbox::Notice;
+use crate::message::Message;
+use crate::queue::Store;
+use crate::queue::effects::Effects;
+use crate::queue::machine::Machine;
+use crate::queue::options::QueueKind;
+use crate::queue::ready::PageIn;
+use crate::time::Timestamp;
+
+impl QueueHandle {
+    /// Reads what `basic.get` needs, whether or not the pager is at it.
+    pub fn page_in_now(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        self.read_in(store, buffer, now, Machine::urgent_page_in)
+    }
+
+    /// Reads the front of the paged run into memory, outside the lock. False: nothing to read.
+    pub fn page_in(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        if self.kind() == QueueKind::Stream {
+            return self.read_stream(store, buffer, now);
+        }
+        self.read_in(store, buffer, now, Machine::page_in_request)
+    }
+
+    fn read_in(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+        request: impl FnOnce(&mut Machine) -> Option<PageIn>,
+    ) -> (bool, Effects) {
+        let (request, effects) = self.with(|queue, _| request(queue));
+        let Some(request) = request else {
+            return (false, effects);
+        };
+        buffer.clear();
+        let read = store.read(
+            request.log,
+            request.from,
+            request.messages_max,
+            request.bytes_max,
+            buffer,
+        );
+        let damaged = match read {
+            Ok(damaged) => damaged,
+            Err(error) => {
+                tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
+                buffer.clear();
+                let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
+                return (false, effects);
+            }
+        };
+        let ((), effects) = self.at(now, |queue, effects| {
+            queue.loaded(self, &request, buffer, damaged, now, effects);
+        });
+        (true, effects)
+    }
+
+    /// Does one piece of what a stream's readers wait for, outside the lock. False: nothing to do.
+    fn read_stream(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        let (wish, mut effects) =
+            self.with(|machine, effects| machine.stream_mut()?.next_wish(self, now, effects));
+        let Some(wish) = wish else {
+            return (false, effects);
+        };
+        let answer = wish.carry_out(store, buffer);
+        if let Err(error) = &answer {
+            tracing::error!(queue = self.name(), %error, "cannot read a stream back from the store");
+        }
+        let (orphan, more) = self.with(|machine, effects| {
+            machine
+                .stream_mut()?
+                .fulfilled(self, &wish, answer.ok(), now, effects)
+        });
+        effects.join(more);
+        if let Some(orphan) = orphan {
+            orphan
+                .mailbox
+                .notify(Notice::ConsumerCancelled(orphan.slot));
+        }
+        (true, effects)
+    }
+}
