@@ -342,7 +342,7 @@ def test_the_alarm_of_the_disk(own_broker, binary, open_connection, tmp_path):
     mount = "mount -t tmpfs -o size=400m tmpfs {data} && exec {binary} \"$@\""
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True).returncode:
         pytest.skip("no namespace to mount a disk in")
-    own = own_broker(start=False)
+    own = own_broker("--disk-reserve", "256MiB", start=False)
     own.data_dir.mkdir()
     wrapper = tmp_path / "wrapper"
     command = mount.format(data=own.data_dir, binary=binary)
