@@ -69,8 +69,8 @@ test('prefetch of consumer and channel together', async () => {
   await publish(channel, one, [1, 2, 3, 4]);
   await publish(channel, two, [1, 2, 3, 4]);
   const limited = await openChannel(connection);
-  await limited.prefetch(5, true);
   await limited.prefetch(3, false);
+  await limited.prefetch(5, true);
   const got = [];
   for (const queue of [one, two]) await limited.consume(queue, () => got.push(queue));
   await eventually(() => got.length === 5);
