@@ -1,5 +1,5 @@
-"""Celery with quorum queues: tasks now, later and again, by its native delayed delivery, whose queues hold messages for
-up to 2^27 seconds."""
+"""Celery. With quorum queues: tasks now, later and again, by its native delayed delivery, whose queues hold messages
+for up to 2^27 seconds. With classic ones: a worker of two queues, which has one channel with a limit for both."""
 
 import datetime
 import json
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from support.celery_app import make_app
 from support.waiting import eventually
@@ -23,14 +24,16 @@ DEADLINE_S = 60
 class Worker:
     """A worker process on one broker, ended by its process id."""
 
-    def __init__(self, url, directory):
+    def __init__(self, url, directory, queue_type="quorum", *options):
         self.notebook = directory / "notebook"
         self.notebook.touch()
         self.log = directory / "worker.log"
-        environment = {**os.environ, "CELERY_TEST_BROKER": url, "CELERY_TEST_NOTEBOOK": str(self.notebook)}
+        environment = {**os.environ, "CELERY_TEST_BROKER": url, "CELERY_TEST_NOTEBOOK": str(self.notebook),
+                       "CELERY_TEST_QUEUE_TYPE": queue_type}
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "support.celery_app", "worker", "-P", "solo", "-l", "INFO"],
+                [sys.executable, "-m", "celery", "-A", "support.celery_app", "worker", "-P", "solo", "-l", "INFO",
+                 *options],
                 cwd=Path(__file__).parent, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def notes(self):
@@ -83,3 +86,20 @@ def test_countdown_eta_and_retry(broker_url, worker):
     assert worker.wait_for("eta") - sent >= LATER_S - 1
     assert "in a year" not in worker.notes()
     app.close()
+
+
+def test_a_worker_of_two_queues_takes_from_both(broker_url, tmp_path):
+    app = Celery(broker=broker_url, set_as_current=False)
+    for queue, count in (("qa", 200), ("qb", 10)):
+        for number in range(count):
+            app.send_task("note", [f"{queue} {number}"], queue=queue)
+    app.close()
+    worker = Worker(broker_url, tmp_path, "classic", "-Q", "qa,qb", "--prefetch-multiplier", "4")
+    try:
+        worker.wait_for("qa 199")
+        order = list(worker.notes())
+    finally:
+        worker.stop()
+    # One of each in turn, but for what was fetched before the second queue was there, and on the way since.
+    before_the_last = order[:order.index("qb 9")]
+    assert len(before_the_last) <= 9 + 10 + 4 * 4, order

@@ -1,4 +1,4 @@
-"""A Celery application on quorum queues; a worker's process finds broker and notebook in its environment."""
+"""A Celery application; a worker's process finds broker and notebook in its environment."""
 
 import json
 import os
@@ -7,11 +7,13 @@ import time
 from celery import Celery
 
 
-def make_app(broker_url, notebook):
-    """The application: tasks that note in the file `notebook` when they ran."""
+def make_app(broker_url, notebook, queue_type="quorum"):
+    """The application: tasks that note in the file `notebook` when they ran. Where queues are classic Celery limits a
+    worker's channel as a whole, else each consumer."""
     app = Celery("tasks", broker=broker_url)
     app.conf.update(
-        task_default_queue_type="quorum",
+        task_default_queue_type=queue_type,
+        task_acks_late=True,
         broker_transport_options={"confirm_publish": True},
         broker_connection_retry_on_startup=True,
         task_ignore_result=True,
@@ -35,4 +37,4 @@ def make_app(broker_url, notebook):
 
 
 if "CELERY_TEST_BROKER" in os.environ:
-    app = make_app(os.environ["CELERY_TEST_BROKER"], os.environ["CELERY_TEST_NOTEBOOK"])
+    app = make_app(*(os.environ[f"CELERY_TEST_{name}"] for name in ("BROKER", "NOTEBOOK", "QUEUE_TYPE")))
