@@ -149,16 +149,18 @@ def test_measurements_are_written_in_batches_each_once(own, own_channel, start_e
     run_example(own, "queue_to_database/producer.py", "--count", "2000")
     own.restart_after_kill(keep_port=True)
     arguments = ["queue_to_database/writer.py", "--database", postgres, "--batch", "100"]
-    killed, other = start_example(own, *arguments), start_example(own, *arguments)
-    killed.wait_for("rows in one transaction")
+    writers = [start_example(own, *arguments) for _ in range(2)]
+    # One may take all before the other has started.
+    eventually(lambda: any("rows in one transaction" in writer.printed() for writer in writers), 60)
+    killed, other = sorted(writers, key=lambda writer: "rows in one transaction" not in writer.printed())
     killed.kill()
     run_example(own, "queue_to_database/producer.py", "--count", "1050")
     with psycopg.connect(postgres, autocommit=True) as database:
         def rows():
             return database.execute("SELECT count(*), count(DISTINCT id) FROM measurements").fetchone()
-        eventually(lambda: rows() == (3050, 3050), 30)
+        eventually(lambda: rows() == (3050, 3050), 60)
     assert other.stop() == 0
-    batches = [int(line.split()[0]) for writer in (killed, other) for line in writer.lines()]
+    batches = [int(line.split()[0]) for writer in writers for line in writer.lines()]
     assert sum(batches) >= 3050 and len(batches) < 200
 
 
