@@ -1,67 +1,17 @@
-//! Field tables and arrays as they lie in the bytes, walked in place.
+//! Field tables and arrays, walked and checked in place.
 //!
 //! A hostile table may nest as deep as a frame is long. It is checked, and carried, however deep it is; but owned
 //! tables, in `owned_table`, are no deeper than [`TABLE_DEPTH_MAX`], because whatever handles them recurses.
 
-use std::fmt;
-
-use amq_protocol::types::FieldTable;
-use thiserror::Error;
-
 use crate::field_value::{RawValue, Skipped};
 use crate::input::Input;
-use crate::owned_table::copy_lossy;
-
-/// How many tables and arrays may be inside each other in an owned table, the outermost included.
-pub const TABLE_DEPTH_MAX: usize = 64;
-
-/// What is wrong with a field table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TableError {
-    /// A name or value reaches over the end of its table.
-    #[error("field table is cut short")]
-    Truncated,
-    /// No field type has this octet.
-    #[error("field table has a value of unknown type {0}")]
-    UnknownType(u8),
-    /// More than [`TABLE_DEPTH_MAX`] tables and arrays are inside each other where an owned table was asked for.
-    #[error("field table is nested deeper than {TABLE_DEPTH_MAX}")]
-    TooDeep,
-    /// A field's name is not UTF-8 where an owned table was asked for.
-    #[error("field table has a name that is not UTF-8")]
-    NotUtf8,
-}
-
-/// A field table as it lies in the bytes of a frame, without its length.
-///
-/// Its bytes are not necessarily well-formed; whoever walks it meets an error where they are not.
-/// The header tables of [`crate::decode_header`] are checked.
-#[derive(Clone, Copy, Default, PartialEq)]
-pub struct RawTable<'a>(&'a [u8]);
+use crate::raw_table::{RawArray, RawTable, TABLE_DEPTH_MAX, TableError};
 
 impl<'a> RawTable<'a> {
-    /// The table that these bytes (without the 32-bit length) encode. Checks nothing.
-    #[must_use]
-    pub const fn from_encoded(bytes: &'a [u8]) -> RawTable<'a> {
-        RawTable(bytes)
-    }
-
-    /// The bytes, without the 32-bit length.
-    #[must_use]
-    pub const fn as_encoded(&self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Whether there is no field.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The fields in their order, names as bytes. Ends after the first error.
     #[must_use]
     pub const fn iter(&self) -> RawTableIter<'a> {
-        RawTableIter(Input(self.0))
+        RawTableIter(Input(self.as_encoded()))
     }
 
     /// The first field with this name. None too where the bytes before it are malformed.
@@ -78,7 +28,7 @@ impl<'a> RawTable<'a> {
     /// # Errors
     /// The table is malformed.
     pub fn check(&self) -> Result<(), TableError> {
-        check_table(self.0, RECURSION_MAX, check_deep)
+        check_table(self.as_encoded(), RECURSION_MAX, check_deep)
     }
 
     /// [`Self::check`] for what becomes an owned table.
@@ -86,7 +36,9 @@ impl<'a> RawTable<'a> {
     /// # Errors
     /// The table is malformed, or nested deeper than [`TABLE_DEPTH_MAX`].
     pub fn check_to_own(&self) -> Result<(), TableError> {
-        check_table(self.0, TABLE_DEPTH_MAX, |_| Err(TableError::TooDeep))
+        check_table(self.as_encoded(), TABLE_DEPTH_MAX, |_| {
+            Err(TableError::TooDeep)
+        })
     }
 
     /// Appends the bytes of the fields whose names are wanted to `out`. Ends before the first malformed field.
@@ -94,9 +46,9 @@ impl<'a> RawTable<'a> {
         let mut from = 0;
         let mut fields = self.iter();
         while let Some(Ok((name, _))) = fields.next() {
-            let until = self.0.len() - fields.rest().len();
+            let until = self.as_encoded().len() - fields.rest().len();
             if is_wanted(name) {
-                out.extend_from_slice(self.0.get(from..until).unwrap_or_default());
+                out.extend_from_slice(self.as_encoded().get(from..until).unwrap_or_default());
             }
             from = until;
         }
@@ -109,14 +61,6 @@ impl<'a> RawTable<'a> {
         let mut fields = self.iter().map_while(Result::ok);
         fields.all(|(_, value)| is_finite(value, TABLE_DEPTH_MAX))
     }
-
-    /// An owned copy of what can be read: it ends at the first malformed field, names that are not
-    /// UTF-8 are escaped, and tables nested too deep are empty. For a copy that is exact or an error,
-    /// see [`crate::decode_table`].
-    #[must_use]
-    pub fn to_table(&self) -> FieldTable {
-        copy_lossy(*self)
-    }
 }
 
 impl<'a> IntoIterator for RawTable<'a> {
@@ -128,39 +72,11 @@ impl<'a> IntoIterator for RawTable<'a> {
     }
 }
 
-impl fmt::Debug for RawTable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RawTable({} bytes)", self.0.len())
-    }
-}
-
-/// A field array as it lies in the bytes of a frame, without its length; see [`RawTable`].
-#[derive(Clone, Copy, PartialEq)]
-pub struct RawArray<'a>(&'a [u8]);
-
 impl<'a> RawArray<'a> {
-    /// The array that these bytes (without the 32-bit length) encode. Checks nothing.
-    #[must_use]
-    pub const fn from_encoded(bytes: &'a [u8]) -> RawArray<'a> {
-        RawArray(bytes)
-    }
-
-    /// The bytes, without the 32-bit length.
-    #[must_use]
-    pub const fn as_encoded(&self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Whether there is no value.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The values in their order. Ends after the first error.
     #[must_use]
     pub const fn iter(&self) -> RawArrayIter<'a> {
-        RawArrayIter(Input(self.0))
+        RawArrayIter(Input(self.as_encoded()))
     }
 }
 
@@ -170,12 +86,6 @@ impl<'a> IntoIterator for RawArray<'a> {
 
     fn into_iter(self) -> RawArrayIter<'a> {
         self.iter()
-    }
-}
-
-impl fmt::Debug for RawArray<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RawArray({} bytes)", self.0.len())
     }
 }
 

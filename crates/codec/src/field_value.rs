@@ -1,12 +1,11 @@
 //! One field value as it lies in the bytes, with its type as RabbitMQ understands the type octet.
 //!
-//! Reading one does not allocate. Tables and arrays that hold values are in `field_table`.
+//! Reading one does not allocate. Tables and arrays that hold values are walked in `field_table`.
 
 use amq_protocol::types::AMQPValue;
 
-use crate::field_table::{RawArray, RawTable, TableError};
 use crate::input::Input;
-use crate::owned_table::copy_value;
+use crate::raw_table::{RawArray, RawTable, TableError};
 
 /// A field value, borrowed from the bytes of its table.
 ///
@@ -152,13 +151,6 @@ impl<'a> RawValue<'a> {
             RawValue::LongString(bytes) | RawValue::Bytes(bytes) => Some(bytes),
             _ => None,
         }
-    }
-
-    /// An owned copy; None where a table or array in it is malformed, nested too deep, or has a
-    /// name that is not UTF-8.
-    #[must_use]
-    pub fn to_value(&self) -> Option<AMQPValue> {
-        copy_value(*self).ok()
     }
 
     /// RabbitMQ's name of the type, as its error texts have it.

@@ -14,12 +14,14 @@ mod field_table;
 mod field_value;
 mod frame;
 mod header;
+mod header_error;
 mod input;
 mod method;
 mod names;
 mod owned_table;
 mod pattern;
 mod properties;
+mod raw_table;
 mod reader;
 mod reply_code;
 mod signature;
@@ -30,20 +32,20 @@ pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
 pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
 pub use erlang::show_value;
-pub use field_table::{
-    RawArray, RawArrayIter, RawTable, RawTableIter, TABLE_DEPTH_MAX, TableError,
-};
+pub use field_table::{RawArrayIter, RawTableIter};
 pub use field_value::{RawValue, value_as_integer, value_type_name};
 pub use frame::{
     FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind,
     PROTOCOL_HEADER, ProtocolHeader, protocol_header,
 };
-pub use header::{ContentHeader, HeaderError, decode_header, decode_properties, encode_header};
+pub use header::{ContentHeader, decode_header, decode_properties, encode_header};
+pub use header_error::HeaderError;
 pub use method::{Method, MethodError, Publish, decode_method, method_ids};
 pub use names::{names_ahead, split_names, write_names};
 pub use owned_table::{decode_table, encode_table, write_field, write_table_field};
 pub use pattern::{DeliveryPattern, PublishPattern};
 pub use properties::Properties;
+pub use raw_table::{RawArray, RawTable, TABLE_DEPTH_MAX, TableError};
 pub use reader::{FrameError, describe_frame, read_frame};
 pub use reply_code::{ReplyCode, shorten};
 pub use writer::{

@@ -5,9 +5,9 @@
 
 use amq_protocol::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, ShortString};
 
-use crate::field_table::{RawArray, RawTable, TABLE_DEPTH_MAX, TableError};
 use crate::field_value::RawValue;
 use crate::names::write_short;
+use crate::raw_table::{RawArray, RawTable, TABLE_DEPTH_MAX, TableError};
 use crate::reply_code::shorten;
 
 /// The table that `bytes` (without the 32-bit length) encode. Of fields with one name the last one
@@ -21,16 +21,25 @@ pub fn decode_table(bytes: &[u8]) -> Result<FieldTable, TableError> {
     copier.finish(table)
 }
 
-/// The exact owned copy of one value; errors as [`decode_table`].
-pub(crate) fn copy_value(raw: RawValue<'_>) -> Result<AMQPValue, TableError> {
-    let mut copier = Copier::default();
-    let value = copier.value(raw, TABLE_DEPTH_MAX);
-    copier.finish(value)
+impl RawValue<'_> {
+    /// An owned copy; None where a table or array in it is malformed, nested too deep, or has a
+    /// name that is not UTF-8.
+    #[must_use]
+    pub fn to_value(&self) -> Option<AMQPValue> {
+        let mut copier = Copier::default();
+        let value = copier.value(*self, TABLE_DEPTH_MAX);
+        copier.finish(value).ok()
+    }
 }
 
-/// What can be read of a table; see [`RawTable::to_table`].
-pub(crate) fn copy_lossy(raw: RawTable<'_>) -> FieldTable {
-    Copier::default().table(raw, TABLE_DEPTH_MAX)
+impl RawTable<'_> {
+    /// An owned copy of what can be read: it ends at the first malformed field, names that are not
+    /// UTF-8 are escaped, and tables nested too deep are empty. For a copy that is exact or an error,
+    /// see [`crate::decode_table`].
+    #[must_use]
+    pub fn to_table(&self) -> FieldTable {
+        Copier::default().table(*self, TABLE_DEPTH_MAX)
+    }
 }
 
 /// The bytes of `table`, without the 32-bit length.

@@ -5,11 +5,11 @@
 use amq_protocol::protocol::basic::AMQPProperties;
 use amq_protocol::types::ShortString;
 
-use crate::field_table::RawTable;
-use crate::header::HeaderError;
+use crate::header_error::HeaderError;
 use crate::input::Input;
 use crate::names::write_short;
 use crate::owned_table::{decode_table, write_with_length};
+use crate::raw_table::RawTable;
 
 /// Flag bits from content-type downwards; the next property has the next lower bit.
 const FLAG_CONTENT_TYPE: u16 = 1 << 15;

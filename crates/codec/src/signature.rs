@@ -3,8 +3,8 @@
 //! `amq-protocol`'s parsers recurse into field tables without a limit and report all that is wrong
 //! alike; what this walk lets through they parse, and cannot be made to overflow the stack by.
 
-use crate::field_table::RawTable;
 use crate::input::Input;
+use crate::raw_table::RawTable;
 
 /// The type of one argument on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

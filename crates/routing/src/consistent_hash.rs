@@ -13,10 +13,9 @@ use smallvec::SmallVec;
 use crate::binding::BindError;
 use crate::exchange::HashOn;
 use crate::headers::ValueRef;
-use crate::matcher::Terms;
 use crate::route::RouteInput;
 use crate::stable_hash;
-use crate::target::Target;
+use crate::target::{Target, Terms};
 
 #[derive(Clone, Debug)]
 pub(crate) struct ConsistentHash {

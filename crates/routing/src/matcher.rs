@@ -1,7 +1,5 @@
 //! One exchange's bindings, indexed by the rules of its kind.
 
-use leveret_codec::FieldTable;
-
 use crate::binding::BindError;
 use crate::consistent_hash::{self, ConsistentHash};
 use crate::direct::DirectIndex;
@@ -10,7 +8,7 @@ use crate::headers::{HeadersIndex, Pattern};
 use crate::modulus_hash::ModulusHash;
 use crate::random;
 use crate::route::{Route, RouteInput};
-use crate::target::{ExchangeIndex, Target, TargetSet};
+use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 use crate::topic::TopicTrie;
 
 #[derive(Clone, Debug)]
@@ -23,16 +21,6 @@ pub(crate) enum Matcher {
     Random(TargetSet),
     LocalRandom(TargetSet),
     ModulusHash(ModulusHash),
-}
-
-/// What a binding brings to an index.
-#[derive(Clone, Copy)]
-pub(crate) struct Terms<'a> {
-    pub(crate) target: Target,
-    /// A hash of the destination's name, the same after a restart.
-    pub(crate) seed: u64,
-    pub(crate) routing_key: &'a [u8],
-    pub(crate) arguments: &'a FieldTable,
 }
 
 impl Matcher {

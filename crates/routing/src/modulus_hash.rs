@@ -1,9 +1,8 @@
 //! `x-modulus-hash`: the destination whose number is the routing key's hash modulo their count.
 
-use crate::matcher::Terms;
 use crate::route::RouteInput;
 use crate::stable_hash;
-use crate::target::{Target, TargetSet};
+use crate::target::{Target, TargetSet, Terms};
 
 /// Bound destinations in an order that does not depend on when they were bound, so that keys stay
 /// where they are over a restart.

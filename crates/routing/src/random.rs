@@ -4,9 +4,8 @@
 //! node all queues are local, and what is left of it are its rules for bindings.
 
 use crate::binding::BindError;
-use crate::matcher::Terms;
 use crate::stable_hash;
-use crate::target::{ExchangeIndex, Target, TargetSet};
+use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 /// One of `targets`. The exchange's place is mixed in, so that two exchanges on one message's way
 /// choose independently.

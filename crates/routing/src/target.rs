@@ -1,5 +1,6 @@
 //! Where matched bindings lead, counted: several bindings of one exchange may lead to one place.
 
+use leveret_codec::FieldTable;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -14,6 +15,16 @@ pub(crate) struct ExchangeIndex(pub(crate) u32);
 pub(crate) enum Target {
     Queue(QueueId),
     Exchange(ExchangeIndex),
+}
+
+/// What a binding brings to an index.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) target: Target,
+    /// A hash of the destination's name, the same after a restart.
+    pub(crate) seed: u64,
+    pub(crate) routing_key: &'a [u8],
+    pub(crate) arguments: &'a FieldTable,
 }
 
 /// Sets up to this size are scanned; larger ones keep positions, so that a change stays cheap.

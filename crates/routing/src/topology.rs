@@ -10,9 +10,9 @@ use rustc_hash::FxHashMap;
 use crate::binding::{BindError, Binding, Destination, QueueId};
 use crate::binding_table::{BindingIndex, BindingTable, Bound};
 use crate::exchange::{Exchange, ExchangeKind};
-use crate::matcher::{Matcher, Terms};
+use crate::matcher::Matcher;
 use crate::stable_hash;
-use crate::target::{ExchangeIndex, Target};
+use crate::target::{ExchangeIndex, Target, Terms};
 
 /// All exchanges and bindings of one virtual host.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use leveret_store::{CommitPoint, StoreStatus};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::DefinitionsError;
-use crate::serve::Shared;
+use crate::shared::Shared;
 
 /// How often a store that is waited for is looked at, in case it has no room any more.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);

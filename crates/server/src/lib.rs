@@ -23,6 +23,7 @@ mod memory;
 mod pager;
 mod readiness;
 mod serve;
+mod shared;
 mod shutdown;
 mod similar;
 mod steps;

@@ -13,7 +13,7 @@ use crate::config::values::ListenAddress;
 use crate::connection::Connection;
 use crate::descriptors::Place;
 use crate::error::StartError;
-use crate::serve::Shared;
+use crate::shared::Shared;
 
 /// Connections the kernel completes ahead of us; it caps this at its own limit.
 const BACKLOG: i32 = 4096;

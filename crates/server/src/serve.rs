@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use crate::background::Background;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connections::Connections;
 use crate::descriptors::Descriptors;
 use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener, Protocol};
@@ -20,6 +19,7 @@ use crate::lookout::Lookout;
 use crate::management::Management;
 use crate::memory::Activity;
 use crate::readiness::{self, ReadyDraft, ReadyFile};
+use crate::shared::Shared;
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
 use crate::{args, deadlines, definitions, memory, pager, steps};
@@ -31,15 +31,6 @@ const RUNTIME_STOP: Duration = Duration::from_secs(1);
 
 /// After so many turns a worker that never sleeps asks which sockets have something. Each may last a millisecond.
 const EVENT_INTERVAL: u32 = 16;
-
-/// What all tasks of the server share.
-pub(crate) struct Shared {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) clock: Clock,
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) descriptors: Arc<Descriptors>,
-    pub(crate) lookout: Arc<Lookout>,
-}
 
 /// Runs the broker until a signal ends it or it fails. After a failure the process is to exit at once.
 pub(crate) fn serve(config: Config) -> Result<(), ServeError> {

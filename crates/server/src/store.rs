@@ -13,7 +13,7 @@ use leveret_store::{Journal, JournalOptions, MemoryStore, StoreStatus};
 use crate::config::Storage;
 use crate::config::values::DiskShare;
 use crate::error::StartError;
-use crate::serve::Shared;
+use crate::shared::Shared;
 
 /// The open store, shared with the broker.
 pub(crate) enum OpenStore {

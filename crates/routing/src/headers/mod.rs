@@ -7,6 +7,7 @@
 //! seconds, so that they never match; here both are seconds, as in RabbitMQ 3.
 
 mod index;
+mod message;
 mod pattern;
 mod value;
 

@@ -2,7 +2,7 @@
 
 use leveret_codec::{AMQPValue, FieldTable, value_type_name};
 
-use super::index::Headers;
+use super::message::Headers;
 use super::value::{Value, ValueRef};
 use crate::binding::BindError;
 use crate::erlang_text;
@@ -67,7 +67,7 @@ impl Pattern {
     }
 
     /// Whether all pairs hold: the whole of an `all` pattern.
-    pub(crate) fn holds(&self, headers: &Headers<'_>) -> bool {
+    pub(super) fn holds(&self, headers: &Headers<'_>) -> bool {
         self.pairs.iter().all(|pair| {
             headers
                 .get(&pair.key)

@@ -4,7 +4,7 @@
 //! sending half is shut down first and what the peer still sends is read and dropped, for a short time.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,10 +13,10 @@ use leveret_broker::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::{Open, SLICES_MAX, scratch};
+use super::scratch;
 use crate::alarm::Alarm;
 use crate::connections::Member;
-use crate::serve::Shared;
+use crate::shared::Shared;
 
 /// How long a peer may take to read the last bytes and close its side.
 const PATIENCE_MS: u64 = 1_000;
@@ -38,28 +38,17 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    /// Takes over what the session left to be written, and drops the session.
-    pub(super) fn new(mut open: Open) -> Self {
-        let output = open.session.output();
-        let mut rest = Vec::new();
-        while !output.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = output.fill_slices(&mut slices);
-            slices[..filled]
-                .iter()
-                .for_each(|slice| rest.extend_from_slice(slice));
-            let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
-            output.advance(taken);
-        }
+    /// `rest` is what the session left to be written.
+    pub(super) fn new(rest: Vec<u8>, alarm: Alarm, member: Member, shared: Arc<Shared>) -> Self {
         Self {
             rest,
             written: 0,
             shut_down: false,
             drained: 0,
-            deadline: Timestamp(open.shared.clock.now().0.saturating_add(PATIENCE_MS)),
-            alarm: open.alarm,
-            shared: open.shared,
-            _member: open.member,
+            deadline: Timestamp(shared.clock.now().0.saturating_add(PATIENCE_MS)),
+            alarm,
+            shared,
+            _member: member,
         }
     }
 

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use crate::alarm::Alarm;
 use crate::connections::Member;
 use crate::descriptors::Place;
-use crate::serve::Shared;
+use crate::shared::Shared;
 use crate::steps::Step;
 use closing::Closing;
 use doze::Doze;
@@ -131,7 +131,9 @@ impl Future for Connection {
                     step.goes_on("release");
                     // The session goes here: what it held is free before the peer hears that it is closed.
                     *state = match (ending, std::mem::replace(state, State::Ended)) {
-                        (Ending::Finished, State::Open(open)) => State::Closing(Closing::new(open)),
+                        (Ending::Finished, State::Open(open)) => {
+                            State::Closing(open.into_closing())
+                        }
                         (Ending::Gone, State::Open(mut open)) => {
                             open.session.disconnect(open.shared.clock.now());
                             State::Leaving(open)
@@ -220,6 +222,22 @@ impl Open {
                 Poll::Ready(Ending::Gone)
             }
         }
+    }
+
+    /// Takes over what the session left to be written, and drops the session.
+    fn into_closing(mut self) -> Closing {
+        let output = self.session.output();
+        let mut rest = Vec::new();
+        while !output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = output.fill_slices(&mut slices);
+            slices[..filled]
+                .iter()
+                .for_each(|slice| rest.extend_from_slice(slice));
+            let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
+            output.advance(taken);
+        }
+        Closing::new(rest, self.alarm, self.member, self.shared)
     }
 
     /// Has the session give back a part of what it holds; it wakes the task for the next.

@@ -21,6 +21,8 @@ use tracing_subscriber::layer::Context;
 use super::output::Source;
 use crate::clock::Clock;
 
+/// Where the lines that tell of lines come from; they are not limited themselves.
+const TARGET: &str = "leveret_server::log";
 const WINDOW_MS: u64 = 10_000;
 /// Lines of one kind about one address.
 const LINES_MAX: u64 = 100;
@@ -107,9 +109,9 @@ impl Limit {
                 format!("{more} more like this from {}: {}", it.peer, it.text)
             };
             if it.level <= Level::WARN {
-                tracing::warn!(target: super::TARGET, "{said}");
+                tracing::warn!(target: TARGET, "{said}");
             } else {
-                tracing::info!(target: super::TARGET, "{said}");
+                tracing::info!(target: TARGET, "{said}");
             }
         }
     }
@@ -118,7 +120,7 @@ impl Limit {
 impl<S: Subscriber> Layer<S> for Limit {
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        if metadata.target() == super::TARGET {
+        if metadata.target() == TARGET {
             return true;
         }
         let mut said = Said::default();
@@ -143,7 +145,7 @@ impl Source for Limit {
     }
 
     fn left_out(&self, lines: u64) {
-        tracing::error!(target: super::TARGET, lines, "the log was not taken for a while; lines were left out");
+        tracing::error!(target: TARGET, lines, "the log was not taken for a while; lines were left out");
     }
 }
 

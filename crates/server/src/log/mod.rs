@@ -19,8 +19,6 @@ use crate::config::values::{LogFilter, LogFormat};
 use limit::Limit;
 use output::Output;
 
-/// Where the lines that tell of lines come from; they are not limited themselves.
-const TARGET: &str = "leveret_server::log";
 /// How long the process waits for its last lines to be taken.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a thread that panics does.

@@ -14,7 +14,7 @@ use leveret_broker::{Broker, Verdict};
 use tokio::time::sleep;
 
 use super::answer::Refusal;
-use crate::serve::Shared;
+use crate::shared::Shared;
 
 /// Holds up whoever tries to log in after too many have failed: until it is time, or not at all where too many wait.
 pub(super) async fn hold(

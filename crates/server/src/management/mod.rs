@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::listener::Listener;
-use crate::serve::Shared;
+use crate::shared::Shared;
 use desk::Desk;
 use guests::Guests;
 
