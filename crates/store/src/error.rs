@@ -1,9 +1,9 @@
-//! What can go wrong with a store, in words for the one who has to mend it.
+//! What can go wrong in opening a store, in words for the one who has to mend it.
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::Shortage;
+use leveret_store_api::Shortage;
 
 /// A store could not be opened. Nothing on disk was changed by the refusal.
 #[derive(Debug, thiserror::Error)]
@@ -69,31 +69,6 @@ pub enum OpenError {
     IndexDamaged {
         /// The index's directory.
         path: PathBuf,
-        /// What was found.
-        reason: String,
-    },
-}
-
-/// A running store could not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The system refused to read or write.
-    #[error("{}, offset {offset}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Where in it, in bytes.
-        offset: u64,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What was read is not what was written.
-    #[error("{} is damaged at offset {offset}: {reason}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where in it, in bytes.
-        offset: u64,
         /// What was found.
         reason: String,
     },

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
+mod circles;
 mod logging;
 mod memory;
 mod process;

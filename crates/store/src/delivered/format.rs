@@ -1,8 +1,8 @@
 //! The bytes of the file of delivered positions, described in docs/STORE.md. Reading trusts nothing.
 
-use super::Delivered;
-use crate::journal::format::Cursor;
-use crate::{LogId, Sequence};
+use leveret_store_api::{Delivered, LogId, Sequence};
+
+use crate::bytes::Cursor;
 
 pub(super) const HEADER_BYTES: usize = 64;
 pub(super) const SLOT_BYTES: usize = 32;

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use leveret_store_api::{Delivered, LogId, Sequence};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
 use crate::files::{Files, OpenMode, StoreFile};
-use crate::{LogId, Sequence};
 use format::{FileHeader, HEADER_BYTES, SLOT_BYTES, SlotBytes};
 
 /// The file's name in the store's directory.
@@ -26,15 +26,6 @@ const NAME: &str = "delivered";
 const NEW_NAME: &str = "delivered.new";
 /// Room is reserved for so many slots at a time.
 const SLOTS_GROWN: u32 = 2048;
-
-/// How far the deliveries of a log have come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delivered {
-    /// Every message below was delivered.
-    pub below: Sequence,
-    /// Of every message below, nobody knows any more whether it was delivered.
-    pub uncertain_below: Sequence,
-}
 
 /// Which opening of a store it is about.
 #[derive(Clone, Copy, Debug)]

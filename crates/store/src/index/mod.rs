@@ -10,6 +10,7 @@ pub(crate) mod rows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use leveret_store_api::LogId;
 use rustc_hash::FxHashMap;
 
 pub(crate) use chunk::{Chunk, Place};
@@ -17,10 +18,9 @@ pub(crate) use counts::CountRun;
 use log::SegmentCounts;
 pub(crate) use log::{Holds, Log};
 
-use crate::LogId;
-use crate::journal::body::{Found, find_run};
-use crate::journal::run::RunHeader;
-use crate::journal::segment::{Contents, Segment};
+use crate::segments::body::{Found, find_run};
+use crate::segments::run::RunHeader;
+use crate::segments::segment::{Contents, Segment};
 
 /// How far the index goes: everything up to this record is in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use leveret_store_api::LogId;
+
 use super::chunk::{Chunk, Place};
 use super::counts::{BLOCK, CountRun, Counts};
 use super::log::StoredRows;
 use super::{Definition, Index, Log, Position};
-use crate::LogId;
-use crate::journal::format::{Cursor, push_bytes};
+use crate::bytes::{Cursor, push_bytes};
 
 /// A row to write, or with `None` to remove.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);

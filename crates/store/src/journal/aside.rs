@@ -7,10 +7,10 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use leveret_store_api::{LogId, Sequence};
 use parking_lot::Mutex;
 
 use crate::files::{Files, OpenMode};
-use crate::{LogId, Sequence};
 
 /// What is noted beyond this is only logged.
 const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use leveret_store_api::failpoint::{self, Failpoint};
+use leveret_store_api::{LogId, Payload, StoreStatus};
 use parking_lot::MutexGuard;
 
+use super::compaction;
+use super::pace::{is_short_of_room, prepare};
+use super::shared::{Internal, Shared};
 use super::snapshot::Snapshot;
-use super::{Internal, Shared, compaction};
-use crate::failpoint::{self, Failpoint};
+use crate::clock;
 use crate::files::shortage;
 use crate::index::Index;
 use crate::index::rows::{self, Checkpoint, Row};
-use crate::{LogId, Payload, StoreStatus, clock};
 
 /// So many segments that became empty are worth a checkpoint of their own.
 pub(super) const EMPTIED: u32 = 4;
@@ -23,9 +26,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// After the last of several checkpoints.
 const REST_AFTER: Duration = Duration::from_secs(2);
 
-/// With less room than so many times what is to stay free, freed segments are given back …
-const SHORT_OF_ROOM: u64 = 4;
-/// … with pauses so many times shorter.
+/// Where room is short, freed segments are given back with pauses so many times shorter.
 const HURRY: u32 = 8;
 
 /// What this thread does by the time.
@@ -176,36 +177,6 @@ fn next_piece<P: Payload>(shared: &Shared<P>) -> Option<Instant> {
     let pause = Duration::from_millis(shared.options.free_pause_ms);
     let hurry = is_short_of_room(shared);
     Some(clock::now() + if hurry { pause / HURRY } else { pause })
-}
-
-/// Little is left on the disk: of all, or of what is not about to be given back.
-fn is_short_of_room<P: Payload>(shared: &Shared<P>) -> bool {
-    let least = shared.options.disk_free_bytes_min;
-    let enough = least.saturating_mul(SHORT_OF_ROOM);
-    let free_bytes = shared.segments.free_bytes().unwrap_or(0);
-    free_bytes < enough.max(shared.segments.spent.leaving().bytes)
-}
-
-/// Lets others have the journal for a while, unless room is needed; what cannot wait is done.
-pub(super) fn pause<P: Payload>(shared: &Shared<P>, pause: Duration) {
-    if is_short_of_room(shared) {
-        return;
-    }
-    let until = clock::now() + pause;
-    let mut duties = shared.duties.lock();
-    while !duties.closing && !duties.stopped && clock::now() < until {
-        if std::mem::take(&mut duties.prepare) {
-            MutexGuard::unlocked(&mut duties, || prepare(shared));
-            continue;
-        }
-        shared.duties_changed.wait_until(&mut duties, until);
-    }
-}
-
-/// Makes the next segment ahead of its use. If that fails, the commit thread makes it itself, and
-/// reports what is wrong.
-fn prepare<P: Payload>(shared: &Shared<P>) {
-    let _ = shared.segments.prepare();
 }
 
 /// Gives a piece of the freed segments back to the disk.

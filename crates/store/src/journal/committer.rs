@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::body::Claimed;
+use leveret_store_api::failpoint::{self, Failpoint};
+use leveret_store_api::{Change, LogId, Payload, Shortage, StoreStatus};
+
+use super::directory::raise_format;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
-use super::open::raise_format;
 use super::pending::{Due, Pending};
-use super::segment::{Segment, Writable};
-use super::{Internal, Shared};
-use crate::failpoint::{self, Failpoint};
+use super::shared::{Internal, Shared};
+use super::written::Claimed;
+use crate::clock;
 use crate::files::{StoreFile, shortage};
 use crate::index::Position;
-use crate::{Change, LogId, Payload, Shortage, StoreStatus, clock};
+use crate::segments::segment::{Segment, Writable};
 
 /// A record below this size that reaches fresh ground takes some of the ground behind it along, so
 /// that the following records are written over written blocks.

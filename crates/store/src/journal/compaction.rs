@@ -5,15 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpoint::pause;
+use leveret_store_api::failpoint::{self, Failpoint};
+use leveret_store_api::{LogId, Payload};
+
 use super::encoder::Copied;
-use super::read::{Content, load, messages};
-use super::run::EntryHeader;
-use super::segment::{Contents, Segment};
-use super::{Internal, Shared};
-use crate::failpoint::{self, Failpoint};
+use super::found::Content;
+use super::pace::pause;
+use super::read::{load, messages};
+use super::shared::{Internal, Shared};
 use crate::index::{Chunk, Index};
-use crate::{LogId, Payload};
+use crate::segments::run::EntryHeader;
+use crate::segments::segment::{Contents, Segment};
 
 /// A segment with less than one in so many of its bytes live is compacted.
 const LIVE_SHARE: u64 = 4;

@@ -5,9 +5,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use leveret_store_api::LogId;
 use rustc_hash::FxHashMap;
-
-use crate::LogId;
 
 /// So many messages of a log are looked at for each judgement.
 const JUDGED: u32 = 1024;

@@ -6,14 +6,14 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::body::{Claimed, Front, WrittenBody};
-use super::format::{self, HEADER_BYTES};
+use leveret_store_api::{Change, Enqueue, LogId, Payload, Sequence};
+
+use super::format::{self, FORMAT_VERSION_CHECKS, FORMAT_VERSION_COUNTS, HEADER_BYTES};
 use super::groups::{Group, Groups, LogOperation};
-use super::open::{FORMAT_VERSION_CHECKS, FORMAT_VERSION_COUNTS};
-use super::run::{EntryHeader, RUN_BYTES, RunHeader};
-use super::segment::Segment;
+use super::written::{Claimed, Front, WrittenBody};
 use crate::index::{Chunk, Holds, Index, Place};
-use crate::{Change, Enqueue, LogId, Payload, Sequence};
+use crate::segments::run::{EntryHeader, RUN_BYTES, RunHeader};
+use crate::segments::segment::Segment;
 
 /// A run is closed when it has grown to this.
 const RUN_BYTES_MAX: usize = 64 * 1024;

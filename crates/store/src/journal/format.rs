@@ -1,8 +1,16 @@
-//! The bytes of the journal: record headers and operations, written and read. Owns, with [`super::run`], the
-//! layout that docs/STORE.md describes; knows neither files nor threads. Reading trusts nothing.
+//! The bytes of the journal: record headers and operations, written and read. Owns, with
+//! [`crate::segments::run`], the layout that docs/STORE.md describes; knows neither files nor threads. Reading trusts nothing.
 
-use super::run::{RUN_BYTES, RunHeader, TAG_CHECKED_RUN, TAG_RUN, parse_run_header};
-use crate::{LogId, Sequence};
+use leveret_store_api::{LogId, Sequence};
+
+use crate::bytes::{Cursor, push_bytes};
+use crate::segments::run::{RUN_BYTES, RunHeader, TAG_CHECKED_RUN, TAG_RUN, parse_run_header};
+
+/// From this version of a store's format on messages bear numbers …
+pub(crate) const FORMAT_VERSION_COUNTS: u64 = 3;
+/// … and from this one on each has checksums of its own. It is that of a new store. An older program must not
+/// read what it does not know.
+pub(crate) const FORMAT_VERSION_CHECKS: u64 = 4;
 
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: u64 = 64;
@@ -204,64 +212,6 @@ fn push_head(out: &mut Vec<u8>, tag: u8) {
     out.extend_from_slice(&[tag, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// A length and the bytes. Lengths above 4 GiB cannot be staged.
-pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-/// Reads numbers off bytes that may be anything.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Cursor<'a> {
-    pub(crate) fn new(rest: &'a [u8]) -> Self {
-        Cursor { rest }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(count)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
-        self.take(count).map(|_| ())
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.u32()?;
-        self.take(length as usize)
-    }
-}
-
 /// Walks the operations of one record, or of a part of a segment that begins at an operation.
 #[derive(Debug)]
 pub(crate) struct Operations<'a> {
@@ -374,6 +324,6 @@ fn parse(rest: &[u8]) -> Option<(Operation<'_>, usize, &[u8])> {
         }
         _ => return None,
     };
-    let length = rest.len() - cursor.rest.len();
+    let length = rest.len() - cursor.rest().len();
     Some((operation, length, rest.get(..length)?))
 }

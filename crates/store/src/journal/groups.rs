@@ -3,9 +3,8 @@
 
 use std::ops::Range;
 
+use leveret_store_api::{Change, LogId};
 use rustc_hash::FxHashMap;
-
-use crate::{Change, LogId};
 
 /// The operations of each log in a record, in order.
 #[derive(Default)]

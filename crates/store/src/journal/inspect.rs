@@ -4,19 +4,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::JournalOptions;
+use leveret_store_api::{Definitions, LogId};
+
 use super::aside;
+use super::directory::{enter_anew, enter_to_read};
+use super::found::Content;
 use super::open;
-use super::read::{Content, load, messages};
+use super::read::{load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
-use super::segment::SegmentFiles;
 use super::snapshot::{self, Fact, PartHeader};
 use crate::error::OpenError;
 use crate::files::{DiskFiles, Files, OpenMode};
 use crate::index::Index;
 use crate::index::disk::{IndexStore, SledIndex};
 use crate::index::rows::{self, Checkpoint, Row};
-use crate::{Definitions, LogId};
+use crate::options::JournalOptions;
+use crate::segments::files::SegmentFiles;
 
 /// What `verify` found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub struct Rebuilt {
 pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
     let files: Arc<dyn Files> = Arc::new(DiskFiles);
     is_store(directory)?;
-    let entered = open::enter_to_read(&*files, directory)?;
+    let entered = enter_to_read(&*files, directory)?;
     let (segments, numbers) = scan(&files, directory)?;
     let mut loaded = open::load_copy(directory)?;
     let checkpoint = loaded.checkpoint;
@@ -181,7 +184,7 @@ pub fn rebuild(directory: &Path) -> Result<Rebuilt, OpenError> {
     is_store(directory)?;
     let (segments, numbers) = scan(&files, directory)?;
     let store = || recovery::store_of(&segments, &numbers);
-    let entered = open::enter_anew(&*files, directory, store)?;
+    let entered = enter_anew(&*files, directory, store)?;
     let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Read)?;
     if heads.start()?.is_none() {
         let path = directory.join("journal");

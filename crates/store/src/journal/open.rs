@@ -1,235 +1,55 @@
-//! Opening and leaving a store directory: lock, format, index, replay, threads. Owns the files beside
-//! the journal's segments. Changes nothing before everything has been found good.
+//! Opening a store: its directory, index, replay, threads. Changes nothing before everything has been found good.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
+use leveret_store_api::failpoint::{self, Failpoint};
+use leveret_store_api::{Payload, Waiters};
 use parking_lot::{Condvar, Mutex};
 
 use super::ahead::WritingAhead;
 use super::aside::SetAside;
 use super::committer::{Committer, Resume};
+use super::directory::{Directory, enter, make_format, mark_running};
 use super::recovery::{self, Heads, Replay, unusable};
-use super::segment::{Contents, SegmentFiles, Writable};
-use super::{Duties, Journal, JournalOptions, Shared, Staging, StatusCell, checkpoint};
-use crate::Payload;
+use super::shared::{Duties, Shared, Staging};
+use super::status::StatusCell;
+use super::{Journal, checkpoint};
 use crate::delivered::{self, DeliveredFile, Opening};
 use crate::error::OpenError;
-use crate::failpoint::{self, Failpoint};
-use crate::files::{Files, OpenMode, StoreFile};
-use crate::index::disk::{self, IndexStore};
+use crate::files::{DiskFiles, Files, OpenMode, StoreFile};
+use crate::index::disk::{self, IndexStore, SledIndex};
 use crate::index::rows::{BadRow, Checkpoint, Loaded};
 use crate::index::{Index, Position};
-use crate::waiters::Waiters;
+use crate::options::JournalOptions;
+use crate::segments::files::SegmentFiles;
+use crate::segments::segment::{Contents, Writable};
 
-/// From this version on messages bear numbers …
-pub(super) const FORMAT_VERSION_COUNTS: u64 = 3;
-/// … and from this one on each has checksums of its own. It is that of a new store. An older program must not
-/// read what it does not know.
-pub(super) const FORMAT_VERSION_CHECKS: u64 = 4;
-/// The newest that this code reads.
-const FORMAT_VERSION: u64 = FORMAT_VERSION_CHECKS;
-const RUNNING: &str = "running";
-const LEFT: &str = "left";
-
-/// A directory that is locked and has a format this code reads.
-pub(super) struct Directory {
-    pub(super) lock: Arc<dyn StoreFile>,
-    /// The last one who had it did not leave in order.
-    pub(super) was_running: bool,
-    /// How often it was opened before.
-    pub(super) epoch: u32,
-    /// The store's random number.
-    pub(super) store: u32,
-    /// The version of its format.
-    version: u64,
-    is_new: bool,
-}
-
-/// Takes a directory. A new one is made, but not yet marked as a store.
-pub(super) fn enter(files: &dyn Files, directory: &Path) -> Result<Directory, OpenError> {
-    files
-        .create_directory(directory)
-        .map_err(unusable(directory))?;
-    let path = directory.join("lock");
-    let lock = files
-        .open(&path, OpenMode::Create)
-        .map_err(unusable(&path))?;
-    let held = hold(&path, &*lock)?;
-    let format = read_format(files, directory)?;
-    Ok(Directory::of(lock, held, format))
-}
-
-/// Takes a store's directory and changes nothing in it.
-pub(super) fn enter_to_read(files: &dyn Files, directory: &Path) -> Result<Entered, OpenError> {
-    let path = directory.join("lock");
-    let lock = match files.open(&path, OpenMode::Read) {
-        Ok(lock) => {
-            hold(&path, &*lock)?;
-            Some(lock)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(unusable(&path)(error)),
-    };
-    let Some((_, store)) = read_format(files, directory)? else {
-        return Err(OpenError::FormatDamaged {
-            path: directory.join("format"),
-            reason: "it is empty or missing".to_owned(),
-        });
-    };
-    Ok(Entered { _lock: lock, store })
-}
-
-/// A directory that is held to be read.
-pub(super) struct Entered {
-    _lock: Option<Arc<dyn StoreFile>>,
-    pub(super) store: u32,
-}
-
-/// As [`enter`], of a store the format of which `found` tells where the file that says it is lost; that is written again.
-pub(super) fn enter_anew(
-    files: &dyn Files,
-    directory: &Path,
-    found: impl FnOnce() -> Result<Option<u32>, OpenError>,
-) -> Result<Directory, OpenError> {
-    let path = directory.join("lock");
-    let lock = files
-        .open(&path, OpenMode::Create)
-        .map_err(unusable(&path))?;
-    let held = hold(&path, &*lock)?;
-    let said = match read_format(files, directory) {
-        Ok(said) => said,
-        Err(OpenError::FormatDamaged { .. }) => None,
-        Err(error) => return Err(error),
-    };
-    let format = match (said, found()?) {
-        (Some((version, store)), found) if found.is_none_or(|found| found == store) => {
-            (version, store)
-        }
-        (_, Some(store)) => {
-            write_format(files, directory, FORMAT_VERSION, store).map_err(unusable(directory))?;
-            (FORMAT_VERSION, store)
-        }
-        (_, None) => {
-            let path = directory.join("journal");
-            return Err(OpenError::NoJournal { path });
-        }
-    };
-    Ok(Directory::of(lock, held, Some(format)))
-}
-
-/// Takes the lock; what it says.
-fn hold(path: &Path, lock: &dyn StoreFile) -> Result<(bool, u32), OpenError> {
-    if !lock.lock().map_err(unusable(path))? {
-        let path = path.to_path_buf();
-        return Err(OpenError::InUse { path });
+impl<P: Payload> Journal<P> {
+    /// Opens the store in `directory`, makes it if there is none, and starts its threads.
+    ///
+    /// # Errors
+    /// The directory is in use, unusable, of a newer format or damaged. Nothing was changed then.
+    pub fn open(directory: &Path, options: JournalOptions) -> Result<Self, OpenError> {
+        let index = SledIndex::new(&directory.join("index"));
+        let options = options.small_if_asked();
+        Journal::open_on(Arc::new(DiskFiles), Box::new(index), directory, options)
     }
-    read_lock(lock).map_err(unusable(path))
-}
 
-impl Directory {
-    fn of(lock: Arc<dyn StoreFile>, held: (bool, u32), format: Option<(u64, u32)>) -> Self {
-        let (was_running, epoch) = held;
-        let is_new = format.is_none();
-        let (version, store) = format.unwrap_or_else(|| (FORMAT_VERSION, random()));
-        Directory {
-            lock,
-            was_running,
-            epoch,
-            store,
-            version,
-            is_new,
-        }
+    /// Opens a store on other files than the real disk's: for tests.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        files: Arc<dyn Files>,
+        index: Box<dyn IndexStore>,
+        directory: &Path,
+        options: JournalOptions,
+    ) -> Result<Self, OpenError> {
+        open(files, index, directory, options)
     }
-}
-
-/// What the lock file says: whether the last one left in order, and the number of that opening.
-fn read_lock(lock: &dyn StoreFile) -> std::io::Result<(bool, u32)> {
-    let mut bytes = [0; 64];
-    let read = lock.read_at(&mut bytes, 0)?;
-    let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned();
-    let mut words = text.split_whitespace();
-    let state = words.next();
-    let epoch = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-    Ok((state.is_some_and(|state| state != LEFT), epoch))
-}
-
-/// Marks the directory. The number of the opening has to be on stable storage before the first record
-/// bears it: by it what one opening wrote in vain is told from what a later one wrote.
-fn write_lock(lock: &dyn StoreFile, state: &str, epoch: u32) -> std::io::Result<()> {
-    let text = format!("{state:<8}{epoch:>12}\n");
-    lock.write_at(&mut [IoSlice::new(text.as_bytes())], 0, true)
-}
-
-/// The version and the store's number from the file `format`; `None` if there is no such file yet.
-fn read_format(files: &dyn Files, directory: &Path) -> Result<Option<(u64, u32)>, OpenError> {
-    let path = directory.join("format");
-    let file = match files.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unusable(&path)(error)),
-    };
-    let mut bytes = [0; 256];
-    let read = file.read_at(&mut bytes, 0).map_err(unusable(&path))?;
-    let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned();
-    let mut words = text.split_whitespace();
-    let damaged = || OpenError::FormatDamaged {
-        path: path.clone(),
-        reason: format!("this is not the format of a store: {text:?}"),
-    };
-    if read == 0 {
-        return Ok(None);
-    }
-    let (Some("leveret-store"), Some(version)) = (words.next(), words.next()) else {
-        return Err(damaged());
-    };
-    let found: u64 = version.parse().map_err(|_| damaged())?;
-    if found > FORMAT_VERSION {
-        return Err(OpenError::NewerFormat {
-            path,
-            found,
-            supported: FORMAT_VERSION,
-        });
-    }
-    let store = words
-        .next()
-        .and_then(|word| u32::from_str_radix(word, 16).ok())
-        .ok_or_else(damaged)?;
-    Ok(Some((found, store)))
-}
-
-/// Before the first message bears a number or has checksums of its own: programs that do not know of such things are
-/// to refuse the store from now on.
-pub(super) fn raise_format<P: Payload>(shared: &Shared<P>, version: u64) -> std::io::Result<()> {
-    let mut format = shared.format.lock();
-    if *format < version {
-        let files = shared.segments.files();
-        write_format(files, &shared.directory, version, shared.store)?;
-        *format = version;
-    }
-    Ok(())
-}
-
-fn write_format(
-    files: &dyn Files,
-    directory: &Path,
-    version: u64,
-    store: u32,
-) -> std::io::Result<()> {
-    let text = format!("leveret-store {version} {store:08x}\n");
-    let file = files.open(&directory.join("format"), OpenMode::Create)?;
-    file.write_at(&mut [IoSlice::new(text.as_bytes())], 0, true)?;
-    files.sync_directory(directory)
-}
-
-/// A number that nobody can guess: every hasher of the standard library is seeded with one.
-#[allow(clippy::cast_possible_truncation, reason = "any 32 bits of it will do")]
-fn random() -> u32 {
-    RandomState::new().build_hasher().finish() as u32
 }
 
 /// What the index on disk says.
@@ -358,7 +178,7 @@ pub(super) fn check_start(
     })
 }
 
-pub(super) fn open<P: Payload>(
+fn open<P: Payload>(
     files: Arc<dyn Files>,
     mut index_store: Box<dyn IndexStore>,
     directory: &Path,
@@ -550,7 +370,7 @@ fn settle(
     epoch: u32,
 ) -> std::io::Result<()> {
     if entered.is_new {
-        write_format(files, directory, FORMAT_VERSION, entered.store)?;
+        make_format(files, directory, entered.store)?;
     }
     if entered.was_running {
         // A record may have been read that was written but not yet on stable storage.
@@ -584,7 +404,7 @@ fn settle(
         index.segments.entries.remove(&number);
         segments.free_number(number)?;
     }
-    write_lock(&*entered.lock, RUNNING, epoch)
+    mark_running(&*entered.lock, epoch)
 }
 
 #[allow(
@@ -615,7 +435,7 @@ fn share<P: Payload>(
         options,
         directory: directory.to_path_buf(),
         segments,
-        ahead: WritingAhead::new(),
+        ahead: Arc::new(WritingAhead::new()),
         format: Mutex::new(entered.version),
         store: entered.store,
         epoch,
@@ -658,19 +478,4 @@ fn start<P: Payload>(
     let checkpointing = thread::Builder::new().name("leveret-checkpoint".to_owned());
     journal.checkpointer = Some(checkpointing.spawn(move || checkpoint::run(&shared))?);
     Ok(journal)
-}
-
-/// Writes the index a last time and marks the directory as left in order. The threads have ended.
-pub(super) fn leave<P: Payload>(shared: &Shared<P>, lock: &Arc<dyn StoreFile>) {
-    let lsn = shared.index.lock().position.lsn;
-    if lsn > 0
-        && shared.saved != Some(lsn)
-        && let Err(error) = checkpoint::last(shared)
-    {
-        // The next start replays the journal instead.
-        tracing::warn!("the index cannot be written: {error}");
-        return;
-    }
-    shared.delivered.sync();
-    let _ = write_lock(&**lock, LEFT, shared.epoch);
 }

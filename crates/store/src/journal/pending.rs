@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use leveret_store_api::{Change, CommitPoint, LogId, Payload, Sequence};
 use parking_lot::Mutex;
 
-use super::body::Claimed;
 use super::elision::{Elision, Spot, Wait};
-use super::{Internal, Staging, change_bytes};
+use super::shared::{Internal, Staging, change_bytes};
+use super::written::Claimed;
 use crate::index::Index;
-use crate::{Change, CommitPoint, LogId, Payload, Sequence};
 
 /// More than this waits for no acknowledgement; in bytes.
 const WAITING_BYTES_MAX: u64 = 8 << 20;

@@ -5,15 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leveret_store_api::{DamagedHead, DamagedMessage, LogId, Payload, Sequence, StoredMessage};
 use parking_lot::Mutex;
 
 use super::aside::{Aside, SetAside};
 use super::format::{HEADER_BYTES, Operation, Operations, RecordHeader, Step, aligned};
-use super::run::{Entries, EntryHeader, RunHeader, Sound};
+use super::found::{Content, Found, add_run};
 use super::salvage::salvage;
-use super::segment::Segment;
+use crate::clock;
 use crate::index::{Chunk, CountRun, Index};
-use crate::{DamagedHead, DamagedMessage, LogId, Payload, Sequence, StoredMessage, clock};
+use crate::segments::run::EntryHeader;
+use crate::segments::segment::Segment;
 
 /// A look into the index takes so many chunks at a time.
 const CHUNKS_MAX: usize = 16;
@@ -24,7 +26,7 @@ const READ_AGAIN: [Duration; 2] = [Duration::from_millis(1), Duration::from_mill
 /// … and then so many bytes at a time, so that what lies beside it is had.
 const PIECE_BYTES: usize = 4096;
 
-/// See [`MessageLog::read`](crate::MessageLog::read).
+/// See [`MessageLog::read`](leveret_store_api::MessageLog::read).
 pub(super) fn read<P: Payload>(
     index: &Mutex<Index>,
     aside: &SetAside,
@@ -188,49 +190,6 @@ fn read_chunk<P: Payload>(
     true
 }
 
-/// A message found in a chunk.
-pub(super) struct Found<'a> {
-    pub(super) sequence: Sequence,
-    /// Says nothing where there is no content.
-    pub(super) entry: EntryHeader,
-    pub(super) content: Content<'a>,
-}
-
-/// What of a message is as it was written.
-#[derive(Clone, Copy)]
-pub(super) enum Content<'a> {
-    /// The payload.
-    Whole(&'a [u8]),
-    /// The part by which it is known.
-    Head(&'a [u8]),
-    Nothing,
-}
-
-impl<'a> Content<'a> {
-    /// Of a message of a checked run.
-    pub(super) fn of(
-        log: LogId,
-        sequence: Sequence,
-        entry: &EntryHeader,
-        payload: &'a [u8],
-    ) -> Content<'a> {
-        if !entry.has_head(log, sequence, payload) {
-            Content::Nothing
-        } else if entry.has_body(payload) {
-            Content::Whole(payload)
-        } else {
-            Content::Head(entry.head(payload))
-        }
-    }
-
-    fn bytes(&self) -> &'a [u8] {
-        match self {
-            Content::Whole(bytes) => bytes,
-            Content::Head(_) | Content::Nothing => &[],
-        }
-    }
-}
-
 /// The live messages of a chunk from `from` on, in sequence order, out of the chunk's bytes: all of them, whatever
 /// can be read of each.
 pub(super) fn messages<'a>(
@@ -276,37 +235,6 @@ pub(super) fn messages<'a>(
         settle(&mut found);
     }
     found
-}
-
-/// Adds the wanted messages of a run of which it can be said where they are.
-pub(super) fn add_run<'a>(
-    header: &RunHeader,
-    entries: &'a [u8],
-    is_wanted: &dyn Fn(u64) -> bool,
-    found: &mut Vec<Found<'a>>,
-) {
-    let sound = header.look_at(entries);
-    if sound == Sound::Nothing {
-        return;
-    }
-    for (sequence, (entry, payload)) in
-        (header.first.0..header.end()).zip(Entries::new(header, entries))
-    {
-        if is_wanted(sequence) {
-            let sequence = Sequence(sequence);
-            let content = match sound {
-                Sound::Whole => Content::Whole(payload),
-                Sound::Outline | Sound::Nothing => {
-                    Content::of(header.log, sequence, &entry, payload)
-                }
-            };
-            found.push(Found {
-                sequence,
-                entry,
-                content,
-            });
-        }
-    }
 }
 
 /// Into sequence order, each once: what was written later within the chunk counts.

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::body::{self, Found, find_run};
 use super::encoder::chunk_of;
 use super::format::{ALIGNMENT, HEADER_BYTES, Operation, Operations, RecordHeader, Step};
-use super::run::Sound;
-use super::segment::{Contents, Segment, SegmentFiles};
 use crate::error::OpenError;
 use crate::files::OpenMode;
 use crate::index::{Index, Position};
+use crate::segments::body::{self, Found, find_run};
+use crate::segments::files::SegmentFiles;
+use crate::segments::run::Sound;
+use crate::segments::segment::{Contents, Segment};
 
 /// How far behind an unreadable record a readable one is looked for: several times the size of a
 /// record.

@@ -1,9 +1,10 @@
 //! Finding messages where nothing says any more where they are: each has checksums that tell whose it is. Does no
 //! I/O.
 
-use super::read::{Content, Found, add_run};
-use super::run::{ENTRY_BYTES, EntryHeader, RUN_BYTES, RunHeader};
-use crate::{LogId, Sequence};
+use leveret_store_api::{LogId, Sequence};
+
+use super::found::{Content, Found, add_run};
+use crate::segments::run::{ENTRY_BYTES, EntryHeader, RUN_BYTES, RunHeader};
 
 /// So many comparisons are made in one chunk. What is not found by then is not found: these are bytes that somebody
 /// has chosen.

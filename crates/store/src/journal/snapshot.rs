@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::format::{Cursor, push_bytes};
-use crate::LogId;
+use leveret_store_api::LogId;
+
+use crate::bytes::{Cursor, push_bytes};
 use crate::index::{CountRun, Index};
 
 /// Parts are about this large, so that none makes a commit slow.

@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
+use leveret_store_api::StoreStatus;
 use parking_lot::Mutex;
-
-use crate::StoreStatus;
 
 /// The status and who wants to know it.
 pub(crate) struct StatusCell {

@@ -1,8 +1,9 @@
 //! Who waits for acknowledgements, for how long, and what is passed over.
 
+use leveret_store_api::{Enqueue, Sequence};
+
 use super::*;
-use crate::journal::Unit;
-use crate::{Enqueue, Sequence};
+use crate::journal::shared::Unit;
 
 const PATIENCE: Duration = Duration::from_millis(1);
 

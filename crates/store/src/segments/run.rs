@@ -1,8 +1,9 @@
 //! The bytes of runs: messages of one log one behind the other, with what tells of each whether it is what was
 //! written. Knows neither files nor the index. Reading trusts nothing.
 
-use super::format::Cursor;
-use crate::{Enqueue, LogId, Payload, Sequence};
+use leveret_store_api::{Enqueue, LogId, Payload, Sequence};
+
+use crate::bytes::Cursor;
 
 pub(crate) const TAG_RUN: u8 = 1;
 pub(crate) const TAG_CHECKED_RUN: u8 = 9;

@@ -8,12 +8,10 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::ahead::Done;
-use crate::waiters::Waiters;
 use crate::{
     Ahead, Change, CommitPoint, DamagedHead, DamagedMessage, DefinitionStore, Definitions,
-    Delivered, Enqueue, LogId, LogState, MessageLog, Payload, Sequence, StoreError, StoreStatus,
-    StoredMessage,
+    Delivered, Done, Enqueue, LogId, LogState, MessageLog, Payload, Sequence, StoreError,
+    StoreStatus, StoredMessage, Waiters,
 };
 
 /// Keeps messages and definitions in memory. Nothing becomes durable, or visible to reads, before

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether there is nothing left to wait for.
+/// Whether there is nothing left to wait for; set by the store.
 #[derive(Debug, Default)]
-pub(crate) struct Done(AtomicBool);
+pub struct Done(AtomicBool);
 
 impl Done {
-    pub(crate) fn set(&self) {
+    /// There is nothing left.
+    pub fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
@@ -24,7 +25,9 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    pub(crate) fn new(done: Arc<Done>, claim: Box<dyn Any + Send + Sync>) -> Self {
+    /// For a store: what it keeps in `claim` goes when this does.
+    #[must_use]
+    pub fn new(done: Arc<Done>, claim: Box<dyn Any + Send + Sync>) -> Self {
         Ahead {
             done,
             _claim: claim,

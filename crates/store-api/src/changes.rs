@@ -165,6 +165,15 @@ pub struct LogState {
     pub next: Sequence,
 }
 
+/// How far the deliveries of a log have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Every message below was delivered.
+    pub below: Sequence,
+    /// Of every message below, nobody knows any more whether it was delivered.
+    pub uncertain_below: Sequence,
+}
+
 /// Whether a store can take more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreStatus {

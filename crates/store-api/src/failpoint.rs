@@ -52,7 +52,7 @@ pub enum Failpoint {
     AfterDeadLetter,
 }
 
-pub use place::{end, is_due, reached, small};
+pub use place::{end, is_due, reached};
 
 #[cfg(feature = "failpoints")]
 pub use place::check;
@@ -62,15 +62,9 @@ pub use place::check;
 #[cfg(feature = "failpoints")]
 pub const VARIABLE: &str = "LEVERET_FAILPOINT";
 
-/// The environment variable that makes segments and the times between checkpoints small, so that their places are
-/// visited soon.
-#[cfg(feature = "failpoints")]
-pub const SMALL_VARIABLE: &str = "LEVERET_FAILPOINT_SMALL_JOURNAL";
-
 #[cfg(not(feature = "failpoints"))]
 mod place {
     use super::Failpoint;
-    use crate::JournalOptions;
 
     /// Ends the process if this visit is the one asked for.
     #[inline(always)]
@@ -86,13 +80,6 @@ mod place {
     /// Ends the process.
     #[inline(always)]
     pub const fn end() {}
-
-    /// The options as they are.
-    #[inline(always)]
-    #[must_use]
-    pub const fn small(options: JournalOptions) -> JournalOptions {
-        options
-    }
 }
 
 #[cfg(feature = "failpoints")]
@@ -102,8 +89,7 @@ mod place {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::{Failpoint, SMALL_VARIABLE, VARIABLE};
-    use crate::JournalOptions;
+    use super::{Failpoint, VARIABLE};
 
     /// All places, by name.
     const NAMES: [(&str, Failpoint); 21] = [
@@ -195,22 +181,5 @@ mod place {
         let _ = kill_process(getpid(), Signal::KILL);
         // The signal is on its way.
         std::process::abort();
-    }
-
-    /// The options, with little segments and checkpoints at short intervals if asked for.
-    #[must_use]
-    pub fn small(options: JournalOptions) -> JournalOptions {
-        if std::env::var_os(SMALL_VARIABLE).is_none() {
-            return options;
-        }
-        JournalOptions {
-            segment_bytes: 1 << 20,
-            checkpoint_bytes: 1 << 20,
-            checkpoint_interval_ms: 100,
-            free_bytes_step: 256 << 10,
-            ahead_bytes_min: 64 << 10,
-            ahead_step_bytes: 16 << 10,
-            ..options
-        }
     }
 }

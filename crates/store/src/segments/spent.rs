@@ -8,10 +8,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use leveret_store_api::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
 use super::segment::Segment;
-use crate::failpoint::{self, Failpoint};
 use crate::files::{Files, OpenMode};
 
 pub(super) const SPENT_SUFFIX: &str = ".spare";

@@ -7,20 +7,21 @@ use parking_lot::Mutex;
 
 use crate::CommitPoint;
 
-/// The durable point and those who wait for it to move.
+/// The durable point of a store and those who wait for it to move.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
+pub struct Waiters {
     durable: AtomicU64,
     waiting: Mutex<Vec<(CommitPoint, Waker)>>,
 }
 
 impl Waiters {
-    pub(crate) fn durable_point(&self) -> CommitPoint {
+    /// See [`MessageLog::durable_point`](crate::MessageLog::durable_point).
+    pub fn durable_point(&self) -> CommitPoint {
         CommitPoint(self.durable.load(Ordering::Acquire))
     }
 
     /// See [`MessageLog::wake_at`](crate::MessageLog::wake_at).
-    pub(crate) fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool {
+    pub fn wake_at(&self, point: CommitPoint, waker: &Waker) -> bool {
         if self.durable_point() >= point {
             return false;
         }
@@ -34,7 +35,7 @@ impl Waiters {
     }
 
     /// Moves the durable point up to `point` and wakes those it has reached.
-    pub(crate) fn advance(&self, point: CommitPoint) {
+    pub fn advance(&self, point: CommitPoint) {
         self.durable.fetch_max(point.0, Ordering::AcqRel);
         let mut reached: Vec<Waker> = Vec::new();
         self.waiting.lock().retain(|(wanted, waker)| {
