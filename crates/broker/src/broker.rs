@@ -315,7 +315,7 @@ impl Broker {
                     exchange.handle_timeout(&vhost, now);
                 }
             }
-            Party::Commit(commit) => commit.finish(now),
+            Party::Commit(commit) => commit.go_on_alone(&self.services, now),
             Party::Farewell(farewell) => farewell.go_on(&self.services),
             Party::Letters(queue) => self.go_on_moving(&queue, now),
             Party::Events => self.publish_events(now),
@@ -350,7 +350,7 @@ impl Broker {
                         continue;
                     }
                     Party::Commit(commit) => {
-                        commit.finish(now);
+                        commit.go_on_alone(&self.services, now);
                         continue;
                     }
                     Party::Farewell(farewell) => {

@@ -1,9 +1,10 @@
 //! A transaction between being staged and being durable.
 //!
 //! Its messages are in their queues, hidden; its settlements have not happened yet as far as anybody can
-//! see. [`PendingCommit::finish`] makes all of it visible. The session does so when it answers the
-//! commit; if its connection ends before, the store's waker and the pager see to it.
+//! see. [`PendingCommit::finish_some`] makes all of it visible, in steps if it is much. The session does so
+//! when it answers the commit; if its connection ends before, the store's waker and the pager see to it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -17,11 +18,17 @@ use crate::services::Services;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
-/// So many deliveries are settled under one lock of their queue.
-const SETTLED_TOGETHER_MAX: usize = 1024;
+/// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
+const QUEUE_COST: usize = 64;
+/// What it costs to have a queue show what it hides.
+const SHOW_COST: usize = 4;
+/// So many queues show it together.
+const SHOWN_TOGETHER_MAX: usize = 4096;
+/// What it costs to have a queue deliver.
+const START_COST: usize = 256;
 
-/// Settlements by queue.
-pub(crate) type QueueSettlements = Vec<(QueueHandle, Vec<QueueSettlement>)>;
+/// The settlements of one queue, in parts: each is settled under one lock.
+pub(crate) type QueueSettlements = (QueueHandle, VecDeque<Vec<QueueSettlement>>);
 
 /// What shows once the transaction is durable.
 pub(crate) struct PendingCommit {
@@ -34,11 +41,31 @@ pub(crate) struct PendingCommit {
 /// What is left to be done then.
 #[derive(Default)]
 pub(crate) struct Rest {
+    /// They stage nothing more.
+    pub(crate) settlements: VecDeque<QueueSettlements>,
     /// Queues with messages that show.
     pub(crate) hidden_in: Vec<QueueHandle>,
-    /// They stage nothing more.
-    pub(crate) settlements: QueueSettlements,
-    pub(crate) letters: RefusedLetters,
+    /// So many of these show them.
+    shown: usize,
+    /// So many of these have delivered them.
+    delivered: usize,
+    pub(crate) letters: VecDeque<RefusedLetters>,
+}
+
+impl Rest {
+    pub(crate) fn new(
+        settlements: impl Into<VecDeque<QueueSettlements>>,
+        hidden_in: Vec<QueueHandle>,
+        letters: Vec<RefusedLetters>,
+    ) -> Rest {
+        Rest {
+            settlements: settlements.into(),
+            hidden_in,
+            shown: 0,
+            delivered: 0,
+            letters: letters.into(),
+        }
+    }
 }
 
 impl std::fmt::Debug for PendingCommit {
@@ -48,7 +75,7 @@ impl std::fmt::Debug for PendingCommit {
 }
 
 impl PendingCommit {
-    /// A transaction staged at `point`.
+    /// A transaction staged at `point`; delays of what is put back were reckoned from `staged_at`.
     pub(crate) fn new(
         vhost: &Arc<VirtualHost>,
         point: CommitPoint,
@@ -63,46 +90,101 @@ impl PendingCommit {
         })
     }
 
-    /// Shows everything; called when it is durable. A second call does nothing.
-    pub(crate) fn finish(&self, now: Timestamp) {
-        let rest = std::mem::take(&mut *self.rest.lock());
-        failpoint::reached(Failpoint::BeforeReveal);
-        for (queue, mut settlements) in rest.settlements {
-            // Delays begin now, as times to live do.
-            for settlement in &mut settlements {
-                if let Outcome::Waits(due) = &mut settlement.outcome {
-                    *due = now + (*due - self.staged_at);
-                }
-            }
-            let mut parts = settlements.chunks(SETTLED_TOGETHER_MAX).peekable();
-            while let Some(part) = parts.next() {
-                // What comes back goes out when all of it is back.
-                let effects = match parts.peek() {
-                    Some(_) => queue.settle_quietly(part, now),
-                    None => queue.settle(part, now),
-                };
-                self.vhost.care(&queue, effects, now);
-            }
+    /// Shows a part of it, for up to about `most`, where an acknowledgement costs 1; called when it is durable.
+    /// Answers whether there is more.
+    pub(crate) fn finish_some(&self, most: usize, now: Timestamp) -> bool {
+        let mut rest = std::mem::take(&mut *self.rest.lock());
+        let mut left = most.max(1);
+        while left > 0 {
+            let Some(cost) = self.finish_next(&mut rest, now) else {
+                return false;
+            };
+            left = left.saturating_sub(cost);
         }
-        for queue in rest.hidden_in {
-            let effects = queue.reveal(self.point, now);
-            self.vhost.care(&queue, effects, now);
+        *self.rest.lock() = rest;
+        true
+    }
+
+    /// Does the next thing; answers what it cost, None if nothing is left.
+    fn finish_next(&self, rest: &mut Rest, now: Timestamp) -> Option<usize> {
+        if let Some((queue, parts)) = rest.settlements.front_mut() {
+            let part = parts.pop_front().unwrap_or_default();
+            let is_last = parts.is_empty();
+            let cost = self.settle(queue, part, is_last, now);
+            if is_last {
+                rest.settlements.pop_front();
+            }
+            return Some(cost);
+        }
+        // All that is hidden shows before any of it is delivered: nobody sees half of it.
+        if rest.shown < rest.hidden_in.len() {
+            failpoint::reached(Failpoint::BeforeReveal);
+            let before = rest.shown;
+            for queue in rest.hidden_in.iter().skip(before).take(SHOWN_TOGETHER_MAX) {
+                queue.reveal_quietly(self.point, now);
+                rest.shown += 1;
+            }
+            return Some((rest.shown - before) * SHOW_COST);
+        }
+        if let Some(queue) = rest.hidden_in.get(rest.delivered) {
+            let effects = queue.deliver_shown(now);
+            self.vhost.care(queue, effects, now);
             failpoint::reached(Failpoint::InReveal);
+            rest.delivered += 1;
+            return Some(START_COST);
         }
-        for (queue, letters) in rest.letters {
-            let effects = queue.send(letters, now);
-            self.vhost.care(&queue, effects, now);
+        let (queue, letters) = rest.letters.pop_front()?;
+        let cost = QUEUE_COST + letters.len();
+        let effects = queue.send(letters, now);
+        self.vhost.care(&queue, effects, now);
+        Some(cost)
+    }
+
+    /// Settles a part of what is settled in a queue; what comes back goes out when all of it is back.
+    fn settle(
+        &self,
+        queue: &QueueHandle,
+        mut part: Vec<QueueSettlement>,
+        is_last: bool,
+        now: Timestamp,
+    ) -> usize {
+        let mut cost = QUEUE_COST;
+        for settlement in &mut part {
+            cost += settlement.outcome.cost();
+            // Delays begin now, as times to live do.
+            if let Outcome::Waits(due) = &mut settlement.outcome {
+                *due = now + (*due - self.staged_at);
+            }
         }
+        let effects = if is_last {
+            queue.settle(&part, now)
+        } else {
+            queue.settle_quietly(&part, now)
+        };
+        self.vhost.care(queue, effects, now);
+        cost
+    }
+
+    /// Has the pager finish it, if it is durable: the connection that would have is gone.
+    fn finish_by_pager(self: &Arc<Self>, services: &Services) {
+        services.pager.ask(Arc::clone(self));
     }
 
     /// Has it finished when it is durable: the connection that would have is gone.
-    pub(crate) fn finish_alone(self: &Arc<Self>, services: &Arc<Services>, now: Timestamp) {
+    pub(crate) fn finish_alone(self: &Arc<Self>, services: &Arc<Services>) {
         let waker = Waker::from(Arc::new(CommitWaker {
             services: Arc::clone(services),
             commit: Arc::clone(self),
         }));
         if !services.store.wake_at(self.point, &waker) {
-            self.finish(now);
+            self.finish_by_pager(services);
+        }
+    }
+
+    /// One step of what [`PendingCommit::finish_alone`] asked for.
+    pub(crate) fn go_on_alone(self: &Arc<Self>, services: &Services, now: Timestamp) {
+        if self.finish_some(services.step_cost, now) {
+            self.finish_by_pager(services);
         }
     }
 }
@@ -118,6 +200,6 @@ impl Wake for CommitWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.services.pager.ask(Arc::clone(&self.commit));
+        self.commit.finish_by_pager(&self.services);
     }
 }

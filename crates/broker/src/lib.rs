@@ -10,6 +10,7 @@
 mod administration;
 mod aside;
 mod bindings;
+mod blocks;
 mod brake;
 pub mod broker;
 mod budget;

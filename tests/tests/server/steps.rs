@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use leveret_codec::protocol::{basic, channel, queue};
+use leveret_codec::protocol::{basic, channel, queue, tx};
 use leveret_codec::{AMQPClass, FieldTable, write_method};
-use leveret_tests::wire::Client;
+use leveret_tests::wire::{Client, Incoming};
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
 use crate::process::{log_in, read_frame};
@@ -204,5 +204,48 @@ fn consumers_that_die_with_very_many_deliveries() {
     });
     assert!(back.is_some());
     publisher.close().unwrap();
+    expect_short_steps(broker);
+}
+
+fn commit() -> AMQPClass {
+    AMQPClass::Tx(tx::AMQPMethod::Commit(tx::Commit {}))
+}
+
+/// Very many publishes and very many acknowledgements, rolled back and committed.
+#[test]
+fn transactions_of_very_much() {
+    const MESSAGES: usize = 50_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    client.call(&declare(QUEUE, false)).unwrap();
+    client.call(&declare("other", false)).unwrap();
+    let select = AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {}));
+    let rollback = AMQPClass::Tx(tx::AMQPMethod::Rollback(tx::Rollback {}));
+    client.call(&select).unwrap();
+    for _ in 0..MESSAGES {
+        client.publish("", QUEUE, b"small");
+    }
+    client.call(&commit()).unwrap();
+    client.call(&consume("reader", false)).unwrap();
+    let mut last = 0;
+    for _ in 0..MESSAGES {
+        let Some(Incoming::Delivery(delivery)) = client.next(PATIENCE).unwrap() else {
+            panic!("no delivery");
+        };
+        last = delivery.tag;
+    }
+    for end in [&rollback, &commit()] {
+        client.ack(last, true);
+        for _ in 0..MESSAGES {
+            client.publish("", "other", b"small");
+        }
+        client.call(end).unwrap();
+    }
+    let answer = client.call(&declare("other", true)).unwrap();
+    let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(ok.message_count as usize, MESSAGES);
+    client.close().unwrap();
     expect_short_steps(broker);
 }

@@ -60,11 +60,16 @@ enum Locked<'a> {
 /// Locked gates.
 pub(crate) struct Gates<'a>(SmallVec<[(&'a Gatekeeper, Locked<'a>); 2]>);
 
+/// Leaves each of them in once.
+pub(crate) fn sort_gated(gated: &mut Gated) {
+    gated.sort_unstable_by_key(Gatekeeper::order);
+    gated.dedup_by_key(|keeper| keeper.order());
+}
+
 impl<'a> Gates<'a> {
     /// Locks the gates of all these, in the one order that everybody keeps to.
     pub(crate) fn lock(gated: &'a mut Gated) -> Gates<'a> {
-        gated.sort_unstable_by_key(Gatekeeper::order);
-        gated.dedup_by_key(|keeper| keeper.order());
+        sort_gated(gated);
         let lock = |keeper: &'a Gatekeeper| {
             let locked = match keeper {
                 Gatekeeper::Exchange(exchange) => Locked::Exchange(exchange.lock_gate()),

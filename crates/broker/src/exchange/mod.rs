@@ -38,7 +38,7 @@ use crate::vhost::VirtualHost;
 pub(crate) use delayed::Delayed;
 pub use fire::{DelayedMessage, DelayedPage, DelayedPlace};
 use gates::Gate;
-pub(crate) use gates::{Gated, Gatekeeper, Gates};
+pub(crate) use gates::{Gated, Gatekeeper, Gates, sort_gated};
 use history::History;
 pub(crate) use numbers::Numbers;
 pub(crate) use pass::{Passing, Plan, RefusedLetters};

@@ -8,10 +8,12 @@
 //!  show:  the queues deliver; delays begin
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use leveret_routing::{Exchange, Route, RouteInput};
+use leveret_routing::{Exchange, QueueId, Route, RouteInput};
 use leveret_store::{Change, CommitPoint};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::gates::{Gated, Gatekeeper, Gates};
@@ -113,15 +115,20 @@ pub(crate) struct Plan {
     pub(crate) changes: Vec<Change<Message>>,
     /// Queues with something hidden.
     targets: Vec<QueueHandle>,
-    holds: Vec<Hold>,
+    /// These, where they are many.
+    known_targets: FxHashSet<QueueId>,
+    holds: VecDeque<Hold>,
     refused: bool,
     /// A queue knows a message already.
     duplicate: bool,
-    letters: RefusedLetters,
+    letters: Vec<RefusedLetters>,
 }
 
-/// What queues dead-letter of what their limits refuse, kept back until everything shows.
-pub(crate) type RefusedLetters = Vec<(QueueHandle, Vec<DeadLetter>)>;
+/// What a queue dead-letters of what its limit refuses, kept back until everything shows.
+pub(crate) type RefusedLetters = (QueueHandle, Vec<DeadLetter>);
+
+/// Targets up to this number are found by looking at each.
+const SCANNED_TARGETS_MAX: usize = 8;
 
 /// What became of a message.
 pub(crate) struct Passed {
@@ -160,7 +167,7 @@ impl VirtualHost {
         } else {
             CommitPoint::NONE
         };
-        plan.begin_delays(self, point, now);
+        plan.begin_delays(self, point, usize::MAX, now);
         gates.bury_the_deleted(self);
         gates.set_alarms(self, now);
         plan.show(point, now)
@@ -273,7 +280,8 @@ impl Plan {
             ticket,
             changes,
             targets: Vec::new(),
-            holds: Vec::new(),
+            known_targets: FxHashSet::default(),
+            holds: VecDeque::new(),
             refused: false,
             duplicate: false,
             letters: Vec::new(),
@@ -309,7 +317,7 @@ impl Plan {
             };
             let (place, change) = delayed.reserve(message, due);
             changes.push(change);
-            self.holds.push(Hold {
+            self.holds.push_back(Hold {
                 exchange,
                 place,
                 message: message.clone(),
@@ -376,7 +384,17 @@ impl Plan {
     }
 
     fn add_target(&mut self, queue: &QueueHandle) {
-        if !self.targets.iter().any(|other| other.id() == queue.id()) {
+        let id = queue.id();
+        let mut ids = self.targets.iter().map(QueueHandle::id);
+        let is_new = if self.targets.len() <= SCANNED_TARGETS_MAX {
+            !ids.any(|other| other == id)
+        } else {
+            if self.known_targets.is_empty() {
+                self.known_targets.extend(ids);
+            }
+            self.known_targets.insert(id)
+        };
+        if is_new {
             self.targets.push(queue.clone());
         }
     }
@@ -386,10 +404,18 @@ impl Plan {
         self.refused
     }
 
-    /// Everything is staged at `point`: what is held back begins to wait.
-    pub(crate) fn begin_delays(&mut self, vhost: &VirtualHost, point: CommitPoint, now: Timestamp) {
+    /// Everything is staged at `point`: so many of the messages that are held back begin to wait. Answers whether
+    /// others are left.
+    pub(crate) fn begin_delays(
+        &mut self,
+        vhost: &VirtualHost,
+        point: CommitPoint,
+        most: usize,
+        now: Timestamp,
+    ) -> bool {
         let store = &vhost.services.store;
-        for hold in self.holds.drain(..) {
+        let count = self.holds.len().min(most);
+        for hold in self.holds.drain(..count) {
             let Some(delayed) = hold.exchange.delayed() else {
                 continue;
             };
@@ -402,10 +428,16 @@ impl Plan {
                 }
             }
         }
+        !self.holds.is_empty()
+    }
+
+    /// The queues with something hidden.
+    pub(crate) fn targets(&self) -> &[QueueHandle] {
+        &self.targets
     }
 
     /// The queues with something hidden, and what is dead-lettered with it; they are shown by other means.
-    pub(crate) fn into_hidden(self) -> (Vec<QueueHandle>, RefusedLetters) {
+    pub(crate) fn into_hidden(self) -> (Vec<QueueHandle>, Vec<RefusedLetters>) {
         (self.targets, self.letters)
     }
 

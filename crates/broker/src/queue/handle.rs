@@ -345,6 +345,20 @@ impl QueueHandle {
         .1
     }
 
+    /// Shows the messages of transactions that have become durable, and of those staged at `point`; they are
+    /// delivered by [`QueueHandle::deliver_shown`].
+    pub(crate) fn reveal_quietly(&self, point: CommitPoint, now: Timestamp) {
+        self.with(|queue, _| queue.reveal_quietly(point, now));
+    }
+
+    /// Delivers what was shown by [`QueueHandle::reveal_quietly`].
+    pub(crate) fn deliver_shown(&self, now: Timestamp) -> Effects {
+        self.at(now, |queue, effects| {
+            queue.deliver_shown(self, now, effects);
+        })
+        .1
+    }
+
     /// Shows the messages of transactions that have become durable, and of those staged at `point`.
     pub fn reveal(&self, point: CommitPoint, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {

@@ -196,8 +196,25 @@ impl Machine {
         now: Timestamp,
         effects: &mut Effects,
     ) {
+        self.reveal_quietly(point, now);
+        self.deliver_shown(this, now, effects);
+    }
+
+    /// A stream shows what it delivers.
+    pub(crate) fn reveal_quietly(&mut self, point: CommitPoint, now: Timestamp) {
+        if let Machine::Queue(queue) = self {
+            queue.reveal_quietly(point, now);
+        }
+    }
+
+    pub(crate) fn deliver_shown(
+        &mut self,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
         match self {
-            Machine::Queue(queue) => queue.reveal(this, point, now, effects),
+            Machine::Queue(queue) => queue.deliver_shown(this, now, effects),
             // It shows what is durable, and asks when the rest will be.
             Machine::Stream(stream) => stream.reveal(this, now, effects),
         }

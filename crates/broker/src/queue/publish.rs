@@ -220,11 +220,16 @@ impl Queue {
                 level.staged_at(point);
             }
         }
-        self.go_on(this, now, effects);
+        self.deliver_shown(this, now, effects);
     }
 
     /// Some of what was hidden is not any more.
-    fn go_on(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn deliver_shown(
+        &mut self,
+        this: &QueueHandle,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
         if self.hidden.messages == 0 {
             self.promised = HiddenCounts::default();
         }
@@ -235,13 +240,8 @@ impl Queue {
     }
 
     /// Shows what has become durable, and what was staged at `point` whether it has or not. Times to live begin now.
-    pub(crate) fn reveal(
-        &mut self,
-        this: &QueueHandle,
-        point: CommitPoint,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
+    /// It is delivered by [`Queue::deliver_shown`].
+    pub(crate) fn reveal_quietly(&mut self, point: CommitPoint, now: Timestamp) {
         let durable = self.store.durable_point().max(point);
         let time_to_live_ms = self.options.message_ttl_ms;
         let begin = |entry: &mut Entry| {
@@ -256,7 +256,6 @@ impl Queue {
             self.hidden.subtract(shown);
             self.promised.subtract(shown);
         }
-        self.go_on(this, now, effects);
     }
 
     /// Whether a message is to survive a restart in this queue.

@@ -35,6 +35,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What it costs to settle a delivery, where an acknowledgement costs 1.
+    pub(crate) fn cost(self) -> usize {
+        match self {
+            Outcome::Acknowledged => 1,
+            _ => 16,
+        }
+    }
+
     fn comes_back(self) -> bool {
         !matches!(self, Outcome::Acknowledged | Outcome::Rejected)
     }

@@ -41,7 +41,7 @@ use crate::vhost::VirtualHost;
 const HOLD_TIMEOUT_MS: u64 = 50;
 
 /// The class and method of `tx.commit`.
-const COMMIT: (u16, u16) = (90, 20);
+pub(super) const COMMIT: (u16, u16) = (90, 20);
 
 /// A reply that waits for stable storage; no further input is taken meanwhile.
 pub(super) struct Parked {
@@ -60,6 +60,13 @@ pub(super) struct Committed {
     pub(super) _memory: Option<Portion>,
     /// A queue's limit refused a part of it.
     pub(super) refused: bool,
+}
+
+/// A transaction that is durable and shows, in steps.
+pub(super) struct Showing {
+    committed: Committed,
+    /// What the client is told in the end.
+    reply: Vec<u8>,
 }
 
 /// A publisher held back.
@@ -111,6 +118,8 @@ pub(crate) struct Connection {
     /// Channels whose shared credit came back while somebody waits for it.
     pub(super) freed: Vec<u16>,
     pub(super) close_requested: bool,
+    /// It closes, and nothing new begins.
+    pub(super) leaves: bool,
     forced: Option<(ReplyCode, String)>,
     /// The store is full; input stops with the first publish.
     store_full: bool,
@@ -158,6 +167,7 @@ impl Connection {
             quiet: FxHashMap::default(),
             freed: Vec::new(),
             close_requested: false,
+            leaves: false,
             forced: None,
             store_full: false,
             publishes: false,
@@ -209,24 +219,41 @@ impl Connection {
     }
 
     fn unpark(&mut self, link: &mut Link, parked: Parked) {
-        let refused = parked.committed.as_ref().is_some_and(|it| it.refused);
-        if !refused {
-            link.output.buffer().extend_from_slice(&parked.reply);
+        let Parked {
+            reply, committed, ..
+        } = parked;
+        match committed {
+            None => link.output.buffer().extend_from_slice(&reply),
+            Some(committed) => {
+                let showing = Showing { committed, reply };
+                self.begin_now(link, Job::Showing(Box::new(showing)), link.now);
+            }
         }
-        let Some(committed) = parked.committed else {
-            return;
-        };
-        committed.commit.finish(link.now);
-        if refused {
+    }
+
+    /// Shows a part of a transaction; answers whether there is more.
+    pub(super) fn show_step(
+        &mut self,
+        link: &mut Link,
+        showing: &mut Showing,
+        now: Timestamp,
+    ) -> bool {
+        let Showing { committed, reply } = showing;
+        if committed.commit.finish_some(self.step_cost(), now) {
+            return true;
+        }
+        if committed.refused {
             let error = ChannelError::partial_transaction();
-            self.fail_channel(link, committed.channel, &error, COMMIT, link.now);
-            return;
+            self.fail_channel(link, committed.channel, &error, COMMIT, now);
+            return false;
         }
+        link.output.buffer().extend_from_slice(reply);
         if let Some(channel) = self.channels.get_mut(&committed.channel)
             && channel.credit.give_back(committed.credit)
         {
-            self.hand_out_credit(committed.channel, link.now);
+            self.hand_out_credit(committed.channel, now);
         }
+        false
     }
 
     /// Carries out everything gathered so far.
@@ -315,9 +342,11 @@ impl Connection {
     /// Looks after commit points, holds and notices.
     pub(super) fn handle_wake(&mut self, link: &mut Link) {
         let services = Arc::clone(&self.vhost.services);
-        self.unpark_if_durable(link);
-        self.look_after_large(link);
         self.go_on(link, link.now);
+        if !self.is_working() {
+            self.unpark_if_durable(link);
+        }
+        self.look_after_large(link);
         let released = link.mailbox.take_release();
         let over = match &self.hold {
             Some(Hold::Queue(..) | Hold::Letters(_)) => released,

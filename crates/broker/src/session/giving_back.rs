@@ -18,8 +18,10 @@ use rustc_hash::FxHashMap;
 
 use super::Link;
 use super::channel::PublishMode;
-use super::connection::Connection;
+use super::committing::Committing;
+use super::connection::{Connection, Showing};
 use super::queue_table::QueueNumber;
+use super::transaction::RollingBack;
 use super::unacked::Unacked;
 use crate::events::INTERNAL_USER;
 use crate::mailbox::{ConsumerSlot, Delivery};
@@ -36,17 +38,12 @@ const DELETION_COST: usize = 512;
 /// What it costs to withdraw or to forget a consumer.
 const CONSUMER_COST: usize = 4;
 
-/// What it costs to settle a delivery.
-pub(super) fn cost_of(outcome: Outcome) -> usize {
-    match outcome {
-        Outcome::Acknowledged => 1,
-        _ => 16,
-    }
-}
-
 /// Something that is done in steps.
 pub(super) enum Job {
     Settling(Settling),
+    RollingBack(RollingBack),
+    Committing(Box<Committing>),
+    Showing(Box<Showing>),
     TakingBack(TakingBack),
     /// Delivering what came back.
     Starting(Starting),
@@ -155,6 +152,9 @@ impl Connection {
         };
         let goes_on = match &mut job {
             Job::Settling(settling) => self.settle_step(settling, now),
+            Job::RollingBack(rolling) => self.roll_back_step(link, rolling),
+            Job::Committing(committing) => self.commit_step(link, committing, now),
+            Job::Showing(showing) => self.show_step(link, showing, now),
             Job::TakingBack(taking) => self.take_back_step(link, taking, now),
             Job::Starting(starting) => self.start_step(link, starting, now),
             Job::Telling => self.tell_some(link),
@@ -251,7 +251,7 @@ impl Connection {
             return more;
         }
         let mut credit = 0;
-        let cost = cost_of(outcome);
+        let cost = outcome.cost();
         let queues = &mut self.queues;
         let most = (left / cost).max(at_least);
         let more = ledger.take_some(up_to, most, |unacked: Unacked| {
@@ -292,11 +292,12 @@ impl Connection {
     /// Gives up everything, in steps of [`Connection::go_on`].
     pub(super) fn leave(&mut self, link: &mut Link) {
         let now = link.now;
+        self.leaves = true;
         let _written = self.publish_large();
         self.flush(link, now);
         // A commit under way is not undone.
         if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {
-            committed.commit.finish_alone(&self.vhost.services, now);
+            committed.commit.finish_alone(&self.vhost.services);
         }
         self.release_hold(link);
         for channel in self.channels.values() {
@@ -488,12 +489,12 @@ impl Connection {
             closing.stage = Stage::Undelivered;
             return 0;
         };
+        let most = self.step_cost();
         if let Some(channel) = self.channels.get_mut(&number)
             && let PublishMode::Transaction(transaction) = &mut channel.mode
+            && transaction.roll_back_some(&mut channel.ledger, most)
         {
-            for unacked in transaction.roll_back() {
-                channel.ledger.put_back(unacked);
-            }
+            return most;
         }
         let more = self.settle_some(number, u64::MAX, Outcome::Returned);
         let cost = self.gathered;
@@ -510,7 +511,7 @@ impl Connection {
         undelivered: &mut VecDeque<Undelivered>,
         now: Timestamp,
     ) -> usize {
-        let cost = cost_of(Outcome::Undelivered);
+        let cost = Outcome::Undelivered.cost();
         let count = undelivered.len().min((self.step_cost() / cost).max(1));
         for (queue, settlement) in undelivered.drain(..count) {
             self.queues.settle(queue, settlement, false);

@@ -14,6 +14,7 @@ mod attended;
 mod auth;
 mod batch;
 mod channel;
+mod committing;
 mod confirms;
 mod connection;
 mod consume;

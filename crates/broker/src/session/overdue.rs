@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::Link;
 use super::connection::Connection;
-use super::giving_back::{Job, TakingBack, cost_of};
+use super::giving_back::{Job, TakingBack};
 use super::unacked::Unacked;
 use crate::config::{BrokerConfig, ConsumerTimeoutAction};
 use crate::error::ChannelError;
@@ -149,7 +149,7 @@ impl Connection {
         now: Timestamp,
     ) -> bool {
         let number = taking.channel;
-        let most = (self.step_cost() / cost_of(Outcome::Returned)).max(1);
+        let most = (self.step_cost() / Outcome::Returned.cost()).max(1);
         let mut returned = Vec::new();
         let next = self.channels.get_mut(&number).and_then(|channel| {
             let each = |unacked| returned.push(unacked);

@@ -4,7 +4,7 @@
 use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::giving_back::{Job, Settling, cost_of};
+use super::giving_back::{Job, Settling};
 use crate::credit::Grant;
 use crate::error::{ChannelError, Failure};
 use crate::queue::handle::Outcome;
@@ -93,7 +93,7 @@ impl Connection {
         if channel.credit.give_back(credit) && self.freed.last() != Some(&number) {
             self.freed.push(number);
         }
-        let cost = cost_of(outcome);
+        let cost = outcome.cost();
         self.gathered += cost;
         link.work.add(u32::try_from(cost).unwrap_or(u32::MAX));
         Ok(())

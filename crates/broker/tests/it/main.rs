@@ -13,6 +13,7 @@
 mod admission;
 mod carried_headers;
 mod commits_and_limits;
+mod commits_in_steps;
 mod consuming;
 mod damaged;
 mod dead_letter_model;

@@ -19,7 +19,10 @@ const COMMIT: u16 = 20;
 
 /// Queues `q`, with `arguments` and dead letters to amq.fanout, and `dead` and `more` bound to that.
 fn world(arguments: &[(&str, AMQPValue)]) -> (Rc<World>, Client, Client) {
-    let world = World::durable();
+    let world = World::durable_with(BrokerConfig {
+        step_cost: 3,
+        ..BrokerConfig::default()
+    });
     let (client, other) = (world.client(), world.client());
     let letters = [("x-dead-letter-exchange", string("amq.fanout"))];
     let arguments: Vec<_> = letters.iter().chain(arguments).cloned().collect();

@@ -1,10 +1,16 @@
 //! `tx`: all or nothing, and nothing before it is durable.
 
+use leveret_broker::BrokerConfig;
+
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
 fn durable() -> (std::rc::Rc<World>, Client, Client) {
-    let world = World::durable();
+    // Whatever fits into a step or does not.
+    let world = World::durable_with(BrokerConfig {
+        step_cost: 3,
+        ..BrokerConfig::default()
+    });
     let (client, other) = (world.client(), world.client());
     client.declare_ok("q", &[Flag::Durable], &[]);
     client.declare_ok("r", &[Flag::Durable], &[]);
