@@ -52,7 +52,7 @@ enum Stage {
     LookAtPublishes,
     HidePublishes,
     HideLetters,
-    Stage,
+    BecomeDurable,
     BeginDelays,
     Mark,
     Release,
@@ -170,7 +170,7 @@ impl Connection {
                     let gates = &mut Gates::lock(&mut none);
                     self.hide_letters(committing, gates, left, now)
                 }
-                Stage::Stage => {
+                Stage::BecomeDurable => {
                     self.stage_transaction(committing);
                     // Of very many changes that is what a step is there for.
                     left
@@ -427,7 +427,7 @@ impl Connection {
         let mut cost = 0;
         while cost < most {
             let Some(letter) = committing.letters.pop() else {
-                committing.enter(Stage::Stage);
+                committing.enter(Stage::BecomeDurable);
                 break;
             };
             cost += 2 * ROUTE_COST;
