@@ -37,6 +37,8 @@ struct Disk {
     power_left: Option<u64>,
     is_off: bool,
     failing: Option<i32>,
+    /// Rows that the index takes before it has no room for another.
+    rows_left: Option<usize>,
     /// These bytes of this file cannot be read.
     refused: Option<(u64, Range<u64>)>,
     /// Synchronous writes are taken for ordinary ones.
@@ -113,6 +115,11 @@ impl SimulatedDisk {
     /// Every write and sync fails with this error number of the system from now on; `None`: no more.
     pub fn fail_writes(&self, errno: Option<i32>) {
         self.inner.lock().failing = errno;
+    }
+
+    /// The index takes so many more rows, and then there is no room for another; `None`: there is.
+    pub fn refuse_rows(&self, after: Option<usize>) {
+        self.inner.lock().rows_left = after;
     }
 
     /// The disk says that something is on stable storage when it is not.
@@ -224,6 +231,10 @@ impl SimulatedDisk {
     }
 }
 
+fn no_room() -> io::Error {
+    io::Error::from_raw_os_error(28)
+}
+
 impl Inode {
     fn after_power_cut(&self, dice: &mut Dice) -> Inode {
         let mut bytes = self.stable.clone();
@@ -299,7 +310,7 @@ impl Disk {
             .map_or(0, |inode| inode.current.len() as u64);
         let grown = self.used() + end.saturating_sub(length);
         if end > length && self.capacity.is_some_and(|capacity| grown > capacity) {
-            return Err(io::Error::from_raw_os_error(28));
+            return Err(no_room());
         }
         Ok(())
     }
@@ -509,15 +520,21 @@ impl IndexStore for SimulatedDisk {
         Ok(())
     }
 
-    fn apply(&mut self, rows: Vec<Row>, only: bool) -> io::Result<()> {
+    fn apply(&mut self, mut rows: Vec<Row>, only: bool) -> io::Result<()> {
         let mut disk = self.inner.lock();
         if only {
             let kept: BTreeSet<&Vec<u8>> = rows.iter().map(|(key, _)| key).collect();
-            disk.rows.retain(|key, _| kept.contains(key));
+            let strange = disk.rows.keys().filter(|key| !kept.contains(key));
+            let strange: Vec<Row> = strange.map(|key| (key.clone(), None)).collect();
+            let last = rows.len().saturating_sub(1);
+            rows.splice(last..last, strange);
         }
         for (key, value) in rows {
             // The power may go off between any two rows.
             disk.check_write()?;
+            if let Some(left) = &mut disk.rows_left {
+                *left = left.checked_sub(1).ok_or_else(no_room)?;
+            }
             match value {
                 Some(value) => disk.rows.insert(key, value),
                 None => disk.rows.remove(&key),

@@ -25,7 +25,8 @@ pub trait IndexStore: Send + 'static {
 
     /// Writes and removes rows in this order. They are on stable storage when this returns; if it
     /// fails or the process dies, any number of them from the front may have been written. With
-    /// `only`, every row that is not among these is removed before the last of them is written.
+    /// `only`, every row that is not among these is removed before the last of them is written, and behind
+    /// the others: until then, what it says may be said by no other.
     ///
     /// # Errors
     /// They could not be written. The store may be asked again.
@@ -76,7 +77,7 @@ impl SledIndex {
     fn database(&mut self) -> io::Result<&(sled::Db, File)> {
         let opened = match self.open.take() {
             Some(open) => open,
-            None => open(&self.directory)?,
+            None => open(&self.directory, || clock::pause(RELEASE_PAUSE))?,
         };
         Ok(self.open.insert(opened))
     }
@@ -201,9 +202,9 @@ impl IndexStore for SledIndex {
     fn apply(&mut self, mut rows: Vec<Row>, only: bool) -> io::Result<()> {
         let result = guarded(|| {
             if only {
-                let mut all = self.strange_rows(&rows)?;
-                all.append(&mut rows);
-                rows = all;
+                let strange = self.strange_rows(&rows)?;
+                let last = rows.len().saturating_sub(1);
+                rows.splice(last..last, strange);
             }
             self.write(std::mem::take(&mut rows))
         });
@@ -234,10 +235,10 @@ fn commit(database: &sled::Db, file: &File, batch: sled::Batch) -> io::Result<()
     file.sync_data()
 }
 
-fn open(directory: &Path) -> io::Result<(sled::Db, File)> {
+fn open(directory: &Path, pause: impl FnMut()) -> io::Result<(sled::Db, File)> {
     let is_new = !directory.is_dir();
     if !is_new {
-        await_release(directory)?;
+        await_release(directory, pause)?;
         remove_unfinished(directory)?;
     }
     let database = guarded(|| {
@@ -268,7 +269,7 @@ fn open(directory: &Path) -> io::Result<(sled::Db, File)> {
 
 /// Waits until sled has let go of its file. A handle that was dropped may still have work with its threads, which
 /// keep the file and its lock, and sled refuses to open then; the store's own lock keeps everybody else out.
-fn await_release(directory: &Path) -> io::Result<()> {
+fn await_release(directory: &Path, mut pause: impl FnMut()) -> io::Result<()> {
     let file = match File::open(directory.join("db")) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -286,7 +287,7 @@ fn await_release(directory: &Path) -> io::Result<()> {
             // sled says who is to blame.
             return Ok(());
         }
-        clock::pause(RELEASE_PAUSE);
+        pause();
     }
 }
 
@@ -326,5 +327,40 @@ fn io_error(error: sled::Error) -> io::Error {
             io::Error::new(io::ErrorKind::InvalidData, error.to_string())
         }
         other => io::Error::other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_sled_has_not_let_go_of_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("index");
+        let row = |key: &[u8]| vec![(key.to_vec(), Some(Vec::new()))];
+        let mut index = SledIndex::new(&path);
+        index.apply(row(b"one"), false).expect("apply");
+        index.close();
+        let free = await_release(&path, || clock::pause(RELEASE_PAUSE));
+        free.expect("sled has let go of it");
+        let file = File::open(path.join("db")).expect("sled's file");
+        flock(&file, FlockOperation::LockExclusive).expect("the lock");
+        let (mut held, mut looks) = (Some(file), 0);
+        let opened = open(&path, || {
+            looks += 1;
+            if looks == 3 {
+                held = None;
+            }
+        });
+        index.open = Some(opened.expect("nobody holds it any more"));
+        assert_eq!(looks, 3);
+        index.apply(row(b"two"), false).expect("apply");
+        let mut rows = Vec::new();
+        index.close();
+        index
+            .load(&mut |key, _| rows.push(key.to_vec()))
+            .expect("the index can be read");
+        assert_eq!(rows, [b"one".to_vec(), b"two".to_vec()]);
     }
 }

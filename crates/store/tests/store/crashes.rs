@@ -209,6 +209,8 @@ enum Step {
     Undefine(u8),
     Settle,
     Checkpoint,
+    /// The index has room for so many more rows, or for all.
+    RefuseRows(Option<usize>),
     CleanRestart,
     Kill,
     PowerCut {
@@ -254,6 +256,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..8u8).prop_map(Step::Undefine),
         4 => Just(Step::Settle),
         4 => Just(Step::Checkpoint),
+        2 => prop::option::of(0..20usize).prop_map(Step::RefuseRows),
         1 => Just(Step::CleanRestart),
         2 => Just(Step::Kill),
         2 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
@@ -472,7 +475,10 @@ impl Bench {
             Step::Undefine(key) => self.stage(vec![Change::RemoveDefinition { key: vec![*key] }]),
             Step::Settle => self.settle(),
             Step::Checkpoint => self.store().checkpoint(),
+            Step::RefuseRows(after) => self.disk.refuse_rows(*after),
             Step::CleanRestart => {
+                // Without room for the index it is left as after a kill.
+                self.disk.refuse_rows(None);
                 let (durable, units) = (self.durable(), self.points.len());
                 self.store = None;
                 if self.disk.is_off() {

@@ -8,7 +8,7 @@ use leveret_store::{
     CommitPoint, Journal, JournalOptions, MessageLog, OpenError, Shortage, StoreStatus,
 };
 
-use crate::support::{acknowledge, commit, enqueue, open, put, sequences, small, wait, waker};
+use crate::support::{acknowledge, commit, enqueue, open, sequences, small, wait, waker};
 
 const FIRST_SEGMENT: &str = "/store/journal/0000000001.seg";
 
@@ -96,8 +96,9 @@ fn a_disk_that_ignores_syncs_is_noticed_by_these_tests() {
         let store = open(&disk, small()).expect("open");
         disk.ignore_syncs();
         commit(&store, (0..20).map(|n| enqueue(1, n, 1000)).collect());
-        let store = open(&disk.after_power_cut(seed), small()).expect("open");
-        sequences(&store, 1).len() < 20
+        // A record of which it was noted that it is there may be missing.
+        let store = open(&disk.after_power_cut(seed), small());
+        store.map_or(true, |store| sequences(&store, 1).len() < 20)
     });
     assert!(lost);
 }
@@ -177,16 +178,6 @@ fn damage_in_the_middle_is_refused_with_its_place_and_costs_only_itself() {
         let store = open(&disk, small()).expect("open");
         assert_eq!(sequences(&store, 1), [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]);
     }
-}
-
-#[test]
-fn a_torn_end_is_cut_off() {
-    let disk = flipped(9 * 1152 + 500);
-    let store = open(&disk, small()).expect("open");
-    assert_eq!(sequences(&store, 1), (0..9).collect::<Vec<_>>());
-    commit(&store, vec![enqueue(1, 9, 10), put("a", "b")]);
-    let store = open(&disk.after_kill(), small()).expect("open");
-    assert_eq!(sequences(&store, 1), (0..10).collect::<Vec<_>>());
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use leveret_store::files::Files;
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{Journal, JournalOptions};
+use leveret_store::{DefinitionStore, Journal, JournalOptions};
 
-use crate::support::{Blob, acknowledge, commit, enqueue, open, sequences, small};
+use crate::support::{Blob, acknowledge, commit, enqueue, open, put, sequences, small};
 
 /// Pieces of 8 KiB, the next of which nobody lives to see.
 fn slow() -> JournalOptions {
@@ -124,6 +124,47 @@ fn a_full_disk_is_written_on_with_what_was_to_leave() {
         commit(&store, vec![enqueue(1, n, 1000)]);
     }
     assert_eq!(sequences(&store, 1), (109..160).collect::<Vec<_>>());
+}
+
+/// Bytes of all files of the journal.
+fn journal_bytes(disk: &SimulatedDisk) -> usize {
+    let names = disk.list(Path::new("/store/journal")).expect("list");
+    names.iter().map(|name| length(disk, name)).sum()
+}
+
+#[test]
+fn the_room_of_a_segment_in_which_nothing_lives_any_more_is_given_back() {
+    const MIB: usize = 1 << 20;
+    let disk = SimulatedDisk::new();
+    let options = JournalOptions {
+        segment_bytes: 32 << 20,
+        checkpoint_interval_ms: 1,
+        idle_ms: 1,
+        free_pause_ms: 0,
+        ..JournalOptions::default()
+    };
+    let store = open(&disk, options.clone()).expect("open");
+    commit(&store, vec![put("a", "b"), enqueue(2, 0, 1000)]);
+    // Three segments, the last of which is more than half full: the next one is prepared.
+    for n in 0..22 {
+        commit(&store, vec![enqueue(1, n, 4 * MIB)]);
+    }
+    commit(&store, vec![acknowledge(1, 0, 22)]);
+    let mut patience = 40_000;
+    while journal_bytes(&disk) > 8 * MIB {
+        patience -= 1;
+        assert!(patience > 0, "{} bytes are left", journal_bytes(&disk));
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    commit(&store, vec![enqueue(1, 22, 1000)]);
+    let disk = disk.after_kill();
+    drop(store);
+    let store = open(&disk, options).expect("open");
+    assert_eq!(
+        (sequences(&store, 1), sequences(&store, 2)),
+        (vec![22], vec![0])
+    );
+    assert_eq!(store.definitions().expect("definitions").len(), 1);
 }
 
 #[test]

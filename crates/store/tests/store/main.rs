@@ -10,14 +10,15 @@
 
 mod basics;
 mod bodies;
+mod checkpoints;
 mod conforming;
 mod counts;
 mod crashes;
 mod damage;
+mod ends;
 mod faults;
 mod formats;
 mod freeing;
 mod index;
-mod kills;
 mod support;
 mod tools;

@@ -105,6 +105,8 @@ enum File {
     First,
     /// The last full one, all of it behind the checkpoint.
     Late,
+    /// The one that is written to, from its last record on.
+    End,
     /// That of the first large message, before the checkpoint, or of the second, behind it.
     Large(usize),
     Named(&'static str),
@@ -131,8 +133,17 @@ fn path_of(file: File, directory: &Path) -> PathBuf {
             all[all.len() - 2].clone()
         }
         File::Large(number) => segments(directory, true)[number].clone(),
+        File::End => segments(directory, false).pop().expect("one"),
         File::Named(name) => directory.join(name),
     }
+}
+
+/// Where the last record of a segment begins.
+fn last_record(bytes: &[u8]) -> i64 {
+    let places = bytes
+        .chunks(64)
+        .rposition(|chunk| chunk.starts_with(b"LVRJ"));
+    places.expect("a record") as i64 * 64
 }
 
 fn harm(directory: &Path, file: File, harm: Harm) {
@@ -147,7 +158,11 @@ fn harm(directory: &Path, file: File, harm: Harm) {
         Harm::Zero => write(vec![0; bytes().len()]),
         Harm::Flip(at) => {
             let mut bytes = bytes();
-            let at = if at < 0 { bytes.len() as i64 + at } else { at };
+            let at = match file {
+                File::End => last_record(&bytes) + at,
+                _ if at < 0 => bytes.len() as i64 + at,
+                _ => at,
+            };
             bytes[at as usize] ^= 1;
             write(bytes);
         }
@@ -321,6 +336,18 @@ const TABLE: &[(File, Harm, &str, &str)] = &[
         Harm::Flip(428),
         "damaged, starts: 194 + 2, 1 damaged, 3 definitions",
         "damaged, starts: 194 + 2, 1 damaged, 3 definitions",
+    ),
+    (
+        File::End,
+        Harm::Flip(9),
+        "told, starts: 195 + 2, 0 damaged, 3 definitions",
+        "refused, recover: 200 + 2, 0 damaged, 2 definitions",
+    ),
+    (
+        File::End,
+        Harm::Flip(70),
+        "told, starts: 195 + 2, 0 damaged, 3 definitions",
+        "refused, recover: 200 + 2, 0 damaged, 2 definitions",
     ),
     (
         File::First,

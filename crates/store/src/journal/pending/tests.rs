@@ -1,9 +1,16 @@
 //! Who waits for acknowledgements, for how long, and what is passed over.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
 use leveret_store_api::{Enqueue, Sequence};
 
 use super::*;
 use crate::journal::shared::Unit;
+use crate::journal::written::{Discards, Layout, WrittenBody};
+use crate::segments::files::SegmentFiles;
+use crate::segments::segment::Segment;
+use crate::simulation::SimulatedDisk;
 
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -58,6 +65,11 @@ impl Bench {
 
     /// Takes one unit; answers the bytes that were saved by it.
     fn take(&mut self, changes: Vec<Change<Bytes>>, settled: bool) -> u64 {
+        self.take_with(changes, settled, Claimed::default())
+    }
+
+    /// The same, of a unit for which something was written ahead.
+    fn take_with(&mut self, changes: Vec<Change<Bytes>>, settled: bool, claimed: Claimed) -> u64 {
         let unit = Unit {
             end: changes.len(),
             bytes: changes.iter().map(change_bytes).sum(),
@@ -66,6 +78,7 @@ impl Bench {
         let mut staging = Staging {
             changes,
             units: vec![unit],
+            claimed,
             ..Staging::new(Default::default())
         };
         self.pending.take(&mut staging, self.now);
@@ -255,4 +268,44 @@ fn whoever_may_be_waiting_for_an_acknowledgement_is_not_kept_waiting() {
     bench.take(vec![acknowledge(1, 0, 1)], true);
     bench.take(vec![acknowledge(1, 1, 1)], false);
     assert_eq!(bench.due(), Due::Units(2));
+}
+
+/// Wants no file back.
+struct Nobody;
+
+impl Discards for Nobody {
+    fn discard(&self, _segment: Arc<Segment>) {}
+}
+
+/// What was written ahead for the change with this number in its unit.
+fn claimed(change: usize) -> Claimed {
+    let disk = Arc::new(SimulatedDisk::new());
+    let files = SegmentFiles::new(disk, PathBuf::from("/journal"), 1 << 20, 0);
+    let layout = Layout::of(10, 0).expect("a small one");
+    let segment = files.make_body(layout.end).expect("a file");
+    let owner: Weak<dyn Discards> = Weak::<Nobody>::new();
+    let mut claimed = Claimed::default();
+    claimed.push(change, WrittenBody::new(segment, layout, 0, 0, owner));
+    claimed
+}
+
+#[test]
+fn what_is_written_ahead_stays_with_its_message() {
+    // Behind something that is pending already, and behind what is done before it is written.
+    for is_read in [false, true] {
+        let mut bench = Bench::new();
+        bench.messages(0..3);
+        bench.take_with(vec![enqueue(2, 0), enqueue(3, 0)], false, claimed(1));
+        if is_read {
+            assert_eq!(bench.take(vec![acknowledge(1, 0, 3)], true), 30);
+        }
+        let is_large =
+            |change: &Change<Bytes>| matches!(change, Change::Enqueue(it) if it.log == LogId(3));
+        let place = bench.pending.changes.iter().position(is_large);
+        let place = place.expect("it is pending");
+        assert!(bench.pending.claimed.take(place + 1).is_none());
+        assert!(bench.pending.claimed.take(place - 1).is_none());
+        assert!(bench.pending.claimed.take(place).is_some(), "{is_read}");
+        assert_eq!(bench.due(), Due::Units(if is_read { 3 } else { 2 }));
+    }
 }

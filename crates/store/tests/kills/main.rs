@@ -1,4 +1,17 @@
-//! kill -9 of a real process that writes to a real disk: this test binary runs itself as the child.
+//! kill -9 of a real process that writes to a real disk: this test binary runs itself as the child. Alone in it,
+//! because a child that has only just begun holds the locks of all files that are open in its parent.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "tests: helpers outside of test functions fail by panicking, too"
+)]
+
+#[path = "../store/support.rs"]
+#[allow(dead_code, reason = "more of it is used by the other tests")]
+mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -106,7 +119,7 @@ fn nothing_durable_is_lost_by_kill_9() {
     let path = directory.path().join("data");
     for round in 0..12u64 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "kills::child", "--ignored", "--nocapture"])
+            .args(["--exact", "child", "--ignored", "--nocapture"])
             .env(DIRECTORY, &path)
             .stdout(Stdio::piped())
             .spawn()
