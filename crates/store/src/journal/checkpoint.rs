@@ -12,12 +12,13 @@ use parking_lot::MutexGuard;
 
 use super::compaction;
 use super::pace::{is_short_of_room, prepare};
-use super::shared::{Internal, Shared};
+use super::shared::{Internal, Place, Shared};
 use super::snapshot::Snapshot;
 use crate::clock;
 use crate::files::shortage;
 use crate::index::Index;
 use crate::index::rows::{self, Checkpoint, Row};
+use crate::segments::segment::ALLOCATE_BYTES;
 
 /// So many segments that became empty are worth a checkpoint of their own.
 pub(super) const EMPTIED: u32 = 4;
@@ -39,6 +40,8 @@ struct Agenda {
     rest: Option<Instant>,
     /// Nothing is kept for what may be written, if nothing is before.
     idle: Option<Instant>,
+    /// When all that is free has been given back, so is what the segment in use does not need.
+    anew: bool,
 }
 
 /// The thread's body.
@@ -48,6 +51,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
         piece: next_piece(shared),
         rest: None,
         idle: None,
+        anew: false,
     };
     loop {
         let work = wait(shared, &mut agenda);
@@ -69,13 +73,22 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
         }
         if work.idle {
             agenda.idle = None;
-            shared.segments.spent.keep_none();
+            agenda.anew = true;
+            keep_none(shared);
+            agenda.piece = next_piece(shared);
+        }
+        if agenda.anew && agenda.piece.is_none() && !work.checkpoint {
+            agenda.anew = false;
+            if let Err(error) = begin_anew(shared) {
+                agenda.checkpoint = report(shared, &error);
+            }
             agenda.piece = next_piece(shared);
         }
         if work.checkpoint {
             agenda.checkpoint = None;
+            agenda.anew = false;
             agenda.rest = Some(clock::now() + REST_AFTER);
-            if let Err(error) = checkpoint(shared) {
+            if let Err(error) = checkpoint(shared, Place::Anywhere) {
                 agenda.checkpoint = report(shared, &error);
             }
             give_back(shared);
@@ -143,6 +156,7 @@ fn wait<P: Payload>(shared: &Shared<P>, agenda: &mut Agenda) -> Work {
             piece,
             rest,
             idle,
+            ..
         } = *agenda;
         match [checkpoint, piece, rest, idle].into_iter().flatten().min() {
             Some(due) => {
@@ -200,14 +214,48 @@ fn abandon<P: Payload>(shared: &Shared<P>) {
     shared.index.lock().mark_all();
 }
 
+/// Nothing is kept for what may be written next.
+fn keep_none<P: Payload>(shared: &Shared<P>) {
+    if let Err(error) = shared.segments.leave_prepared() {
+        tracing::warn!("a file that is not needed stays: {error}");
+    }
+    shared.segments.spent.keep_none();
+}
+
+/// Nothing has been written for a while: where hardly anything lives in the segment in use, and much room is
+/// reserved for it, another is begun, and this one is given back.
+fn begin_anew<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
+    let current = {
+        let index = shared.index.lock();
+        let entry = index.segments.entries.get(&index.position.segment);
+        entry.map(|entry| (Arc::clone(&entry.segment), entry.live_bytes))
+    };
+    let Some((segment, live_bytes)) = current else {
+        return Ok(());
+    };
+    let length = segment.file.length()?;
+    drop(segment);
+    let is_worth_it = length > ALLOCATE_BYTES && compaction::is_mostly_dead(live_bytes, length);
+    if !is_worth_it || shared.status.get() != StoreStatus::Running {
+        return Ok(());
+    }
+    // The first one begins the new segment, the second one finds the journal there.
+    checkpoint(shared, Place::NewSegment)?;
+    checkpoint(shared, Place::Anywhere)?;
+    keep_none(shared);
+    shared.index_store.lock().rest();
+    Ok(())
+}
+
 /// One checkpoint: look, write, free.
-fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
+fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>, mut place: Place) -> io::Result<()> {
     let mut plan = {
         let mut index = shared.index.lock();
         Plan::of(&mut index, shared)
     };
     for part in plan.snapshot.encode() {
-        if !shared.write_internal(Internal::Snapshot(part)) {
+        let place = std::mem::replace(&mut place, Place::Anywhere);
+        if !shared.write_internal(Internal::Snapshot(part, place)) {
             // The journal is being closed or has failed: what was taken for this checkpoint is
             // left to the last one.
             abandon(shared);

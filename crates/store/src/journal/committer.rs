@@ -14,8 +14,9 @@ use leveret_store_api::{Change, LogId, Payload, Shortage, StoreStatus};
 use super::directory::raise_format;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
+use super::mark::DurableMark;
 use super::pending::{Due, Pending};
-use super::shared::{Internal, Shared};
+use super::shared::{Internal, Place, Shared};
 use super::written::Claimed;
 use crate::clock;
 use crate::files::{StoreFile, shortage};
@@ -49,11 +50,14 @@ pub(crate) struct Committer<P: Payload> {
     offset: u64,
     lsn: u64,
     durable_lsn: u64,
+    mark: DurableMark,
     epoch: u32,
     /// The file `format` says this version at least.
     version: u64,
     /// The current segment holds records that were written without a sync.
     unsynced: bool,
+    /// The next record goes to another segment.
+    turns: bool,
     encoder: Encoder,
     grown: u64,
     asked: Asked,
@@ -72,7 +76,7 @@ struct Asked {
 struct Stop;
 
 impl<P: Payload> Committer<P> {
-    pub(crate) fn new(shared: Arc<Shared<P>>, resume: Resume) -> Self {
+    pub(super) fn new(shared: Arc<Shared<P>>, resume: Resume, mark: DurableMark) -> Self {
         let Position { lsn, offset, .. } = shared.index.lock().position;
         let version = *shared.format.lock();
         Committer {
@@ -81,9 +85,11 @@ impl<P: Payload> Committer<P> {
             offset,
             lsn,
             durable_lsn: lsn,
+            mark,
             epoch: resume.epoch,
             version,
             unsynced: false,
+            turns: false,
             encoder: Encoder::new(),
             grown: 0,
             asked: Asked::default(),
@@ -231,7 +237,10 @@ impl<P: Payload> Committer<P> {
                     self.encoder.copy_forward(copied, &index);
                 }
             }
-            Some(Internal::Snapshot(part)) => self.encoder.snapshot(part),
+            Some(Internal::Snapshot(part, place)) => {
+                self.encoder.snapshot(part);
+                self.turns |= *place == Place::NewSegment;
+            }
             None => {}
         }
         self.encoder
@@ -281,6 +290,7 @@ impl<P: Payload> Committer<P> {
         self.lsn += 1;
         if self.encoder.is_durable() {
             self.durable_lsn = self.lsn;
+            self.mark.note(self.lsn);
         }
         let start = self.offset;
         self.offset += total;
@@ -298,7 +308,7 @@ impl<P: Payload> Committer<P> {
         drop(index);
         self.forget_logs(&gone);
         // A snapshot belongs to a checkpoint; it is no reason for the next one.
-        let is_change = !matches!(internal, Some(Internal::Snapshot(_))) || units_were_committed;
+        let is_change = !matches!(internal, Some(Internal::Snapshot(..))) || units_were_committed;
         self.note_growth(total + elsewhere, is_change);
         Ok(())
     }
@@ -353,6 +363,7 @@ impl<P: Payload> Committer<P> {
 
     fn try_make_room(&mut self, total: u64) -> io::Result<()> {
         if let Some(current) = &mut self.current
+            && !self.turns
             && self.offset + total <= current.segment.capacity
         {
             return current.allocate(self.offset + total);
@@ -370,6 +381,7 @@ impl<P: Payload> Committer<P> {
             .segments
             .insert(Arc::clone(&next.segment));
         self.current = Some(next);
+        self.turns = false;
         self.offset = 0;
         self.check_space();
         self.current

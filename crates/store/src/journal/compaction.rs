@@ -33,7 +33,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>, current: u32) {
             **number < current
                 && entry.live > 0
                 && entry.segment.holds == Contents::Records
-                && entry.live_bytes.saturating_mul(LIVE_SHARE) < entry.segment.capacity
+                && is_mostly_dead(entry.live_bytes, entry.segment.capacity)
         });
         mostly_dead
             .map(|(number, _)| *number)
@@ -45,6 +45,11 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>, current: u32) {
             return;
         }
     }
+}
+
+/// So little lives in a segment of this size that it is worth its copy.
+pub(super) fn is_mostly_dead(live_bytes: u64, bytes: u64) -> bool {
+    live_bytes.saturating_mul(LIVE_SHARE) < bytes
 }
 
 /// Copies everything live out of one segment; `false` if the journal has stopped.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use leveret_store_api::Payload;
 
 use super::format::FORMAT_VERSION_CHECKS;
+use super::mark;
 use super::recovery::unusable;
 use super::shared::Shared;
 use crate::error::OpenError;
@@ -27,6 +28,8 @@ pub(super) struct Directory {
     pub(super) epoch: u32,
     /// The store's random number.
     pub(super) store: u32,
+    /// The newest record of which the last one who had it noted that it was on stable storage.
+    pub(super) noted_lsn: u64,
     /// The version of its format.
     pub(super) version: u64,
     pub(super) is_new: bool,
@@ -43,16 +46,16 @@ pub(super) fn enter(files: &dyn Files, directory: &Path) -> Result<Directory, Op
         .map_err(unusable(&path))?;
     let held = hold(&path, &*lock)?;
     let format = read_format(files, directory)?;
-    Ok(Directory::of(lock, held, format))
+    Directory::of(lock, held, format).map_err(unusable(&path))
 }
 
 /// Takes a store's directory and changes nothing in it.
 pub(super) fn enter_to_read(files: &dyn Files, directory: &Path) -> Result<Entered, OpenError> {
     let path = directory.join("lock");
-    let lock = match files.open(&path, OpenMode::Read) {
+    let held = match files.open(&path, OpenMode::Read) {
         Ok(lock) => {
-            hold(&path, &*lock)?;
-            Some(lock)
+            let (_, epoch) = hold(&path, &*lock)?;
+            Some((lock, epoch))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(unusable(&path)(error)),
@@ -63,13 +66,21 @@ pub(super) fn enter_to_read(files: &dyn Files, directory: &Path) -> Result<Enter
             reason: "it is empty or missing".to_owned(),
         });
     };
-    Ok(Entered { _lock: lock, store })
+    let noted = held
+        .as_ref()
+        .map(|(lock, epoch)| mark::noted(&**lock, store, *epoch));
+    Ok(Entered {
+        store,
+        noted_lsn: noted.transpose().map_err(unusable(&path))?.unwrap_or(0),
+        _lock: held.map(|(lock, _)| lock),
+    })
 }
 
 /// A directory that is held to be read.
 pub(super) struct Entered {
     _lock: Option<Arc<dyn StoreFile>>,
     pub(super) store: u32,
+    pub(super) noted_lsn: u64,
 }
 
 /// As [`enter`], of a store the format of which `found` tells where the file that says it is lost; that is written again.
@@ -101,7 +112,7 @@ pub(super) fn enter_anew(
             return Err(OpenError::NoJournal { path });
         }
     };
-    Ok(Directory::of(lock, held, Some(format)))
+    Directory::of(lock, held, Some(format)).map_err(unusable(&path))
 }
 
 /// Takes the lock; what it says.
@@ -114,18 +125,23 @@ fn hold(path: &Path, lock: &dyn StoreFile) -> Result<(bool, u32), OpenError> {
 }
 
 impl Directory {
-    fn of(lock: Arc<dyn StoreFile>, held: (bool, u32), format: Option<(u64, u32)>) -> Self {
+    fn of(
+        lock: Arc<dyn StoreFile>,
+        held: (bool, u32),
+        format: Option<(u64, u32)>,
+    ) -> io::Result<Self> {
         let (was_running, epoch) = held;
         let is_new = format.is_none();
         let (version, store) = format.unwrap_or_else(|| (FORMAT_VERSION, random()));
-        Directory {
+        Ok(Directory {
+            noted_lsn: mark::noted(&*lock, store, epoch)?,
             lock,
             was_running,
             epoch,
             store,
             version,
             is_new,
-        }
+        })
     }
 }
 

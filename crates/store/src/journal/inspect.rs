@@ -9,6 +9,7 @@ use leveret_store_api::{Definitions, LogId};
 use super::aside;
 use super::directory::{enter_anew, enter_to_read};
 use super::found::Content;
+use super::mark::DurableMark;
 use super::open;
 use super::read::{load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
@@ -70,7 +71,8 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
     let (segments, numbers) = scan(&files, directory)?;
     let mut loaded = open::load_copy(directory)?;
     let checkpoint = loaded.checkpoint;
-    let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Read)?;
+    let known = (entered.store, entered.noted_lsn);
+    let heads = Heads::open(&segments, &numbers, known, OpenMode::Read)?;
     recovery::check_store(&heads, &segments, &numbers, &directory.join("format"))?;
     open::check_start(&heads, &segments, checkpoint.as_ref(), false)?;
     let (mut index, mut problems) = open::fill(&mut loaded, &heads, &segments, true, directory)?;
@@ -185,7 +187,8 @@ pub fn rebuild(directory: &Path) -> Result<Rebuilt, OpenError> {
     let (segments, numbers) = scan(&files, directory)?;
     let store = || recovery::store_of(&segments, &numbers);
     let entered = enter_anew(&*files, directory, store)?;
-    let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Read)?;
+    let known = (entered.store, entered.noted_lsn);
+    let heads = Heads::open(&segments, &numbers, known, OpenMode::Read)?;
     if heads.start()?.is_none() {
         let path = directory.join("journal");
         return Err(OpenError::NoJournal { path });
@@ -226,6 +229,8 @@ pub fn rebuild(directory: &Path) -> Result<Rebuilt, OpenError> {
     files
         .sync_directory(directory)
         .map_err(unusable(directory))?;
+    // What is behind that is given up, and told.
+    DurableMark::new(entered.lock, entered.store, entered.epoch).note(index.position.lsn);
     if old.exists() {
         std::fs::remove_dir_all(&old).map_err(unusable(&old))?;
     }

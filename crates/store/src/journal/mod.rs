@@ -14,6 +14,7 @@ mod format;
 mod found;
 mod groups;
 pub(crate) mod inspect;
+mod mark;
 mod open;
 mod pace;
 mod pending;

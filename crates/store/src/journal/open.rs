@@ -13,6 +13,7 @@ use super::ahead::WritingAhead;
 use super::aside::SetAside;
 use super::committer::{Committer, Resume};
 use super::directory::{Directory, enter, make_format, mark_running};
+use super::mark::DurableMark;
 use super::recovery::{self, Heads, Replay, unusable};
 use super::shared::{Duties, Shared, Staging};
 use super::status::StatusCell;
@@ -199,7 +200,8 @@ fn open<P: Payload>(
             reason: "it is missing beside a journal".to_owned(),
         });
     }
-    let heads = Heads::open(&segments, &numbers, entered.store, OpenMode::Write)?;
+    let known = (entered.store, entered.noted_lsn);
+    let heads = Heads::open(&segments, &numbers, known, OpenMode::Write)?;
     recovery::check_store(&heads, &segments, &numbers, &directory.join("format"))?;
     let mut read = Reading {
         index_store: &mut *index_store,
@@ -215,6 +217,11 @@ fn open<P: Payload>(
     }
     for problem in &found.problems {
         tracing::error!("lost: {problem}");
+    }
+    if let Some(torn) = &found.torn {
+        tracing::warn!(
+            "dropped: {torn} is not whole, and nothing says that it was ever on stable storage"
+        );
     }
     let Found {
         mut index,
@@ -291,6 +298,8 @@ struct Found {
     next_log: u64,
     /// What could not be read.
     problems: Vec<String>,
+    /// The record at the end of which only a part is there.
+    torn: Option<String>,
 }
 
 impl Reading<'_> {
@@ -320,6 +329,7 @@ impl Reading<'_> {
             epoch: replay.epoch.max(epoch),
             next_log: replay.next_log,
             problems,
+            torn: replay.torn,
         })
     }
 }
@@ -372,7 +382,8 @@ fn settle(
     if entered.is_new {
         make_format(files, directory, entered.store)?;
     }
-    if entered.was_running {
+    // Without a word of the last opening, nobody knows how that ended.
+    if entered.was_running || entered.epoch == 0 {
         // A record may have been read that was written but not yet on stable storage.
         let current = heads.segments.get(&index.position.segment);
         for segment in heads
@@ -404,7 +415,10 @@ fn settle(
         index.segments.entries.remove(&number);
         segments.free_number(number)?;
     }
-    mark_running(&*entered.lock, epoch)
+    mark_running(&*entered.lock, epoch)?;
+    let mark = DurableMark::new(Arc::clone(&entered.lock), entered.store, epoch);
+    mark.note(end.lsn);
+    Ok(())
 }
 
 #[allow(
@@ -453,6 +467,8 @@ fn share<P: Payload>(
         status: StatusCell::new(),
         duties: Mutex::new(Duties {
             dirty: dirty || recovered || has_dead,
+            // Until the index is written anew, the next start would have to recover again.
+            checkpoint: recovered,
             ..Duties::default()
         }),
         duties_changed: Condvar::new(),
@@ -465,7 +481,8 @@ fn start<P: Payload>(
     opened_clean: bool,
     lock: Arc<dyn StoreFile>,
 ) -> std::io::Result<Journal<P>> {
-    let committer = Committer::new(Arc::clone(&shared), resume);
+    let mark = DurableMark::new(Arc::clone(&lock), shared.store, shared.epoch);
+    let committer = Committer::new(Arc::clone(&shared), resume, mark);
     let mut journal = Journal {
         shared: Arc::clone(&shared),
         committer: None,

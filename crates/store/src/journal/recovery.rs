@@ -26,6 +26,8 @@ pub(super) struct Heads {
     /// The first record's number → segment and epoch, of those that begin with a record of their own.
     by_lsn: BTreeMap<u64, (u32, u32)>,
     store: u32,
+    /// The records up to this one were on stable storage: none of them is a torn end.
+    noted_lsn: u64,
 }
 
 impl Heads {
@@ -33,13 +35,14 @@ impl Heads {
     pub(super) fn open(
         files: &SegmentFiles,
         numbers: &[u32],
-        store: u32,
+        (store, noted_lsn): (u32, u64),
         mode: OpenMode,
     ) -> Result<Self, OpenError> {
         let mut heads = Heads {
             segments: BTreeMap::new(),
             by_lsn: BTreeMap::new(),
             store,
+            noted_lsn,
         };
         for number in numbers {
             let unusable = |source| OpenError::Unusable {
@@ -191,6 +194,8 @@ pub(super) struct Replay<'a> {
     pub(super) next_log: u64,
     /// What was found unreadable and passed over.
     pub(super) problems: Vec<String>,
+    /// The record at the end of which only a part is there: where it is, and its size.
+    pub(super) torn: Option<String>,
 }
 
 /// What is at a place where a record should be.
@@ -220,6 +225,7 @@ impl<'a> Replay<'a> {
             epoch,
             next_log: 0,
             problems: Vec::new(),
+            torn: None,
         }
     }
 
@@ -256,13 +262,17 @@ impl<'a> Replay<'a> {
                 if self.heads.first_from(expected).is_some_and(is_replaced) {
                     return self.turn_page(expected);
                 }
-                let Some(next) = self.proof(expected)? else {
+                let next = self.proof(expected)?;
+                if next.is_none() && expected > self.heads.noted_lsn {
+                    self.torn = Some(self.torn_end(&header));
                     return Ok(false);
-                };
+                }
                 if is_broken {
                     self.damage("a record has a wrong checksum")?;
                     self.take(&header, false, each);
-                    self.jump(next);
+                    if let Some(next) = next {
+                        self.jump(next);
+                    }
                 } else {
                     // Whoever reads the messages will find out which.
                     self.take(&header, true, each);
@@ -275,7 +285,11 @@ impl<'a> Replay<'a> {
             return Ok(true);
         }
         match self.proof(expected)? {
-            None => Ok(false),
+            None if expected > self.heads.noted_lsn => Ok(false),
+            None => {
+                self.damage("a record is missing or unreadable")?;
+                Ok(false)
+            }
             Some(next) => {
                 self.damage("a record is missing or unreadable")?;
                 self.jump(next);
@@ -337,6 +351,18 @@ impl<'a> Replay<'a> {
             segment,
             offset,
         };
+    }
+
+    fn torn_end(&self, header: &RecordHeader) -> String {
+        let Position {
+            segment, offset, ..
+        } = self.position;
+        format!(
+            "{}, offset {offset}: record {}, of {} bytes,",
+            self.files.path(segment).display(),
+            header.lsn,
+            header.total_bytes()
+        )
     }
 
     /// Refuses because of damage at the position, or notes it when told to go on.

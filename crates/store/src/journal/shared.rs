@@ -81,8 +81,16 @@ pub(super) struct Unit {
 
 /// What the store itself has to write.
 pub(super) enum Internal {
-    Snapshot(Vec<u8>),
+    Snapshot(Vec<u8>, Place),
     Copied(Vec<Copied>),
+}
+
+/// Where internal work is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Anywhere,
+    /// At the start of another segment, whatever room this one has.
+    NewSegment,
 }
 
 /// What is to be done beside committing.

@@ -143,6 +143,12 @@ impl SegmentFiles {
         Ok(())
     }
 
+    /// Takes back the segment that was made ahead.
+    pub(crate) fn leave_prepared(&self) -> io::Result<()> {
+        let prepared = self.prepared.lock().take();
+        prepared.map_or(Ok(()), |made| self.free(made.segment))
+    }
+
     fn make(&self, bytes: u64, holds: Contents) -> io::Result<Writable> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let path = self.path(number);

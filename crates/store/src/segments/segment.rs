@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::files::StoreFile;
 
 /// Room is reserved in steps, so that a small store stays small.
-const ALLOCATE_BYTES: u64 = 8 << 20;
+pub(crate) const ALLOCATE_BYTES: u64 = 8 << 20;
 
 /// One segment file that is open. Held by readers as long as they read, which keeps it from being
 /// written over.
