@@ -153,6 +153,75 @@ fn the_dead_letter_has_everything_but_the_body() {
     }
 }
 
+/// A queue with two priorities, of each of which fifteen messages, in turn: odd numbers are the urgent ones.
+fn with_priorities(kind: Damage, lost: &[(usize, u64)]) -> (Rc<World>, Client, Vec<LogId>) {
+    let world = World::paging(600);
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[("x-max-priority", number(1))]);
+    for n in 0..30 {
+        let properties = AMQPProperties::default()
+            .with_delivery_mode(2)
+            .with_priority(u8::from(n % 2 == 1));
+        client.publish_with("q", &n.to_string(), &Properties::of(properties));
+    }
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    let queue = vhost.queue("q").expect("the queue");
+    let mut logs: Vec<_> = queue.logs().to_vec();
+    logs.sort();
+    let logs: Vec<LogId> = logs.into_iter().map(|(_, log)| log).collect();
+    let store = world.store().restarted();
+    for (level, sequence) in lost {
+        store.damage(logs[*level], Sequence(*sequence), Some(kind));
+    }
+    let config = world.broker.config().clone();
+    let world = World::on(Arc::new(store), config, world.now());
+    let client = world.client();
+    (world, client, logs)
+}
+
+#[test]
+fn each_priority_goes_past_its_own() {
+    // The first, two in a row, the last; and all of one priority.
+    let some = [(1, 0), (1, 7), (1, 8), (0, 0), (0, 14)];
+    let urgent: Vec<(usize, u64)> = (0..15).map(|n| (1, n)).collect();
+    for kind in ALL {
+        for lost in [&some[..], &urgent] {
+            let expected: Vec<String> = [1, 0]
+                .into_iter()
+                .flat_map(|level| (0..15).map(move |n| (level, n)))
+                .filter(|place| !lost.contains(place))
+                .map(|(level, n)| (2 * n + level as u64).to_string())
+                .collect();
+            for gets in [false, true] {
+                let (world, client, logs) = with_priorities(kind, lost);
+                if gets {
+                    for n in &expected {
+                        client.get("q", false);
+                        assert_eq!(client.bodies(), [n.as_str()], "{kind:?}");
+                    }
+                    client.get("q", true);
+                    client.expect(&["get-empty"]);
+                } else {
+                    client.consume_ok("q", "c");
+                    assert_eq!(client.bodies(), expected, "{kind:?}");
+                }
+                let said = of(&world, "q");
+                assert_eq!(said.totals.discarded.damaged, lost.len() as u64);
+                assert_eq!(said.counts.ready, 0);
+                client.ack(0, true);
+                let left = logs.iter().filter_map(|log| world.store().log_state(*log));
+                let left: u64 = left.map(|state| state.live).sum();
+                let kept = if kind == Damage::Refused {
+                    lost.len()
+                } else {
+                    0
+                };
+                assert_eq!(left, kept as u64, "{kind:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn expiry_gets_past_it() {
     for kind in ALL {

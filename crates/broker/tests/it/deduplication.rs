@@ -1,5 +1,6 @@
 //! Publisher deduplication: what counts as published before, for how long, and after a crash.
 
+mod damaged;
 mod plugin;
 mod policies;
 mod races;

@@ -67,6 +67,36 @@ fn a_lower_limit_reaches_what_is_on_disk() {
 }
 
 #[test]
+fn dead_letters_that_have_nowhere_to_go_any_more_are_gone_for_good() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("dead", &[Flag::Durable], &[]);
+    client.declare_ok("p", &[Flag::Durable], &[]);
+    let letters = json!({"dead-letter-exchange": "", "dead-letter-routing-key": "dead"});
+    set(&world, PolicyKind::User, &letters);
+    let words: Vec<String> = (0..600).map(|number| number.to_string()).collect();
+    client.publish_all("p", &words.join(" "), &Properties::persistent());
+    // More than are moved at once; the others wait for the pager.
+    client.consume_ok("p", "c");
+    client.seen();
+    world.hold_paging();
+    client.nack(0, true, false);
+    let (moved, _) = client.counts("dead");
+    assert!((1..600).contains(&moved), "{moved}");
+    world
+        .broker
+        .delete_policy(PolicyKind::User, "/", "policy", world.now());
+    for _ in 0..10 {
+        world.page();
+    }
+    assert_eq!(client.counts("dead"), (moved, 0));
+    let world = world.restarted();
+    let client = world.client();
+    assert_eq!(client.counts("p"), (0, 0));
+    assert_eq!(client.counts("dead"), (moved, 0));
+}
+
+#[test]
 fn declared_arguments_are_what_is_compared() {
     let world = World::volatile();
     let client = world.client();
