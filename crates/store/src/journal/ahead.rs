@@ -194,3 +194,72 @@ impl<P: Payload> State<P> {
         self.thread.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::journal::written::Discards;
+    use crate::segments::body::Layout;
+    use crate::segments::files::SegmentFiles;
+    use crate::segments::segment::Segment;
+    use crate::simulation::SimulatedDisk;
+
+    #[derive(Clone)]
+    struct Bytes(Arc<[u8]>);
+
+    impl Payload for Bytes {
+        fn parts(&self) -> [&[u8]; 2] {
+            [&[], &self.0]
+        }
+
+        fn from_stored(bytes: &[u8]) -> Option<Self> {
+            Some(Bytes(bytes.into()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Discarded(AtomicUsize);
+
+    impl Discards for Discarded {
+        fn discard(&self, _segment: Arc<Segment>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_nobody_wants_when_it_is_written_is_given_back() {
+        let disk = Arc::new(SimulatedDisk::new());
+        let files = SegmentFiles::new(disk, PathBuf::from("/journal"), 1 << 20, 0);
+        let owner = Arc::new(Discarded::default());
+        let payload = Bytes([7; 10].into());
+        for (is_wanted, discarded) in [(false, 1), (true, 0)] {
+            let writing: WritingAhead<Bytes> = WritingAhead::new();
+            if is_wanted {
+                writing.state.lock().wanted.push(1);
+            }
+            let layout = Layout::of(0, 10).expect("a small one");
+            let segment = files.make_body(layout.end).expect("a file");
+            let owned: Arc<dyn Discards> = Arc::<Discarded>::clone(&owner);
+            let written = WrittenBody::new(segment, layout, 10, 0, Arc::downgrade(&owned));
+            let done = Arc::new(Done::default());
+            let job = Job {
+                id: 1,
+                payload: payload.clone(),
+                copies: 1,
+                done: Arc::clone(&done),
+                waker: Waker::noop().clone(),
+            };
+            writing.finish(job, vec![written]);
+            assert!(Ahead::new(done, Box::new(())).is_done());
+            let claimed = writing.claim(&payload);
+            assert_eq!(claimed.is_some(), is_wanted);
+            assert_eq!(owner.0.swap(0, Ordering::Relaxed), discarded);
+            drop(claimed);
+            owner.0.store(0, Ordering::Relaxed);
+            assert!(writing.claim(&payload).is_none(), "each is used once");
+        }
+    }
+}

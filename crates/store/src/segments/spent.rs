@@ -197,3 +197,34 @@ impl SpentFiles {
         Ok(file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segments::files::SegmentFiles;
+    use crate::simulation::SimulatedDisk;
+
+    #[test]
+    fn a_file_that_somebody_reads_is_neither_written_again_nor_given_back() {
+        for kept_max in [0, 1] {
+            let disk = SimulatedDisk::new();
+            let files: Arc<dyn Files> = Arc::new(disk.clone());
+            let segments = SegmentFiles::new(files, "/journal".into(), 4096, kept_max);
+            let segment = segments.next(4096).expect("a segment").segment;
+            let reader = Arc::clone(&segment);
+            segments.free(segment).expect("freed");
+            let spent = &segments.spent;
+            assert!(spent.take().is_none(), "{kept_max}");
+            assert!(spent.take_like(4096).is_none(), "{kept_max}");
+            spent.keep_none();
+            spent.give_back(u64::MAX).expect("given back");
+            assert_eq!((spent.leaving().files, disk.used_bytes()), (1, 4096));
+            drop(reader);
+            spent.give_back(u64::MAX).expect("given back");
+            assert_eq!(
+                (spent.leaving(), disk.used_bytes()),
+                (Leaving::default(), 0)
+            );
+        }
+    }
+}

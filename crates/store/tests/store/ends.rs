@@ -6,10 +6,10 @@ use std::path::Path;
 
 use leveret_store::files::{Files, OpenMode};
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{Journal, JournalOptions, OpenError};
+use leveret_store::{Change, Journal, JournalOptions, LogId, OpenError, Sequence};
 
 use crate::support::{
-    Blob, acknowledge, commit, damaged, enqueue, enqueue_of, open, put, sequences, small,
+    Blob, acknowledge, all, commit, damaged, enqueue, enqueue_of, open, put, sequences, small,
 };
 
 const FIRST_SEGMENT: &str = "/store/journal/0000000001.seg";
@@ -191,9 +191,10 @@ fn a_power_cut_leaves_no_note_of_what_was_lost() {
         let disk = SimulatedDisk::new();
         let store = open(&disk, small()).expect("open");
         commit(&store, vec![enqueue(1, 0, 1000)]);
-        // Of these, anything may be lost.
-        let transient = (1..5).map(|n| enqueue_of(1, n, 1000, true));
-        commit(&store, transient.collect());
+        // Of these, each in a record of its own, any may be lost.
+        for n in 1..5 {
+            commit(&store, vec![enqueue_of(1, n, 1000, true)]);
+        }
         let disk = disk.after_power_cut(seed);
         drop(store);
         assert_ordinary(&disk, &[0], &format!("seed {seed}"));
@@ -223,4 +224,38 @@ fn what_a_file_held_under_another_number_proves_nothing() {
     write(&disk, SECOND_SEGMENT, &later[12 * RECORD..]);
     let nine: Vec<u64> = (0..9).collect();
     assert_ordinary(&disk, &nine, "a file that is used again");
+}
+
+#[test]
+fn what_an_earlier_opening_wrote_in_vain_does_not_count() {
+    let number = |sequence, count| Change::SetCount {
+        log: LogId(1),
+        first: Sequence(sequence),
+        length: 1,
+        count,
+    };
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, small()).expect("open");
+    commit(&store, (0..3).map(|n| enqueue(1, n, 100)).collect());
+    // Neither record needs a sync, and a power cut takes the first one.
+    commit(&store, vec![number(0, 5)]);
+    commit(&store, vec![number(1, 7)]);
+    let journal = contents(&disk, FIRST_SEGMENT);
+    let starts = journal.chunks(64).zip((0..).step_by(64));
+    let starts: Vec<usize> = starts
+        .filter(|(chunk, _)| chunk.starts_with(b"LVRJ"))
+        .map(|(_, at)| at)
+        .collect();
+    assert_eq!(starts.len(), 3);
+    let disk = disk.after_kill();
+    drop(store);
+    disk.set(Path::new(FIRST_SEGMENT), starts[1]..starts[2], |_| 0);
+    // The next one writes as much in its place, and is killed.
+    let store = open(&disk, small()).expect("open");
+    commit(&store, vec![number(0, 6)]);
+    let disk = disk.after_kill();
+    drop(store);
+    let store = open(&disk, small()).expect("open");
+    let counts: Vec<u32> = all(&store, 1).iter().map(|message| message.count).collect();
+    assert_eq!(counts, [6, 0, 0]);
 }

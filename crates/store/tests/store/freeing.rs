@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use leveret_store::files::Files;
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{DefinitionStore, Journal, JournalOptions};
+use leveret_store::{DefinitionStore, Journal, JournalOptions, MessageLog, StoreStatus};
 
-use crate::support::{Blob, acknowledge, commit, enqueue, open, put, sequences, small};
+use crate::support::{
+    Blob, acknowledge, commit, enqueue, open, put, sequences, small, wait, waker,
+};
 
 /// Pieces of 8 KiB, the next of which nobody lives to see.
 fn slow() -> JournalOptions {
@@ -188,4 +190,62 @@ fn what_is_kept_to_be_written_again_goes_when_nothing_is_written() {
     assert_eq!(sequences(&store, 1), [109]);
     commit(&store, vec![enqueue(1, 110, 1000)]);
     assert_eq!(sequences(&store, 1), [109, 110]);
+}
+
+#[test]
+fn what_is_acknowledged_while_it_is_copied_stays_acknowledged() {
+    const KIB: usize = 1024;
+    let options = JournalOptions {
+        segment_bytes: 4 << 20,
+        record_bytes_max: 256 << 10,
+        spare_segments: 0,
+        ..small()
+    };
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, options.clone()).expect("open");
+    // A segment of which four pieces of 200 KiB are to be copied, and a second one …
+    for first in (0..800).step_by(100) {
+        commit(
+            &store,
+            (first..first + 100).map(|n| enqueue(1, n, KIB)).collect(),
+        );
+    }
+    for n in 0..36 {
+        commit(&store, vec![enqueue(2, n, 100 * KIB)]);
+    }
+    // … that has no room for a piece, and is the last for which the disk has any.
+    disk.set_capacity(Some(disk.used_bytes()));
+    let room = |disk: &SimulatedDisk| {
+        let bytes = disk.contents(Path::new("/store/journal/0000000002.seg"));
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        bytes.len() - written
+    };
+    for n in 36.. {
+        if room(&disk) < 250 * KIB {
+            break;
+        }
+        commit(&store, vec![enqueue(2, n, 100 * KIB)]);
+    }
+    commit(&store, vec![acknowledge(2, 0, 1000)]);
+    std::thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| store.checkpoint());
+        store.on_status(waker());
+        while !matches!(store.status(), StoreStatus::Full { .. }) {
+            std::thread::park();
+        }
+        // The first piece waits for room. This is written with the second one at the latest.
+        let read = store.stage(&mut vec![acknowledge(1, 600, 150)]);
+        disk.set_capacity(None);
+        wait(&store, read);
+        checkpoint.join().expect("it ends");
+    });
+    let left: Vec<u64> = (0..600).chain(750..800).collect();
+    assert_eq!(sequences(&store, 1), left);
+    store.checkpoint();
+    let names = disk.list(Path::new("/store/journal")).expect("list");
+    let first = "0000000001.seg".to_owned();
+    assert!(!names.contains(&first), "it was copied: {names:?}");
+    let disk = disk.after_kill();
+    drop(store);
+    assert_eq!(sequences(&open(&disk, options).expect("open"), 1), left);
 }

@@ -581,6 +581,18 @@ fn nothing_is_rebuilt_from_nothing() {
 }
 
 #[test]
+fn a_rebuilt_store_does_not_miss_what_was_given_up() {
+    let (_directory, path) = killed();
+    harm(&path, File::End, Harm::Flip(9));
+    assert!(open(&path).is_err(), "the last record is missing");
+    let rebuilt = rebuild(&path).expect("rebuild");
+    assert_eq!(rebuilt.problems.len(), 1, "{:?}", rebuilt.problems);
+    assert!(verify(&path).expect("verify").problems.is_empty());
+    let store = open(&path).expect("an ordinary start");
+    assert_eq!(left(&store), (200, 2, 0, 2));
+}
+
+#[test]
 fn a_large_message_outlives_its_record() {
     let (_directory, path) = killed();
     let number = path_of(File::Large(1), &path);

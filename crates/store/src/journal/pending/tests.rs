@@ -7,7 +7,8 @@ use leveret_store_api::{Enqueue, Sequence};
 
 use super::*;
 use crate::journal::shared::Unit;
-use crate::journal::written::{Discards, Layout, WrittenBody};
+use crate::journal::written::{Discards, WrittenBody};
+use crate::segments::body::Layout;
 use crate::segments::files::SegmentFiles;
 use crate::segments::segment::Segment;
 use crate::simulation::SimulatedDisk;
