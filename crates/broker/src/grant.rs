@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ChannelError;
+use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
 use crate::users::{Access, Permission, Resource};
 
@@ -55,7 +56,7 @@ fn compile(expression: &str, user: &str, vhost: &str) -> Pattern {
         tracing::error!(
             user,
             vhost,
-            expression,
+            expression = %excerpt(expression),
             error,
             "a permission is no regular expression"
         );

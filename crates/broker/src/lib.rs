@@ -26,6 +26,7 @@ mod definitions;
 pub mod definitions_import;
 pub mod error;
 mod events;
+mod excerpt;
 mod exchange;
 mod farewell;
 mod grant;

@@ -1,7 +1,11 @@
 //! Name patterns as RabbitMQ's users write them: regular expressions with look-around, since
 //! `^(?!amq\.)` is what its documentation recommends.
 
+use std::borrow::Cow;
+
 use fancy_regex::Regex;
+
+use crate::excerpt::excerpt;
 
 /// A pattern ready for matching.
 #[derive(Clone, Debug)]
@@ -53,9 +57,15 @@ impl Pattern {
     }
 }
 
+/// In one line; where that is long, what is wrong: it stands behind the expression itself.
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    let lines: Vec<&str> = lines.collect();
+    let all = lines.join(" ");
+    match (excerpt(&all), lines.last()) {
+        (Cow::Owned(_), Some(last)) => excerpt(last).into_owned(),
+        _ => all,
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, 
 use crate::administration::Parameter;
 use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
+use crate::excerpt::excerpt;
 use crate::limits::{UserLimits, VhostLimits};
 use crate::password::{self, HashingAlgorithm};
 use crate::pattern::Pattern;
@@ -266,7 +267,8 @@ fn pattern(node: &Node<'_>, name: &str) -> Result<String, ImportError> {
     let expression = field.text()?;
     Pattern::new(expression).map_err(|reason| {
         field.error(format_args!(
-            "'{expression}' is not a valid regular expression: {reason}"
+            "'{}' is not a valid regular expression: {reason}",
+            excerpt(expression)
         ))
     })?;
     Ok(expression.to_owned())
@@ -293,7 +295,8 @@ fn topic_permission(node: &Node<'_>) -> Result<ForUser<TopicPermission>, ImportE
             .replace("{vhost}", "name");
         Pattern::new(&expanded).map_err(|reason| {
             field.error(format_args!(
-                "'{expression}' is not a valid regular expression: {reason}"
+                "'{}' is not a valid regular expression: {reason}",
+                excerpt(expression)
             ))
         })?;
         Ok(expression.to_owned())

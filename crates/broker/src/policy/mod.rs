@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::definitions::DefinitionError;
+use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
 use crate::queue::options::QueueKind;
 pub use settings::{DeliveryLimit, PolicySettings};
@@ -116,7 +117,7 @@ pub enum PolicyError {
     /// Its pattern is no regular expression.
     #[error("pattern '{pattern}' is not a valid regular expression: {reason}")]
     Pattern {
-        /// The pattern.
+        /// The pattern, or its beginning.
         pattern: String,
         /// What is wrong with it.
         reason: String,
@@ -159,7 +160,7 @@ impl Policy {
     /// Checks a policy.
     pub(crate) fn parse(kind: PolicyKind, spec: PolicySpec) -> Result<Policy, PolicyError> {
         let pattern = Pattern::new(&spec.pattern).map_err(|reason| PolicyError::Pattern {
-            pattern: spec.pattern.clone(),
+            pattern: excerpt(&spec.pattern).into_owned(),
             reason,
         })?;
         let (settings, unsupported) = settings::parse(kind, &spec.definition)?;

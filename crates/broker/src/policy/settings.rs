@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{PolicyError, PolicyKind};
 use crate::deduplication::Rules;
+use crate::excerpt::excerpt;
 use crate::queue::options::{Overflow, QueueKind, parse_age_ms};
 
 /// How often a message may come back.
@@ -227,7 +228,7 @@ pub(crate) fn parse(
     for (name, value) in definition {
         let known = KEYS.iter().find(|key| key.name == name);
         match known.filter(|key| kind == PolicyKind::User || key.operator) {
-            None => unknown.push(format!("{{<<\"{name}\">>,{}}}", show(value))),
+            None => unknown.push(format!("{{<<\"{}\">>,{}}}", excerpt(name), show(value))),
             Some(key) => {
                 check(key, value)?;
                 set(&mut settings, name, value);
@@ -238,7 +239,9 @@ pub(crate) fn parse(
     if unknown.is_empty() {
         Ok((settings, unsupported))
     } else {
-        Err(PolicyError::Keys(format!("[{}]", unknown.join(","))))
+        Err(PolicyError::Keys(
+            excerpt(&format!("[{}]", unknown.join(","))).into_owned(),
+        ))
     }
 }
 
@@ -297,8 +300,8 @@ fn set(settings: &mut PolicySettings, name: &str, value: &Value) {
 /// A value as RabbitMQ's errors show it.
 fn show(value: &Value) -> String {
     match value.as_str() {
-        Some(text) => format!("<<\"{text}\">>"),
-        None => value.to_string(),
+        Some(text) => format!("<<\"{}\">>", excerpt(text)),
+        None => excerpt(&value.to_string()).into_owned(),
     }
 }
 
@@ -384,6 +387,24 @@ mod tests {
                 Err(expected.to_owned()),
                 "{definition}"
             );
+        }
+    }
+
+    #[test]
+    fn refusals_do_not_repeat_what_is_long() {
+        let long = "x".repeat(500_000);
+        let keys: Map<String, Value> = (0..9_999).map(|n| (n.to_string(), json!(n))).collect();
+        for definition in [
+            json!({"max-length": long}),
+            json!({"max-length": [long]}),
+            json!({"x-message-deduplication": long}),
+            json!({"foo": long}),
+            json!({long: 1}),
+            Value::Object(keys),
+        ] {
+            let refusal = parsed(PolicyKind::User, &definition).unwrap_err();
+            assert!(refusal.len() < 1_000, "{}", refusal.len());
+            assert!(refusal.contains('…'), "{refusal}");
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
         reason,
     })?;
     toml::from_str(&text).map_err(|error| {
-        if let Some(advice) = rabbitmq::advice(path, &text) {
+        if let Some(advice) = rabbitmq::advice(path, &text, memory_bytes()) {
             return ConfigError::RabbitMq {
                 path: path.to_owned(),
                 advice,
@@ -33,6 +33,16 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
             message,
         }
     })
+}
+
+/// How much memory the machine has.
+fn memory_bytes() -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = table
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = total.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// Says it in fewer words than serde, which lists every key.

@@ -44,7 +44,9 @@ enum Here {
 }
 
 /// What to write instead, in one line; None if the file is none of RabbitMQ's.
-pub(super) fn advice(path: &Path, text: &str) -> Option<String> {
+///
+/// `memory_bytes`: how much memory the machine has, where that is known; RabbitMQ measures the disk by it.
+pub(super) fn advice(path: &Path, text: &str, memory_bytes: Option<u64>) -> Option<String> {
     let named = path
         .file_name()
         .is_some_and(|name| name == "rabbitmq.conf" || name == "advanced.config");
@@ -63,7 +65,7 @@ pub(super) fn advice(path: &Path, text: &str) -> Option<String> {
     }
     let (mut lines, mut needless, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for (key, value) in &settings {
-        match here(key, value, &settings) {
+        match here(key, value, &settings, memory_bytes) {
             Here::Line(line) if !is_understood(&line) => missing.push(*key),
             Here::Line(line) if is_second(&line, &lines) => missing.push(*key),
             Here::Line(line) => lines.push(line),
@@ -129,7 +131,7 @@ fn unquoted(value: &str) -> &str {
     inner('\'').or_else(|| inner('"')).unwrap_or(value)
 }
 
-fn here(key: &str, value: &str, all: &[(&str, &str)]) -> Here {
+fn here(key: &str, value: &str, all: &[(&str, &str)], memory_bytes: Option<u64>) -> Here {
     let of = |key: &str| {
         all.iter()
             .find(|(other, _)| *other == key)
@@ -171,6 +173,19 @@ fn here(key: &str, value: &str, all: &[(&str, &str)]) -> Here {
             let address = listen_address(&format!("{value}:15672"));
             Here::Line(format!("management_listen = [{}]", quoted(&address)))
         }
+        // The relative limit holds if both are set.
+        "disk_free_limit.absolute" if of("disk_free_limit.relative").is_some() => Here::Needless,
+        "disk_free_limit.absolute" => text("disk_reserve"),
+        "disk_free_limit.relative" => match (value.parse::<f64>(), memory_bytes) {
+            (Ok(times), Some(memory)) if times > 0.0 => {
+                let mebibytes = (times * (memory >> 20) as f64).ceil();
+                Here::Line(format!(
+                    "disk_reserve = {}",
+                    quoted(&format!("{mebibytes}MiB"))
+                ))
+            }
+            _ => Here::Missing,
+        },
         // There is one log, and it is the console's.
         "log.file.level" | "log.default.level" if of("log.console.level").is_some() => {
             Here::Needless
@@ -197,7 +212,6 @@ fn here(key: &str, value: &str, all: &[(&str, &str)]) -> Here {
             let needless = [
                 "log.",
                 "vm_memory_",
-                "disk_free_limit.",
                 "tcp_listen_options.",
                 "num_acceptors.",
                 "collect_statistics",
@@ -276,7 +290,7 @@ cluster_formation.peer_discovery_backend = classic_config
 
     #[test]
     fn a_file_of_rabbitmq_is_translated() {
-        let said = advice(Path::new("conf"), EXAMPLE).unwrap();
+        let said = advice(Path::new("conf"), EXAMPLE, None).unwrap();
         assert!(!said.contains("secret") && !said.contains('\n'), "{said}");
         let (lines, rest) = said.split_once("; ").unwrap();
         let lines = lines.split_once('`').unwrap().1.strip_suffix('`').unwrap();
@@ -296,7 +310,7 @@ cluster_formation.peer_discovery_backend = classic_config
 
     #[test]
     fn what_is_advised_is_understood() {
-        let said = advice(Path::new("conf"), EXAMPLE).unwrap();
+        let said = advice(Path::new("conf"), EXAMPLE, None).unwrap();
         let lines = said.split('`').skip(1).step_by(2);
         let file = lines.collect::<Vec<_>>().join("\n");
         let settings: Settings = toml::from_str(&file).unwrap();
@@ -306,7 +320,8 @@ cluster_formation.peer_discovery_backend = classic_config
 
     #[test]
     fn what_is_advised_stands_in_one_file() {
-        let said = |text: &str| advice(Path::new("rabbitmq.conf"), text).unwrap();
+        let memory = Some(8 << 30);
+        let said = |text: &str| advice(Path::new("rabbitmq.conf"), text, memory).unwrap();
         for (text, lines, rest) in [
             (
                 "\u{feff}default_user = shop # who\r\nheartbeat = 5 # often\r\nheartbeat = 6\r\n",
@@ -334,6 +349,26 @@ cluster_formation.peer_discovery_backend = classic_config
                 "definitions = \"a.json\"`, `heartbeat = 7",
                 "not there: management.load_definitions, frame_max, consumer_timeout",
             ),
+            (
+                "disk_free_limit.absolute = 2GB",
+                "disk_reserve = \"2GB\"",
+                "",
+            ),
+            (
+                "disk_free_limit.absolute = 50000000",
+                "disk_reserve = \"50000000\"",
+                "",
+            ),
+            (
+                "disk_free_limit.relative = 1.5\ndisk_free_limit.absolute = 2GB",
+                "disk_reserve = \"12288MiB\"",
+                "leave out, as not needed: disk_free_limit.absolute",
+            ),
+            (
+                "disk_free_limit.absolute = much\nheartbeat = 7",
+                "heartbeat = 7",
+                "not there: disk_free_limit.absolute",
+            ),
         ] {
             let said = said(text);
             let (before, behind) = said.rsplit_once('`').unwrap();
@@ -346,16 +381,22 @@ cluster_formation.peer_discovery_backend = classic_config
     }
 
     #[test]
+    fn what_depends_on_an_unknown_memory_is_not_translated() {
+        let said = advice(Path::new("x"), "disk_free_limit.relative = 1.0", None);
+        assert_eq!(said.unwrap(), "not there: disk_free_limit.relative");
+    }
+
+    #[test]
     fn other_files_are_left_alone() {
         for text in ["", "lisen = ['x']", "heartbeat = often\nlog = 3"] {
-            assert_eq!(advice(Path::new("leveret.toml"), text), None);
+            assert_eq!(advice(Path::new("leveret.toml"), text, None), None);
         }
         for (name, text) in [
             ("rabbitmq.conf", "heartbeat = often"),
             ("x.conf", "listeners.tcp.1 = 5672"),
             ("old", "[{rabbit, [{tcp_listeners, [5672]}]}]."),
         ] {
-            assert!(advice(Path::new(name), text).is_some(), "{name}");
+            assert!(advice(Path::new(name), text, None).is_some(), "{name}");
         }
     }
 }
