@@ -13,7 +13,8 @@ use leveret_store::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
 use crate::exchange::RefusedLetters;
-use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::queue::effects::Effects;
+use crate::queue::handle::{GivingBack, Outcome, QueueHandle, QueueSettlement};
 use crate::services::Services;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
@@ -43,6 +44,8 @@ pub(crate) struct PendingCommit {
 pub(crate) struct Rest {
     /// They stage nothing more.
     pub(crate) settlements: VecDeque<QueueSettlements>,
+    /// Of the first of them some parts are done.
+    giving_back: Option<GivingBack>,
     /// Queues with messages that show.
     pub(crate) hidden_in: Vec<QueueHandle>,
     /// So many of these show them.
@@ -60,6 +63,7 @@ impl Rest {
     ) -> Rest {
         Rest {
             settlements: settlements.into(),
+            giving_back: None,
             hidden_in,
             shown: 0,
             delivered: 0,
@@ -110,9 +114,20 @@ impl PendingCommit {
         if let Some((queue, parts)) = rest.settlements.front_mut() {
             let part = parts.pop_front().unwrap_or_default();
             let is_last = parts.is_empty();
-            let cost = self.settle(queue, part, is_last, now);
+            if !is_last && rest.giving_back.is_none() {
+                rest.giving_back = Some(GivingBack::begin(queue));
+            }
+            let cost = match &rest.giving_back {
+                // What comes back goes out when all of it is back.
+                Some(_) => self.settle(queue, part, QueueHandle::settle_quietly, now),
+                None => self.settle(queue, part, QueueHandle::settle, now),
+            };
             if is_last {
                 rest.settlements.pop_front();
+                if let Some(giving) = rest.giving_back.take() {
+                    let (queue, effects) = giving.finish(now);
+                    self.vhost.care(&queue, effects, now);
+                }
             }
             return Some(cost);
         }
@@ -140,12 +155,12 @@ impl PendingCommit {
         Some(cost)
     }
 
-    /// Settles a part of what is settled in a queue; what comes back goes out when all of it is back.
+    /// Settles a part of what is settled in a queue; answers what it cost.
     fn settle(
         &self,
         queue: &QueueHandle,
         mut part: Vec<QueueSettlement>,
-        is_last: bool,
+        settle: fn(&QueueHandle, &[QueueSettlement], Timestamp) -> Effects,
         now: Timestamp,
     ) -> usize {
         let mut cost = QUEUE_COST;
@@ -156,11 +171,7 @@ impl PendingCommit {
                 *due = now + (*due - self.staged_at);
             }
         }
-        let effects = if is_last {
-            queue.settle(&part, now)
-        } else {
-            queue.settle_quietly(&part, now)
-        };
+        let effects = settle(queue, &part, now);
         self.vhost.care(queue, effects, now);
         cost
     }

@@ -38,7 +38,6 @@ pub(crate) enum Mismatch {
 }
 
 /// The signature of a method. spec: all classes and methods, with RabbitMQ's extensions.
-/// rabbitmq: the class access (30) is gone.
 pub(crate) fn signature(class: u16, method: u16) -> Signature {
     use Argument::{
         Long as L, LongLong as LL, LongString as Text, Octet as O, Short as S, ShortString as Name,
@@ -62,6 +61,9 @@ pub(crate) fn signature(class: u16, method: u16) -> Signature {
         (20, 20 | 21) => &[O],
         (20, 40) => &[S, Name, S, S],
         (20, 41) => &[],
+        // access: request, request-ok (of AMQP 0-8)
+        (30, 10) => &[Name, O],
+        (30, 11) => &[S],
         // exchange: declare, declare-ok, delete, delete-ok, bind, bind-ok, unbind, unbind-ok
         (40, 10) => &[S, Name, Name, O, T],
         (40, 20) => &[S, Name, O],
@@ -93,7 +95,7 @@ pub(crate) fn signature(class: u16, method: u16) -> Signature {
         (85, 11) => &[],
         // tx: select, select-ok, commit, commit-ok, rollback, rollback-ok
         (90, 10 | 11 | 20 | 21 | 30 | 31) => &[],
-        (10 | 20 | 40 | 50 | 60 | 85 | 90, _) => return Signature::UnknownMethod,
+        (10 | 20 | 30 | 40 | 50 | 60 | 85 | 90, _) => return Signature::UnknownMethod,
         _ => return Signature::UnknownClass,
     };
     Signature::Known(arguments)
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn signatures_agree_with_amq_protocol() {
         const BY_HAND: [u16; 5] = [10, 40, 80, 90, 120];
-        for class in (0..=100).filter(|&class| class != 30) {
+        for class in 0..=100 {
             for method in (0..=130).filter(|method| class != 60 || !BY_HAND.contains(method)) {
                 let payload = zeros(class, method);
                 let parsed = parse_class(&payload[..]);

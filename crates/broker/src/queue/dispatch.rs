@@ -25,7 +25,8 @@ impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
     pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
         self.keep_time(now);
-        while self.ready > 0 {
+        let waits = self.giving_back > 0 || self.dropping;
+        while self.ready > 0 && !waits {
             let Some(turn) = self.consumers.turn() else {
                 break;
             };
@@ -167,18 +168,19 @@ impl Queue {
         effects: &mut Effects,
     ) {
         self.forget_key(&in_flight.message);
-        self.leave(in_flight, reason, effects);
+        let dead_lettered = self.leave(in_flight, reason, effects);
+        self.count_ended(reason, dead_lettered);
     }
 
-    /// As [`Queue::dead_letter`], of a message whose key is still taken.
+    /// As [`Queue::dead_letter`], of a message whose key is still taken and that is not counted yet; answers whether it
+    /// goes to the dead letters.
     pub(crate) fn leave(
         &mut self,
         in_flight: InFlight,
         reason: DeadLetterReason,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         let dead_lettered = self.options.dead_letter_exchange.is_some();
-        self.count_ended(reason, dead_lettered);
         if dead_lettered {
             let level = self.levels.get(usize::from(in_flight.level));
             let log = level
@@ -192,6 +194,7 @@ impl Queue {
         } else if in_flight.stored {
             self.acknowledge_stored(in_flight.level, in_flight.sequence);
         }
+        dead_lettered
     }
 
     pub(crate) fn acknowledge_stored(&mut self, level: u8, sequence: Sequence) {
@@ -332,7 +335,11 @@ impl Queue {
                 } else {
                     self.forget_key(&in_flight.message);
                 }
-                GetResult::Message(in_flight, self.visible())
+                if self.is_unread_behind() {
+                    GetResult::BeforeUnread(in_flight)
+                } else {
+                    GetResult::Message(in_flight, self.visible())
+                }
             }
             None if self.visible() > 0 => GetResult::NotLoaded,
             None => GetResult::Empty,
@@ -341,6 +348,31 @@ impl Queue {
         self.stage(effects);
         self.ask_deadline(now, effects);
         result
+    }
+
+    /// Whether it must be read to be known whether the next message has expired.
+    fn is_unread_behind(&mut self) -> bool {
+        if !self.expiring || self.visible() == 0 {
+            return false;
+        }
+        self.settle_top();
+        self.levels[self.top].front().is_none()
+    }
+
+    /// How many messages are ready, without those that have expired. None: some must be read first.
+    pub(crate) fn count_living(&mut self, now: Timestamp, effects: &mut Effects) -> Option<u64> {
+        loop {
+            let before = self.taken;
+            self.expire_heads(now, effects);
+            if self.taken == before {
+                break;
+            }
+        }
+        self.consider_page_in(effects);
+        self.stage(effects);
+        self.ask_deadline(now, effects);
+        let unread = self.is_unread_behind();
+        (!unread).then(|| self.visible())
     }
 
     /// What `request` asked for could not be read: it stays where it is, and whoever needs it next
@@ -370,10 +402,11 @@ impl Queue {
         }
         if request.whose == Whose::Retries {
             self.retries_loaded(request, messages, damaged, effects);
+            self.deliver_returned(this, true, now, effects);
         } else {
             self.ready_loaded(request, messages, damaged, now, effects);
+            self.deliver_then_limit(this, now, effects);
         }
-        self.deliver_then_limit(this, now, effects);
         self.ask_deadline(now, effects);
     }
 

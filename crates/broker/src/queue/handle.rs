@@ -4,6 +4,7 @@
 //! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage,
 //! mailboxes and credit are leaves below it. Sessions are woken and memory is freed after unlocking.
 
+mod giving_back;
 mod reading;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +33,8 @@ use crate::message::Message;
 use crate::services::Services;
 use crate::stream::StreamRead;
 use crate::time::Timestamp;
+
+pub(crate) use giving_back::GivingBack;
 
 pub use super::hidden::HiddenTicket;
 pub use super::settle::{Outcome, Settlement as QueueSettlement};
@@ -113,6 +116,9 @@ impl std::fmt::Debug for QueueHandle {
 pub enum GetResult {
     /// A message, and how many are ready behind it.
     Message(InFlight, u64),
+    /// A message, and what is ready behind it must be read before it is known how much of it has expired: call
+    /// [`QueueHandle::page_in_now`] and then `count_living`.
+    BeforeUnread(InFlight),
     /// Nothing is ready.
     Empty,
     /// The next message must be read first: call [`QueueHandle::page_in`], then try again.
@@ -420,8 +426,8 @@ impl QueueHandle {
         .1
     }
 
-    /// Settles a part of what is settled together: only when all of it is, [`QueueHandle::start`] delivers
-    /// what came back, so that it goes out in the queue's order.
+    /// Settles a part of what is settled together, while there is a [`GivingBack`]: only when all of it is, what came
+    /// back is delivered, so that it goes out in the queue's order.
     pub(crate) fn settle_quietly(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
         self.with(|queue, effects| queue.settle_quietly(self, settlements, now, effects))
             .1
@@ -519,6 +525,11 @@ impl QueueHandle {
     /// Takes one message for `basic.get`.
     pub fn get(&self, no_ack: bool, now: Timestamp) -> (GetResult, Effects) {
         self.at(now, |queue, effects| queue.get(no_ack, now, effects))
+    }
+
+    /// How many messages are ready, without those that have expired; None: more of them must be read.
+    pub(crate) fn count_living(&self, now: Timestamp) -> (Option<u64>, Effects) {
+        self.at(now, |queue, effects| queue.count_living(now, effects))
     }
 
     /// Removes all ready messages; answers how many.

@@ -44,9 +44,9 @@ impl Queue {
     }
 
     /// Whether the queue is over a limit that is kept by dropping the oldest. What must not be seen yet
-    /// counts when it shows.
+    /// counts when it shows, what comes back a part at a time when all of it is back.
     pub(crate) fn is_over(&self) -> bool {
-        if self.options.overflow != Overflow::DropHead {
+        if self.options.overflow != Overflow::DropHead || self.giving_back > 0 {
             return false;
         }
         let bytes = self.ready_body_bytes.saturating_sub(self.hidden.body_bytes);
@@ -127,14 +127,14 @@ impl Queue {
             effects.delete_queue = true;
             return;
         }
-        self.return_due(now);
+        let came_back = self.return_due(now);
         self.expire_keys(now);
         self.expire_heads(now, effects);
         if self.dropping {
             self.drop_head(effects);
         }
         self.stage(effects);
-        self.dispatch(this, now, effects);
+        self.deliver_returned(this, came_back, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
     }

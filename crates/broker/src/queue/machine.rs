@@ -253,6 +253,19 @@ impl Machine {
         }
     }
 
+    /// To a stream nothing comes back.
+    pub(crate) fn begin_giving_back(&mut self) {
+        if let Machine::Queue(queue) = self {
+            queue.begin_giving_back();
+        }
+    }
+
+    pub(crate) fn end_giving_back(&mut self) {
+        if let Machine::Queue(queue) = self {
+            queue.end_giving_back();
+        }
+    }
+
     /// A stream stages nothing when its deliveries are settled.
     pub(crate) fn settle_apart(
         &mut self,
@@ -352,6 +365,13 @@ impl Machine {
         match self {
             Machine::Queue(queue) => queue.get(no_ack, now, effects),
             Machine::Stream(_) => GetResult::Empty,
+        }
+    }
+
+    pub(crate) fn count_living(&mut self, now: Timestamp, effects: &mut Effects) -> Option<u64> {
+        match self {
+            Machine::Queue(queue) => queue.count_living(now, effects),
+            Machine::Stream(_) => Some(0),
         }
     }
 

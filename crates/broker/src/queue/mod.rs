@@ -131,8 +131,10 @@ pub(crate) struct Queue {
     page_in_asked: bool,
     /// Messages wait in memory for the store to have them, so that they can leave it.
     crowded: bool,
-    /// It is over a limit, and only some of what is to be dropped for that has been.
+    /// It is over a limit, and only some of what is to be dropped for that has been; nothing is delivered meanwhile.
     dropping: bool,
+    /// So many give back to it and are not done; see [`handle::GivingBack`].
+    giving_back: u32,
     /// A message that can expire was seen.
     expiring: bool,
     deleted: bool,
@@ -182,6 +184,7 @@ impl Queue {
             page_in_asked: false,
             crowded: false,
             dropping: false,
+            giving_back: 0,
             expiring: false,
             deleted: false,
         };

@@ -8,8 +8,9 @@
 //! ```text
 //!  put back ──> waiting, in memory ──due──────────────────────────────> ready
 //!                  │ durable, and beyond the window                       ^
-//!                  └──> waiting, on disk ──due──> wanted ──read back──────┘
+//!                  └──> waiting, on disk ──due──> due ──read back─────────┘
 //! ```
+//! Of those of a level that are due, what is in memory waits for what is before it and must be read.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,7 +33,6 @@ type Place = (Timestamp, u8, Sequence);
 /// What is kept of a message of which only the store has the bytes.
 #[derive(Clone, Copy, Debug)]
 struct OnDisk {
-    due: Timestamp,
     delivery_count: DeliveryCount,
     retries: u8,
 }
@@ -49,9 +49,9 @@ enum Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     waiting: BTreeMap<Place, Waiting>,
-    /// Due, and to be read back first; by level and sequence.
-    wanted: BTreeMap<(u8, Sequence), OnDisk>,
-    /// Bytes of the waiting ones in memory.
+    /// Due since when, and not back yet; by level and sequence. The first of each level must be read.
+    due: BTreeMap<(u8, Sequence), (Timestamp, Waiting)>,
+    /// Bytes of those in memory.
     memory: usize,
     /// Those in memory that the store has too, numbered in the order they were staged, and at which commit point.
     leaving: BTreeMap<u64, (CommitPoint, Place)>,
@@ -64,7 +64,7 @@ pub(crate) struct Retries {
 
 impl Retries {
     pub(crate) fn count(&self) -> u64 {
-        (self.waiting.len() + self.wanted.len()) as u64
+        (self.waiting.len() + self.due.len()) as u64
     }
 
     /// When the first one that waits is due.
@@ -102,12 +102,18 @@ impl Retries {
             && point <= durable
         {
             self.leaving.pop_first();
-            if let Some(waiting) = self.waiting.get_mut(&place)
+            let waiting = match self.waiting.get_mut(&place) {
+                Some(waiting) => Some(waiting),
+                None => self
+                    .due
+                    .get_mut(&(place.1, place.2))
+                    .map(|(_, waiting)| waiting),
+            };
+            if let Some(waiting) = waiting
                 && let Waiting::InMemory(in_flight, _) = waiting
             {
                 self.memory -= in_flight.message.memory_bytes();
                 *waiting = Waiting::OnDisk(OnDisk {
-                    due: place.0,
                     delivery_count: in_flight.delivery_count,
                     retries: in_flight.retries,
                 });
@@ -120,39 +126,66 @@ impl Retries {
         self.memory > window && !self.leaving.is_empty()
     }
 
-    /// Takes the next that is due; one on disk is wanted from now on.
-    fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, Option<InFlight>)> {
-        let first = self.waiting.first_entry()?;
-        let (due, level, sequence) = *first.key();
-        if due > now {
-            return None;
+    /// What is due at `now` waits no longer.
+    fn end_waiting(&mut self, now: Timestamp) {
+        while let Some(first) = self.waiting.first_entry()
+            && first.key().0 <= now
+        {
+            let ((due, level, sequence), waiting) = first.remove_entry();
+            self.due.insert((level, sequence), (due, waiting));
         }
-        match first.remove() {
-            Waiting::InMemory(in_flight, number) => {
+    }
+
+    /// Those of a level that are due, in the queue's order.
+    fn due_of(&self, level: u8) -> impl Iterator<Item = (Sequence, &(Timestamp, Waiting))> + Clone {
+        let all = self
+            .due
+            .range((level, Sequence(0))..=(level, Sequence(u64::MAX)));
+        all.map(|(&(_, sequence), due)| (sequence, due))
+    }
+
+    /// Takes the first of a level that is due, and since when it is; None if it must be read.
+    fn pop_due(&mut self, level: u8) -> Option<(Timestamp, InFlight)> {
+        let (sequence, (_, first)) = self.due_of(level).next()?;
+        let Waiting::InMemory(..) = first else {
+            return None;
+        };
+        match self.due.remove(&(level, sequence))? {
+            (due, Waiting::InMemory(in_flight, number)) => {
                 self.memory -= in_flight.message.memory_bytes();
                 number.map(|number| self.leaving.remove(&number));
-                Some((due, Some(in_flight)))
+                Some((due, in_flight))
             }
-            Waiting::OnDisk(on_disk) => {
-                self.wanted.insert((level, sequence), on_disk);
-                Some((due, None))
-            }
+            (_, Waiting::OnDisk(_)) => None,
         }
     }
 
-    /// Whether some are due that must be read back, and no read is under way.
-    pub(crate) fn wants_page_in(&self) -> bool {
-        !self.reading && !self.wanted.is_empty()
+    /// Takes one that was to be read.
+    fn take_read(&mut self, level: u8, sequence: Sequence) -> Option<(Timestamp, OnDisk)> {
+        match self.due.get(&(level, sequence))? {
+            &(due, Waiting::OnDisk(on_disk)) => {
+                self.due.remove(&(level, sequence));
+                Some((due, on_disk))
+            }
+            (_, Waiting::InMemory(..)) => None,
+        }
     }
 
-    /// The first wanted one, and how many others follow it without a gap.
-    fn first_wanted(&self) -> Option<(u8, Sequence, usize)> {
-        let (&(level, first), _) = self.wanted.first_key_value()?;
-        let run = (first.0..)
-            .zip(self.wanted.keys())
-            .take(READ_TOGETHER_MAX)
-            .take_while(|(expected, at)| **at == (level, Sequence(*expected)));
-        Some((level, first, run.count()))
+    /// Whether some are due that must be read, and no read is under way.
+    fn wants_page_in(&self) -> bool {
+        !self.reading && !self.due.is_empty()
+    }
+
+    /// The first of a level that must be read, and how many follow it without a gap, itself included.
+    fn first_to_read(&self, level: u8) -> Option<(Sequence, usize)> {
+        let due = self.due_of(level);
+        let (first, _) = due.clone().next()?;
+        let run = (first.0..).zip(due).take(READ_TOGETHER_MAX).take_while(
+            |(expected, (sequence, (_, waiting)))| {
+                sequence.0 == *expected && matches!(waiting, Waiting::OnDisk(_))
+            },
+        );
+        Some((first, run.count()))
     }
 }
 
@@ -211,13 +244,24 @@ impl Queue {
         true
     }
 
-    /// Puts back what is due; what is on disk is asked for.
-    pub(crate) fn return_due(&mut self, now: Timestamp) {
-        while let Some((due, in_flight)) = self.retries.pop_due(now) {
-            if let Some(in_flight) = in_flight {
+    /// Puts back what is due; what is on disk is asked for. Answers whether some came back.
+    pub(crate) fn return_due(&mut self, now: Timestamp) -> bool {
+        self.retries.end_waiting(now);
+        self.bring_back_due()
+    }
+
+    /// Puts back what is due, of each level up to the first that must be read; answers whether there was any.
+    fn bring_back_due(&mut self) -> bool {
+        let before = self.put_back;
+        if self.retries.due.is_empty() {
+            return false;
+        }
+        for (level, _) in (0u8..=255).zip(0..self.levels.len()) {
+            while let Some((due, in_flight)) = self.retries.pop_due(level) {
                 self.come_back(in_flight, due);
             }
         }
+        self.put_back > before
     }
 
     fn come_back(&mut self, mut in_flight: InFlight, due: Timestamp) {
@@ -249,20 +293,26 @@ impl Queue {
 
     /// Whether messages whose retry is due should be read: the head they come into has room.
     pub(crate) fn wants_retry_page_in(&self) -> bool {
-        self.retries.wants_page_in()
-            && self.retries.first_wanted().is_some_and(|(level, ..)| {
-                let level = self.levels.get(usize::from(level));
-                level.is_some_and(|level| level.head_runs_low(self.memory.head_bytes))
+        self.retries.wants_page_in() && self.retries_to_read().is_some()
+    }
+
+    /// What is due and must be read, of the highest level whose head has room: level, log, first and how many.
+    fn retries_to_read(&self) -> Option<(u8, LogId, Sequence, usize)> {
+        let levels = self.levels.iter().zip(0u8..=255).rev();
+        levels
+            .filter(|(level, _)| level.head_runs_low(self.memory.head_bytes))
+            .find_map(|(level, number)| {
+                let (first, count) = self.retries.first_to_read(number)?;
+                Some((number, level.log?, first, count))
             })
     }
 
     /// What is to be read because its retry is due.
     pub(crate) fn retry_page_in(&mut self, bytes_max: usize) -> Option<PageIn> {
-        if !self.wants_retry_page_in() {
+        if !self.retries.wants_page_in() {
             return None;
         }
-        let (level, from, messages_max) = self.retries.first_wanted()?;
-        let log = self.levels.get(usize::from(level))?.log?;
+        let (level, log, from, messages_max) = self.retries_to_read()?;
         self.retries.reading = true;
         Some(PageIn {
             level,
@@ -292,9 +342,9 @@ impl Queue {
         self.retries.reading = false;
         let level = request.level;
         // If the store does not have it, nothing has: it is not asked for again.
-        let mut missing = self.retries.wanted.contains_key(&(level, request.from));
+        let mut missing = self.retries.due.contains_key(&(level, request.from));
         for stored in messages.drain(..) {
-            let Some(wanted) = self.retries.wanted.remove(&(level, stored.sequence)) else {
+            let Some((due, on_disk)) = self.retries.take_read(level, stored.sequence) else {
                 continue;
             };
             missing &= stored.sequence != request.from;
@@ -302,29 +352,29 @@ impl Queue {
                 message: stored.payload,
                 sequence: stored.sequence,
                 expires_at: Timestamp::NEVER,
-                delivery_count: wanted.delivery_count,
+                delivery_count: on_disk.delivery_count,
                 level,
-                retries: wanted.retries,
+                retries: on_disk.retries,
                 redelivered: true,
                 stored: true,
             };
-            self.come_back(in_flight, wanted.due);
+            self.come_back(in_flight, due);
         }
         for damaged in damaged {
-            let Some(wanted) = self.retries.wanted.remove(&(level, damaged.sequence)) else {
+            let Some((_, on_disk)) = self.retries.take_read(level, damaged.sequence) else {
                 continue;
             };
             missing &= damaged.sequence != request.from;
             let OnDisk {
                 delivery_count,
                 retries,
-                ..
-            } = wanted;
+            } = on_disk;
             self.set_aside(level, damaged, delivery_count, retries, effects);
         }
         if missing {
-            self.retries.wanted.remove(&(level, request.from));
+            self.retries.take_read(level, request.from);
         }
+        self.bring_back_due();
     }
 
     /// Takes out everything that waits; what the store has of it is acknowledged.
@@ -332,10 +382,15 @@ impl Queue {
         let retries = std::mem::take(&mut self.retries);
         let count = retries.count();
         let mut freed = VecDeque::new();
-        for (level, sequence) in retries.wanted.into_keys() {
-            self.acknowledge_stored(level, sequence);
-        }
-        for ((_, level, sequence), waiting) in retries.waiting {
+        let waiting = retries
+            .waiting
+            .into_iter()
+            .map(|((_, level, sequence), waiting)| (level, sequence, waiting));
+        let due = retries
+            .due
+            .into_iter()
+            .map(|((level, sequence), (_, waiting))| (level, sequence, waiting));
+        for (level, sequence, waiting) in due.chain(waiting) {
             let stored = match waiting {
                 Waiting::OnDisk(_) => true,
                 Waiting::InMemory(in_flight, _) => {
@@ -384,7 +439,8 @@ mod tests {
             retries.push(Timestamp(sequence), in_flight(sequence), true);
             retries.staged_at(CommitPoint(sequence));
             retries.page_out(CommitPoint(sequence), usize::MAX);
-            assert!(retries.pop_due(Timestamp(sequence)).is_some());
+            retries.end_waiting(Timestamp(sequence));
+            assert!(retries.pop_due(0).is_some());
         }
         assert_eq!((retries.leaving.len(), retries.count()), (1, 1));
         retries.page_out(CommitPoint(10_000), 0);

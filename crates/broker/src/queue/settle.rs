@@ -32,6 +32,8 @@ pub enum Outcome {
     Rejected,
     /// As [`Outcome::Requeued`] with `x-retry-delays`: counted and written down already, it comes back then.
     Waits(Timestamp),
+    /// It ends for this reason, and that is written down already; whether it is on its way to the dead letters.
+    Ended(DeadLetterReason, bool),
 }
 
 impl Outcome {
@@ -44,7 +46,10 @@ impl Outcome {
     }
 
     fn comes_back(self) -> bool {
-        !matches!(self, Outcome::Acknowledged | Outcome::Rejected)
+        !matches!(
+            self,
+            Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..)
+        )
     }
 }
 
@@ -78,7 +83,16 @@ impl Queue {
         }
     }
 
-    /// As [`Queue::settle`], but what came back is not delivered yet.
+    pub(crate) fn begin_giving_back(&mut self) {
+        self.giving_back += 1;
+    }
+
+    pub(crate) fn end_giving_back(&mut self) {
+        debug_assert!(self.giving_back > 0, "nobody gave back");
+        self.giving_back = self.giving_back.saturating_sub(1);
+    }
+
+    /// As [`Queue::settle`], but what came back is not delivered yet, and counts for no limit.
     pub(crate) fn settle_quietly(
         &mut self,
         settlements: &[Settlement],
@@ -159,18 +173,21 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        // rabbitmq: in a quorum queue they go to a consumer that waits before the limit is kept
-        let limit_is_kept = self.options.kind != QueueKind::Quorum || !comes_back;
-        if limit_is_kept || self.consumers.awaits_election() {
-            self.dispatch(this, now, effects);
-        } else {
+        // rabbitmq: in a quorum queue they go to a consumer that waits before the limit is kept, in others after that
+        let is_quorum = self.options.kind == QueueKind::Quorum;
+        if comes_back && !is_quorum {
+            self.drop_head(effects);
+        }
+        if comes_back && is_quorum && !self.consumers.awaits_election() {
             self.deliver_then_limit(this, now, effects);
+        } else {
+            self.dispatch(this, now, effects);
         }
     }
 
     fn settle_one(&mut self, settlement: &Settlement, effects: &mut Effects) {
         let in_flight = &settlement.in_flight;
-        if settlement.outcome == Outcome::Acknowledged {
+        if let Outcome::Acknowledged | Outcome::Ended(..) = settlement.outcome {
             self.forget_key(&in_flight.message);
         }
         match settlement.outcome {
@@ -186,6 +203,7 @@ impl Queue {
             Outcome::Rejected => {
                 self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
             }
+            Outcome::Ended(reason, dead_lettered) => self.count_ended(reason, dead_lettered),
         }
     }
 
@@ -197,9 +215,9 @@ impl Queue {
         effects: &mut Effects,
     ) -> bool {
         let delayed = !self.options.retry_delays_ms.is_empty();
-        let is_quorum = self.options.kind == QueueKind::Quorum;
         // rabbitmq: where nothing ends it a message that is put back time and again must not block others
-        let to_the_end = is_quorum && self.options.delivery_limit.is_none();
+        let to_the_end =
+            self.options.kind == QueueKind::Quorum && self.options.delivery_limit.is_none();
         let mut moving: Vec<InFlight> = Vec::new();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         for Settlement {
@@ -207,7 +225,7 @@ impl Queue {
         } in settlements
         {
             match outcome {
-                Outcome::Acknowledged | Outcome::Rejected => {}
+                Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..) => {}
                 Outcome::Waits(due) => self.wait_until(*due, in_flight.clone()),
                 Outcome::Undelivered | Outcome::Uncounted => {
                     if in_flight.redelivered {
@@ -236,9 +254,6 @@ impl Queue {
         for in_flight in moving {
             self.put_at_end(in_flight, now);
         }
-        if !is_quorum {
-            self.drop_head(effects);
-        }
         moved
     }
 
@@ -265,7 +280,8 @@ impl Queue {
                 Outcome::Returned
                 | Outcome::Undelivered
                 | Outcome::Uncounted
-                | Outcome::Waits(_) => {}
+                | Outcome::Waits(_)
+                | Outcome::Ended(..) => {}
             }
         }
         changes.append(&mut self.changes);
@@ -284,11 +300,9 @@ impl Queue {
         reason: DeadLetterReason,
         effects: &mut Effects,
     ) {
-        self.leave(settlement.in_flight.clone(), reason, effects);
+        let dead_lettered = self.leave(settlement.in_flight.clone(), reason, effects);
         settlement.in_flight.stored = false;
-        settlement.outcome = Outcome::Acknowledged;
-        // No client acknowledged it.
-        settlement.delivered_at = Timestamp::NEVER;
+        settlement.outcome = Outcome::Ended(reason, dead_lettered);
     }
 
     fn requeue_apart(

@@ -11,7 +11,7 @@ use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};
 use leveret_routing::QueueId;
 use leveret_store::CommitPoint;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ahead::LargePublish;
 use super::auth::Login;
@@ -32,7 +32,7 @@ use crate::error::ChannelError;
 use crate::mailbox::{Letters, Notice};
 use crate::memory_pool::Portion;
 use crate::queue::dispatch::HoldMark;
-use crate::queue::handle::QueueHandle;
+use crate::queue::handle::{GivingBack, QueueHandle};
 use crate::time::Timestamp;
 use crate::users::Grant;
 use crate::vhost::VirtualHost;
@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     pub(super) place: ConnectionPlace,
     pub(super) opened: Timestamp,
     pub(super) channels: FxHashMap<u16, Channel>,
+    /// Channels the client has closed, since all it had sent was read for the last time.
+    pub(super) just_closed: FxHashSet<u16>,
     /// How many channels it ever opened.
     pub(super) channels_opened: u64,
     pub(super) consumers: Consumers,
@@ -114,7 +116,7 @@ pub(crate) struct Connection {
     /// What the settlements gathered so far cost.
     pub(super) gathered: usize,
     /// Queues to which something came back that they have not delivered yet.
-    pub(super) quiet: FxHashMap<QueueId, QueueHandle>,
+    pub(super) quiet: FxHashMap<QueueId, GivingBack>,
     /// Channels whose shared credit came back while somebody waits for it.
     pub(super) freed: Vec<u16>,
     pub(super) close_requested: bool,
@@ -148,6 +150,7 @@ impl Connection {
             place,
             opened: now,
             channels: FxHashMap::default(),
+            just_closed: FxHashSet::default(),
             channels_opened: 0,
             consumers: Consumers::default(),
             queues: QueueTable::default(),

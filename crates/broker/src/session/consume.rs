@@ -2,6 +2,7 @@
 
 use leveret_codec::protocol::{AMQPClass, basic as wire};
 use leveret_codec::{ShortString, write_get_ok};
+use leveret_store::StoredMessage;
 use rustc_hash::FxHashMap;
 
 use super::Link;
@@ -19,6 +20,7 @@ use super::unacked::Unacked;
 use crate::declare::QueueDeclaration;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::ConsumerSlot;
+use crate::message::Message;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
 use crate::queue::handle::{ConsumeError, GetResult, Outcome, QueueHandle, QueueSettlement};
 use crate::queue::options::QueueKind;
@@ -521,6 +523,10 @@ impl Connection {
             self.vhost.care(queue, effects, now);
             match result {
                 GetResult::Message(in_flight, ready) => return Some((in_flight, ready)),
+                GetResult::BeforeUnread(in_flight) => {
+                    let ready = self.count_living(queue, &mut buffer, now);
+                    return Some((in_flight, ready));
+                }
                 GetResult::Empty => return None,
                 GetResult::NotLoaded => {
                     let (_, effects) =
@@ -530,5 +536,28 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// How many messages are ready behind the one that was taken: what has expired of them is read to be known.
+    fn count_living(
+        &self,
+        queue: &QueueHandle,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> u64 {
+        /// More is left to the pager.
+        const ATTEMPTS: usize = 16;
+        for _ in 0..ATTEMPTS {
+            let (read, effects) = queue.page_in_now(&self.vhost.services.store, buffer, now);
+            self.vhost.care(queue, effects, now);
+            let (living, effects) = queue.count_living(now);
+            self.vhost.care(queue, effects, now);
+            match living {
+                Some(living) => return living,
+                None if !read => break,
+                None => {}
+            }
+        }
+        queue.counts().ready
     }
 }

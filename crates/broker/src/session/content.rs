@@ -89,6 +89,14 @@ impl Connection {
         Ok(0)
     }
 
+    /// Behind a `channel.close` it is passed over.
+    fn content_of_no_channel(&self, number: u16) -> Result<(), Failure> {
+        if self.just_closed.contains(&number) {
+            return Ok(());
+        }
+        Err(not_a_method())
+    }
+
     /// A content header frame.
     pub(super) fn content_header(
         &mut self,
@@ -98,7 +106,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let Some(channel) = self.channels.get_mut(&number) else {
-            return Err(not_a_method());
+            return self.content_of_no_channel(number);
         };
         if channel.closing {
             return Ok(());
@@ -133,7 +141,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let Some(channel) = self.channels.get_mut(&number) else {
-            return Err(not_a_method());
+            return self.content_of_no_channel(number);
         };
         if channel.closing {
             return Ok(());

@@ -26,7 +26,7 @@ use super::unacked::Unacked;
 use crate::events::INTERNAL_USER;
 use crate::mailbox::{ConsumerSlot, Delivery};
 use crate::queue::consumers::ConsumerRef;
-use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::queue::handle::{GivingBack, Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
 
 /// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
@@ -64,7 +64,7 @@ pub(super) struct Settling {
 
 /// Queues to which something came back, and what the client is told once they deliver again.
 pub(super) struct Starting {
-    queues: Vec<QueueHandle>,
+    queues: Vec<GivingBack>,
     reply: Vec<u8>,
 }
 
@@ -121,6 +121,8 @@ pub(super) struct Closing {
     withdrawing: Vec<(QueueNumber, Vec<ConsumerRef>)>,
     /// Queues that had consumers here.
     left: Vec<QueueHandle>,
+    /// Queues that are to deliver.
+    starting: Vec<GivingBack>,
     /// Channels that may have something to give back.
     channels: Vec<u16>,
     undelivered: VecDeque<Undelivered>,
@@ -204,14 +206,16 @@ impl Connection {
         self.gathered = 0;
         let (vhost, quiet) = (&self.vhost, &mut self.quiet);
         self.queues.drain_settlements(|queue, settlements| {
+            quiet
+                .entry(queue.id())
+                .or_insert_with(|| GivingBack::begin(queue));
             let effects = queue.settle_quietly(settlements, now);
             vhost.care(queue, effects, now);
-            quiet.entry(queue.id()).or_insert_with(|| queue.clone());
         });
     }
 
     /// The queues that have something to deliver since [`Connection::flush_quietly`].
-    pub(super) fn take_quiet(&mut self) -> Vec<QueueHandle> {
+    pub(super) fn take_quiet(&mut self) -> Vec<GivingBack> {
         std::mem::take(&mut self.quiet).into_values().collect()
     }
 
@@ -219,8 +223,8 @@ impl Connection {
     fn start_step(&mut self, link: &mut Link, starting: &mut Starting, now: Timestamp) -> bool {
         let most = (self.step_cost() / START_COST).max(1);
         let from = starting.queues.len().saturating_sub(most);
-        for queue in starting.queues.drain(from..) {
-            let effects = queue.start(now);
+        for giving in starting.queues.drain(from..) {
+            let (queue, effects) = giving.finish(now);
             self.vhost.care(&queue, effects, now);
         }
         if starting.queues.is_empty() {
@@ -333,6 +337,7 @@ impl Connection {
             slots,
             withdrawing: by_queue.into_iter().collect(),
             left: Vec::new(),
+            starting: Vec::new(),
             channels: Vec::new(),
             undelivered: VecDeque::new(),
             afterwards: Afterwards::Gone,
@@ -355,16 +360,19 @@ impl Connection {
                 Stage::Undelivered => {
                     let cost = self.settle_undelivered(&mut closing.undelivered, now);
                     if closing.undelivered.is_empty() {
-                        self.quiet
-                            .extend(closing.left.drain(..).map(|it| (it.id(), it)));
-                        closing.left = self.take_quiet();
+                        for queue in closing.left.drain(..) {
+                            self.quiet
+                                .entry(queue.id())
+                                .or_insert_with(|| GivingBack::begin(&queue));
+                        }
+                        closing.starting = self.take_quiet();
                         closing.stage = Stage::Start;
                     }
                     cost
                 }
-                Stage::Start => match closing.left.pop() {
-                    Some(queue) => {
-                        let effects = queue.start(now);
+                Stage::Start => match closing.starting.pop() {
+                    Some(giving) => {
+                        let (queue, effects) = giving.finish(now);
                         self.vhost.care(&queue, effects, now);
                         START_COST
                     }

@@ -4,7 +4,8 @@
 //! decided in the module of its class.
 
 use leveret_codec::protocol::{
-    AMQPClass, basic as basic_wire, channel as wire, connection as connection_wire,
+    AMQPClass, access as access_wire, basic as basic_wire, channel as wire,
+    connection as connection_wire,
 };
 use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten, write_method};
 
@@ -157,7 +158,16 @@ impl Connection {
         number: u16,
         method: &Method<'_>,
     ) -> Result<(), Failure> {
-        let Some(AMQPClass::Channel(method)) = method.control() else {
+        let method = match method.control() {
+            Some(AMQPClass::Channel(method)) => Some(method),
+            _ => None,
+        };
+        if self.just_closed.contains(&number) && !matches!(method, Some(wire::AMQPMethod::Open(_)))
+        {
+            Self::pass_over(link, number, method);
+            return Ok(());
+        }
+        let Some(method) = method else {
             return Err(ConnectionError::channel_error("expected 'channel.open'").into());
         };
         match method {
@@ -169,6 +179,7 @@ impl Connection {
                 link.work.add(work::METHOD);
                 let place = self.place.channel(&link.broker, &self.login.user)?;
                 self.channels_opened += 1;
+                self.just_closed.remove(&number);
                 let channel = Channel::new(number, self.channels_opened, place);
                 self.channels.insert(number, channel);
                 self.tell_channel(link, number, self.channels_opened);
@@ -179,6 +190,15 @@ impl Connection {
                 Ok(())
             }
             _ => Err(ConnectionError::channel_error("expected 'channel.open'").into()),
+        }
+    }
+
+    /// rabbitmq: what a client had sent behind its `channel.close` before that was answered is passed over, another
+    /// close is answered too
+    fn pass_over(link: &mut Link, number: u16, method: Option<&wire::AMQPMethod>) {
+        if let Some(wire::AMQPMethod::Close(_)) = method {
+            let ok = wire::AMQPMethod::CloseOk(wire::CloseOk {});
+            link.send(number, &AMQPClass::Channel(ok));
         }
     }
 
@@ -219,9 +239,13 @@ impl Connection {
             AMQPClass::Queue(method) => self.queue_method(link, number, method, now),
             AMQPClass::Tx(method) => self.tx_method(link, number, &method, now),
             AMQPClass::Confirm(method) => self.confirm_method(link, number, &method),
-            // rabbitmq: the realm access class is not known at all
-            AMQPClass::Access(_) => Err(Failure::Abort),
-            AMQPClass::Connection(_) => {
+            // rabbitmq: whoever asks has access, as clients of AMQP 0-8 do; the ticket means nothing
+            AMQPClass::Access(access_wire::AMQPMethod::Request(_)) => {
+                let ok = access_wire::AMQPMethod::RequestOk(access_wire::RequestOk {});
+                link.send(number, &AMQPClass::Access(ok));
+                Ok(())
+            }
+            AMQPClass::Access(access_wire::AMQPMethod::RequestOk(_)) | AMQPClass::Connection(_) => {
                 Err(ConnectionError::command_invalid("unimplemented method").into())
             }
         }
@@ -249,6 +273,7 @@ impl Connection {
                 Err(ConnectionError::not_implemented("active=false").into())
             }
             wire::AMQPMethod::Close(_) => {
+                self.just_closed.insert(number);
                 let ok = AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {}));
                 self.close_channel(link, number, Afterwards::Gone, encoded(number, &ok), now);
                 Ok(())

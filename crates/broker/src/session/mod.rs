@@ -57,6 +57,7 @@ use leveret_codec::{
     FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat,
     write_method,
 };
+use rustc_hash::FxHashSet;
 
 use crate::broker::Broker;
 use crate::error::{Cause, ConnectionError, Failure};
@@ -259,6 +260,11 @@ impl Session {
             consumed = input.len();
         }
         input.advance(consumed);
+        if input.is_empty()
+            && let Phase::Open(connection) = &mut self.phase
+        {
+            connection.just_closed = FxHashSet::default();
+        }
     }
 
     /// Whether [`Session::receive`] left input only because it had done enough: others are to have their turn before it

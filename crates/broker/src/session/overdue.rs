@@ -168,8 +168,8 @@ impl Connection {
         if !taking.undelivered.is_empty() {
             return true;
         }
-        for queue in self.take_quiet() {
-            let effects = queue.start(now);
+        for giving in self.take_quiet() {
+            let (queue, effects) = giving.finish(now);
             self.vhost.care(&queue, effects, now);
         }
         let effects = taking.queue.start(now);

@@ -1,5 +1,7 @@
 //! Time to live of messages and queues.
 
+use leveret_codec::AMQPProperties;
+
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
 
@@ -199,4 +201,26 @@ fn get_gives_a_message_until_its_time_is_over() {
     world.wait(1);
     client.get("q", true);
     client.expect(&["get-empty"]);
+}
+
+/// Also what only the disk has, and no reader has come to yet.
+#[test]
+fn what_has_expired_is_not_left_behind_the_one_that_is_got() {
+    let world = World::paging(300);
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    let expiring = AMQPProperties::default()
+        .with_delivery_mode(2)
+        .with_expiration("50".into());
+    client.publish_with("q", "first", &Properties::persistent());
+    for _ in 0..40 {
+        client.publish_with("q", "expires", &Properties::of(expiring.clone()));
+    }
+    client.publish_with("q", "last", &Properties::persistent());
+    world.hold_paging();
+    world.pass(60);
+    client.get("q", true);
+    client.expect(&["get-ok 1 left=1 'first'"]);
+    client.get("q", true);
+    client.expect(&["get-ok 2 left=0 'last'"]);
 }

@@ -381,3 +381,105 @@ proptest! {
         prop_assert_eq!(bodies.join(" "), expected);
     }
 }
+
+/// Whoever waits gets what was published meanwhile behind all that comes back.
+#[test]
+fn what_is_published_meanwhile_stands_behind_all_of_it() {
+    for closes in [false, true] {
+        let world = World::durable_with(config());
+        let client = held(&world, 95);
+        let (other, publisher) = (world.client(), world.client());
+        other.consume_ok("q", "o");
+        world.stand_still();
+        match closes {
+            true => client.close_channel(),
+            false => client.nack(0, true, true),
+        }
+        for n in 1..=3 {
+            world.turn();
+            publisher.publish("q", &format!("p{n}"));
+        }
+        let expected = format!("{} p1 p2 p3", returned(1, 95));
+        assert_eq!(turns(&world, &other).concat().join(" "), expected);
+    }
+}
+
+/// One that goes while others give back to the same queue, too, keeps it waiting no longer than it is there.
+#[test]
+fn several_give_back_to_one_queue() {
+    let world = World::durable_with(config());
+    let clients: Vec<Client> = (0..3).map(|_| held(&world, 40)).collect();
+    let other = world.client();
+    other.consume_ok("q", "o");
+    world.stand_still();
+    clients[0].nack(0, true, true);
+    clients[1].disconnect();
+    clients[2].recover(true);
+    let mut got = turns(&world, &other).concat();
+    got.sort();
+    assert_eq!(got.len(), 120);
+    clients[0].publish("q", "after");
+    world.go_on();
+    other.expect_bodies("after");
+}
+
+fn bodies_of(client: &Client, queue: &str) -> String {
+    let (count, _) = client.counts(queue);
+    (0..count).for_each(|_| client.get(queue, true));
+    client.bodies().join(" ")
+}
+
+/// A limit takes its part of what stands in the queue when all is back, and not of a part of it.
+#[test]
+fn limits_are_kept_once_all_is_back() {
+    // One in a step.
+    let world = World::durable_with(BrokerConfig {
+        step_cost: 16,
+        ..BrokerConfig::default()
+    });
+    let client = world.client();
+    client.declare_ok("dead", &[], &[]);
+    let arguments = [
+        ("x-max-length-bytes", number(6)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("q", &[], &arguments);
+    client.qos_ok(2, false);
+    client.consume_ok("q", "c");
+    client.publish_all("q", "a bbbbbbbbbb", &Properties::default());
+    // So that the ledger has it behind the other one.
+    client.nack(1, false, true);
+    client.expect_bodies("a bbbbbbbbbb a!");
+    client.cancel("c");
+    client.publish("q", "ccccc");
+    client.seen();
+    client.nack(0, true, true);
+    assert_eq!(bodies_of(&client, "q"), "ccccc");
+    assert_eq!(bodies_of(&client, "dead"), "a bbbbbbbbbb");
+}
+
+#[test]
+fn what_a_limit_takes_of_it_goes_on_in_the_queues_order() {
+    let world = World::durable_with(config());
+    let client = world.client();
+    client.declare_ok("dead", &[], &[]);
+    let arguments = [
+        ("x-max-length", number(5)),
+        ("x-max-priority", number(1)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("q", &[], &arguments);
+    client.consume_ok("q", "c");
+    client.publish_all("q", &names(1, 20), &Properties::default());
+    client.publish_all("q", &names(21, 40), &Properties::priority(1));
+    client.cancel("c");
+    client.seen();
+    client.nack(0, true, true);
+    assert_eq!(bodies_of(&client, "q"), names(16, 20));
+    assert_eq!(
+        bodies_of(&client, "dead"),
+        format!("{} {}", names(21, 40), names(1, 15))
+    );
+}

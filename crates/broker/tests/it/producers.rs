@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
+use leveret_broker::queue::statistics::Reasons;
 use leveret_broker::{BrokerConfig, DeduplicationCounts};
 use leveret_codec::AMQPProperties;
 use leveret_store::MessageLog;
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};
+use crate::statistics::of;
 
 const SELECT: u16 = 10;
 const COMMIT: u16 = 20;
@@ -229,7 +231,7 @@ fn a_transaction_is_counted_when_it_commits_and_never_by_halves() {
 #[test]
 fn a_refused_transaction_settles_nothing() {
     for (exchange, key) in WAYS {
-        let (_, client) = world();
+        let (world, client) = world();
         let other = client.with_channel(2);
         other.declare_ok("r", &[Flag::Durable], &[]);
         other.publish_all("r", "a b c", &Properties::persistent());
@@ -246,6 +248,10 @@ fn a_refused_transaction_settles_nothing() {
             406,
             "PRECONDITION_FAILED - x-sequence 3 leaves out numbers after 1",
         );
+        let totals = of(&world, "r").totals;
+        assert_eq!(totals.dead_lettered, Reasons::default(), "{exchange:?}");
+        assert_eq!(totals.discarded, Reasons::default(), "{exchange:?}");
+        assert_eq!(totals.acknowledged, 0, "{exchange:?}");
         assert_eq!(bodies(&other, "r"), "a b c", "{exchange:?}");
         assert_eq!(bodies(&other, "q"), "1", "{exchange:?}");
     }

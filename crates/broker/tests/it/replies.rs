@@ -403,6 +403,42 @@ fn a_channel_that_is_not_open_is_not_closed() {
     client.expect_connection_error(504, "CHANNEL_ERROR - expected 'channel.open'");
 }
 
+/// What a client sends in one go with a `channel.close` and behind it cannot know of the answer.
+#[test]
+fn what_crosses_the_answer_to_a_close_is_passed_over() {
+    let close = || Arguments::new().u16(200).short("bye").u16(0).u16(0);
+    let close = || wire::method(1, (20, 40), close());
+    let client = volatile();
+    client.declare_ok("q", &[], &[]);
+    let publish = client.publishing("q", b"late", &Properties::default());
+    let burst = [
+        close(),
+        close(),
+        publish,
+        wire::method(1, (20, 41), Arguments::new()),
+        close(),
+    ];
+    client.send(&burst.concat());
+    client.expect(&["channel.close-ok"; 3]);
+    client.with_channel(1);
+    assert_eq!(client.counts("q"), (0, 0));
+    let open = wire::method(1, (20, 10), Arguments::new().short(""));
+    client.send(&[close(), open, close()].concat());
+    client.expect(&["channel.close-ok", "channel.open-ok", "channel.close-ok"]);
+    client.close_channel();
+    client.expect_connection_error(504, "CHANNEL_ERROR - expected 'channel.open'");
+}
+
+#[test]
+fn access_is_given_to_whoever_asks() {
+    let client = volatile();
+    client.call((30, 10), Arguments::new().short("/data").octet(0x1f));
+    client.expect(&["access.request-ok"]);
+    client.declare_ok("q", &[], &[]);
+    client.call((30, 11), Arguments::new().u16(1));
+    client.expect_connection_error(503, "COMMAND_INVALID - unimplemented method");
+}
+
 #[test]
 fn more_body_than_was_announced_is_a_frame_error() {
     let client = volatile();

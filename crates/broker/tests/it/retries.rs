@@ -247,9 +247,110 @@ fn retries_that_are_partly_durable_all_come_back() {
     client.expect_bodies("passing");
     world.pass(100);
     client.consume_ok("q", "c");
-    let mut bodies = client.bodies();
-    bodies.sort();
-    assert_eq!(bodies, ["1!", "2!", "3!", "4!"]);
+    client.expect_bodies("1! 2! 3! 4!");
+}
+
+/// Those in memory wait for one that is due with them, before them, and must be read.
+#[test]
+fn retries_in_memory_do_not_overtake_those_on_disk() {
+    let (world, client) = taken(100, 4);
+    world.hold_commits();
+    client.nack(2, true, true);
+    let point = world.staged_point();
+    client.nack(4, true, true);
+    world.commit_up_to(point);
+    client.publish("q", "passing");
+    client.get("q", true);
+    client.expect_bodies("passing");
+    client.consume_ok("q", "c");
+    world.hold_paging();
+    world.pass(100);
+    client.expect_nothing();
+    // They leave memory while they wait, too.
+    world.commit();
+    client.publish("q", "passing");
+    client.expect_bodies("passing");
+    world.page();
+    client.expect_bodies("1! 2! 3! 4!");
+    assert_eq!(client.counts("q"), (0, 1));
+}
+
+/// A level whose head has no room does not keep those of a higher one from being read.
+#[test]
+fn retries_of_each_priority_are_read_back() {
+    let world = World::durable_with(BrokerConfig {
+        queue_memory_bytes: 1,
+        ..BrokerConfig::default()
+    });
+    let client = world.client();
+    let arguments = [delays(&[100]), ("x-max-priority", number(2))];
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    let publish = |body, priority| {
+        let properties = AMQPProperties::default().with_delivery_mode(2);
+        client.publish_with(
+            "q",
+            body,
+            &Properties::of(properties.with_priority(priority)),
+        );
+    };
+    publish("low", 0);
+    publish("high", 1);
+    client.get("q", false);
+    client.get("q", false);
+    client.expect_bodies("high low");
+    publish("other", 0);
+    client.nack(2, true, true);
+    // Out of memory by now.
+    publish("passing", 2);
+    client.get("q", true);
+    client.expect_bodies("passing");
+    world.pass(100);
+    client.get("q", true);
+    client.expect_bodies("high");
+    client.get("q", true);
+    client.expect_bodies("other");
+    client.get("q", true);
+    client.expect_bodies("low");
+}
+
+/// As with what comes back at once: a limit takes the oldest, before a consumer that waits gets any.
+#[test]
+fn a_limit_takes_its_part_of_what_comes_back_later() {
+    for consumes in [false, true] {
+        let world = World::durable();
+        let client = world.client();
+        client.declare_ok("dead", &[], &[]);
+        let arguments = [
+            delays(&[100]),
+            ("x-max-length", number(2)),
+            ("x-dead-letter-exchange", string("")),
+            ("x-dead-letter-routing-key", string("dead")),
+        ];
+        client.declare_ok("q", &[Flag::Durable], &arguments);
+        for body in ["a", "b", "c"] {
+            client.publish_with("q", body, &Properties::persistent());
+            client.get("q", false);
+        }
+        client.seen();
+        client.nack(3, true, true);
+        if consumes {
+            client.consume_ok("q", "c");
+        } else {
+            client.publish_with("q", "d", &Properties::persistent());
+        }
+        client.seen();
+        world.pass(100);
+        if consumes {
+            client.expect_bodies("b! c!");
+            assert_eq!(client.counts("dead"), (1, 0));
+        } else {
+            assert_eq!(client.counts("q"), (2, 0));
+            assert_eq!(client.counts("dead"), (2, 0));
+            client.get("q", true);
+            client.get("q", true);
+            client.expect_bodies("c d");
+        }
+    }
 }
 
 /// A purge takes what is due and not read back yet along, for good.

@@ -207,6 +207,7 @@ fn name(ids: (u16, u16)) -> String {
         (10, 61) => "unblocked",
         (10, 71) => "update-secret-ok",
         (20, 11) => "channel.open-ok",
+        (30, 11) => "access.request-ok",
         (20, 21) => "flow-ok",
         (20, 41) => "channel.close-ok",
         (40, 11) => "exchange.declare-ok",
