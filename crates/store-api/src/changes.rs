@@ -89,7 +89,8 @@ pub enum Change<P> {
         /// Opaque to the store, returned by reads; 0 is what a message bears that was given none.
         count: u32,
     },
-    /// All of the log is gone; its id is not used again.
+    /// All of the log is gone, and its id is not used again: what is staged for it from here on comes to nothing. An
+    /// opened store knows that of the logs that were deleted since.
     DeleteLog {
         /// The log.
         log: LogId,

@@ -65,6 +65,7 @@ pub fn run<S: Subject>(subject: &S) {
     a_message_is_replaced_under_its_sequence(subject);
     numbers_stay_with_their_messages(subject);
     logs_are_deleted(subject);
+    nothing_comes_of_a_deleted_log(subject);
     those_who_wait_are_woken_when_it_is_durable(subject);
     a_restart_keeps_what_is_durable(subject);
     a_restart_knows_what_was_delivered(subject);
@@ -408,6 +409,67 @@ fn logs_are_deleted<S: Subject>(subject: &S) {
     assert_eq!(store.logs(), [other]);
     assert!(sequences::<S>(&store, log).is_empty());
     assert_eq!(store.log_state(log), None);
+}
+
+/// Whoever deletes a log need not see to it that nobody else is about to stage something for it.
+fn nothing_comes_of_a_deleted_log<S: Subject>(subject: &S) {
+    let store = subject.create();
+    let (log, unused, other) = (
+        store.allocate_log(),
+        store.allocate_log(),
+        store.allocate_log(),
+    );
+    let number = |log| Change::SetCount {
+        log,
+        first: Sequence(0),
+        length: 20,
+        count: 2,
+    };
+    commit(subject, &store, vec![enqueue(log, 1, 10)]);
+    let unit = vec![
+        enqueue(log, 2, 10),
+        Change::DeleteLog { log },
+        enqueue(log, 3, 10),
+        number(log),
+        Change::DeleteLog { log: unused },
+        enqueue(unused, 1, 10),
+    ];
+    commit(subject, &store, unit);
+    let is_gone = |store: &S::Store, logs: &[LogId]| {
+        assert_eq!(store.logs(), logs);
+        for log in [log, unused] {
+            assert!(sequences::<S>(store, log).is_empty());
+            assert_eq!(store.log_state(log), None);
+        }
+    };
+    is_gone(&store, &[]);
+    // Others of a later unit are as safe as ever.
+    let unit = vec![
+        enqueue(log, 4, 10),
+        enqueue(other, 1, 10),
+        number(log),
+        enqueue(unused, 2, 10),
+        Change::DeleteLog { log },
+        enqueue(log, 5, 10),
+    ];
+    commit(subject, &store, unit);
+    let mut transient = enqueue(log, 6, 10);
+    if let Change::Enqueue(enqueue) = &mut transient {
+        enqueue.transient = true;
+    }
+    commit(subject, &store, vec![transient]);
+    let settled = Change::Acknowledge {
+        log,
+        first: Sequence(4),
+        count: 1,
+    };
+    let point = store.stage_settled(&mut vec![settled]);
+    subject.settle(&store, point);
+    is_gone(&store, &[other]);
+    assert_eq!(store.staged_bytes(), 0);
+    let store = subject.restart(store);
+    is_gone(&store, &[other]);
+    assert_eq!(sequences::<S>(&store, other), [1]);
 }
 
 fn those_who_wait_are_woken_when_it_is_durable<S: Subject>(subject: &S) {

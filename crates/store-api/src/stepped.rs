@@ -1,7 +1,7 @@
 //! A store in memory that commits when it is told to: for tests of what lies above the store, and
 //! the model that the journal is tested against. Owns messages as a plain map.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
@@ -30,6 +30,7 @@ struct Inner<P> {
     point: CommitPoint,
     next_log: u64,
     logs: BTreeMap<LogId, Log<P>>,
+    deleted: BTreeSet<LogId>,
     damaged: BTreeMap<(LogId, Sequence), Damage>,
     delivered: BTreeMap<LogId, Delivered>,
     definitions: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -75,6 +76,7 @@ impl<P: Payload> SteppedStore<P> {
                 point: CommitPoint::NONE,
                 next_log: 1,
                 logs: BTreeMap::new(),
+                deleted: BTreeSet::new(),
                 damaged: BTreeMap::new(),
                 delivered: BTreeMap::new(),
                 definitions: BTreeMap::new(),
@@ -238,6 +240,7 @@ impl<P: Payload> Inner<P> {
             }
             Change::DeleteLog { log } => {
                 self.logs.remove(&log);
+                self.deleted.insert(log);
                 self.delivered.remove(&log);
             }
             Change::PutDefinition { key, value } => {
@@ -250,6 +253,9 @@ impl<P: Payload> Inner<P> {
     }
 
     fn enqueue(&mut self, enqueue: Enqueue<P>) {
+        if self.deleted.contains(&enqueue.log) {
+            return;
+        }
         let sequence = enqueue.sequence;
         let log = self.logs.entry(enqueue.log).or_insert_with(|| Log {
             next: Sequence(0),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use leveret_store_api::failpoint::{self, Failpoint};
 use leveret_store_api::{Change, LogId, Payload, Shortage, StoreStatus};
 
+use super::deleted::DeletedLogs;
 use super::directory::raise_format;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
@@ -59,6 +60,7 @@ pub(crate) struct Committer<P: Payload> {
     /// The next record goes to another segment.
     turns: bool,
     encoder: Encoder,
+    deleted: DeletedLogs,
     grown: u64,
     asked: Asked,
     space_checked: Instant,
@@ -91,6 +93,7 @@ impl<P: Payload> Committer<P> {
             unsynced: false,
             turns: false,
             encoder: Encoder::new(),
+            deleted: DeletedLogs::default(),
             grown: 0,
             asked: Asked::default(),
             space_checked: clock::now(),
@@ -243,8 +246,13 @@ impl<P: Payload> Committer<P> {
             }
             None => {}
         }
-        self.encoder
-            .changes(changes, range, claimed, &self.shared.index);
+        self.encoder.changes(
+            changes,
+            range,
+            claimed,
+            &mut self.deleted,
+            &self.shared.index,
+        );
         if self.encoder.is_empty() {
             if self.encoder.has_effects() {
                 let mut index = self.shared.index.lock();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use leveret_store_api::{Change, Enqueue, LogId, Payload, Sequence};
 
+use super::deleted::DeletedLogs;
 use super::format::{self, FORMAT_VERSION_CHECKS, FORMAT_VERSION_COUNTS, HEADER_BYTES};
 use super::groups::{Group, Groups, LogOperation};
 use super::written::{Claimed, Front, WrittenBody};
@@ -145,16 +146,18 @@ impl Encoder {
         self.durable = true;
     }
 
-    /// All changes of the units in `range`, in the order in which they have to take effect.
+    /// All changes of the units in `range`, in the order in which they have to take effect. What is about logs that
+    /// were `deleted` is left out; those that these changes delete are added to them.
     pub(crate) fn changes<P: Payload>(
         &mut self,
         changes: &[Change<P>],
         range: Range<usize>,
         claimed: &mut Claimed,
+        deleted: &mut DeletedLogs,
         index: &parking_lot::Mutex<Index>,
     ) {
         let mut groups = mem::take(&mut self.groups);
-        groups.sort(changes, range);
+        groups.sort(changes, range, deleted);
         for change in groups
             .definitions
             .iter()
@@ -163,7 +166,7 @@ impl Encoder {
             self.definition(change);
         }
         for group in groups.iter() {
-            self.group(group, changes, claimed, index);
+            self.group(group, changes, claimed, deleted, index);
         }
         self.groups = groups;
     }
@@ -194,6 +197,7 @@ impl Encoder {
         group: &Group,
         changes: &[Change<P>],
         claimed: &mut Claimed,
+        deleted: &mut DeletedLogs,
         index: &parking_lot::Mutex<Index>,
     ) {
         let log = group.log;
@@ -228,6 +232,7 @@ impl Encoder {
                         self.durable = true;
                     }
                     self.effects.push(Effect::DeleteLog(log));
+                    deleted.insert(log);
                 }
                 LogOperation::Cancelled => {}
             }

@@ -1,10 +1,13 @@
-//! The changes of one record sorted by log, and the cancelling of messages that were acknowledged before
-//! they were written. Owns the order of a log's operations; writes no bytes.
+//! The changes of one record sorted by log, the cancelling of messages that were acknowledged before
+//! they were written, and the dropping of what comes after a log's deletion. Owns the order of a log's operations;
+//! writes no bytes.
 
 use std::ops::Range;
 
 use leveret_store_api::{Change, LogId};
 use rustc_hash::FxHashMap;
+
+use super::deleted::DeletedLogs;
 
 /// The operations of each log in a record, in order.
 #[derive(Default)]
@@ -29,6 +32,8 @@ pub(super) struct Group {
     pub(super) has_counts: bool,
     /// One above the highest sequence enqueued.
     pub(super) next: u64,
+    /// The log was deleted, in this record or before: nothing more comes of it.
+    is_over: bool,
 }
 
 /// What is to be done to a log.
@@ -47,21 +52,27 @@ pub(super) enum LogOperation {
 }
 
 impl Groups {
-    /// Sorts the changes with these numbers.
-    pub(super) fn sort<P>(&mut self, changes: &[Change<P>], range: Range<usize>) {
+    /// Sorts the changes with these numbers, without those of logs that were `deleted` before.
+    pub(super) fn sort<P>(
+        &mut self,
+        changes: &[Change<P>],
+        range: Range<usize>,
+        deleted: &DeletedLogs,
+    ) {
         self.clear();
         for (number, change) in changes.iter().enumerate().take(range.end).skip(range.start) {
             match change {
                 Change::Enqueue(enqueue) => {
-                    self.of(enqueue.log).enqueue(enqueue.sequence.0, number);
+                    self.of(enqueue.log, deleted)
+                        .enqueue(enqueue.sequence.0, number);
                 }
                 Change::Acknowledge { log, first, count } => {
-                    self.of(*log).acknowledge(first.0, *count);
+                    self.of(*log, deleted).acknowledge(first.0, *count);
                 }
                 Change::SetCount { log, .. } => {
-                    self.of(*log).set_count(number);
+                    self.of(*log, deleted).set_count(number);
                 }
-                Change::DeleteLog { log } => self.of(*log).delete(),
+                Change::DeleteLog { log } => self.of(*log, deleted).delete(),
                 Change::PutDefinition { .. } | Change::RemoveDefinition { .. } => {
                     self.definitions.push(number);
                 }
@@ -80,7 +91,7 @@ impl Groups {
         self.definitions.clear();
     }
 
-    fn of(&mut self, log: LogId) -> &mut Group {
+    fn of(&mut self, log: LogId, deleted: &DeletedLogs) -> &mut Group {
         let used = &mut self.used;
         let lists = &mut self.lists;
         // Publishes of one connection come in long rows for the same queue.
@@ -90,7 +101,7 @@ impl Groups {
                 if *used == lists.len() {
                     lists.push(Group::new());
                 }
-                lists[*used].restart(log);
+                lists[*used].restart(log, deleted.contains(log));
                 *used += 1;
                 *used - 1
             }),
@@ -109,10 +120,11 @@ impl Group {
             last_acknowledge: None,
             has_counts: false,
             next: 0,
+            is_over: false,
         }
     }
 
-    fn restart(&mut self, log: LogId) {
+    fn restart(&mut self, log: LogId, is_over: bool) {
         self.log = log;
         self.operations.clear();
         self.enqueues.clear();
@@ -120,9 +132,13 @@ impl Group {
         self.last_acknowledge = None;
         self.has_counts = false;
         self.next = 0;
+        self.is_over = is_over;
     }
 
     fn enqueue(&mut self, sequence: u64, change: usize) {
+        if self.is_over {
+            return;
+        }
         self.ascending &= self
             .enqueues
             .last()
@@ -134,6 +150,9 @@ impl Group {
 
     /// Cancels the enqueues in the range; the acknowledgement stays for what was written before.
     fn acknowledge(&mut self, first: u64, count: u64) {
+        if self.is_over {
+            return;
+        }
         let end = first.saturating_add(count);
         let candidates = if self.ascending {
             let from = self
@@ -170,12 +189,18 @@ impl Group {
 
     /// What is acknowledged from here on is acknowledged after it.
     fn set_count(&mut self, change: usize) {
+        if self.is_over {
+            return;
+        }
         self.operations.push(LogOperation::SetCount(change));
         self.last_acknowledge = None;
         self.has_counts = true;
     }
 
     fn delete(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
         self.operations.clear();
         self.enqueues.clear();
         self.last_acknowledge = None;

@@ -7,6 +7,7 @@ mod aside;
 mod checkpoint;
 mod committer;
 mod compaction;
+mod deleted;
 mod directory;
 mod elision;
 mod encoder;
