@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use leveret_codec::{FieldTable, encode_table};
+use slab::Slab;
 
 use crate::binding::Binding;
 use crate::target::{ExchangeIndex, Target};
@@ -26,8 +27,7 @@ pub(crate) struct Bound {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindingTable {
-    places: Vec<Option<Bound>>,
-    free: Vec<BindingIndex>,
+    places: Slab<Bound>,
     by_identity: HashTable<Place>,
     hasher: DefaultHashBuilder,
 }
@@ -53,15 +53,15 @@ fn spread(hash: u32) -> u64 {
 
 impl BindingTable {
     pub(crate) fn get(&self, at: BindingIndex) -> Option<&Bound> {
-        self.places.get(at.0 as usize)?.as_ref()
+        self.places.get(at.0 as usize)
     }
 
     pub(crate) fn get_mut(&mut self, at: BindingIndex) -> Option<&mut Bound> {
-        self.places.get_mut(at.0 as usize)?.as_mut()
+        self.places.get_mut(at.0 as usize)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.places.iter().flatten().map(|bound| &bound.binding)
+        self.places.iter().map(|(_, bound)| &bound.binding)
     }
 
     pub(crate) fn find(&self, binding: &Binding) -> Option<BindingIndex> {
@@ -76,13 +76,7 @@ impl BindingTable {
     /// Adds a binding that [`Self::find`] does not know.
     pub(crate) fn insert(&mut self, bound: Bound) -> BindingIndex {
         let hash = identity_hash(&self.hasher, &bound.binding);
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            BindingIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX))
-        });
-        if let Some(place) = self.places.get_mut(at.0 as usize) {
-            *place = Some(bound);
-        }
+        let at = BindingIndex(u32::try_from(self.places.insert(bound)).unwrap_or(u32::MAX));
         let place = Place { hash, at };
         self.by_identity
             .insert_unique(place.spread(), place, |place| place.spread());
@@ -90,7 +84,7 @@ impl BindingTable {
     }
 
     pub(crate) fn remove(&mut self, at: BindingIndex) -> Option<Bound> {
-        let bound = self.places.get_mut(at.0 as usize)?.take()?;
+        let bound = self.places.try_remove(at.0 as usize)?;
         let hash = identity_hash(&self.hasher, &bound.binding);
         let found = self
             .by_identity
@@ -98,7 +92,6 @@ impl BindingTable {
         if let Ok(entry) = found {
             entry.remove();
         }
-        self.free.push(at);
         Some(bound)
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use leveret_codec::FieldTable;
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 use crate::binding::{BindError, Binding, Destination, QueueId};
 use crate::binding_table::{BindingIndex, BindingTable, Bound};
@@ -17,8 +18,7 @@ use crate::target::{ExchangeIndex, Target, Terms};
 /// All exchanges and bindings of one virtual host.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    places: Vec<Option<Node>>,
-    free: Vec<ExchangeIndex>,
+    places: Slab<Node>,
     by_name: HashMap<Box<str>, ExchangeIndex>,
     queues: FxHashMap<QueueId, QueueNode>,
     bindings: BindingTable,
@@ -83,8 +83,7 @@ impl Topology {
     #[must_use]
     pub fn new() -> Self {
         let mut topology = Self {
-            places: Vec::new(),
-            free: Vec::new(),
+            places: Slab::new(),
             by_name: HashMap::default(),
             queues: FxHashMap::default(),
             bindings: BindingTable::default(),
@@ -111,22 +110,22 @@ impl Topology {
 
     /// All exchanges, the default exchange first.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        self.places.iter().flatten().map(|node| &node.exchange)
+        self.places.iter().map(|(_, node)| &node.exchange)
     }
 
     /// The exchanges at some of the places for exchanges. An exchange keeps its place for as long as it is there, so
     /// that all can be seen a few at a time; those that come meanwhile may be missed.
     pub fn exchanges_at(&self, places: Range<usize>) -> impl Iterator<Item = &Exchange> {
-        let end = places.end.min(self.places.len());
-        let places = self.places.get(places.start.min(end)..end);
-        let nodes = places.unwrap_or_default().iter().flatten();
+        let end = places.end.min(self.exchange_places());
+        let nodes = (places.start..end).filter_map(|at| self.places.get(at));
         nodes.map(|node| &node.exchange)
     }
 
     /// How many places for exchanges there are.
     #[must_use]
     pub fn exchange_places(&self) -> usize {
-        self.places.len()
+        let last = self.places.iter().next_back();
+        last.map_or(0, |(at, _)| at + 1)
     }
 
     /// Adds an exchange; false, and no change, if there is one of that name. Whether the arguments make
@@ -135,21 +134,16 @@ impl Topology {
         if self.by_name.contains_key(exchange.name.as_str()) {
             return false;
         }
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            ExchangeIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX))
+        let name = exchange.name.as_str().into();
+        let at = self.places.insert(Node {
+            attended: exchange.is_attended(),
+            matcher: Matcher::new(&exchange),
+            exchange,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
         });
-        self.by_name.insert(exchange.name.as_str().into(), at);
-        if let Some(place) = self.places.get_mut(at.0 as usize) {
-            let matcher = Matcher::new(&exchange);
-            *place = Some(Node {
-                attended: exchange.is_attended(),
-                exchange,
-                matcher,
-                outgoing: Vec::new(),
-                incoming: Vec::new(),
-            });
-        }
+        let at = ExchangeIndex(u32::try_from(at).unwrap_or(u32::MAX));
+        self.by_name.insert(name, at);
         true
     }
 
@@ -363,11 +357,11 @@ impl Topology {
     }
 
     pub(crate) fn node(&self, at: ExchangeIndex) -> Option<&Node> {
-        self.places.get(at.0 as usize)?.as_ref()
+        self.places.get(at.0 as usize)
     }
 
     fn node_mut(&mut self, at: ExchangeIndex) -> Option<&mut Node> {
-        self.places.get_mut(at.0 as usize)?.as_mut()
+        self.places.get_mut(at.0 as usize)
     }
 
     fn at_places(&self, places: Option<&[BindingIndex]>) -> impl Iterator<Item = &Binding> {
@@ -453,11 +447,10 @@ impl Topology {
             for binding in places {
                 self.remove_binding(binding, &mut doomed, removed);
             }
-            let Some(node) = self.places.get_mut(at.0 as usize).and_then(Option::take) else {
+            let Some(node) = self.places.try_remove(at.0 as usize) else {
                 continue;
             };
             self.by_name.remove(node.exchange.name.as_str());
-            self.free.push(at);
             removed.exchanges.push(node.exchange);
         }
     }

@@ -1,71 +1,60 @@
 //! All open connections: how many there are, and how to tell them that the broker stops. Holds wakers only; what a
 //! connection is belongs to its task.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use tokio::sync::Notify;
+use slab::Slab;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The registry. It is locked when a connection comes, when it goes, and at shutdown; never in between.
 #[derive(Default)]
 pub(crate) struct Connections {
-    tasks: Mutex<Tasks>,
+    tasks: TaskTracker,
+    wakers: Mutex<Slab<Waker>>,
     shutting_down: AtomicBool,
-    emptied: Notify,
-}
-
-#[derive(Default)]
-struct Tasks {
-    wakers: HashMap<u64, Waker>,
-    next: u64,
 }
 
 /// One connection's place in the registry, given up by dropping it.
 pub(crate) struct Member {
     connections: Arc<Connections>,
-    id: u64,
+    place: usize,
+    /// Counts it; goes last.
+    _token: TaskTrackerToken,
 }
 
 impl Connections {
     /// Enters the task that `waker` wakes.
     pub(crate) fn join(self: &Arc<Self>, waker: &Waker) -> Member {
-        let mut tasks = self.lock();
-        let id = tasks.next;
-        tasks.next += 1;
-        tasks.wakers.insert(id, waker.clone());
         Member {
             connections: Arc::clone(self),
-            id,
+            place: self.lock().insert(waker.clone()),
+            _token: self.tasks.token(),
         }
     }
 
     /// Tells every connection, the ones to come included, that the broker stops.
     pub(crate) fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::SeqCst);
-        let wakers: Vec<Waker> = self.lock().wakers.values().cloned().collect();
+        let wakers: Vec<Waker> = self.lock().iter().map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.lock().wakers.len()
+        self.tasks.len()
     }
 
-    /// Returns once there are none.
+    /// Returns once there are none. To be called when no more are to come.
     pub(crate) async fn emptied(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.count() == 0 {
-                return;
-            }
-            emptied.await;
-        }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slab<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,13 +67,12 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let mut tasks = self.connections.lock();
-        let waker = tasks.wakers.remove(&self.id);
-        if tasks.wakers.is_empty() {
-            tasks.wakers.shrink_to_fit();
-            self.connections.emptied.notify_waiters();
+        let mut wakers = self.connections.lock();
+        let waker = wakers.try_remove(self.place);
+        if wakers.is_empty() {
+            wakers.shrink_to_fit();
         }
-        drop(tasks);
+        drop(wakers);
         drop(waker);
     }
 }

@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use leveret_codec::RawTable;
+use slab::Slab;
 use smallvec::SmallVec;
 
 use super::message::Headers;
@@ -20,8 +21,7 @@ use crate::target::{Target, TargetSet};
 /// All patterns of one headers exchange.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeadersIndex {
-    places: Vec<Option<Waiting>>,
-    free: Vec<usize>,
+    places: Slab<Waiting>,
     by_pattern: HashMap<Pattern, usize>,
     slots: HashTable<Slot>,
     hasher: DefaultHashBuilder,
@@ -58,7 +58,7 @@ impl HeadersIndex {
             Some(at) => *at,
             None => self.add_pattern(pattern),
         };
-        if let Some(Some(waiting)) = self.places.get_mut(at) {
+        if let Some(waiting) = self.places.get_mut(at) {
             waiting.targets.insert(target);
         }
     }
@@ -73,7 +73,7 @@ impl HeadersIndex {
         let Some(at) = self.by_pattern.get(pattern).copied() else {
             return;
         };
-        let Some(Some(waiting)) = self.places.get_mut(at) else {
+        let Some(waiting) = self.places.get_mut(at) else {
             return;
         };
         waiting.targets.remove(target);
@@ -111,7 +111,7 @@ impl HeadersIndex {
             });
         let mut matched = false;
         for at in slot.iter().flat_map(|slot| &slot.waiting) {
-            if let Some(Some(waiting)) = self.places.get(*at)
+            if let Some(waiting) = self.places.get(*at)
                 && (waiting.pattern.mode == Mode::Any || waiting.pattern.holds(headers))
             {
                 matched |= route.add_all(&waiting.targets);
@@ -122,23 +122,17 @@ impl HeadersIndex {
 
     fn add_pattern(&mut self, pattern: Pattern) -> usize {
         let waits_at = self.emptiest_slot(&pattern.pairs);
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
-        });
+        let at = self.places.vacant_key();
         for pair in waited_pairs(&pattern, waits_at) {
             self.enter_slot(pair, at);
         }
         self.nested += usize::from(pattern.is_nested());
         self.by_pattern.insert(pattern.clone(), at);
-        if let Some(place) = self.places.get_mut(at) {
-            *place = Some(Waiting {
-                pattern,
-                waits_at,
-                targets: TargetSet::default(),
-            });
-        }
-        at
+        self.places.insert(Waiting {
+            pattern,
+            waits_at,
+            targets: TargetSet::default(),
+        })
     }
 
     fn remove_pattern(&mut self, pattern: &Pattern, at: usize, waits_at: usize) {
@@ -147,10 +141,7 @@ impl HeadersIndex {
         }
         self.nested -= usize::from(pattern.is_nested());
         self.by_pattern.remove(pattern);
-        if let Some(place) = self.places.get_mut(at) {
-            *place = None;
-        }
-        self.free.push(at);
+        self.places.try_remove(at);
     }
 
     /// Which of `pairs` has the fewest patterns waiting; a value is better than mere presence.
