@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use dashmap::DashMap;
 use leveret_codec::ReplyCode;
-use leveret_store::{CommitPoint, Shortage, StoreError, StoreStatus};
+use leveret_store::{CommitPoint, Shortage, StoreError, StoreStatus, StoredMessage};
 use parking_lot::Mutex;
 
 use crate::administration::Parameters;
@@ -16,6 +16,7 @@ use crate::config::BrokerConfig;
 use crate::definitions::{Definition, DefinitionError, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
 use crate::mailbox::{Mailbox, Notice};
+use crate::message::Message;
 use crate::password;
 use crate::queue::Store;
 use crate::queue::handle::SessionId;
@@ -303,6 +304,50 @@ impl Broker {
         let Some(party) = self.services.deadlines.pop_due(now) else {
             return false;
         };
+        self.look_after(party, now);
+        true
+    }
+
+    /// Woken when [`Broker::run_pager`] has something to do.
+    pub fn set_pager_waker(&self, waker: Waker) {
+        self.services.pager.set_waker(waker);
+    }
+
+    /// Reads paged messages for all queues that asked, then frees what queues have let go of, if
+    /// nobody asks meanwhile. Blocks on files; one caller at a time.
+    pub fn run_pager(&self, now: Timestamp) {
+        let mut buffer = Vec::new();
+        while self.run_pager_once(&mut buffer, now) {}
+    }
+
+    /// The part of [`Broker::run_pager`] that concerns one queue or other thing; false if nobody asks for anything.
+    /// What is read goes through `buffer`.
+    pub fn run_pager_once(&self, buffer: &mut Vec<StoredMessage<Message>>, now: Timestamp) -> bool {
+        let Some(party) = self.services.pager.next() else {
+            return self.services.pager.free_some();
+        };
+        match party {
+            Party::Queue(queue) => {
+                let (read, effects) = queue.page_in(&self.services.store, buffer, now);
+                if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                    vhost.care(&queue, effects, now);
+                }
+                if read {
+                    self.services.pager.ask(queue);
+                }
+            }
+            Party::Exchange(exchange) => {
+                if let Some(vhost) = self.vhost(exchange.vhost()) {
+                    exchange.page_in(&vhost, now);
+                }
+            }
+            other => self.look_after(other, now),
+        }
+        true
+    }
+
+    /// Does for one of them what needs no reading.
+    fn look_after(&self, party: Party, now: Timestamp) {
         match party {
             Party::Queue(queue) => {
                 let effects = queue.handle_timeout(now);
@@ -318,60 +363,12 @@ impl Broker {
             Party::Commit(commit) => commit.go_on_alone(&self.services, now),
             Party::Farewell(farewell) => farewell.go_on(&self.services),
             Party::Letters(queue) => self.go_on_moving(&queue, now),
-            Party::Events => self.publish_events(now),
-        }
-        true
-    }
-
-    /// Woken when [`Broker::run_pager`] has something to do.
-    pub fn set_pager_waker(&self, waker: Waker) {
-        self.services.pager.set_waker(waker);
-    }
-
-    /// Reads paged messages for all queues that asked, then frees what queues have let go of, if
-    /// nobody asks meanwhile. Blocks on files; one caller at a time.
-    pub fn run_pager(&self, now: Timestamp) {
-        let mut buffer = Vec::new();
-        loop {
-            let parties = self.services.pager.take();
-            if parties.is_empty() {
-                if self.services.pager.free_some() {
-                    continue;
-                }
-                return;
-            }
-            for party in parties {
-                let queue = match party {
-                    Party::Queue(queue) => queue,
-                    Party::Exchange(exchange) => {
-                        if let Some(vhost) = self.vhost(exchange.vhost()) {
-                            exchange.page_in(&vhost, now);
-                        }
-                        continue;
-                    }
-                    Party::Commit(commit) => {
-                        commit.go_on_alone(&self.services, now);
-                        continue;
-                    }
-                    Party::Farewell(farewell) => {
-                        farewell.go_on(&self.services);
-                        continue;
-                    }
-                    Party::Letters(queue) => {
-                        self.go_on_moving(&queue, now);
-                        continue;
-                    }
-                    // They have nothing to be read.
-                    Party::Events => continue,
-                };
-                let (read, effects) = queue.page_in(&self.services.store, &mut buffer, now);
+            Party::Doomed(queue) => {
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                    vhost.care(&queue, effects, now);
-                }
-                if read {
-                    self.services.pager.ask(queue);
+                    vhost.delete_some(&queue, now);
                 }
             }
+            Party::Events => self.publish_events(now),
         }
     }
 

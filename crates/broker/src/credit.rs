@@ -148,18 +148,28 @@ impl ChannelCredit {
 
     /// Hands all the room there is to those in line, in rounds: each queue that stands there when a round begins is
     /// offered the same share. `grant` offers a queue's consumers so many deliveries and answers how many of them were
-    /// not made.
-    pub(crate) fn hand_out(&self, mut grant: impl FnMut(&QueueHandle, &[ConsumerRef], u32) -> u32) {
+    /// not made. After `most` offers the rest is left; answers whether that is so.
+    pub(crate) fn hand_out(
+        &self,
+        most: usize,
+        mut grant: impl FnMut(&QueueHandle, &[ConsumerRef], u32) -> u32,
+    ) -> bool {
         let limited = self.limit() != 0;
         let mut left = self.reserve();
         let (mut in_round, mut share) = (0, 0);
+        let mut offers = 0;
         while left > 0 {
+            if offers == most {
+                self.pause_hand_out(if limited { left } else { 0 });
+                return true;
+            }
             let Some(turn) = self.next_in_line() else {
                 if self.end_hand_out(if limited { left } else { 0 }) {
-                    return;
+                    return false;
                 }
                 continue;
             };
+            offers += 1;
             if in_round == 0 {
                 in_round = turn.in_line;
                 share = (left / turn.in_line).max(1);
@@ -172,6 +182,7 @@ impl ChannelCredit {
                 left -= offered - unused;
             }
         }
+        false
     }
 
     /// Takes all the room there is; without a limit that is any number, and is not counted.
@@ -201,6 +212,16 @@ impl ChannelCredit {
             consumers,
             in_line,
         })
+    }
+
+    /// Gives back what was reserved, for those that are still in line.
+    fn pause_hand_out(&self, left: u32) {
+        let _always =
+            self.in_flight
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |in_flight| {
+                    let counted = in_flight & !WAITED_FOR;
+                    Some(counted.saturating_sub(left) | WAITED_FOR)
+                });
     }
 
     /// Gives back what was reserved and nobody wanted; from now on everybody takes for himself. False: somebody has

@@ -24,6 +24,7 @@ use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
 use crate::queue::machine::Machine;
 use crate::queue::options::{self, DeclaredProperties, QueueKind};
 use crate::queue::{NOTHING_STAGED, QueueCounts};
+use crate::services::Party;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
@@ -320,18 +321,15 @@ impl VirtualHost {
         self.queues.insert(queue.name().to_owned(), queue.clone());
     }
 
-    /// Deletes a queue for the user `by` if the conditions hold; answers how many messages it had, and
-    /// the commit point.
+    /// Whether a queue may be deleted.
     ///
     /// # Errors
     /// 406 when it is in use or not empty.
-    pub fn delete_queue_if(
-        self: &Arc<Self>,
+    pub(crate) fn check_conditions(
+        &self,
         queue: &QueueHandle,
         conditions: DeleteConditions,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<(u64, CommitPoint), ChannelError> {
+    ) -> Result<(), ChannelError> {
         let counts = queue.counts();
         if conditions.if_unused && counts.consumers > 0 {
             return Err(ChannelError::precondition(format_args!(
@@ -347,11 +345,31 @@ impl VirtualHost {
                 self.name()
             )));
         }
+        Ok(())
+    }
+
+    /// Deletes a queue for the user `by`, and what was put aside under its name; answers how many messages it had, and
+    /// the commit point.
+    pub(crate) fn delete_for_good(
+        self: &Arc<Self>,
+        queue: &QueueHandle,
+        by: &str,
+        now: Timestamp,
+    ) -> (u64, CommitPoint) {
         let (messages, point) = self.delete_queue(queue, by, now);
         if self.services.aside.is_empty() {
-            return Ok((messages, point));
+            return (messages, point);
         }
-        Ok((messages, point.max(self.forget_queue_aside(queue.name()))))
+        (messages, point.max(self.forget_queue_aside(queue.name())))
+    }
+
+    /// Deletes a queue of the broker's own accord: one with very many bindings has the pager go on.
+    pub(crate) fn delete_some(self: &Arc<Self>, queue: &QueueHandle, now: Timestamp) {
+        if self.thin_out(&Destination::Queue(queue.id())) {
+            self.services.pager.ask(Party::Doomed(queue.clone()));
+        } else {
+            self.delete_queue(queue, INTERNAL_USER, now);
+        }
     }
 
     /// Deletes a queue with its bindings; its consumers are told once that is durable.
@@ -488,33 +506,40 @@ impl VirtualHost {
     }
 
     /// Deletes an exchange for the user `by`; a missing one is no error.
+    pub fn delete_exchange(&self, name: &str, by: &str) -> CommitPoint {
+        while self.thin_out(&Destination::Exchange(name.to_owned())) {}
+        self.take_exchange_out(&mut self.topology.write(), name, by)
+    }
+
+    /// Deletes an exchange that nothing is bound to for the user `by`; a missing one is no error.
     ///
     /// # Errors
-    /// 406 when it is in use and must not be.
-    pub fn delete_exchange(
+    /// 406 when it is in use.
+    pub fn delete_exchange_if_unused(
         &self,
         name: &str,
-        if_unused: bool,
         by: &str,
     ) -> Result<CommitPoint, ChannelError> {
-        let what = Destination::Exchange(name.to_owned());
-        while !if_unused && self.thin_out(&what) {}
         let mut topology = self.topology.write();
-        if if_unused && topology.exchange_in_use(name) {
+        if topology.exchange_in_use(name) {
             return Err(ChannelError::precondition(format_args!(
                 "exchange '{name}' in vhost '{}' in use",
                 self.name()
             )));
         }
+        Ok(self.take_exchange_out(&mut topology, name, by))
+    }
+
+    fn take_exchange_out(&self, topology: &mut Topology, name: &str, by: &str) -> CommitPoint {
         let gone = topology.delete_exchange(name);
         let mut changes = Vec::new();
         let aside = Subject::Exchange(self.name().to_string(), name.to_owned());
         self.services.aside.forget(&aside, &mut changes);
-        self.forget(&topology, &gone, &[], &mut changes);
+        self.forget(topology, &gone, &[], &mut changes);
         self.forget_attended(&gone.exchanges, &mut changes);
         self.routes_changed();
-        self.tell_removed(&topology, &gone, None, by);
-        Ok(self.stage(&mut changes).max(self.point_of(gone.is_empty())))
+        self.tell_removed(topology, &gone, None, by);
+        self.stage(&mut changes).max(self.point_of(gone.is_empty()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Consumers whose queue was deleted are told so once the deletion is durable: after a crash it might not have been.
 
+use std::fmt;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -7,30 +9,35 @@ use leveret_store::CommitPoint;
 use parking_lot::Mutex;
 
 use crate::mailbox::Notice;
-use crate::queue::handle::Orphan;
+use crate::queue::handle::{Orphan, Orphans};
 use crate::services::Services;
 
 /// How many consumers are told before others have their turn.
 const TOLD_TOGETHER_MAX: usize = 1024;
 
 /// Consumers that have not been told yet.
-#[derive(Debug)]
-pub(crate) struct Farewell(Mutex<Vec<Orphan>>);
+pub(crate) struct Farewell(Mutex<Peekable<Orphans>>);
+
+impl fmt::Debug for Farewell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Farewell")
+    }
+}
 
 impl Farewell {
     /// Tells those at the front; the rest has the pager go on.
     pub(crate) fn go_on(self: &Arc<Self>, services: &Services) {
-        let told: Vec<Orphan> = {
+        let (told, more): (Vec<Orphan>, bool) = {
             let mut left = self.0.lock();
-            let count = left.len().min(TOLD_TOGETHER_MAX);
-            left.drain(..count).collect()
+            let told = left.by_ref().take(TOLD_TOGETHER_MAX).collect();
+            (told, left.peek().is_some())
         };
         for orphan in told {
             orphan
                 .mailbox
                 .notify(Notice::ConsumerCancelled(orphan.slot));
         }
-        if !self.0.lock().is_empty() {
+        if more {
             services.pager.ask(Arc::clone(self));
         }
     }
@@ -52,8 +59,9 @@ impl Wake for FarewellWaker {
 }
 
 /// Tells consumers that their queue is gone, when `point` is durable.
-pub(crate) fn tell_at(services: &Arc<Services>, orphans: Vec<Orphan>, point: CommitPoint) {
-    if orphans.is_empty() {
+pub(crate) fn tell_at(services: &Arc<Services>, orphans: Orphans, point: CommitPoint) {
+    let mut orphans = orphans.peekable();
+    if orphans.peek().is_none() {
         return;
     }
     let farewell = Arc::new(Farewell(Mutex::new(orphans)));

@@ -1,6 +1,7 @@
 //! What all virtual hosts share: the store, the deadlines of queues and exchanges, and the list of
 //! those that want messages read back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -31,6 +32,8 @@ pub(crate) enum Party {
     Queue(QueueHandle),
     /// Its dead letters are to be moved on.
     Letters(QueueHandle),
+    /// It is to be deleted, and has very many bindings.
+    Doomed(QueueHandle),
     Exchange(Arc<Attended>),
     Commit(Arc<PendingCommit>),
     Farewell(Arc<Farewell>),
@@ -63,13 +66,15 @@ impl From<Arc<PendingCommit>> for Party {
 
 /// Bytes of routes that all connections may keep together, beyond what each has of its own.
 const ROUTE_BYTES_MAX: usize = 64 << 20;
+/// The list of those that ask keeps place for so many.
+const PARTIES_KEPT: usize = 1024;
 /// Messages freed before others have their turn.
 const FREED_MAX: usize = 4096;
 
 /// Those that want messages read back, the memory that nobody wants, and the pager's waker.
 #[derive(Debug, Default)]
 pub(crate) struct Pager {
-    parties: Mutex<Vec<Party>>,
+    parties: Mutex<VecDeque<Party>>,
     garbage: Mutex<Vec<Garbage>>,
     waker: Mutex<Option<Waker>>,
 }
@@ -85,14 +90,20 @@ impl Pager {
     }
 
     pub(crate) fn ask(&self, party: impl Into<Party>) {
-        self.parties.lock().push(party.into());
+        self.parties.lock().push_back(party.into());
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
     }
 
-    pub(crate) fn take(&self) -> Vec<Party> {
-        std::mem::take(&mut self.parties.lock())
+    /// Who has asked first; whoever asks again is behind all others.
+    pub(crate) fn next(&self) -> Option<Party> {
+        let mut parties = self.parties.lock();
+        let party = parties.pop_front();
+        if parties.is_empty() && parties.capacity() > PARTIES_KEPT {
+            *parties = VecDeque::new();
+        }
+        party
     }
 
     /// Has memory freed: a million messages at once would hold up whoever did it for a while.

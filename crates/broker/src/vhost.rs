@@ -21,7 +21,6 @@ use crate::deadlines::Owner;
 use crate::deduplication::{KeyLogs, Look, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
-use crate::events::INTERNAL_USER;
 use crate::exchange::{Attended, ExchangeLogs, Passing};
 use crate::limits::VhostLimits;
 use crate::message::Message;
@@ -35,6 +34,9 @@ use crate::time::Timestamp;
 
 /// Of very many queues a shard holds so few that nobody waits while it grows.
 const QUEUE_SHARDS: usize = 32;
+
+/// A message for more queues than this goes to them in steps.
+const WIDE: usize = 1024;
 
 /// The queues a message goes to.
 pub type Targets = SmallVec<[QueueHandle; 1]>;
@@ -68,8 +70,10 @@ pub struct VirtualHost {
 /// Where a publish goes.
 #[derive(Debug)]
 pub struct Routed {
-    /// The queues, each once.
+    /// The queues, each once; none if they are very many: then what they are is in the scratch.
     pub targets: Targets,
+    /// They are very many.
+    pub wide: bool,
     /// Exchange and routing key alone decided it.
     pub cacheable: bool,
     /// Exchanges on the way keep something: the queues are those of a message that all of them let
@@ -201,8 +205,14 @@ impl VirtualHost {
                 }
             }
         }
+        let wide = scratch.queues.len() > WIDE && !attended;
         Ok(Routed {
-            targets: self.handles(scratch),
+            targets: if wide {
+                Targets::new()
+            } else {
+                self.handles(&scratch.queues)
+            },
+            wide,
             cacheable: scratch.cacheable,
             attended,
         })
@@ -294,9 +304,8 @@ impl VirtualHost {
         }
     }
 
-    pub(crate) fn handles(&self, route: &Route) -> Targets {
-        route
-            .queues
+    pub(crate) fn handles(&self, queues: &[QueueId]) -> Targets {
+        queues
             .iter()
             .filter_map(|id| self.queues_by_id.get(id).map(|queue| queue.clone()))
             .collect()
@@ -317,7 +326,7 @@ impl VirtualHost {
             true
         });
         drop(topology);
-        (self.handles(&route), attended)
+        (self.handles(&route.queues), attended)
     }
 
     /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
@@ -383,7 +392,7 @@ impl VirtualHost {
                 work.extend(self.move_letters(&queue, &mut letters_max, now));
             }
             if effects.delete_queue {
-                self.delete_queue(&queue, INTERNAL_USER, now);
+                self.delete_some(&queue, now);
             }
         }
     }

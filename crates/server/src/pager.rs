@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::background::{Background, Rest};
 use crate::clock::Clock;
 use crate::memory;
+use crate::steps::Step;
 
 /// Starts the thread. The receiver fires if it panics.
 pub(crate) fn start(
@@ -17,7 +18,14 @@ pub(crate) fn start(
 ) -> io::Result<(Background, oneshot::Receiver<()>)> {
     let served = Arc::clone(broker);
     let (thread, panic) = Background::start("leveret-pager", move || {
-        served.run_pager(clock.now());
+        let mut buffer = Vec::new();
+        loop {
+            let _step = Step::begin("pager");
+            if !served.run_pager_once(&mut buffer, clock.now()) {
+                break;
+            }
+        }
+        drop(buffer);
         // What was read has gone to other threads; what is left is not needed until the next time.
         memory::tidy();
         Rest::UntilCalled

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use leveret_codec::protocol::{basic, channel, queue, tx};
-use leveret_codec::{AMQPClass, FieldTable, write_method};
+use leveret_codec::{AMQPClass, AMQPValue, FieldTable, write_method};
 use leveret_tests::wire::{Client, Incoming};
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
@@ -118,21 +118,39 @@ fn floods_of_failures() {
 }
 
 fn exclusive(name: &str) -> AMQPClass {
+    own(name, true, FieldTable::default())
+}
+
+/// A queue that stays; without an answer.
+fn lasting(name: &str, arguments: FieldTable) -> AMQPClass {
+    let mut class = own(name, false, arguments);
+    if let AMQPClass::Queue(queue::AMQPMethod::Declare(declare)) = &mut class {
+        declare.auto_delete = false;
+    }
+    class
+}
+
+/// A queue that goes by itself; without an answer.
+fn own(name: &str, exclusive: bool, arguments: FieldTable) -> AMQPClass {
     AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
         queue: name.into(),
         passive: false,
         durable: false,
-        exclusive: true,
-        auto_delete: false,
+        exclusive,
+        auto_delete: !exclusive,
         nowait: true,
-        arguments: FieldTable::default(),
+        arguments,
     }))
 }
 
 fn bind(key: &str) -> AMQPClass {
+    bind_to(QUEUE, "amq.topic", key)
+}
+
+fn bind_to(name: &str, exchange: &str, key: &str) -> AMQPClass {
     AMQPClass::Queue(queue::AMQPMethod::Bind(queue::Bind {
-        queue: QUEUE.into(),
-        exchange: "amq.topic".into(),
+        queue: name.into(),
+        exchange: exchange.into(),
         routing_key: key.into(),
         nowait: true,
         arguments: FieldTable::default(),
@@ -140,8 +158,12 @@ fn bind(key: &str) -> AMQPClass {
 }
 
 fn consume(tag: &str, nowait: bool) -> AMQPClass {
+    consume_from(QUEUE, tag, nowait)
+}
+
+fn consume_from(name: &str, tag: &str, nowait: bool) -> AMQPClass {
     AMQPClass::Basic(basic::AMQPMethod::Consume(basic::Consume {
-        queue: QUEUE.into(),
+        queue: name.into(),
         consumer_tag: tag.into(),
         no_local: false,
         no_ack: false,
@@ -248,4 +270,127 @@ fn transactions_of_very_much() {
     assert_eq!(ok.message_count as usize, MESSAGES);
     client.close().unwrap();
     expect_short_steps(broker);
+}
+
+/// What goes with its consumer, its connection, or for want of use, and has very many bindings.
+#[test]
+fn very_many_bindings_that_go_by_themselves() {
+    const BINDINGS: usize = 10_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    let mut expires = FieldTable::default();
+    expires.insert("x-expires".into(), AMQPValue::LongInt(2_000));
+    client.say(&own("with its consumer", false, FieldTable::default()));
+    client.say(&lasting("for want of use", expires));
+    client.say(&exclusive("with its connection"));
+    let names = [
+        "with its consumer",
+        "for want of use",
+        "with its connection",
+    ];
+    for name in names {
+        for number in 0..BINDINGS {
+            client.say(&bind_to(name, "amq.topic", &format!("a.{number}.b")));
+        }
+    }
+    client
+        .call(&consume_from("with its consumer", "c", false))
+        .unwrap();
+    drop(client);
+    let is_gone = |name: &&str| {
+        let mut probe = Client::connect(broker.addr()).unwrap();
+        // Unlike a declaration that is no use of the queue.
+        let AMQPClass::Queue(queue::AMQPMethod::Bind(mut bind)) =
+            bind_to(name, "amq.topic", "a.0.b")
+        else {
+            unreachable!("it is a binding");
+        };
+        bind.nowait = false;
+        let answer = probe.call(&AMQPClass::Queue(queue::AMQPMethod::Bind(bind)));
+        answer.is_err_and(|error| error.to_string().contains("NOT_FOUND"))
+    };
+    let gone = eventually(PATIENCE, || names.iter().all(is_gone).then_some(()));
+    assert!(gone.is_some());
+    expect_short_steps(broker);
+}
+
+#[test]
+fn very_many_consumers_of_a_queue_that_is_deleted() {
+    const CONSUMERS: usize = 50_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    client.call(&declare(QUEUE, false)).unwrap();
+    for number in 0..CONSUMERS {
+        client.say(&consume(&number.to_string(), true));
+    }
+    client.call(&declare("other", false)).unwrap();
+    let mut other = Client::connect(broker.addr()).unwrap();
+    other.call(&delete(QUEUE)).unwrap();
+    other.close().unwrap();
+    client.call(&delete("other")).unwrap();
+    client.close().unwrap();
+    expect_short_steps(broker);
+}
+
+#[test]
+fn one_message_for_very_many_queues() {
+    const QUEUES: usize = 20_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    for number in 0..QUEUES {
+        let name = format!("q{number}");
+        client.say(&exclusive(&name));
+        client.say(&bind_to(&name, "amq.fanout", ""));
+    }
+    for _ in 0..3 {
+        client.publish("amq.fanout", "", b"wide");
+    }
+    let answer = client.call(&declare_exclusive("q19999")).unwrap();
+    let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(ok.message_count, 3);
+    client.close().unwrap();
+    expect_short_steps(broker);
+}
+
+/// Very many queues have their consumers on one channel, which gets them all when its limit goes.
+#[test]
+fn shared_credit_for_very_many_queues() {
+    const QUEUES: usize = 10_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    client.call(&qos(1)).unwrap();
+    for number in 0..QUEUES {
+        let name = format!("q{number}");
+        client.say(&exclusive(&name));
+        client.say(&consume_from(&name, &name, true));
+        client.publish("", &name, b"small");
+    }
+    client.say(&qos(0));
+    client.flush().unwrap();
+    let mut deliveries = 0;
+    while deliveries < QUEUES {
+        let incoming = client.next(PATIENCE).unwrap();
+        deliveries += usize::from(matches!(incoming, Some(Incoming::Delivery(_))));
+        assert!(incoming.is_some());
+    }
+    client.close().unwrap();
+    expect_short_steps(broker);
+}
+
+fn qos(limit: u16) -> AMQPClass {
+    AMQPClass::Basic(basic::AMQPMethod::Qos(basic::Qos {
+        prefetch_count: limit,
+        global: true,
+    }))
+}
+
+/// Asks for a queue of the connection's own.
+fn declare_exclusive(name: &str) -> AMQPClass {
+    let AMQPClass::Queue(queue::AMQPMethod::Declare(mut declare)) = exclusive(name) else {
+        unreachable!("it is a declaration");
+    };
+    declare.nowait = false;
+    AMQPClass::Queue(queue::AMQPMethod::Declare(declare))
 }

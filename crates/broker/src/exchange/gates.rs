@@ -175,7 +175,7 @@ impl VirtualHost {
             let first = self.attended(passing.exchange);
             gated.extend(first.map(Gatekeeper::Exchange));
         }
-        let queues = self.handles(&route).into_iter();
+        let queues = self.handles(&route.queues).into_iter();
         let queues = queues.filter(|queue| by_queue || queue.deduplicates());
         gated.extend(queues.map(Gatekeeper::Queue));
     }

@@ -57,7 +57,7 @@ impl VirtualHost {
             return exchange.map(Gatekeeper::Exchange).into_iter().collect();
         }
         let route = self.route_passing(passing, &mut |_| true);
-        let queues = self.handles(&route).into_iter();
+        let queues = self.handles(&route.queues).into_iter();
         queues.map(Gatekeeper::Queue).collect()
     }
 }

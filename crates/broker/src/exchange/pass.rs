@@ -251,7 +251,7 @@ impl VirtualHost {
             }
         });
         if !passing.returned {
-            verdict.targets = self.handles(&route);
+            verdict.targets = self.handles(&route.queues);
             self.count_at_queues(passing, &mut verdict, gates);
         }
         verdict

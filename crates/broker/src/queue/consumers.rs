@@ -106,6 +106,8 @@ struct Ring {
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
     places: Vec<Place>,
+    /// Places without a consumer.
+    free: Vec<u32>,
     /// Highest priority first.
     rings: Vec<Ring>,
     /// Order of registration, for single active consumer.
@@ -155,22 +157,14 @@ impl Consumers {
             in_flight: 0,
             standing: Standing::Waiting,
         };
-        let index = match self
-            .places
-            .iter()
-            .position(|place| place.consumer.is_none())
-        {
-            Some(index) => index,
-            None => {
-                self.places.push(Place::default());
-                self.places.len() - 1
-            }
-        };
-        let place = &mut self.places[index];
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+        });
+        let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1);
         place.consumer = Some(consumer);
         let generation = place.generation;
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
         self.count += 1;
         self.order.push_back(index);
         if self.single_active {
@@ -196,6 +190,7 @@ impl Consumers {
                 continue;
             };
             self.hands.release(consumer.hand);
+            self.free.push(who.index);
             self.count -= 1;
             if self.active == Some(who.index) {
                 self.active = None;
@@ -203,10 +198,12 @@ impl Consumers {
         }
         let removed = before - self.count;
         if self.count == 0 {
-            *self = Consumers::new_keeping_generations(
-                self.single_active,
-                std::mem::take(&mut self.places),
-            );
+            *self = Consumers {
+                places: std::mem::take(&mut self.places),
+                free: std::mem::take(&mut self.free),
+                single_active: self.single_active,
+                ..Consumers::default()
+            };
         } else if removed > 0 {
             let places = &self.places;
             let stays = |&index: &u32| {
@@ -222,27 +219,12 @@ impl Consumers {
         removed
     }
 
-    fn new_keeping_generations(single_active: bool, places: Vec<Place>) -> Consumers {
-        Consumers {
-            places,
-            single_active,
-            ..Consumers::default()
-        }
-    }
-
-    /// Takes all consumers out (the queue is going).
-    pub(crate) fn take_all(&mut self) -> Vec<Consumer> {
-        let taken = self
-            .places
-            .iter_mut()
-            .filter_map(|place| place.consumer.take())
-            .collect();
-        self.rings.clear();
-        self.order.clear();
-        self.count = 0;
-        self.active = None;
-        self.hands = Hands::default();
-        taken
+    /// Takes all consumers out (the queue is going), however many there are at once.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = ConsumerSpec> + Send + use<> {
+        let taken = std::mem::take(&mut self.places);
+        *self = Consumers::new(self.single_active);
+        let taken = taken.into_iter().filter_map(|place| place.consumer);
+        taken.map(|consumer| consumer.spec)
     }
 
     /// The single active consumer is the first in order of registration (highest priority first).

@@ -152,15 +152,23 @@ impl From<ConsumerSpec> for Orphan {
     }
 }
 
+/// The consumers of a queue that was deleted, of which there may be very many.
+pub type Orphans = Box<dyn Iterator<Item = Orphan> + Send>;
+
 /// What deleting a queue left behind.
-#[derive(Debug)]
 pub struct Deleted {
     /// How many messages were ready.
     pub messages: u64,
     /// Its consumers, to be told by `basic.cancel`.
-    pub orphans: Vec<Orphan>,
+    pub orphans: Orphans,
     /// The removal of its logs, to be staged with the removal of its definition.
     pub changes: Vec<Change<Message>>,
+}
+
+impl std::fmt::Debug for Deleted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Deleted({} messages)", self.messages)
+    }
 }
 
 fn timeout_set(options: &QueueOptions) -> u64 {
@@ -541,7 +549,7 @@ impl QueueHandle {
     pub fn delete(&self) -> (Deleted, Effects) {
         self.with(|queue, effects| {
             let (messages, consumers) = queue.delete(effects);
-            let orphans = consumers.into_iter().map(Orphan::from).collect();
+            let orphans = Box::new(consumers.map(Orphan::from));
             let mut changes = queue.take_changes();
             changes.extend(self.delete_numbers());
             Deleted {

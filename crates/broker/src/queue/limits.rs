@@ -226,7 +226,7 @@ impl Queue {
         }
         let fronts = self.levels.iter_mut().map(super::Level::front_expires_at);
         let earliest = fronts.min().unwrap_or(Timestamp::NEVER);
-        let relief = if self.dropping {
+        let relief = if self.dropping || self.leaving {
             now
         } else if self.crowded {
             now + RELIEF_MS

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use leveret_store::{Change, CommitPoint, DamagedMessage, LogId, StoredMessage};
 
-use super::consumers::{Consumer, ConsumerRef, ConsumerSpec};
+use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
 use super::effects::Effects;
 use super::handle::{ConsumeError, GetResult, QueueHandle};
@@ -15,7 +15,7 @@ use super::publish::Taken;
 use super::ready::PageIn;
 use super::settle::Settlement;
 use super::statistics::QueueStatistics;
-use super::{Queue, QueueCounts, QueueMemory, Store};
+use super::{Leaving, Queue, QueueCounts, QueueMemory, Store};
 use crate::credit::Grant;
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look};
 use crate::mailbox::Mailbox;
@@ -382,17 +382,11 @@ impl Machine {
         }
     }
 
-    pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Vec<ConsumerSpec>) {
+    pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Leaving) {
         match self {
-            Machine::Queue(queue) => {
-                let (messages, consumers) = queue.delete(effects);
-                let specs = consumers
-                    .into_iter()
-                    .map(|consumer: Consumer| consumer.spec);
-                (messages, specs.collect())
-            }
+            Machine::Queue(queue) => queue.delete(effects),
             // rabbitmq: deleting a stream answers 0, however much was in it
-            Machine::Stream(stream) => (0, stream.delete(effects)),
+            Machine::Stream(stream) => (0, Box::new(stream.delete(effects).into_iter())),
         }
     }
 

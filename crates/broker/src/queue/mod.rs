@@ -54,6 +54,9 @@ use statistics::Statistics;
 pub trait Storage: MessageLog<Message> + leveret_store::DefinitionStore {}
 impl<T: MessageLog<Message> + leveret_store::DefinitionStore> Storage for T {}
 
+/// The consumers of a queue that is gone.
+pub(crate) type Leaving = Box<dyn Iterator<Item = consumers::ConsumerSpec> + Send>;
+
 /// A shared store.
 pub type Store = Arc<dyn Storage>;
 
@@ -131,6 +134,8 @@ pub(crate) struct Queue {
     page_in_asked: bool,
     /// Messages wait in memory for the store to have them, so that they can leave it.
     crowded: bool,
+    /// Only some of the messages that are to leave memory have been seen to.
+    leaving: bool,
     /// It is over a limit, and only some of what is to be dropped for that has been; nothing is delivered meanwhile.
     dropping: bool,
     /// So many give back to it and are not done; see [`handle::GivingBack`].
@@ -183,6 +188,7 @@ impl Queue {
             had_consumers: false,
             page_in_asked: false,
             crowded: false,
+            leaving: false,
             dropping: false,
             giving_back: 0,
             expiring: false,
@@ -345,7 +351,7 @@ impl Queue {
     }
 
     /// Empties the queue for good; returns how many ready messages it had and its consumers.
-    pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Vec<consumers::Consumer>) {
+    pub(crate) fn delete(&mut self, effects: &mut Effects) -> (u64, Leaving) {
         self.deleted = true;
         let (waiting, retries) = self.purge_retries();
         effects.retries = retries;
@@ -369,7 +375,7 @@ impl Queue {
         }
         self.release_publishers(effects);
         let consumers = self.consumers.take_all();
-        (purged, consumers)
+        (purged, Box::new(consumers))
     }
 
     /// The changes that remove the queue's logs; staged together with its definition's removal.

@@ -339,10 +339,11 @@ impl Queue {
         }
         let durable = self.store.durable_point();
         let mut spilled = false;
+        self.leaving = false;
         for level in &mut self.levels {
             let store = &self.store;
             let before = self.changes.len();
-            level.page_out(
+            self.leaving |= level.page_out(
                 self.memory.tail_bytes,
                 durable,
                 || store.allocate_log(),

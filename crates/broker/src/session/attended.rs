@@ -91,14 +91,19 @@ impl Connection {
 
     /// Owes the publisher its confirm.
     fn settle_attended(&mut self, number: u16, refused: bool, point: CommitPoint) {
-        let Some(PublishMode::Confirm(confirms)) = self
-            .channels
-            .get_mut(&number)
-            .map(|channel| &mut channel.mode)
-        else {
+        let channel = self.channels.get_mut(&number);
+        if let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
+            let tag = confirms.next_tag();
+            self.owe_confirm(number, tag, refused, point);
+        }
+    }
+
+    /// Owes the publisher the confirm of one publish.
+    pub(super) fn owe_confirm(&mut self, number: u16, tag: u64, refused: bool, point: CommitPoint) {
+        let channel = self.channels.get_mut(&number);
+        let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
             return;
         };
-        let tag = confirms.next_tag();
         if refused {
             confirms.owe_nack(tag, point);
         } else {

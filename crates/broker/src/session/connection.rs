@@ -119,6 +119,8 @@ pub(crate) struct Connection {
     pub(super) quiet: FxHashMap<QueueId, GivingBack>,
     /// Channels whose shared credit came back while somebody waits for it.
     pub(super) freed: Vec<u16>,
+    /// Channels of whose credit only a part was handed out to those that wait.
+    pub(super) handing_out: Vec<u16>,
     pub(super) close_requested: bool,
     /// It closes, and nothing new begins.
     pub(super) leaves: bool,
@@ -169,6 +171,7 @@ impl Connection {
             gathered: 0,
             quiet: FxHashMap::default(),
             freed: Vec::new(),
+            handing_out: Vec::new(),
             close_requested: false,
             leaves: false,
             forced: None,
@@ -201,6 +204,9 @@ impl Connection {
         reply: &AMQPClass,
         point: CommitPoint,
     ) {
+        if self.leaves {
+            return;
+        }
         let mut bytes = Vec::new();
         write_method(&mut bytes, number, reply);
         self.park(
@@ -348,6 +354,7 @@ impl Connection {
         self.go_on(link, link.now);
         if !self.is_working() {
             self.unpark_if_durable(link);
+            self.go_on_handing_out(link.now);
         }
         self.look_after_large(link);
         let released = link.mailbox.take_release();

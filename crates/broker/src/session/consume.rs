@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::Link;
 use super::connection::Connection;
 use super::consumer_arguments::ConsumerArguments;
+use super::deleting::{Answer, Doomed};
 use super::deliver::write_content;
 use super::delivered::note_one;
 use super::methods::encoded;
@@ -17,6 +18,7 @@ use super::queue_table::QueueNumber;
 use super::stream::refuse_for_streams;
 use super::topology::generated_name;
 use super::unacked::Unacked;
+use super::work;
 use crate::declare::QueueDeclaration;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::ConsumerSlot;
@@ -374,20 +376,26 @@ impl Connection {
         cancel: &wire::Cancel,
         now: Timestamp,
     ) -> Result<(), Failure> {
+        let mut doomed = None;
         if let Some(slot) = self
             .consumers
             .find(number, cancel.consumer_tag.as_str().as_bytes())
         {
-            self.cancel_in_queue(slot, now);
+            doomed = self.cancel_in_queue(link, slot, now);
             // What was on its way is sent before the answer; nothing comes after it.
             self.take_letters(link, now);
             self.forget_consumer(link, slot);
         }
+        let mut reply = Vec::new();
         if !cancel.nowait {
             let ok = wire::CancelOk {
                 consumer_tag: cancel.consumer_tag.clone(),
             };
-            link.send(number, &AMQPClass::Basic(wire::AMQPMethod::CancelOk(ok)));
+            reply = encoded(number, &AMQPClass::Basic(wire::AMQPMethod::CancelOk(ok)));
+        }
+        match doomed {
+            Some(queue) => self.delete(link, Doomed::Queue(queue), Answer::Reply(reply)),
+            None => link.output.buffer().extend_from_slice(&reply),
         }
         Ok(())
     }
@@ -404,16 +412,21 @@ impl Connection {
         Some(consumer)
     }
 
-    /// The queue forgets the consumer; nothing more will come for it.
-    fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) {
-        let Some(consumer) = self.consumers.get(slot) else {
-            return;
-        };
-        let Some(queue) = self.queues.queue(consumer.queue).cloned() else {
-            return;
-        };
-        let effects = queue.cancel(consumer.reference, now);
+    /// The queue forgets the consumer; nothing more will come for it. Answers the queue, if it goes with it.
+    fn cancel_in_queue(
+        &mut self,
+        link: &mut Link,
+        slot: ConsumerSlot,
+        now: Timestamp,
+    ) -> Option<QueueHandle> {
+        let consumer = self.consumers.get(slot)?;
+        let queue = self.queues.queue(consumer.queue)?.clone();
+        // All others that consume from the queue are passed over for that.
+        link.work.add(queue.counts().consumers / work::PASSED_OVER);
+        let mut effects = queue.cancel(consumer.reference, now);
+        let is_doomed = std::mem::take(&mut effects.delete_queue);
         self.vhost.care(&queue, effects, now);
+        is_doomed.then_some(queue)
     }
 
     /// The consumer's queue is gone: `basic.cancel` to clients that understand it.

@@ -26,6 +26,9 @@ impl Connection {
     /// Moves confirms, notices and deliveries into the output while it has room.
     pub(super) fn transmit(&mut self, link: &mut Link, now: Timestamp) {
         self.release_confirms(link);
+        if !self.handing_out.is_empty() {
+            link.mailbox.wake();
+        }
         if link.output.len() < OUTPUT_HIGH_WATER && !self.is_working() {
             self.take_letters(link, now);
         }

@@ -5,7 +5,7 @@
 //! taken meanwhile and no delivery is sent, so that the client sees one thing after another.
 //!
 //! ```text
-//!  closing:  withdraw the consumers ─> empty the mailbox ─> roll back, give back the ledgers, oldest first
+//!  closing:  withdraw the consumers ─> delete queues that go with them ─> empty the mailbox ─> roll back, give back the ledgers, oldest first
 //!            ─> give back what was not sent ─> deliver to others ─> forget the consumers ─> answer
 //! ```
 //! All consumers are withdrawn, in all queues, before any message goes back: it would come to one that is
@@ -14,13 +14,16 @@
 
 use std::collections::VecDeque;
 
+use leveret_routing::Destination;
 use rustc_hash::FxHashMap;
 
 use super::Link;
 use super::channel::PublishMode;
 use super::committing::Committing;
 use super::connection::{Connection, Showing};
+use super::deleting::Deleting;
 use super::queue_table::QueueNumber;
+use super::spreading::Spreading;
 use super::transaction::RollingBack;
 use super::unacked::Unacked;
 use crate::events::INTERNAL_USER;
@@ -42,6 +45,8 @@ const CONSUMER_COST: usize = 4;
 pub(super) enum Job {
     Settling(Settling),
     RollingBack(RollingBack),
+    Deleting(Deleting),
+    Spreading(Box<Spreading>),
     Committing(Box<Committing>),
     Showing(Box<Showing>),
     TakingBack(TakingBack),
@@ -102,6 +107,8 @@ pub(super) enum Afterwards {
 
 enum Stage {
     Withdraw,
+    /// Auto-delete queues that have lost their last consumers go.
+    Doom,
     Empty,
     GiveBack,
     Undelivered,
@@ -119,6 +126,8 @@ pub(super) struct Closing {
     consumers: FxHashMap<u16, usize>,
     /// By queue, those that are to be withdrawn.
     withdrawing: Vec<(QueueNumber, Vec<ConsumerRef>)>,
+    /// Queues that go with their consumers.
+    doomed: Vec<QueueHandle>,
     /// Queues that had consumers here.
     left: Vec<QueueHandle>,
     /// Queues that are to deliver.
@@ -155,6 +164,8 @@ impl Connection {
         let goes_on = match &mut job {
             Job::Settling(settling) => self.settle_step(settling, now),
             Job::RollingBack(rolling) => self.roll_back_step(link, rolling),
+            Job::Deleting(deleting) => self.delete_step(link, deleting, now),
+            Job::Spreading(spreading) => self.spread_step(link, spreading, now),
             Job::Committing(committing) => self.commit_step(link, committing, now),
             Job::Showing(showing) => self.show_step(link, showing, now),
             Job::TakingBack(taking) => self.take_back_step(link, taking, now),
@@ -336,6 +347,7 @@ impl Connection {
             consumers: by_channel,
             slots,
             withdrawing: by_queue.into_iter().collect(),
+            doomed: Vec::new(),
             left: Vec::new(),
             starting: Vec::new(),
             channels: Vec::new(),
@@ -351,6 +363,18 @@ impl Connection {
         while left > 0 {
             let cost = match closing.stage {
                 Stage::Withdraw => self.withdraw_some(closing, left, now),
+                Stage::Doom => match closing.doomed.last() {
+                    Some(queue) if self.vhost.thin_out(&Destination::Queue(queue.id())) => left,
+                    Some(queue) => {
+                        self.vhost.delete_queue(queue, INTERNAL_USER, now);
+                        closing.doomed.pop();
+                        DELETION_COST
+                    }
+                    None => {
+                        closing.stage = Stage::Empty;
+                        0
+                    }
+                },
                 Stage::Empty => {
                     closing.undelivered = self.empty_mailbox(link, closing.whose, now);
                     closing.stage = Stage::GiveBack;
@@ -395,9 +419,11 @@ impl Connection {
                         return false;
                     }
                 },
-                Stage::DeleteQueues => match self.exclusive_queues.pop() {
+                Stage::DeleteQueues => match self.exclusive_queues.last() {
+                    Some(queue) if self.vhost.thin_out(&Destination::Queue(queue.id())) => left,
                     Some(queue) => {
-                        self.vhost.delete_queue(&queue, INTERNAL_USER, now);
+                        self.vhost.delete_queue(queue, INTERNAL_USER, now);
+                        self.exclusive_queues.pop();
                         DELETION_COST
                     }
                     None => {
@@ -415,7 +441,7 @@ impl Connection {
     /// Withdraws consumers of one queue for up to `cost`; answers what it cost.
     fn withdraw_some(&mut self, closing: &mut Closing, cost: usize, now: Timestamp) -> usize {
         let Some((number, mut consumers)) = closing.withdrawing.pop() else {
-            closing.stage = Stage::Empty;
+            closing.stage = Stage::Doom;
             return 0;
         };
         let most = (cost / CONSUMER_COST).max(1);
@@ -423,7 +449,10 @@ impl Connection {
         let Some(queue) = self.queues.queue(number).cloned() else {
             return QUEUE_COST;
         };
-        let effects = queue.withdraw(&consumers, now);
+        let mut effects = queue.withdraw(&consumers, now);
+        if std::mem::take(&mut effects.delete_queue) {
+            closing.doomed.push(queue.clone());
+        }
         self.vhost.care(&queue, effects, now);
         if later.is_empty() {
             closing.left.push(queue);

@@ -20,6 +20,7 @@ mod connection;
 mod consume;
 mod consumer_arguments;
 mod content;
+mod deleting;
 mod deliver;
 mod delivered;
 mod ending;
@@ -39,6 +40,7 @@ mod repeat;
 mod route_cache;
 mod routes_ahead;
 mod settle;
+mod spreading;
 mod stamp;
 mod stream;
 mod topology;
@@ -315,9 +317,6 @@ impl Session {
         if result.is_err() {
             let ids = blamed_method(&frame, &result);
             self.settle_failure(result, ids, frame.channel, now);
-        }
-        if self.link.work.is_unfinished() {
-            return Some(0);
         }
         if let Phase::Open(connection) = &mut self.phase
             && connection.take_close_request()

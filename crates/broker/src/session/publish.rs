@@ -1,6 +1,7 @@
 //! Publishing: checks, routes, and the batch that goes to the queues under one lock each.
 
 use leveret_codec::{ContentHeader, RawTable, ReplyCode, decode_header, split_names, write_return};
+use leveret_routing::QueueId;
 use leveret_store::CommitPoint;
 use smallvec::SmallVec;
 
@@ -21,7 +22,7 @@ use crate::message::{Message, parse_expiration};
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
-use crate::vhost::{Targets, carbon_copies};
+use crate::vhost::{Targets, VirtualHost, carbon_copies};
 
 /// The pseudo-queue of direct reply-to.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -36,6 +37,8 @@ enum Destination {
     ByNames(Targets),
     /// To these; the next one with the same names may go elsewhere.
     ThisOnce(Targets),
+    /// To very many, in steps.
+    Wide(Vec<QueueId>),
     /// Past exchanges that keep something; these are its queues if all of them let it pass.
     Attended(Targets),
 }
@@ -48,10 +51,11 @@ struct Rewritten {
 }
 
 impl Destination {
-    fn targets(&self, batch: &Batch, routes: &RouteCache) -> Targets {
+    fn targets(&self, batch: &Batch, routes: &RouteCache, vhost: &VirtualHost) -> Targets {
         match self {
             Destination::AsBefore => batch.latest_queues(),
             Destination::Known(route) => routes.targets(*route).into(),
+            Destination::Wide(queues) => vhost.handles(queues),
             Destination::ByNames(targets)
             | Destination::ThisOnce(targets)
             | Destination::Attended(targets) => targets.clone(),
@@ -75,7 +79,8 @@ impl Connection {
         let mut destination = destination?;
         let producer_number = number_of_producer(whole.header.properties.headers);
         if producer_number.is_some() {
-            destination = Destination::Attended(destination.targets(&self.batch, &self.routes));
+            destination =
+                Destination::Attended(destination.targets(&self.batch, &self.routes, &self.vhost));
         }
         let attended = matches!(destination, Destination::Attended(_));
         // What exchanges may keep is routed later, and needs its BCC header for that.
@@ -106,20 +111,27 @@ impl Connection {
             return self.publish_attended(link, number, attended, now);
         }
         if let Some(keys) = traced {
-            let queues = destination.targets(&self.batch, &self.routes);
+            let queues = destination.targets(&self.batch, &self.routes, &self.vhost);
             self.trace_publish(link, number, &message, keys, queues.iter(), now);
         }
         if whole.header.body_size >= self.vhost.services.ahead_bytes_min {
-            let targets = destination.targets(&self.batch, &self.routes);
+            let targets = destination.targets(&self.batch, &self.routes, &self.vhost);
             let memory = &mut whole.memory;
             if self.write_ahead(link, number, &message, &targets, memory, now) {
                 return Ok(());
             }
         }
+        if let Destination::Wide(queues) = destination {
+            if !self.keeps_back(number) {
+                self.spread(link, number, message, queues, now);
+                return Ok(());
+            }
+            destination = Destination::ThisOnce(self.vhost.handles(&queues));
+        }
         let channel = self.channels.get_mut(&number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
-                let targets = destination.targets(&self.batch, &self.routes);
+                let targets = destination.targets(&self.batch, &self.routes, &self.vhost);
                 transaction.publish(
                     message,
                     targets,
@@ -147,6 +159,8 @@ impl Connection {
             Destination::ThisOnce(targets) | Destination::Attended(targets) => {
                 self.batch.set_targets(&[], &targets);
             }
+            // It has gone its own way.
+            Destination::Wide(_) => return Ok(()),
         }
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
@@ -261,6 +275,10 @@ impl Connection {
                 .route(exchange, routing_key, header, random, &mut self.batch.route)?;
         if routed.attended {
             return Ok(Destination::Attended(routed.targets));
+        }
+        if routed.wide {
+            let queues = std::mem::take(&mut self.batch.route.queues).into_vec();
+            return Ok(Destination::Wide(queues));
         }
         if routed.cacheable && !routed.targets.is_empty() && !copied {
             self.routes.insert(names, &routed.targets);

@@ -147,6 +147,10 @@ impl ExclusiveQueues {
         self.queues.push(queue);
     }
 
+    pub(super) fn last(&self) -> Option<&QueueHandle> {
+        self.queues.last()
+    }
+
     pub(super) fn pop(&mut self) -> Option<QueueHandle> {
         self.queues.pop()
     }

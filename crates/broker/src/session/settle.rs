@@ -10,6 +10,9 @@ use crate::error::{ChannelError, Failure};
 use crate::queue::handle::Outcome;
 use crate::time::Timestamp;
 
+/// What it costs to offer a queue's consumers deliveries, where an acknowledgement costs 1.
+const OFFER_COST: usize = 8;
+
 impl Connection {
     pub(super) fn ack(
         &mut self,
@@ -115,15 +118,32 @@ impl Connection {
     }
 
     /// Room of a channel's shared credit came back, or its limit has changed: those in line for it get theirs.
-    pub(super) fn hand_out_credit(&self, number: u16, now: Timestamp) {
-        let Some(credit) = self.channels.get(&number).map(|channel| &channel.credit) else {
+    pub(super) fn hand_out_credit(&mut self, number: u16, now: Timestamp) {
+        let most = (self.step_cost() / OFFER_COST).max(1);
+        let Connection {
+            channels,
+            vhost,
+            handing_out,
+            ..
+        } = self;
+        let Some(credit) = channels.get(&number).map(|channel| &channel.credit) else {
             return;
         };
-        credit.hand_out(|queue, consumers, share| {
+        let more = credit.hand_out(most, |queue, consumers, share| {
             let (unused, effects) = queue.grant(Grant::new(credit, share), consumers, now);
-            self.vhost.care(queue, effects, now);
+            vhost.care(queue, effects, now);
             unused
         });
+        if more && !handing_out.contains(&number) {
+            handing_out.push(number);
+        }
+    }
+
+    /// Goes on with handing out, if only a part of it was done; [`Connection::transmit`] asks for the next turn.
+    pub(super) fn go_on_handing_out(&mut self, now: Timestamp) {
+        if let Some(number) = self.handing_out.pop() {
+            self.hand_out_credit(number, now);
+        }
     }
 
     /// `basic.recover`: everything unacknowledged goes back to its queue; then the client is told by `reply`.

@@ -11,6 +11,7 @@ use leveret_store::CommitPoint;
 
 use super::Link;
 use super::connection::Connection;
+use super::deleting::{Answer, Doomed, exchange_deleted, queue_deleted};
 use super::publish::REPLY_TO;
 use super::stream::refuse_for_streams;
 use crate::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
@@ -105,17 +106,7 @@ impl Connection {
                 );
             }
             Exchange::Delete(delete) => {
-                let point = self.delete_exchange(link, &delete)?;
-                if link.work.is_unfinished() {
-                    return Ok(());
-                }
-                self.answer(
-                    link,
-                    number,
-                    delete.nowait,
-                    AMQPClass::Exchange(Exchange::DeleteOk(exchange_wire::DeleteOk {})),
-                    point,
-                );
+                self.delete_exchange(link, number, &delete)?;
             }
             Exchange::Bind(bind) => {
                 let binding = self.exchange_binding(
@@ -159,7 +150,7 @@ impl Connection {
     }
 
     /// Replies once `point` is durable; without a reply, the next method need not wait for it.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         link: &mut Link,
         number: u16,
@@ -245,12 +236,13 @@ impl Connection {
         }
     }
 
-    /// Deletes an exchange; one with very many bindings over several turns.
+    /// Deletes an exchange.
     fn delete_exchange(
         &mut self,
         link: &mut Link,
+        number: u16,
         delete: &exchange_wire::Delete,
-    ) -> Result<CommitPoint, Failure> {
+    ) -> Result<(), Failure> {
         let name = clean(delete.exchange.as_str());
         if name.is_empty() {
             return Err(ChannelError::default_exchange().into());
@@ -260,13 +252,18 @@ impl Connection {
             return Err(ChannelError::system_exchange(&name, vhost).into());
         }
         self.allow(link, Access::Configure, Resource::Exchange(&name))?;
-        let unconditional = !delete.if_unused && !name.starts_with("amq.");
-        if unconditional && self.vhost.thin_out(&Destination::Exchange(name.clone())) {
-            link.work.leave_unfinished();
-            return Ok(CommitPoint::NONE);
+        let answer = Answer::Deleted {
+            channel: number,
+            nowait: delete.nowait,
+        };
+        if delete.if_unused {
+            let user = &self.login.user;
+            let point = self.vhost.delete_exchange_if_unused(&name, user)?;
+            self.answer_deletion(link, answer, exchange_deleted(), point);
+        } else {
+            self.delete(link, Doomed::Exchange(name), answer);
         }
-        let user = &self.login.user;
-        Ok(self.vhost.delete_exchange(&name, delete.if_unused, user)?)
+        Ok(())
     }
 
     fn exchange_binding(
@@ -367,18 +364,7 @@ impl Connection {
                 );
             }
             Queue::Delete(delete) => {
-                let (messages, point) = self.delete_queue(link, number, &delete, now)?;
-                if link.work.is_unfinished() {
-                    return Ok(());
-                }
-                let message_count = u32::try_from(messages).unwrap_or(u32::MAX);
-                self.answer(
-                    link,
-                    number,
-                    delete.nowait,
-                    AMQPClass::Queue(Queue::DeleteOk(wire::DeleteOk { message_count })),
-                    point,
-                );
+                self.delete_queue(link, number, &delete)?;
             }
             _ => {
                 return Err(ConnectionError::command_invalid("unimplemented method").into());
@@ -510,31 +496,32 @@ impl Connection {
         Ok(BindingEnds { source, queue, key })
     }
 
-    /// Deletes a queue; one with very many bindings over several turns.
+    /// Deletes a queue.
     fn delete_queue(
         &mut self,
         link: &mut Link,
         number: u16,
         delete: &wire::Delete,
-        now: Timestamp,
-    ) -> Result<(u64, CommitPoint), Failure> {
+    ) -> Result<(), Failure> {
         let name = clean(&self.queue_name(number, delete.queue.as_str())?);
         self.allow(link, Access::Configure, Resource::Queue(&name))?;
         // rabbitmq: deleting what is not there is no error
+        let answer = Answer::Deleted {
+            channel: number,
+            nowait: delete.nowait,
+        };
         let Ok(queue) = self.vhost.queue(&name) else {
-            return Ok((0, self.vhost.forget_queue_aside(&name)));
+            let point = self.vhost.forget_queue_aside(&name);
+            self.answer_deletion(link, answer, queue_deleted(0), point);
+            return Ok(());
         };
         self.vhost.check_exclusive(&queue, link.id)?;
         let conditions = DeleteConditions {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         };
-        let unconditional = !delete.if_unused && !delete.if_empty;
-        if unconditional && self.vhost.thin_out(&Destination::Queue(queue.id())) {
-            link.work.leave_unfinished();
-            return Ok((0, CommitPoint::NONE));
-        }
-        let user = &self.login.user;
-        Ok(self.vhost.delete_queue_if(&queue, conditions, user, now)?)
+        self.vhost.check_conditions(&queue, conditions)?;
+        self.delete(link, Doomed::Queue(queue), answer);
+        Ok(())
     }
 }

@@ -13,6 +13,8 @@ pub(super) const METHOD: u32 = 64;
 pub(super) const GET: u32 = 8;
 /// A message goes past an exchange that keeps something, or back to its publisher.
 pub(super) const DETOUR: u32 = 4;
+/// So many consumers are passed over for one unit.
+pub(super) const PASSED_OVER: u32 = 32;
 /// A channel is closed for an error.
 pub(super) const FAILURE: u32 = 128;
 
@@ -20,23 +22,12 @@ pub(super) const FAILURE: u32 = 128;
 #[derive(Debug, Default)]
 pub(super) struct Work {
     units: u32,
-    unfinished: bool,
 }
 
 impl Work {
     /// A turn begins.
     pub(super) fn begin(&mut self) {
         *self = Work::default();
-    }
-
-    /// Of the present method only a part was done: it is to be read again in the next turn, which goes on with it.
-    pub(super) fn leave_unfinished(&mut self) {
-        self.units = u32::MAX;
-        self.unfinished = true;
-    }
-
-    pub(super) fn is_unfinished(&self) -> bool {
-        self.unfinished
     }
 
     /// Something was done.

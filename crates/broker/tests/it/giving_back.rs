@@ -7,6 +7,7 @@ use leveret_broker::{BrokerConfig, ConsumerTimeoutAction};
 use proptest::prelude::*;
 
 use crate::harness::calls::{Flag, number, string};
+use crate::harness::wire::{self, Arguments};
 use crate::harness::{Client, Properties, World};
 
 /// So many deliveries go back in one step.
@@ -482,4 +483,43 @@ fn what_a_limit_takes_of_it_goes_on_in_the_queues_order() {
         bodies_of(&client, "dead"),
         format!("{} {}", names(21, 40), names(1, 15))
     );
+}
+
+/// Room of a channel's shared credit goes to very many queues in steps, each in its turn.
+#[test]
+fn shared_credit_goes_to_very_many_queues_in_steps() {
+    const QUEUES: usize = 120;
+    let world = World::durable_with(config());
+    let client = world.client();
+    let publisher = world.client();
+    client.qos_ok(1, true);
+    for queue in 0..QUEUES {
+        let name = format!("q{queue}");
+        client.declare_ok(&name, &[], &[]);
+        client.consume_ok(&name, &name);
+    }
+    for queue in 0..QUEUES {
+        publisher.publish(&format!("q{queue}"), "first");
+    }
+    assert_eq!(client.seen().len(), 1);
+    world.stand_still();
+    let unlimited = Arguments::new().u32(0).u16(0).bits(&[true]);
+    client.write(&wire::method(1, (60, 10), unlimited));
+    let mut turns = 0;
+    while world.turn() {
+        turns += 1;
+    }
+    assert!(turns >= QUEUES / 20, "{turns} turns");
+    world.go_on();
+    // With the answer.
+    assert_eq!(client.seen().len(), QUEUES);
+    // What comes back of a limited credit goes round.
+    client.qos_ok(100, true);
+    for queue in 0..QUEUES {
+        publisher.publish_all(&format!("q{queue}"), "a b", &Properties::default());
+    }
+    let before = client.seen().len();
+    client.ack(0, true);
+    let after = client.seen().len();
+    assert_eq!((before, after), (0, 100));
 }

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
-use leveret_codec::FieldTable;
+use leveret_codec::{AMQPValue, FieldTable};
 
+use crate::harness::calls::number;
 use crate::harness::client::{Client, Flag};
 use crate::harness::wire::{self, Arguments};
 use crate::harness::{Properties, World};
@@ -31,8 +32,7 @@ fn flood(client: &Client, what: &[u8], answers: usize, most: usize) {
 }
 
 fn get() -> Vec<u8> {
-    let arguments = Arguments::new().ticket().short("q").bits(&[true]);
-    wire::method(1, (60, 70), arguments)
+    get_of("q")
 }
 
 fn declare(passive: bool) -> Vec<u8> {
@@ -138,6 +138,51 @@ fn messages_for_many_queues() {
         world.run();
         assert_eq!(ready(&world, &names[QUEUES - 1]) - before, 100);
     }
+}
+
+/// More queues than a turn has room for: one message is several turns, and confirmed when all of them have it.
+#[test]
+fn one_message_for_very_many_queues_is_several_turns() {
+    const QUEUES: usize = 2_000;
+    let (world, client) = client();
+    let names: Vec<String> = (0..QUEUES).map(|number| format!("q{number}")).collect();
+    for name in &names {
+        client.declare_ok(name, &[], &[]);
+        client.bind(name, "amq.fanout", "");
+        client.expect(&["bind-ok"]);
+    }
+    let have_it = || names.iter().filter(|&name| ready(&world, name) > 0).count();
+    client.confirms();
+    let both = [
+        client.publishing("q", b"before", &Properties::default()),
+        client.publishing("", b"wide", &Properties::to("amq.fanout")),
+        get_of("q1999"),
+    ];
+    client.write(&both.concat());
+    client.turn();
+    let first = have_it();
+    assert!((1..=1_000).contains(&first), "{first} queues in a turn");
+    let has_got = || client.lines().iter().any(|line| line.starts_with("get-ok"));
+    assert!(!has_got());
+    while !has_got() {
+        assert!(world.turn());
+        assert!(have_it() > first);
+    }
+    world.run();
+    assert_eq!(have_it(), QUEUES - 1);
+    // In a transaction as well.
+    let other = client.with_channel(2);
+    other.tx(10);
+    other.publish_with("", "wide", &Properties::to("amq.fanout"));
+    assert_eq!(have_it(), QUEUES - 1);
+    other.tx(20);
+    assert_eq!(have_it(), QUEUES);
+    assert_eq!(ready(&world, "q0"), 2);
+}
+
+fn get_of(queue: &str) -> Vec<u8> {
+    let arguments = Arguments::new().ticket().short(queue).bits(&[true]);
+    wire::method(1, (60, 70), arguments)
 }
 
 fn ready(world: &World, queue: &str) -> u64 {
@@ -272,4 +317,64 @@ fn an_exchange_with_very_many_bindings_is_deleted_in_turns() {
         client.publish_with("0", "", &Properties::to("e").mandatory());
         client.expect(&["return 312 NO_ROUTE ''"]);
     }
+}
+
+/// A queue with very many bindings that goes with its last consumer, its connection or for want of use.
+#[test]
+fn what_goes_by_itself_loses_very_many_bindings_in_turns() {
+    let world = World::durable();
+    let other = world.client();
+    let bound = |client: &Client, flags: &[Flag], arguments: &[(&str, AMQPValue)]| {
+        client.declare_ok("q", flags, arguments);
+        for number in 0..BINDINGS {
+            client.bind("q", "amq.direct", &number.to_string());
+        }
+        client.seen();
+        assert_eq!(unbound(&other), 0);
+    };
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    let is_there = || vhost.queue("q").is_ok();
+    // With its last consumer.
+    for closes in [false, true] {
+        let client = world.client();
+        bound(&client, &[Flag::AutoDelete], &[]);
+        client.purge("q");
+        client.consume("q", "c", &[], &[]);
+        client.seen();
+        world.stand_still();
+        let answer = if closes {
+            client.close_channel();
+            "channel.close-ok"
+        } else {
+            client.cancel("c");
+            "cancel-ok c"
+        };
+        client.turn();
+        client.expect_nothing();
+        assert!(is_there());
+        world.go_on();
+        client.expect(&[answer]);
+        assert!(!is_there());
+        assert_eq!(unbound(&other), BINDINGS);
+    }
+    // With its connection.
+    let client = world.client();
+    bound(&client, &[Flag::Exclusive], &[]);
+    world.stand_still();
+    client.disconnect();
+    client.turn();
+    assert!(is_there());
+    world.go_on();
+    assert!(!is_there() && client.is_closed());
+    assert_eq!(unbound(&other), BINDINGS);
+    // For want of use.
+    let client = world.client();
+    bound(&client, &[], &[("x-expires", number(1000))]);
+    world.stand_still();
+    world.wait(1000);
+    world.broker.handle_timeout(world.now());
+    assert!(is_there());
+    world.go_on();
+    assert!(!is_there());
+    assert_eq!(unbound(&other), BINDINGS);
 }

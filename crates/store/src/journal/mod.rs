@@ -27,6 +27,7 @@ mod snapshot;
 mod status;
 mod written;
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -40,6 +41,9 @@ use leveret_store_api::{
 use crate::files::StoreFile;
 use directory::mark_left;
 use shared::{Shared, Unit, change_bytes};
+
+/// A unit of more changes than this is moved as it is, if nothing else is staged.
+const MOVED_MAX: usize = 4096;
 
 /// The store on disk. See the crate's documentation and `docs/STORE.md`.
 ///
@@ -88,9 +92,11 @@ impl<P: Payload> Journal<P> {
         }
         let mut ahead = Vec::new();
         let mut bytes: u64 = 0;
+        let mut defines = false;
         for (number, change) in changes.iter().enumerate() {
             let own = change_bytes(change);
             bytes += own;
+            defines |= is_definition(change);
             if own >= self.shared.options.ahead_bytes_min as u64
                 && let Some(written) = self.shared.claim(change)
             {
@@ -100,14 +106,18 @@ impl<P: Payload> Journal<P> {
         }
         self.shared.staged_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut staging = self.shared.staging.lock();
-        for change in changes.iter() {
+        for change in changes.iter().filter(|_| defines) {
             staging.note_definition(change);
         }
         let before = staging.changes.len();
         for (number, written) in ahead {
             staging.claimed.push(before + number, written);
         }
-        staging.changes.append(changes);
+        if staging.changes.is_empty() && changes.len() > MOVED_MAX {
+            mem::swap(&mut staging.changes, changes);
+        } else {
+            staging.changes.append(changes);
+        }
         let end = staging.changes.len();
         staging.units.push(Unit {
             end,
@@ -246,6 +256,13 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
     fn is_volatile(&self) -> bool {
         false
     }
+}
+
+fn is_definition<P>(change: &Change<P>) -> bool {
+    matches!(
+        change,
+        Change::PutDefinition { .. } | Change::RemoveDefinition { .. }
+    )
 }
 
 impl<P: Payload> DefinitionStore for Journal<P> {

@@ -8,6 +8,11 @@ use crate::message::Message;
 use crate::queue::delivery_count::DeliveryCount;
 use crate::time::Timestamp;
 
+/// So many messages leave memory, or are spilled, before others may have the queue.
+const SLICE: usize = 4096;
+/// So many messages are read together, however small they are.
+const READ_MAX: usize = 2048;
+
 impl Level {
     /// Whether the tail holds more than its window.
     pub(crate) fn is_crowded(&self, tail_window: usize) -> bool {
@@ -15,16 +20,17 @@ impl Level {
     }
 
     /// Moves the tail's oldest messages into the paged run until the tail fits its window. Messages
-    /// the store does not have yet are spilled to it first, and leave memory at a later call.
+    /// the store does not have yet are spilled to it first, and leave memory at a later call. Of very many some are
+    /// left; answers whether that is so.
     pub(crate) fn page_out(
         &mut self,
         tail_window: usize,
         durable: CommitPoint,
         allocate: impl FnOnce() -> LogId,
         spill: &mut Vec<Change<Message>>,
-    ) {
+    ) -> bool {
         if self.tail_memory <= tail_window {
-            return;
+            return false;
         }
         while let Some(&(below, point)) = self.staged.front() {
             if point > durable {
@@ -33,20 +39,24 @@ impl Level {
             self.durable_below = below;
             self.staged.pop_front();
         }
+        let mut left = SLICE;
         while self.tail_memory > tail_window {
             let Some(front) = self.tail.front() else {
                 break;
             };
+            if left == 0 {
+                return true;
+            }
+            left -= 1;
             let waits = front.stored
                 && (front.sequence.0 >= self.durable_below || self.hidden.contains(front.sequence));
             // Behind a message that waits for the store others are spilled by the window, so that the
             // store knows how far behind it is and publishers are held for it.
             if !front.stored || (waits && self.tail_unstored > tail_window) {
-                self.spill_tail(allocate, spill);
-                return;
+                return self.spill_tail(allocate, spill);
             }
             if waits {
-                return;
+                return false;
             }
             let Some(entry) = self.tail.pop_front() else {
                 break;
@@ -66,13 +76,26 @@ impl Level {
             paged.memory += memory as u64;
             paged.body_bytes += entry.message.body_bytes();
         }
+        false
     }
 
-    fn spill_tail(&mut self, allocate: impl FnOnce() -> LogId, spill: &mut Vec<Change<Message>>) {
+    /// Spills the tail's oldest messages that the store does not have; answers whether there are more.
+    fn spill_tail(
+        &mut self,
+        allocate: impl FnOnce() -> LogId,
+        spill: &mut Vec<Change<Message>>,
+    ) -> bool {
         let log = *self.log.get_or_insert_with(allocate);
         let mut first = u64::MAX;
+        let mut left = SLICE;
+        let mut unstored = self.tail_unstored;
         for entry in self.tail.iter_mut().filter(|entry| !entry.stored) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
             entry.stored = true;
+            unstored = unstored.saturating_sub(entry.message.memory_bytes());
             first = first.min(entry.sequence.0);
             spill.push(Change::Enqueue(Enqueue {
                 log,
@@ -83,10 +106,11 @@ impl Level {
                 payload: entry.message.clone(),
             }));
         }
-        self.tail_unstored = 0;
+        self.tail_unstored = if left > 0 { 0 } else { unstored };
         // What is spilled now reaches the disk later than anything staged before.
         self.durable_below = self.durable_below.min(first);
         self.staged.retain(|&(below, _)| below <= first);
+        self.tail_unstored > 0
     }
 
     /// Puts a message back that is to leave memory once the store has it; what the store does not have
@@ -174,9 +198,9 @@ impl Level {
         let (whose, from, messages_max) = match self.returned.first_on_disk() {
             Some((first, count)) => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
-                (Whose::Returned, first, count)
+                (Whose::Returned, first, count.min(READ_MAX))
             }
-            None => (Whose::Paged, self.paged?.from, usize::MAX),
+            None => (Whose::Paged, self.paged?.from, READ_MAX),
         };
         self.loading = true;
         Some(PageIn {
