@@ -2,7 +2,6 @@
 //! back when nobody wants them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use leveret_store::files::Files;
 use leveret_store::simulation::SimulatedDisk;
@@ -11,7 +10,7 @@ use leveret_store::{
 };
 
 use crate::support::{
-    Blob, acknowledge, all, blob, commit, damaged, enqueue, open, sequences, small, wait,
+    Blob, acknowledge, all, blob, commit, damaged, enqueue, open, sequences, small, until, wait,
     write_ahead,
 };
 
@@ -57,15 +56,6 @@ fn bodies(disk: &SimulatedDisk) -> Vec<String> {
 
 fn contents(disk: &SimulatedDisk, name: &str) -> Vec<u8> {
     disk.contents(&Path::new("/store/journal").join(name))
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let mut patience = 20_000;
-    while !is_so() {
-        patience -= 1;
-        assert!(patience > 0, "{what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
 }
 
 fn assert_large(store: &Journal<Blob>, log: u64, expected: &[u64]) {

@@ -9,7 +9,8 @@ use leveret_store::{
 };
 
 use crate::support::{
-    Blob, acknowledge, all, commit, enqueue, open, put, sequences, small, wait, waker,
+    Blob, acknowledge, all, commit, enqueue, has_index, open, put, sequences, small, until, wait,
+    waker,
 };
 
 fn delete(log: u64) -> Change<Blob> {
@@ -221,4 +222,39 @@ fn an_orderly_stop_without_room_for_the_index_costs_nothing() {
         assert_eq!(left(&store), (vec![2, 3, 4], vec![0, 30, 30, 30]));
         assert_eq!(sequences(&store, 2), (0..30).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_checkpoint_that_failed_is_repeated_by_itself() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, options()).expect("open");
+    commit(&store, vec![put("log 1", "here")]);
+    disk.refuse_rows(Some(0));
+    store.checkpoint();
+    assert!(!has_index(&disk));
+    disk.refuse_rows(None);
+    until("the index is written", || has_index(&disk));
+}
+
+#[test]
+fn a_definition_whose_old_row_outlived_a_crash_can_be_removed() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, options()).expect("open");
+    commit(&store, vec![put("log 1", "old")]);
+    store.checkpoint();
+    commit(&store, vec![put("log 1", "new")]);
+    // The new row is written, the old one not removed.
+    disk.refuse_rows(Some(1));
+    store.checkpoint();
+    let disk = disk.after_power_cut(1);
+    drop(store);
+    let store = open(&disk, options()).expect("open");
+    let definitions = store.definitions().expect("definitions");
+    assert_eq!(definitions, [(b"log 1".to_vec(), b"new".to_vec())]);
+    commit(&store, vec![undefine("log 1")]);
+    store.checkpoint();
+    let disk = disk.after_power_cut(1);
+    drop(store);
+    let store = open(&disk, options()).expect("open");
+    assert!(store.definitions().expect("definitions").is_empty());
 }

@@ -9,7 +9,8 @@ use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{Change, Journal, JournalOptions, LogId, OpenError, Sequence};
 
 use crate::support::{
-    Blob, acknowledge, all, commit, damaged, enqueue, enqueue_of, open, put, sequences, small,
+    Blob, acknowledge, all, commit, damaged, enqueue, enqueue_of, has_index, open, put, sequences,
+    small, until,
 };
 
 const FIRST_SEGMENT: &str = "/store/journal/0000000001.seg";
@@ -23,6 +24,14 @@ fn recover() -> JournalOptions {
         recover: true,
         ..small()
     }
+}
+
+/// A start that goes on without what it cannot read. It writes the index at once, so that the next one need not.
+fn recovered(disk: &SimulatedDisk) -> Journal<Blob> {
+    assert!(!has_index(disk));
+    let store = open(disk, recover()).expect("recover");
+    until("the index is written", || has_index(disk));
+    store
 }
 
 fn write(disk: &SimulatedDisk, path: &str, bytes: &[u8]) {
@@ -73,8 +82,6 @@ fn assert_ordinary(disk: &SimulatedDisk, expected: &[u64], why: &str) {
 }
 
 fn assert_goes_on(disk: &SimulatedDisk, store: Journal<Blob>, expected: &[u64], why: &str) {
-    // As soon as the index has been written once, which a start that has recovered does at once.
-    store.checkpoint();
     commit(&store, vec![enqueue(1, 20, 10), put("a", "b")]);
     let disk = disk.after_kill();
     drop(store);
@@ -122,7 +129,7 @@ fn a_last_record_that_cannot_be_read_is_refused_with_its_place() {
             assert_eq!(place, (Path::new(FIRST_SEGMENT), 9 * RECORD as u64));
             assert!(refused.to_string().contains("--recover"), "{refused}");
         }
-        let store = open(&disk, recover()).expect("recover");
+        let store = recovered(&disk);
         let nine: Vec<u64> = (0..9).collect();
         assert_eq!(sequences(&store, 1), nine);
         assert_goes_on(&disk, store, &nine, &format!("byte {within}"));
@@ -153,7 +160,7 @@ fn a_journal_that_has_lost_its_last_records_is_refused() {
     disk.set(Path::new(FIRST_SEGMENT), 7 * RECORD..10 * RECORD, |_| 0);
     let refused = open(&disk, small()).err().expect("refused");
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
-    let store = open(&disk, recover()).expect("recover");
+    let store = recovered(&disk);
     let seven: Vec<u64> = (0..7).collect();
     assert_eq!(sequences(&store, 1), seven);
     assert_goes_on(&disk, store, &seven, "recovered");

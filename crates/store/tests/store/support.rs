@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{
@@ -145,6 +146,24 @@ pub(crate) fn sequences(store: &impl MessageLog<Blob>, log: u64) -> Vec<u64> {
         .iter()
         .map(|message| message.sequence.0)
         .collect()
+}
+
+/// Looks again and again, with a deadline.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut patience = 20_000;
+    while !is_so() {
+        patience -= 1;
+        assert!(patience > 0, "{what}");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Whether an index was ever written whole.
+pub(crate) fn has_index(disk: &SimulatedDisk) -> bool {
+    let mut has_position = false;
+    let rows = disk.index().load(&mut |key, _| has_position |= key == b"z");
+    rows.expect("the index can be read");
+    has_position
 }
 
 /// Small numbers, so that a short test meets every event.
