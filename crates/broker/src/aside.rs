@@ -2,7 +2,7 @@
 //!
 //! They are kept in the store, under keys of their own, so that their names are free; and so are their
 //! messages. Every start tries them again. Whoever deletes a queue or an exchange of that name, or unbinds
-//! what they bind, gets rid of them.
+//! what they bind, gets rid of them, and so does an operator (see `discard`).
 
 use leveret_store::{Change, LogId};
 use parking_lot::Mutex;
@@ -25,6 +25,9 @@ pub(crate) fn key_aside(key: &[u8]) -> Vec<u8> {
 pub(crate) fn key_before(key: &[u8]) -> Option<&[u8]> {
     key.strip_prefix(&[ASIDE])
 }
+
+/// What removes one for good, with what it keeps.
+const DISCARD: &str = "`leveret store discard-definitions`";
 
 /// A definition that was put aside.
 #[derive(Clone, Debug)]
@@ -55,11 +58,23 @@ impl std::fmt::Display for Aside {
             Subject::Binding(_) => {
                 f.write_str("; it is put aside, until it is unbound, with any arguments, or one of its ends is deleted")
             }
-            Subject::TopicPermission(..) => {
-                f.write_str("; it is put aside, and no topic of that exchange is permitted")
-            }
-            Subject::Other(_) => f.write_str("; it is put aside"),
+            Subject::TopicPermission(..) => write!(
+                f,
+                "; it is put aside, and no topic of that exchange is permitted, until {DISCARD} gets rid of it"
+            ),
+            Subject::Other(_) => write!(f, "; it is put aside, until {DISCARD} gets rid of it"),
         }
+    }
+}
+
+impl Aside {
+    /// Adds its removal to `changes`.
+    fn remove(&self, changes: &mut Vec<Change<Message>>) {
+        changes.push(Change::RemoveDefinition {
+            key: self.key.clone(),
+        });
+        let logs = self.logs.iter().flatten();
+        changes.extend(logs.map(|log| Change::DeleteLog { log: *log }));
     }
 }
 
@@ -131,13 +146,35 @@ impl Asides {
                 || matches!(&aside.subject, Subject::Binding(ends) if ends.subjects().contains(subject));
             if goes {
                 subjects.remove(&aside.subject);
-                changes.push(Change::RemoveDefinition {
-                    key: aside.key.clone(),
-                });
-                let logs = aside.logs.iter().flatten();
-                changes.extend(logs.map(|log| Change::DeleteLog { log: *log }));
+                aside.remove(changes);
             }
             !goes
         });
+    }
+
+    /// Gets rid of what is `named`, or of all if nothing is; adds the removal to `changes`. Answers what went, one line
+    /// each, or a name that is not among them, and then nothing goes.
+    pub(crate) fn discard(
+        &self,
+        named: &[String],
+        changes: &mut Vec<Change<Message>>,
+    ) -> Result<Vec<String>, String> {
+        let mut all = self.0.lock();
+        let All { list, subjects } = &mut *all;
+        let names: FxHashSet<String> = list.iter().map(|it| it.subject.to_string()).collect();
+        if let Some(unknown) = named.iter().find(|name| !names.contains(*name)) {
+            return Err(unknown.clone());
+        }
+        let mut lines = Vec::new();
+        list.retain(|aside| {
+            let goes = named.is_empty() || named.contains(&aside.subject.to_string());
+            if goes {
+                subjects.remove(&aside.subject);
+                aside.remove(changes);
+                lines.push(format!("{}: {}", aside.subject, aside.reason));
+            }
+            !goes
+        });
+        Ok(lines)
     }
 }

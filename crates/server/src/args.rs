@@ -22,13 +22,17 @@ const ABOUT: &str = "Leveret is a message broker that takes RabbitMQ's place. It
     messages on disk and needs no configuration. Without a command it serves.";
 
 /// Words for a command that it has elsewhere.
-const OTHER_WORDS: [(&str, &[&str]); 3] = [
+const OTHER_WORDS: [(&str, &[&str]); 4] = [
     (
         "serve",
         &["start", "run", "server", "up", "daemon", "start_server"],
     ),
     ("store verify", &["verify", "check", "fsck"]),
     ("store rebuild", &["rebuild", "repair"]),
+    (
+        "store discard-definitions",
+        &["discard-definitions", "discard"],
+    ),
 ];
 
 /// The command line.
@@ -70,6 +74,15 @@ pub enum StoreCommand {
         /// The data directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
+    },
+    /// Remove definitions that cannot be used, for good, with the messages they keep; `verify` lists them
+    DiscardDefinitions {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Only the definitions of these, named as `verify` names them, such as "user 'ann'"
+        #[arg(value_name = "WHAT")]
+        named: Vec<String>,
     },
 }
 

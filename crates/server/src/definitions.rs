@@ -52,7 +52,7 @@ impl Wake for Unpark {
 }
 
 /// Blocks until `point` is durable. A store without room is not waited for: it will say so itself.
-fn wait_until_durable(store: &Store, point: CommitPoint) {
+pub(crate) fn wait_until_durable(store: &Store, point: CommitPoint) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     if !store.wake_at(point, &waker) {
         return;

@@ -97,7 +97,7 @@ pub enum ServeError {
     },
     /// All that `leveret store` found are definitions that a start puts aside.
     #[error(
-        "{path} has {count} definitions that cannot be used; a start puts them aside, with what they keep, and all else starts"
+        "{path} has {count} definitions that cannot be used; a start puts them aside, with what they keep, and all else starts; `leveret store discard-definitions` removes them for good"
     )]
     Definitions {
         /// The data directory.

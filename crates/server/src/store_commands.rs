@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use leveret_broker::examine_definitions;
+use leveret_broker::{discard_definitions, examine_definitions};
 use leveret_store::OpenError;
 
 use crate::args::StoreCommand;
+use crate::config::Storage;
+use crate::definitions::wait_until_durable;
 use crate::error::{ServeError, StartError};
+use crate::store::OpenStore;
 
 /// What helps where a start refuses a store.
 const ADVICE_RECOVER: &str = "a start refuses it: restore it from a backup, or start once with --recover to go on without what is unreadable";
@@ -17,6 +20,7 @@ pub(crate) fn run(command: &StoreCommand) -> Result<(), ServeError> {
     match command {
         StoreCommand::Verify { directory } => verify(directory),
         StoreCommand::Rebuild { directory } => rebuild(directory),
+        StoreCommand::DiscardDefinitions { directory, named } => discard(directory, named),
     }
 }
 
@@ -70,6 +74,48 @@ fn rebuild(directory: &Path) -> Result<(), ServeError> {
     let unusable = examine_definitions(made.definitions);
     let advice = "the index was made without it; a start goes on with what was found";
     conclude(directory, &[summary], &made.problems, &unusable, advice)
+}
+
+/// Opens the store as a start does.
+fn discard(directory: &Path, named: &[String]) -> Result<(), ServeError> {
+    if !directory.join("format").is_file() {
+        let path = directory.display();
+        return Err(
+            StartError::Store(format!("cannot open {path}: there is no store here")).into(),
+        );
+    }
+    let store = OpenStore::open(&Storage::Directory {
+        path: directory.to_owned(),
+        recover: false,
+        reserve: None,
+    })?;
+    let handle = store.handle();
+    let result = discard_definitions(handle.clone(), named);
+    if let Ok(discarded) = &result {
+        wait_until_durable(&handle, discarded.point);
+        if handle.durable_point() < discarded.point {
+            return Err(ServeError::StoreFailed(format!("{:?}", handle.status())));
+        }
+    }
+    drop(handle);
+    store.close();
+    let discarded = result.map_err(|error| {
+        let path = directory.display();
+        StartError::Store(format!(
+            "{path}: {error}; `leveret store verify` lists what is"
+        ))
+    })?;
+    let mut output = io::stdout().lock();
+    let count = discarded.lines.len();
+    drop(writeln!(
+        output,
+        "{}: discarded {count} definitions",
+        directory.display()
+    ));
+    for line in discarded.lines {
+        drop(writeln!(output, "{line}"));
+    }
+    Ok(())
 }
 
 fn not_open(error: OpenError) -> ServeError {

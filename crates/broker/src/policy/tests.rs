@@ -111,6 +111,21 @@ fn with_queues(queues: &Value) -> World {
     world
 }
 
+/// rabbitmq: times in arguments end at ten years, in policies nowhere
+#[test]
+fn times_of_policies_may_be_as_long_as_they_like() {
+    let world = with_queues(&json!([{"name": "p"}]));
+    for longest in [315_360_000_000_u64, 315_360_000_001, u64::MAX] {
+        let times = json!({"message-ttl": longest, "expires": longest});
+        world.set(PolicyKind::User, "long", "queues", &times);
+        let options = world.options("p");
+        assert_eq!(options.message_ttl_ms, Some(longest));
+        assert_eq!(options.expires_ms, Some(longest));
+        assert!(world.publish("p", 0..2).is_empty());
+        assert_eq!(world.take("p"), ["0", "1"]);
+    }
+}
+
 #[test]
 fn queues_old_and_new_obey_until_the_policy_goes() {
     let world = with_queues(&json!([{"name": "p-old"}, {"name": "other"}]));

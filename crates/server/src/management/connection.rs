@@ -57,7 +57,7 @@ pub(super) async fn serve(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patient::new(socket)), answer);
+        .serve_connection(TokioIo::new(Patient::new(socket, guest.taking())), answer);
     let mut connection = pin!(connection);
     let served = async {
         match tokio::time::timeout(LIFETIME, connection.as_mut()).await {

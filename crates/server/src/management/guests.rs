@@ -1,19 +1,25 @@
-//! Who is connected to the API, within bounds: so many in all, so many from one address. Who says nothing gives way to
-//! who comes new, so that connections kept open keep nobody out; who is being answered does not.
+//! Who is connected to the API, within bounds: so many in all, so many from one address. Who says nothing, or takes
+//! nothing of its answer, gives way to who comes new, so that connections kept open keep nobody out; who is being
+//! answered does not.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Connections at a time.
 const GUESTS_MAX: usize = 256;
 /// Of them from one address.
 const ADDRESS_MAX: usize = 64;
+
+/// Who takes nothing of its answer for so long gives way.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -31,7 +37,18 @@ struct Seat {
     address: IpAddr,
     /// Since when nothing is asked; None while a request is answered.
     silent_since: Option<u64>,
+    /// Since when nothing is taken of an answer.
+    stalled_since: Option<Instant>,
     leave: Arc<Notify>,
+}
+
+impl Seat {
+    fn gives_way(&self, now: Instant) -> bool {
+        let is_stalled = self
+            .stalled_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= STALLED);
+        self.silent_since.is_some() || is_stalled
+    }
 }
 
 /// One connection; it has left when this is dropped.
@@ -40,6 +57,13 @@ pub(super) struct Guest {
     guests: Arc<Guests>,
     number: u64,
     leave: Arc<Notify>,
+}
+
+/// Tells whether the guest takes what it is sent.
+#[derive(Debug)]
+pub(super) struct Taking {
+    guests: Arc<Guests>,
+    number: u64,
 }
 
 /// A request that is being answered.
@@ -52,18 +76,23 @@ pub(super) struct Asking {
 impl Guests {
     /// Lets somebody in, for whom somebody silent may have to go; None if all are being answered.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
+        self.enter_at(address, Instant::now())
+    }
+
+    fn enter_at(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Guest> {
         let address = address.to_canonical();
         let mut inside = self.lock();
         let of_address = inside.count(address);
         if of_address >= ADDRESS_MAX {
-            inside.send_away(|seat| seat.address == address)?;
+            inside.send_away(now, |seat| seat.address == address)?;
         } else if inside.guests.len() >= GUESTS_MAX {
-            inside.send_away(|_| true)?;
+            inside.send_away(now, |_| true)?;
         }
         let (number, leave) = (inside.moment(), Arc::<Notify>::default());
         let seat = Seat {
             address,
             silent_since: Some(number),
+            stalled_since: None,
             leave: Arc::clone(&leave),
         };
         inside.guests.insert(number, seat);
@@ -90,14 +119,15 @@ impl Inside {
         seats.filter(|seat| seat.address == address).count()
     }
 
-    /// Has the one go who has been silent for longest, of those that `may`.
-    fn send_away(&mut self, may: impl Fn(&Seat) -> bool) -> Option<()> {
+    /// Has the one go who has been silent for longest, of those that `may`; else one who takes nothing.
+    fn send_away(&mut self, now: Instant, may: impl Fn(&Seat) -> bool) -> Option<()> {
         let seats = self.guests.iter().filter(|(_, seat)| may(seat));
         let (_, number) = seats
-            .filter_map(|(number, seat)| Some((seat.silent_since?, *number)))
+            .filter(|(_, seat)| seat.gives_way(now))
+            .map(|(number, seat)| (seat.silent_since.unwrap_or(u64::MAX), *number))
             .min()?;
         let seat = self.guests.remove(&number)?;
-        tracing::debug!(peer = %seat.address, "a silent management connection gives way to a new one");
+        tracing::debug!(peer = %seat.address, "a management connection gives way to a new one");
         seat.leave.notify_one();
         Some(())
     }
@@ -118,9 +148,26 @@ impl Guest {
         }
     }
 
+    /// For who writes to it.
+    pub(super) fn taking(&self) -> Taking {
+        Taking {
+            guests: Arc::clone(&self.guests),
+            number: self.number,
+        }
+    }
+
     fn set(&self, silent_since: Option<u64>) {
         if let Some(seat) = self.guests.lock().guests.get_mut(&self.number) {
             seat.silent_since = silent_since;
+        }
+    }
+}
+
+impl Taking {
+    /// Nothing has been taken `since`; None: all is.
+    pub(super) fn stalls(&self, since: Option<Instant>) {
+        if let Some(seat) = self.guests.lock().guests.get_mut(&self.number) {
+            seat.stalled_since = since;
         }
     }
 }
@@ -200,6 +247,22 @@ mod tests {
         here.clear();
         drop((late, newest));
         assert!(guests.lock().guests.is_empty());
+    }
+
+    #[test]
+    fn who_takes_nothing_of_its_answer_gives_way_after_a_while() {
+        let guests = Arc::<Guests>::default();
+        let now = Instant::now();
+        let enter = |at| guests.enter_at(address(1), at);
+        let many: Vec<Guest> = (0..ADDRESS_MAX).map(|_| enter(now).unwrap()).collect();
+        let _asking: Vec<Asking> = many.iter().map(Guest::ask).collect();
+        let taking = [many[3].taking(), many[5].taking()];
+        taking.iter().for_each(|it| it.stalls(Some(now)));
+        taking[0].stalls(None);
+        assert!(enter(now + STALLED / 2).is_none());
+        assert!(enter(now + STALLED).is_some());
+        assert!(is_inside(&guests, &many[3]));
+        assert!(!is_inside(&guests, &many[5]));
     }
 
     #[test]

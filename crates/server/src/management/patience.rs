@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::guests::Taking;
+
 /// How long a peer may take nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -18,13 +20,16 @@ pub(super) struct Patient {
     socket: TcpStream,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Told when that begins and ends.
+    taking: Taking,
 }
 
 impl Patient {
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(super) fn new(socket: TcpStream, taking: Taking) -> Self {
         Self {
             socket,
             stalled: None,
+            taking,
         }
     }
 
@@ -35,12 +40,16 @@ impl Patient {
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.taking.stalls(None);
+            }
             return result;
         }
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        let taking = &self.taking;
+        let stalled = self.stalled.get_or_insert_with(|| {
+            taking.stalls(Some(Instant::now()));
+            Box::pin(sleep(PATIENCE))
+        });
         match stalled.as_mut().poll(task) {
             Poll::Ready(()) => {
                 stalled.as_mut().reset(Instant::now() + PATIENCE);
