@@ -100,6 +100,34 @@ struct Place {
 struct Ring {
     priority: i32,
     ready: VecDeque<u32>,
+    /// So many of these have gone, but not the first, nor more than half of them. Their places are not free yet.
+    gone: usize,
+}
+
+impl Ring {
+    /// Lets go of those that have gone and would be at the front, or of all if they are many.
+    fn tidy(&mut self, places: &[Place], free: &mut Vec<u32>) {
+        let has_gone = |index: u32| {
+            let place = places.get(index as usize);
+            place.is_none_or(|place| place.consumer.is_none())
+        };
+        if self.gone * 2 > self.ready.len() {
+            self.ready.retain(|&index| {
+                let gone = has_gone(index);
+                if gone {
+                    free.push(index);
+                }
+                !gone
+            });
+            self.gone = 0;
+        }
+        while self.gone > 0
+            && let Some(index) = self.ready.pop_front_if(|index| has_gone(*index))
+        {
+            free.push(index);
+            self.gone -= 1;
+        }
+    }
 }
 
 /// All consumers of one queue.
@@ -110,7 +138,7 @@ pub(crate) struct Consumers {
     free: Vec<u32>,
     /// Highest priority first.
     rings: Vec<Ring>,
-    /// Order of registration, for single active consumer.
+    /// Order of registration, with a single active consumer.
     order: VecDeque<u32>,
     count: usize,
     single_active: bool,
@@ -166,8 +194,8 @@ impl Consumers {
         place.consumer = Some(consumer);
         let generation = place.generation;
         self.count += 1;
-        self.order.push_back(index);
         if self.single_active {
+            self.order.push_back(index);
             self.elect();
         } else {
             self.enter_ring(index);
@@ -175,7 +203,7 @@ impl Consumers {
         ConsumerRef { index, generation }
     }
 
-    /// Removes consumers, in one pass over the others however many they are, and says how many were there.
+    /// Removes consumers and says how many were there; what that costs does not depend on how many others there are.
     /// Who is active next is for [`Consumers::elect`].
     pub(crate) fn remove(&mut self, who: &[ConsumerRef]) -> usize {
         let before = self.count;
@@ -190,31 +218,31 @@ impl Consumers {
                 continue;
             };
             self.hands.release(consumer.hand);
-            self.free.push(who.index);
             self.count -= 1;
+            let priority = consumer.spec.priority;
+            let ring = self.rings.iter_mut().find(|it| it.priority == priority);
+            match ring.filter(|_| consumer.standing == Standing::InRing) {
+                Some(ring) => ring.gone += 1,
+                None => self.free.push(who.index),
+            }
             if self.active == Some(who.index) {
                 self.active = None;
             }
         }
         let removed = before - self.count;
-        if self.count == 0 {
-            *self = Consumers {
-                places: std::mem::take(&mut self.places),
-                free: std::mem::take(&mut self.free),
-                single_active: self.single_active,
-                ..Consumers::default()
-            };
-        } else if removed > 0 {
-            let places = &self.places;
-            let stays = |&index: &u32| {
+        if removed > 0 {
+            let (places, free) = (&self.places, &mut self.free);
+            self.rings.retain_mut(|ring| {
+                ring.tidy(places, free);
+                !ring.ready.is_empty()
+            });
+            self.order.retain(|&index| {
                 let place = places.get(index as usize);
                 place.is_some_and(|place| place.consumer.is_some())
-            };
-            self.order.retain(stays);
-            for ring in &mut self.rings {
-                ring.ready.retain(stays);
-            }
-            self.rings.retain(|ring| !ring.ready.is_empty());
+            });
+        }
+        if self.count == 0 {
+            self.hands = Hands::default();
         }
         removed
     }
@@ -299,6 +327,7 @@ impl Consumers {
                 Ring {
                     priority,
                     ready: VecDeque::from([index]),
+                    gone: 0,
                 },
             ),
         }
@@ -308,7 +337,7 @@ impl Consumers {
     #[inline]
     pub(crate) fn turn(&self) -> Option<Turn> {
         let ring = self.rings.first()?;
-        let in_line = ring.ready.len();
+        let in_line = ring.ready.len() - ring.gone;
         ring.ready.front().map(|&index| Turn { index, in_line })
     }
 
@@ -319,6 +348,9 @@ impl Consumers {
             && let Some(index) = ring.ready.pop_front()
         {
             ring.ready.push_back(index);
+            if ring.gone > 0 {
+                ring.tidy(&self.places, &mut self.free);
+            }
         }
     }
 
@@ -327,6 +359,7 @@ impl Consumers {
             return;
         };
         let index = ring.ready.pop_front();
+        ring.tidy(&self.places, &mut self.free);
         if ring.ready.is_empty() {
             self.rings.remove(0);
         }

@@ -1,9 +1,12 @@
 //! Consumers of a connection: consume, cancel, get, recover and qos.
 
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
 use leveret_codec::protocol::{AMQPClass, basic as wire};
 use leveret_codec::{ShortString, write_get_ok};
 use leveret_store::StoredMessage;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::Link;
 use super::connection::Connection;
@@ -18,7 +21,6 @@ use super::queue_table::QueueNumber;
 use super::stream::refuse_for_streams;
 use super::topology::generated_name;
 use super::unacked::Unacked;
-use super::work;
 use crate::declare::QueueDeclaration;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::ConsumerSlot;
@@ -60,13 +62,24 @@ struct Place {
     in_channel: usize,
 }
 
+/// A consumer by its channel and tag, with the hash of these: a table that grows need not read very many tags at once.
+#[derive(Debug)]
+struct Tagged {
+    hash: u64,
+    slot: ConsumerSlot,
+}
+
+fn hash_of(channel: u16, tag: &[u8]) -> u64 {
+    FxBuildHasher.hash_one((channel, tag))
+}
+
 /// All consumers of a connection. However many there are, one more or less costs the same.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     places: Vec<Place>,
     /// Places without a consumer.
     free: Vec<u32>,
-    tags: FxHashMap<(u16, Box<[u8]>), ConsumerSlot>,
+    tags: HashTable<Tagged>,
     by_channel: FxHashMap<u16, Vec<u32>>,
 }
 
@@ -102,8 +115,9 @@ impl Consumers {
         if self.free.pop().is_none() {
             self.places.push(Place::default());
         }
+        let hash = hash_of(consumer.channel, &consumer.tag);
         self.tags
-            .insert((consumer.channel, consumer.tag.clone()), slot);
+            .insert_unique(hash, Tagged { hash, slot }, |tagged| tagged.hash);
         let of_channel = self.by_channel.entry(consumer.channel).or_default();
         if let Some(place) = self.places.get_mut(slot.index as usize) {
             place.in_channel = of_channel.len();
@@ -121,7 +135,10 @@ impl Consumers {
         let consumer = place.consumer.take()?;
         let position = place.in_channel;
         self.free.push(slot.index);
-        self.tags.remove(&(consumer.channel, consumer.tag.clone()));
+        let hash = hash_of(consumer.channel, &consumer.tag);
+        if let Ok(tagged) = self.tags.find_entry(hash, |tagged| tagged.slot == slot) {
+            tagged.remove();
+        }
         if let Some(of_channel) = self.by_channel.get_mut(&consumer.channel) {
             of_channel.swap_remove(position);
             let moved = of_channel.get(position).copied();
@@ -136,11 +153,16 @@ impl Consumers {
     }
 
     fn find(&self, channel: u16, tag: &[u8]) -> Option<ConsumerSlot> {
-        self.tags.get(&(channel, tag.into())).copied()
+        let is_it = |tagged: &Tagged| {
+            let consumer = self.get(tagged.slot);
+            consumer.is_some_and(|it| it.channel == channel && *it.tag == *tag)
+        };
+        let found = self.tags.find(hash_of(channel, tag), is_it);
+        found.map(|tagged| tagged.slot)
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = ConsumerSlot> + '_ {
-        self.tags.values().copied()
+        self.tags.iter().map(|tagged| tagged.slot)
     }
 
     pub(super) fn slots_of_channel(&self, channel: u16) -> impl Iterator<Item = ConsumerSlot> + '_ {
@@ -381,7 +403,7 @@ impl Connection {
             .consumers
             .find(number, cancel.consumer_tag.as_str().as_bytes())
         {
-            doomed = self.cancel_in_queue(link, slot, now);
+            doomed = self.cancel_in_queue(slot, now);
             // What was on its way is sent before the answer; nothing comes after it.
             self.take_letters(link, now);
             self.forget_consumer(link, slot);
@@ -413,16 +435,9 @@ impl Connection {
     }
 
     /// The queue forgets the consumer; nothing more will come for it. Answers the queue, if it goes with it.
-    fn cancel_in_queue(
-        &mut self,
-        link: &mut Link,
-        slot: ConsumerSlot,
-        now: Timestamp,
-    ) -> Option<QueueHandle> {
+    fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) -> Option<QueueHandle> {
         let consumer = self.consumers.get(slot)?;
         let queue = self.queues.queue(consumer.queue)?.clone();
-        // All others that consume from the queue are passed over for that.
-        link.work.add(queue.counts().consumers / work::PASSED_OVER);
         let mut effects = queue.cancel(consumer.reference, now);
         let is_doomed = std::mem::take(&mut effects.delete_queue);
         self.vhost.care(&queue, effects, now);

@@ -13,8 +13,6 @@ pub(super) const METHOD: u32 = 64;
 pub(super) const GET: u32 = 8;
 /// A message goes past an exchange that keeps something, or back to its publisher.
 pub(super) const DETOUR: u32 = 4;
-/// So many consumers are passed over for one unit.
-pub(super) const PASSED_OVER: u32 = 32;
 /// A channel is closed for an error.
 pub(super) const FAILURE: u32 = 128;
 

@@ -186,3 +186,38 @@ fn what_went_straight_to_a_consumer_expires_when_it_has_come_back() {
         assert_eq!(client.counts("q"), (0, 0), "{way:?}");
     }
 }
+
+#[test]
+fn those_that_go_leave_the_others_their_turns() {
+    for way in WAYS {
+        let (world, client) = way.open();
+        let all: Vec<Client> = (0..8).map(|_| consumer(&world, 0)).collect();
+        let go = |who: &[usize]| {
+            for &number in who {
+                all[number].cancel("c");
+                all[number].expect(&["cancel-ok c"]);
+            }
+        };
+        let get_two_each = |who: &[usize], from: usize| {
+            let until = from + 2 * who.len();
+            client.publish_all("q", &words(from..until), &way.message());
+            for (first, &number) in who.iter().enumerate() {
+                let theirs = (from + first..until).step_by(who.len());
+                all[number].expect_bodies(&words(theirs));
+            }
+        };
+        go(&[1, 5]);
+        get_two_each(&[0, 2, 3, 4, 6, 7], 0);
+        go(&[2, 0, 3]);
+        get_two_each(&[4, 6, 7], 20);
+        go(&[4]);
+        for new in [1, 0] {
+            all[new].consume_ok("q", "c");
+        }
+        get_two_each(&[6, 7, 1, 0], 40);
+        go(&[0, 7, 6, 1]);
+        all[3].consume_ok("q", "c");
+        get_two_each(&[3], 60);
+        assert_eq!(client.counts("q"), (0, 1), "{way:?}");
+    }
+}
