@@ -272,6 +272,18 @@ fn transactions_of_very_much() {
     expect_short_steps(broker);
 }
 
+/// Whether there is no such queue any more. Unlike a declaration, asking is no use of it.
+fn is_gone(broker: &Leveret, name: &str) -> bool {
+    let mut probe = Client::connect(broker.addr()).unwrap();
+    let AMQPClass::Queue(queue::AMQPMethod::Bind(mut bind)) = bind_to(name, "amq.topic", "a.0.b")
+    else {
+        unreachable!("it is a binding");
+    };
+    bind.nowait = false;
+    let answer = probe.call(&AMQPClass::Queue(queue::AMQPMethod::Bind(bind)));
+    answer.is_err_and(|error| error.to_string().contains("NOT_FOUND"))
+}
+
 /// What goes with its consumer, its connection, or for want of use, and has very many bindings.
 #[test]
 fn very_many_bindings_that_go_by_themselves() {
@@ -297,21 +309,45 @@ fn very_many_bindings_that_go_by_themselves() {
         .call(&consume_from("with its consumer", "c", false))
         .unwrap();
     drop(client);
-    let is_gone = |name: &&str| {
-        let mut probe = Client::connect(broker.addr()).unwrap();
-        // Unlike a declaration that is no use of the queue.
-        let AMQPClass::Queue(queue::AMQPMethod::Bind(mut bind)) =
-            bind_to(name, "amq.topic", "a.0.b")
-        else {
-            unreachable!("it is a binding");
-        };
-        bind.nowait = false;
-        let answer = probe.call(&AMQPClass::Queue(queue::AMQPMethod::Bind(bind)));
-        answer.is_err_and(|error| error.to_string().contains("NOT_FOUND"))
-    };
-    let gone = eventually(PATIENCE, || names.iter().all(is_gone).then_some(()));
+    let gone = eventually(PATIENCE, || {
+        names
+            .iter()
+            .all(|name| is_gone(&broker, name))
+            .then_some(())
+    });
     assert!(gone.is_some());
     expect_short_steps(broker);
+}
+
+/// A connection with very many consumers, of one queue and of very many.
+#[test]
+fn very_many_consumers_that_close() {
+    const CONSUMERS: usize = 20_000;
+    let broker = Leveret::start_measured(&[]);
+    let mut client = Client::connect(broker.addr()).unwrap();
+    client.call(&declare(QUEUE, false)).unwrap();
+    for number in 0..CONSUMERS {
+        let name = format!("q{number}");
+        client.say(&exclusive(&name));
+        client.say(&consume_from(&name, &name, true));
+        client.say(&consume(&number.to_string(), true));
+    }
+    // Some go before the others.
+    for number in 0..1_000 {
+        client.say(&cancel(&number.to_string()));
+    }
+    client.call(&declare("other", false)).unwrap();
+    drop(client);
+    // The first is the last to go.
+    assert!(eventually(PATIENCE, || is_gone(&broker, "q0").then_some(())).is_some());
+    expect_short_steps(broker);
+}
+
+fn cancel(tag: &str) -> AMQPClass {
+    AMQPClass::Basic(basic::AMQPMethod::Cancel(basic::Cancel {
+        consumer_tag: tag.into(),
+        nowait: true,
+    }))
 }
 
 #[test]

@@ -122,10 +122,10 @@ pub(super) struct Closing {
     whose: Whose,
     stage: Stage,
     slots: Vec<ConsumerSlot>,
-    /// How many there are, by channel.
+    /// So many of them are withdrawn.
+    withdrawn: usize,
+    /// How many these are, by channel.
     consumers: FxHashMap<u16, usize>,
-    /// By queue, those that are to be withdrawn.
-    withdrawing: Vec<(QueueNumber, Vec<ConsumerRef>)>,
     /// Queues that go with their consumers.
     doomed: Vec<QueueHandle>,
     /// Queues that had consumers here.
@@ -299,7 +299,7 @@ impl Connection {
             channels: vec![number],
             afterwards,
             reply,
-            ..self.closing(Whose::Channel(number), slots)
+            ..Connection::closing(Whose::Channel(number), slots)
         };
         self.begin_now(link, Job::Closing(Box::new(closing)), now);
     }
@@ -322,7 +322,7 @@ impl Connection {
         let consumes = !slots.is_empty();
         let closing = Closing {
             channels: self.channels.keys().copied().collect(),
-            ..self.closing(Whose::Connection, slots)
+            ..Connection::closing(Whose::Connection, slots)
         };
         let job = Job::Closing(Box::new(closing));
         if consumes {
@@ -333,20 +333,13 @@ impl Connection {
         }
     }
 
-    fn closing(&self, whose: Whose, slots: Vec<ConsumerSlot>) -> Closing {
-        let mut by_queue: FxHashMap<QueueNumber, Vec<ConsumerRef>> = FxHashMap::default();
-        let mut by_channel: FxHashMap<u16, usize> = FxHashMap::default();
-        for consumer in slots.iter().filter_map(|&slot| self.consumers.get(slot)) {
-            let of_queue = by_queue.entry(consumer.queue).or_default();
-            of_queue.push(consumer.reference);
-            *by_channel.entry(consumer.channel).or_default() += 1;
-        }
+    fn closing(whose: Whose, slots: Vec<ConsumerSlot>) -> Closing {
         Closing {
             whose,
             stage: Stage::Withdraw,
-            consumers: by_channel,
+            withdrawn: 0,
+            consumers: FxHashMap::default(),
             slots,
-            withdrawing: by_queue.into_iter().collect(),
             doomed: Vec::new(),
             left: Vec::new(),
             starting: Vec::new(),
@@ -384,27 +377,31 @@ impl Connection {
                 Stage::Undelivered => {
                     let cost = self.settle_undelivered(&mut closing.undelivered, now);
                     if closing.undelivered.is_empty() {
-                        for queue in closing.left.drain(..) {
-                            self.quiet
-                                .entry(queue.id())
-                                .or_insert_with(|| GivingBack::begin(&queue));
-                        }
                         closing.starting = self.take_quiet();
                         closing.stage = Stage::Start;
                     }
                     cost
                 }
-                Stage::Start => match closing.starting.pop() {
-                    Some(giving) => {
-                        let (queue, effects) = giving.finish(now);
-                        self.vhost.care(&queue, effects, now);
-                        START_COST
+                Stage::Start => {
+                    let starts = if let Some(giving) = closing.starting.pop() {
+                        Some(giving.finish(now))
+                    } else {
+                        closing.left.pop().map(|queue| {
+                            let effects = queue.start(now);
+                            (queue, effects)
+                        })
+                    };
+                    match starts {
+                        Some((queue, effects)) => {
+                            self.vhost.care(&queue, effects, now);
+                            START_COST
+                        }
+                        None => {
+                            closing.stage = Stage::Forget;
+                            0
+                        }
                     }
-                    None => {
-                        closing.stage = Stage::Forget;
-                        0
-                    }
-                },
+                }
                 Stage::Forget => match closing.slots.pop() {
                     Some(slot) => {
                         self.forget_consumer(link, slot);
@@ -438,28 +435,47 @@ impl Connection {
         true
     }
 
-    /// Withdraws consumers of one queue for up to `cost`; answers what it cost.
+    /// Withdraws consumers for up to about `cost`; answers what it cost.
     fn withdraw_some(&mut self, closing: &mut Closing, cost: usize, now: Timestamp) -> usize {
-        let Some((number, mut consumers)) = closing.withdrawing.pop() else {
+        let mut by_queue: Vec<(QueueNumber, Vec<ConsumerRef>)> = Vec::new();
+        let mut places: FxHashMap<QueueNumber, usize> = FxHashMap::default();
+        let mut spent = 0;
+        while spent < cost
+            && let Some(&slot) = closing.slots.get(closing.withdrawn)
+        {
+            closing.withdrawn += 1;
+            spent += CONSUMER_COST;
+            let Some(consumer) = self.consumers.get(slot) else {
+                continue;
+            };
+            *closing.consumers.entry(consumer.channel).or_default() += 1;
+            let place = *places.entry(consumer.queue).or_insert(by_queue.len());
+            match by_queue.get_mut(place) {
+                Some((_, consumers)) => consumers.push(consumer.reference),
+                None => {
+                    spent += QUEUE_COST;
+                    by_queue.push((consumer.queue, vec![consumer.reference]));
+                }
+            }
+        }
+        if spent < cost {
             closing.stage = Stage::Doom;
-            return 0;
-        };
-        let most = (cost / CONSUMER_COST).max(1);
-        let later = consumers.split_off(consumers.len().min(most));
-        let Some(queue) = self.queues.queue(number).cloned() else {
-            return QUEUE_COST;
-        };
-        let mut effects = queue.withdraw(&consumers, now);
-        if std::mem::take(&mut effects.delete_queue) {
-            closing.doomed.push(queue.clone());
         }
-        self.vhost.care(&queue, effects, now);
-        if later.is_empty() {
-            closing.left.push(queue);
-        } else {
-            closing.withdrawing.push((number, later));
+        for (number, consumers) in by_queue {
+            let Some(queue) = self.queues.queue(number).cloned() else {
+                continue;
+            };
+            let mut effects = queue.withdraw(&consumers, now);
+            if std::mem::take(&mut effects.delete_queue) {
+                closing.doomed.push(queue.clone());
+            }
+            self.vhost.care(&queue, effects, now);
+            let latest = closing.left.last().map(QueueHandle::id);
+            if latest != Some(queue.id()) {
+                closing.left.push(queue);
+            }
         }
-        QUEUE_COST + consumers.len() * CONSUMER_COST
+        spent
     }
 
     /// Takes the mailbox out: what was meant for consumers that go is answered, the rest is dealt with as usual.

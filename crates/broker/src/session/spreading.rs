@@ -99,9 +99,11 @@ impl Connection {
         if let Some(tag) = spreading.tag {
             self.owe_confirm(spreading.channel, tag, spreading.refused, spreading.point);
         }
-        let staged = spreading.point.max(spreading.spilled);
-        self.consider_hold(link, spreading.hold.take(), staged, now);
-        self.consider_letters(link, spreading.of_letters.drain(..));
+        if !self.leaves {
+            let staged = spreading.point.max(spreading.spilled);
+            self.consider_hold(link, spreading.hold.take(), staged, now);
+            self.consider_letters(link, spreading.of_letters.drain(..));
+        }
         false
     }
 }
