@@ -403,6 +403,20 @@ fn a_duplicate_is_never_returned_nor_refused_by_a_limit() {
 }
 
 #[test]
+fn a_duplicate_in_a_transaction_is_never_returned() {
+    let world = World::durable();
+    let client = exchange(&world, "direct", &[(WINDOW, number(60_000))]);
+    client.publish_with("k", "a", &id("x", "1").mandatory());
+    client.unbind("q", "x", "k");
+    client.tx(10);
+    client.seen();
+    client.publish_with("k", "a", &id("x", "1").mandatory());
+    client.publish_with("k", "b", &id("x", "2").mandatory());
+    client.tx(20);
+    client.expect(&["return 312 NO_ROUTE 'b'", "commit-ok"]);
+}
+
+#[test]
 fn a_clients_own_x_death_makes_no_dead_letter() {
     for on_queue in [false, true] {
         let world = World::durable();

@@ -442,3 +442,23 @@ fn with_a_store() {
 fn without_one() {
     check_all(&World::volatile);
 }
+
+/// Straight to a consumer or not, it comes back to its own priority.
+#[test]
+fn what_was_delivered_at_once_keeps_its_priority() {
+    let world = World::volatile();
+    let client = world.client();
+    client.declare_ok("q", &[], &[("x-max-priority", number(5))]);
+    client.consume_ok("q", "c");
+    let with = |priority| Properties::of(AMQPProperties::default().with_priority(priority));
+    client.publish_with("q", "high", &with(3));
+    client.expect_bodies("high");
+    client.cancel("c");
+    client.seen();
+    client.publish_with("q", "low", &with(1));
+    client.nack(1, false, true);
+    for expected in ["high", "low"] {
+        client.get("q", true);
+        client.expect_bodies(expected);
+    }
+}
