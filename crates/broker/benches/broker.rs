@@ -20,7 +20,7 @@ use leveret_broker::declare::QueueDeclaration;
 use leveret_broker::mailbox::{ConsumerSlot, Letters, Mailbox};
 use leveret_broker::message::{Body, Message, MessageScratch};
 use leveret_broker::queue::consumers::ConsumerSpec;
-use leveret_broker::queue::handle::{Outcome, QueueSettlement, SessionId};
+use leveret_broker::queue::handle::{Held, Outcome, QueueSettlement, SessionId};
 use leveret_codec::{
     AMQPProperties, FieldTable, decode_header, encode_header, write_body, write_header, write_names,
 };
@@ -89,7 +89,7 @@ fn queue(criterion: &mut Criterion) {
                         .deliveries
                         .drain(..)
                         .map(|delivery| QueueSettlement {
-                            in_flight: delivery.in_flight,
+                            held: Held::Message(delivery.in_flight),
                             consumer: Some(consumer),
                             outcome: Outcome::Acknowledged,
                             delivered_at: NOW,

@@ -59,6 +59,8 @@ pub struct BrokerConfig {
     pub assembly_bytes_max: usize,
     /// Open transactions of all connections together, bytes.
     pub transactions_bytes_max: usize,
+    /// Messages sent to clients and not settled that stay in memory, of all connections together, bytes.
+    pub unacked_bytes_max: usize,
     /// Producers (`x-producer`) whose numbers one exchange or queue keeps.
     pub producers_max: usize,
     /// How long a delivery may stay unacknowledged where neither consumer nor queue says; None: for ever.
@@ -95,6 +97,7 @@ impl Default for BrokerConfig {
             transaction_bytes_max: 256 * MIB,
             assembly_bytes_max: 512 * MIB,
             transactions_bytes_max: 512 * MIB,
+            unacked_bytes_max: 128 * MIB,
             producers_max: 100_000,
             consumer_timeout_ms: None,
             consumer_timeout_action: ConsumerTimeoutAction::Close,

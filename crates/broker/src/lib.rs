@@ -49,6 +49,7 @@ pub mod session;
 pub mod stream;
 mod tally;
 pub mod time;
+mod unacked_memory;
 pub mod users;
 pub mod vhost;
 mod vhost_policies;

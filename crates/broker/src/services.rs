@@ -24,6 +24,7 @@ use crate::queue::effects::Garbage;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::{QueueMemory, Store};
 use crate::time::Timestamp;
+use crate::unacked_memory::UnackedMemory;
 
 /// Whose time has come, whose messages are to be read back, or who is durable by now. Events wait to be
 /// published.
@@ -150,6 +151,8 @@ pub(crate) struct Services {
     pub(crate) assembly_memory: Arc<Pool>,
     /// Memory for open transactions.
     pub(crate) transaction_memory: Arc<Pool>,
+    /// Memory of what clients have not settled.
+    pub(crate) unacked_memory: Arc<UnackedMemory>,
     next_queue: AtomicU64,
     next_ticket: AtomicU64,
     /// The commit point of the latest change of definitions.
@@ -176,6 +179,11 @@ impl Services {
     }
 
     pub(crate) fn new(store: Store, config: &BrokerConfig, now: Timestamp) -> Services {
+        let unacked_bytes_max = match store.is_volatile() {
+            // There is nowhere else for them to be.
+            true => usize::MAX,
+            false => config.unacked_bytes_max,
+        };
         Services {
             ahead_bytes_min: store.ahead_bytes_min() as u64,
             store,
@@ -195,6 +203,7 @@ impl Services {
                 config.transactions_bytes_max,
                 config.transaction_bytes_max,
             )),
+            unacked_memory: Arc::new(UnackedMemory::new(unacked_bytes_max)),
             next_queue: AtomicU64::new(1),
             next_ticket: AtomicU64::new(1),
             definitions: AtomicU64::new(0),

@@ -215,6 +215,9 @@ settings! {
     /// Memory for open transactions (tx), of all connections together [default: 512MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_TRANSACTIONS_MEMORY", help_heading = "Limits", hide_short_help = true)]
     transactions_memory: ByteSize,
+    /// Memory for messages that clients were sent and have not settled, of all connections together; beyond, the oldest are on disk only [default: 128MiB]
+    #[arg(long, value_name = "SIZE", env = "LEVERET_UNACKED_MEMORY", help_heading = "Limits", hide_short_help = true)]
+    unacked_memory: ByteSize,
     /// Producers (x-producer) whose numbers one exchange or queue keeps; beyond, the longest silent is forgotten [default: 100000]
     #[arg(long, value_name = "NUMBER", env = "LEVERET_DEDUP_PRODUCERS_MAX", help_heading = "Limits", hide_short_help = true)]
     dedup_producers_max: Number<1, 100_000_000>,

@@ -8,6 +8,7 @@ use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
 use super::handle::{ConsumeError, GetResult, QueueHandle};
 use super::ready::{Entry, Level, Lost, PageIn, Unready, Whose};
+use super::reference::expires_at;
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
@@ -423,14 +424,7 @@ impl Queue {
             return;
         };
         let time_to_live = self.options.message_ttl_ms;
-        let expires = |stored: &StoredMessage<Message>| match stored.flags {
-            0 => Timestamp(stored.time_ms),
-            // A retry: the time is when it was due, and its time to live starts anew then.
-            _ => stored
-                .payload
-                .expires_at(Timestamp(stored.time_ms), time_to_live)
-                .unwrap_or(Timestamp::NEVER),
-        };
+        let expires = |stored: &StoredMessage<Message>| expires_at(stored, time_to_live);
         let mut unready = Unready {
             limit: self.options.delivery_limit.unwrap_or(u32::MAX),
             spent: Vec::new(),

@@ -37,6 +37,7 @@ use crate::time::Timestamp;
 pub(crate) use giving_back::GivingBack;
 
 pub use super::hidden::HiddenTicket;
+pub use super::reference::{Held, Reference};
 pub use super::settle::{Outcome, Settlement as QueueSettlement};
 
 /// Identifies a session for exclusive queues.
@@ -449,12 +450,17 @@ impl QueueHandle {
         settlements: &mut [Settlement],
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) -> Vec<DeadLetter> {
-        let verb = |queue: &mut Machine, effects: &mut Effects| {
+    ) -> (Vec<DeadLetter>, Effects) {
+        self.with(|queue, effects| {
             queue.settle_apart(settlements, now, changes, effects);
             std::mem::take(&mut effects.dead_letters)
-        };
-        self.with(verb).0
+        })
+    }
+
+    /// Has the store keep the messages of deliveries of this queue, so that they can leave memory. Answers when it has
+    /// them; None: nobody will ask for them.
+    pub(crate) fn keep_in_store(&self, deliveries: &mut [&mut InFlight]) -> Option<CommitPoint> {
+        self.with(|queue, _| queue.keep_in_store(deliveries)).0
     }
 
     /// Adds a consumer; deliveries begin at once.

@@ -13,12 +13,13 @@ use super::hidden::HiddenTicket;
 use super::options::{QueueKind, QueueOptions};
 use super::publish::Taken;
 use super::ready::PageIn;
+use super::reference::ToRead;
 use super::settle::Settlement;
 use super::statistics::QueueStatistics;
 use super::{Leaving, Queue, QueueCounts, QueueMemory, Store};
 use crate::credit::Grant;
 use crate::deduplication::{DeduplicationCounts, KeyLogs, Look};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
 use crate::stream::{Stream, StreamRead};
 use crate::time::Timestamp;
@@ -276,6 +277,25 @@ impl Machine {
     ) {
         if let Machine::Queue(queue) = self {
             queue.settle_apart(settlements, now, changes, effects);
+        }
+    }
+
+    /// See [`Queue::keep_in_store`]. Nobody asks for what a stream's readers hold.
+    pub(crate) fn keep_in_store(
+        &mut self,
+        deliveries: &mut [&mut InFlight],
+    ) -> Option<CommitPoint> {
+        match self {
+            Machine::Queue(queue) => queue.keep_in_store(deliveries),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    /// See [`Queue::to_read`].
+    pub(crate) fn to_read(&self, settlements: &[Settlement]) -> ToRead {
+        match self {
+            Machine::Queue(queue) => queue.to_read(settlements),
+            Machine::Stream(_) => ToRead::default(),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod options;
 mod outbox;
 pub(crate) mod publish;
 pub(crate) mod ready;
+pub(crate) mod reference;
 mod retry;
 mod settle;
 pub mod statistics;

@@ -22,6 +22,7 @@ use leveret_store::{CommitPoint, DamagedMessage, Delivered, LogId, Sequence};
 use super::delivery_count::DeliveryCount;
 use super::effects::Garbage;
 use super::hidden::{Hidden, HiddenCounts, HiddenTicket};
+use super::reference::Reference;
 use super::statistics::Arrivals;
 use crate::mailbox::InFlight;
 use crate::message::Message;
@@ -256,6 +257,11 @@ impl Level {
     /// Puts a message back to where its sequence says.
     pub(crate) fn put_back(&mut self, entry: Entry) {
         self.returned.insert(entry);
+    }
+
+    /// Puts a message back of which only the store has the bytes.
+    pub(crate) fn put_back_unread(&mut self, reference: &Reference) {
+        self.returned.insert_reference(reference);
     }
 
     /// Whether some of what came back is to leave memory.

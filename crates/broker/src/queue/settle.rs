@@ -9,6 +9,7 @@ use super::effects::{DeadLetterReason, Effects};
 use super::handle::QueueHandle;
 use super::options::QueueKind;
 use super::ready::{Entry, Level};
+use super::reference::Held;
 use super::statistics::AcknowledgedRun;
 use crate::mailbox::InFlight;
 use crate::message::Message;
@@ -57,7 +58,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Settlement {
     /// The message and where it stood.
-    pub in_flight: InFlight,
+    pub held: Held,
     /// The consumer it was delivered to; None where no credit comes back.
     pub consumer: Option<ConsumerRef>,
     /// What became of it.
@@ -186,25 +187,43 @@ impl Queue {
     }
 
     fn settle_one(&mut self, settlement: &Settlement, effects: &mut Effects) {
-        let in_flight = &settlement.in_flight;
-        if let Outcome::Acknowledged | Outcome::Ended(..) = settlement.outcome {
-            self.forget_key(&in_flight.message);
-        }
+        let held = &settlement.held;
         match settlement.outcome {
-            Outcome::Acknowledged if in_flight.stored => {
-                self.acknowledge_stored(in_flight.level, in_flight.sequence);
+            Outcome::Acknowledged => match held {
+                Held::Message(in_flight) => {
+                    self.forget_key(&in_flight.message);
+                    if in_flight.stored {
+                        self.acknowledge_stored(in_flight.level, in_flight.sequence);
+                    }
+                }
+                Held::Reference(_) | Held::Damaged(_) => {
+                    let (level, sequence, stored) = held.place();
+                    if stored {
+                        self.acknowledge_stored(level, sequence);
+                    }
+                }
+            },
+            Outcome::Ended(reason, dead_lettered) => {
+                if let Held::Message(in_flight) = held {
+                    self.forget_key(&in_flight.message);
+                }
+                self.count_ended(reason, dead_lettered);
             }
-            Outcome::Acknowledged => {}
-            Outcome::Requeued
-            | Outcome::Returned
-            | Outcome::Undelivered
-            | Outcome::Uncounted
-            | Outcome::Waits(_) => {}
-            Outcome::Rejected => {
-                self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
-            }
-            Outcome::Ended(reason, dead_lettered) => self.count_ended(reason, dead_lettered),
+            outcome => match held {
+                Held::Damaged(damaged) => self.set_aside_delivery(damaged, effects),
+                _ if outcome != Outcome::Rejected => {}
+                Held::Message(in_flight) => {
+                    self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
+                }
+                Held::Reference(reference) => self.reject_unread(reference),
+            },
         }
+    }
+
+    /// Whether what a client puts back goes to the end of the queue.
+    pub(super) fn moves_to_the_end(&self) -> bool {
+        // rabbitmq: where nothing ends it a message that is put back time and again must not block others
+        self.options.kind == QueueKind::Quorum && self.options.delivery_limit.is_none()
     }
 
     /// Puts back what is to be; answers whether some went to the end.
@@ -215,15 +234,25 @@ impl Queue {
         effects: &mut Effects,
     ) -> bool {
         let delayed = !self.options.retry_delays_ms.is_empty();
-        // rabbitmq: where nothing ends it a message that is put back time and again must not block others
-        let to_the_end =
-            self.options.kind == QueueKind::Quorum && self.options.delivery_limit.is_none();
+        let to_the_end = self.moves_to_the_end();
         let mut moving: Vec<InFlight> = Vec::new();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
-        for Settlement {
-            in_flight, outcome, ..
-        } in settlements
-        {
+        for Settlement { held, outcome, .. } in settlements {
+            let in_flight = match held {
+                Held::Message(in_flight) => in_flight,
+                Held::Reference(reference) => {
+                    match outcome {
+                        Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..) => {}
+                        Outcome::Requeued | Outcome::Returned => {
+                            self.statistics.record().totals.requeued += 1;
+                            self.put_back_unread(reference.counted());
+                        }
+                        _ => self.put_back_unread(*reference),
+                    }
+                    continue;
+                }
+                Held::Damaged(_) => continue,
+            };
             match outcome {
                 Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..) => {}
                 Outcome::Waits(due) => self.wait_until(*due, in_flight.clone()),
@@ -288,9 +317,10 @@ impl Queue {
     }
 
     fn acknowledge_apart(&mut self, settlement: &mut Settlement) {
-        let in_flight = &mut settlement.in_flight;
-        if std::mem::take(&mut in_flight.stored) {
-            self.acknowledge_stored(in_flight.level, in_flight.sequence);
+        let (level, sequence, stored) = settlement.held.place();
+        if stored {
+            self.acknowledge_stored(level, sequence);
+            settlement.held.set_unstored();
         }
     }
 
@@ -300,8 +330,22 @@ impl Queue {
         reason: DeadLetterReason,
         effects: &mut Effects,
     ) {
-        let dead_lettered = self.leave(settlement.in_flight.clone(), reason, effects);
-        settlement.in_flight.stored = false;
+        let dead_lettered = match &settlement.held {
+            Held::Message(in_flight) => self.leave(in_flight.clone(), reason, effects),
+            Held::Reference(_) => {
+                self.acknowledge_apart(settlement);
+                false
+            }
+            Held::Damaged(damaged) => {
+                self.set_aside_delivery(damaged, effects);
+                settlement.held.set_unstored();
+                settlement.outcome = Outcome::Acknowledged;
+                // No client acknowledged it.
+                settlement.delivered_at = Timestamp::NEVER;
+                return;
+            }
+        };
+        settlement.held.set_unstored();
         settlement.outcome = Outcome::Ended(reason, dead_lettered);
     }
 
@@ -311,16 +355,25 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        let counted = counted(&settlement.in_flight);
+        let in_flight = match &mut settlement.held {
+            Held::Message(in_flight) => in_flight,
+            // It goes back to its place when all of it is durable.
+            Held::Reference(_) => return,
+            Held::Damaged(_) => {
+                self.dead_letter_apart(settlement, DeadLetterReason::Damaged, effects);
+                return;
+            }
+        };
+        let counted = counted(in_flight);
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         let over = u32::from(counted.delivery_count.certain()) > limit;
         if !over && self.options.retry_delays_ms.is_empty() {
             return;
         }
-        settlement.in_flight = counted;
-        match self.next_retry(&mut settlement.in_flight, now) {
+        *in_flight = counted;
+        match self.next_retry(in_flight, now) {
             Some(due) if !over => {
-                self.write_retry(&settlement.in_flight, due);
+                self.write_retry(in_flight, due);
                 settlement.outcome = Outcome::Waits(due);
             }
             _ => self.dead_letter_apart(settlement, DeadLetterReason::DeliveryLimit, effects),

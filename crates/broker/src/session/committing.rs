@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 
 use super::Link;
 use super::connection::{COMMIT, Committed, Connection, Parked};
-use super::giving_back::Job;
+use super::giving_back::{Job, cost_of_reading};
 use super::methods::encoded;
 use super::publish::return_message;
 use super::queue_table::QueueNumber;
@@ -216,7 +216,7 @@ impl Connection {
             }
             committing.at += 1;
             let place = *places.entry(unacked.queue).or_insert(parts.len());
-            cost += outcome.cost();
+            cost += outcome.cost() + cost_of_reading(&unacked.held);
             match parts.get_mut(place) {
                 Some((_, part)) => part.push(settlement(unacked, *outcome)),
                 None => {
@@ -233,8 +233,11 @@ impl Connection {
             let Some(queue) = self.queues.queue(number) else {
                 continue;
             };
+            queue.read_for(&self.vhost.services.store, &mut part);
             let changes = &mut committing.plan.changes;
-            for letter in queue.settle_apart(&mut part, began, changes) {
+            let (letters, effects) = queue.settle_apart(&mut part, began, changes);
+            self.vhost.care(queue, effects, began);
+            for letter in letters {
                 changes.extend(dead_letter::acknowledgement(&letter));
                 if let Some(composed) = dead_letter::compose_for(queue, &letter, began) {
                     committing.letters.push(composed);
@@ -502,7 +505,7 @@ impl Committing {
 
 fn settlement(unacked: &Unacked, outcome: Outcome) -> QueueSettlement {
     QueueSettlement {
-        in_flight: unacked.in_flight.clone(),
+        held: unacked.held.clone(),
         consumer: unacked.consumer,
         outcome,
         delivered_at: unacked.delivered_at,

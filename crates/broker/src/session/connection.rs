@@ -115,6 +115,10 @@ pub(crate) struct Connection {
     pub(super) jobs: VecDeque<Job>,
     /// What the settlements gathered so far cost.
     pub(super) gathered: usize,
+    /// Channels of whose unacknowledged messages some are to leave memory.
+    pub(super) crowded: Vec<u16>,
+    /// The commit point at which more of them can.
+    pub(super) relief_point: Option<CommitPoint>,
     /// Queues to which something came back that they have not delivered yet.
     pub(super) quiet: FxHashMap<QueueId, GivingBack>,
     /// Channels whose shared credit came back while somebody waits for it.
@@ -169,6 +173,8 @@ impl Connection {
             delivery_forms: DeliveryForms::default(),
             jobs: VecDeque::new(),
             gathered: 0,
+            crowded: Vec::new(),
+            relief_point: None,
             quiet: FxHashMap::default(),
             freed: Vec::new(),
             handing_out: Vec::new(),
@@ -383,7 +389,11 @@ impl Connection {
             Some(Hold::Store(point)) => Some(*point),
             _ => None,
         };
-        let point = confirms.chain(parked).chain(held).min();
+        let point = confirms
+            .chain(parked)
+            .chain(held)
+            .chain(self.relief_point)
+            .min();
         if point == self.wake_point {
             return;
         }

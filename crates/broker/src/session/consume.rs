@@ -26,7 +26,7 @@ use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::mailbox::ConsumerSlot;
 use crate::message::Message;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
-use crate::queue::handle::{ConsumeError, GetResult, Outcome, QueueHandle, QueueSettlement};
+use crate::queue::handle::{ConsumeError, GetResult, Held, Outcome, QueueHandle, QueueSettlement};
 use crate::queue::options::QueueKind;
 use crate::time::Timestamp;
 use crate::users::{Access, Resource};
@@ -483,6 +483,7 @@ impl Connection {
             }
         };
         note_one(&self.vhost, &queue, &in_flight);
+        let before = link.output.len();
         let tag = self.channel(number)?.next_delivery_tag();
         let count = u32::try_from(ready).unwrap_or(u32::MAX);
         write_get_ok(
@@ -503,18 +504,19 @@ impl Connection {
             self.acknowledge_by = due.min(self.acknowledge_by);
             self.channel(number)?.ledger.push(Unacked {
                 tag,
-                in_flight,
+                held: in_flight,
                 queue: row,
                 consumer: None,
                 delivered_at: now,
                 due,
             });
+            self.consider_relief(number, link.output.len() - before);
         } else {
             if in_flight.stored {
                 self.queues.settle(
                     row,
                     QueueSettlement {
-                        in_flight,
+                        held: Held::Message(in_flight),
                         consumer: None,
                         outcome: Outcome::Acknowledged,
                         delivered_at: Timestamp::NEVER,

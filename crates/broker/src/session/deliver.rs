@@ -16,7 +16,7 @@ use super::unacked::Unacked;
 use super::{Link, OUTPUT_HIGH_WATER, stamp};
 use crate::mailbox::{ConsumerSlot, Delivery, InFlight};
 use crate::message::{Message, MessageForm};
-use crate::queue::handle::{Outcome, QueueSettlement};
+use crate::queue::handle::{Held, Outcome, QueueSettlement};
 use crate::time::Timestamp;
 
 /// So many messages are fetched into the processor's cache together before they are written.
@@ -31,6 +31,9 @@ impl Connection {
         }
         if link.output.len() < OUTPUT_HIGH_WATER && !self.is_working() {
             self.take_letters(link, now);
+        }
+        if !self.crowded.is_empty() {
+            self.relieve_some(link);
         }
         self.register_wake(link);
     }
@@ -67,6 +70,7 @@ impl Connection {
             delivery_forms,
             acknowledge_by,
             vhost,
+            crowded,
             ..
         } = self;
         // So many of those in front have been noted.
@@ -107,6 +111,7 @@ impl Connection {
                 due(consumer.timeout_ms, queue, &link.broker.config, link.now)
             };
             *acknowledge_by = due.min(*acknowledge_by);
+            let before = link.output.len();
             let mut left = run;
             while left > 0 {
                 let near = left.min(NEAR);
@@ -129,7 +134,7 @@ impl Connection {
                         queues.add_use(consumer.queue);
                         channel.ledger.push(Unacked {
                             tag,
-                            in_flight,
+                            held: in_flight,
                             queue: consumer.queue,
                             consumer: Some(consumer.reference),
                             delivered_at: link.now,
@@ -139,7 +144,7 @@ impl Connection {
                         queues.settle(
                             consumer.queue,
                             QueueSettlement {
-                                in_flight,
+                                held: Held::Message(in_flight),
                                 consumer: None,
                                 outcome: Outcome::Acknowledged,
                                 delivered_at: Timestamp::NEVER,
@@ -148,6 +153,15 @@ impl Connection {
                         );
                     }
                 }
+            }
+            if consumer.no_ack {
+                continue;
+            }
+            let sent = link.output.len() - before;
+            let memory = &vhost.services.unacked_memory;
+            let ledger = &mut channel.ledger;
+            if ledger.is_to_be_relieved(sent, memory) && !crowded.contains(&channel.number) {
+                crowded.push(channel.number);
             }
         }
         sightings

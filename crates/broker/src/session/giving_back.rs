@@ -29,7 +29,7 @@ use super::unacked::Unacked;
 use crate::events::INTERNAL_USER;
 use crate::mailbox::{ConsumerSlot, Delivery};
 use crate::queue::consumers::ConsumerRef;
-use crate::queue::handle::{GivingBack, Outcome, QueueHandle, QueueSettlement};
+use crate::queue::handle::{GivingBack, Held, Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
 
 /// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
@@ -40,6 +40,15 @@ const START_COST: usize = 256;
 const DELETION_COST: usize = 512;
 /// What it costs to withdraw or to forget a consumer.
 const CONSUMER_COST: usize = 4;
+
+/// Reading so many bytes of a message for its settlement costs 1.
+pub(super) const READ_FOR_ONE: usize = 4096;
+
+/// What it costs to settle a delivery, in addition, if its message must be read for that.
+#[inline]
+pub(super) fn cost_of_reading(held: &Held) -> usize {
+    held.unread() / READ_FOR_ONE
+}
 
 /// Something that is done in steps.
 pub(super) enum Job {
@@ -216,7 +225,8 @@ impl Connection {
     pub(super) fn flush_quietly(&mut self, now: Timestamp) {
         self.gathered = 0;
         let (vhost, quiet) = (&self.vhost, &mut self.quiet);
-        self.queues.drain_settlements(|queue, settlements| {
+        let store = &vhost.services.store;
+        self.queues.drain_settlements(store, |queue, settlements| {
             quiet
                 .entry(queue.id())
                 .or_insert_with(|| GivingBack::begin(queue));
@@ -268,13 +278,18 @@ impl Connection {
         let mut credit = 0;
         let cost = outcome.cost();
         let queues = &mut self.queues;
-        let most = (left / cost).max(at_least);
+        let mut most = (left / cost).max(at_least);
+        let mut unread = 0;
+        if ledger.has_older() {
+            (most, unread) = ledger.readable(0, most, left.saturating_mul(READ_FOR_ONE));
+            queues.expect_unread();
+        }
         let more = ledger.take_some(up_to, most, |unacked: Unacked| {
             count += 1;
             credit += u32::from(unacked.consumer.is_some());
             queues.settle(unacked.queue, unacked.settled(outcome), true);
         });
-        self.gathered += count * cost;
+        self.gathered += count * cost + unread / READ_FOR_ONE;
         if channel.credit.give_back(credit) && self.freed.last() != Some(&number) {
             self.freed.push(number);
         }
@@ -521,7 +536,7 @@ impl Connection {
             // A delivery without acknowledgement that is not stored was never counted as in flight.
             let counted = !consumer.no_ack || in_flight.stored;
             let settlement = QueueSettlement {
-                in_flight,
+                held: Held::Message(in_flight),
                 consumer: (!consumer.no_ack).then_some(consumer.reference),
                 outcome: if counted {
                     Outcome::Undelivered

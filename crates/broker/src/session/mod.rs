@@ -36,6 +36,7 @@ mod patience;
 mod places;
 mod publish;
 mod queue_table;
+mod relief;
 mod repeat;
 mod route_cache;
 mod routes_ahead;

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 
 use super::Link;
 use super::connection::Connection;
-use super::giving_back::{Job, TakingBack};
+use super::giving_back::{Job, READ_FOR_ONE, TakingBack};
 use super::unacked::Unacked;
 use crate::config::{BrokerConfig, ConsumerTimeoutAction};
 use crate::error::ChannelError;
-use crate::queue::handle::{Outcome, QueueHandle};
+use crate::queue::handle::{Held, Outcome, QueueHandle};
 use crate::time::Timestamp;
 
 /// When a delivery of now must be settled; `consumer_ms` is the consumer's own argument, 0 for ever.
@@ -136,6 +136,9 @@ impl Connection {
                 self.freed.push(number);
             }
         }
+        if let Held::Reference(_) = unacked.held {
+            self.queues.expect_unread();
+        }
         self.queues
             .settle(unacked.queue, unacked.settled(Outcome::Returned), true);
     }
@@ -150,10 +153,12 @@ impl Connection {
     ) -> bool {
         let number = taking.channel;
         let most = (self.step_cost() / Outcome::Returned.cost()).max(1);
+        let bytes = self.step_cost().saturating_mul(READ_FOR_ONE);
         let mut returned = Vec::new();
         let next = self.channels.get_mut(&number).and_then(|channel| {
             let each = |unacked| returned.push(unacked);
             let ledger = &mut channel.ledger;
+            let (most, _) = ledger.readable(taking.from, most, bytes);
             ledger.take_of_consumer(taking.number, taking.consumer, taking.from, most, each)
         });
         for unacked in returned {

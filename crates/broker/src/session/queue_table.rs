@@ -6,10 +6,11 @@
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
 
+use crate::queue::Store;
 use crate::queue::handle::{QueueHandle, QueueSettlement};
 
 /// A queue of this connection.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct QueueNumber(u32);
 
 struct Row {
@@ -27,6 +28,8 @@ pub(super) struct QueueTable {
     by_id: FxHashMap<QueueId, QueueNumber>,
     /// Rows with settlements, each once.
     dirty: Vec<QueueNumber>,
+    /// See [`QueueTable::expect_unread`].
+    unread: bool,
 }
 
 impl QueueTable {
@@ -88,6 +91,11 @@ impl QueueTable {
             .map(|row| &row.queue)
     }
 
+    /// Some of what is gathered may need its message, which only the store has.
+    pub(super) fn expect_unread(&mut self) {
+        self.unread = true;
+    }
+
     /// Gathers a settlement; `used` says that it ends one use.
     pub(super) fn settle(&mut self, number: QueueNumber, settlement: QueueSettlement, used: bool) {
         let Some(row) = self.row(number) else { return };
@@ -98,16 +106,21 @@ impl QueueTable {
         }
     }
 
-    /// Hands each queue's settlements to `carry_out`.
+    /// Hands each queue's settlements to `carry_out`, with the messages they need.
     pub(super) fn drain_settlements(
         &mut self,
+        store: &Store,
         mut carry_out: impl FnMut(&QueueHandle, &[QueueSettlement]),
     ) {
         const KEPT: usize = 256;
+        let unread = std::mem::take(&mut self.unread);
         while let Some(number) = self.dirty.pop() {
             let Some(row) = self.row(number) else {
                 continue;
             };
+            if unread {
+                row.queue.read_for(store, &mut row.settlements);
+            }
             carry_out(&row.queue, &row.settlements);
             row.settlements.clear();
             if row.settlements.capacity() > KEPT {

@@ -4,10 +4,10 @@
 use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::giving_back::{Job, Settling};
+use super::giving_back::{Job, Settling, cost_of_reading};
 use crate::credit::Grant;
 use crate::error::{ChannelError, Failure};
-use crate::queue::handle::Outcome;
+use crate::queue::handle::{Held, Outcome};
 use crate::time::Timestamp;
 
 /// What it costs to offer a queue's consumers deliveries, where an acknowledgement costs 1.
@@ -90,13 +90,17 @@ impl Connection {
             return Ok(());
         }
         let credit = u32::from(unacked.consumer.is_some());
+        let mut cost = outcome.cost();
+        if let Held::Reference(_) = unacked.held {
+            cost += cost_of_reading(&unacked.held);
+            self.queues.expect_unread();
+        }
         self.queues
             .settle(unacked.queue, unacked.settled(outcome), true);
         // Of the settlements of a read most are of one channel.
         if channel.credit.give_back(credit) && self.freed.last() != Some(&number) {
             self.freed.push(number);
         }
-        let cost = outcome.cost();
         self.gathered += cost;
         link.work.add(u32::try_from(cost).unwrap_or(u32::MAX));
         Ok(())
@@ -107,7 +111,8 @@ impl Connection {
         self.gathered = 0;
         if self.queues.has_settlements() {
             let vhost = &self.vhost;
-            self.queues.drain_settlements(|queue, settlements| {
+            let store = &vhost.services.store;
+            self.queues.drain_settlements(store, |queue, settlements| {
                 let effects = queue.settle(settlements, now);
                 vhost.care(queue, effects, now);
             });

@@ -1,24 +1,38 @@
 //! The ledger of a channel: deliveries that were sent and are not settled.
 //!
 //! Tags rise by one per delivery; those of deliveries that need no acknowledgement are missing.
+//!
+//! ```text
+//!   the oldest                                                         the latest
+//!   [ older: packed, messages in the store ][ older: in memory ][ at hand: in memory ]
+//! ```
+//! Messages leave memory where all connections together hold too many, see [`crate::unacked_memory`].
 
+mod block;
 mod older;
+mod packed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leveret_store::CommitPoint;
 
 use older::Older;
 
 use super::queue_table::QueueNumber;
 use crate::mailbox::InFlight;
 use crate::queue::consumers::ConsumerRef;
-use crate::queue::handle::{Outcome, QueueSettlement};
+use crate::queue::handle::{Held, Outcome, QueueSettlement};
 use crate::time::Timestamp;
+use crate::unacked_memory::{Told, UnackedMemory};
 
-/// One delivery that waits for its acknowledgement.
+/// One delivery that waits for its acknowledgement; at hand, with its message.
 #[derive(Debug)]
-pub(super) struct Unacked {
+pub(super) struct Unacked<H = Held> {
     pub(super) tag: u64,
-    pub(super) in_flight: InFlight,
+    pub(super) held: H,
     pub(super) queue: QueueNumber,
     /// None after `basic.get`.
     pub(super) consumer: Option<ConsumerRef>,
@@ -32,12 +46,68 @@ impl Unacked {
     /// What its queue is to be told.
     pub(super) fn settled(self, outcome: Outcome) -> QueueSettlement {
         QueueSettlement {
-            in_flight: self.in_flight,
+            held: self.held,
             consumer: self.consumer,
             outcome,
             delivered_at: self.delivered_at,
         }
     }
+}
+
+impl From<Unacked<InFlight>> for Unacked {
+    #[inline]
+    fn from(at_hand: Unacked<InFlight>) -> Unacked {
+        Unacked {
+            tag: at_hand.tag,
+            held: Held::Message(at_hand.held),
+            queue: at_hand.queue,
+            consumer: at_hand.consumer,
+            delivered_at: at_hand.delivered_at,
+            due: at_hand.due,
+        }
+    }
+}
+
+impl<H> Unacked<H> {
+    /// Whether it went to this consumer of this queue.
+    fn is_of(&self, queue: QueueNumber, consumer: ConsumerRef) -> bool {
+        self.queue == queue && self.consumer == Some(consumer)
+    }
+
+    fn due(&self) -> Due {
+        Due {
+            tag: self.tag,
+            delivered_at: self.delivered_at,
+            due: self.due,
+        }
+    }
+}
+
+fn memory_of(at_hand: &Unacked<InFlight>) -> usize {
+    at_hand.held.message.memory_bytes()
+}
+
+/// When a delivery must be settled at the latest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) tag: u64,
+    pub(super) delivered_at: Timestamp,
+    pub(super) due: Timestamp,
+}
+
+/// Has the store keep messages of one queue; answers as [`crate::queue::handle::QueueHandle::keep_in_store`].
+pub(super) type KeepInStore<'a> =
+    dyn FnMut(QueueNumber, &mut [&mut InFlight]) -> Option<CommitPoint> + 'a;
+
+/// How far messages have left memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Relief {
+    /// Enough of them, or all that can.
+    Done,
+    /// More of them at the next turn.
+    Again,
+    /// More of them once this is durable.
+    At(CommitPoint),
 }
 
 /// So many tags are at hand; those before them are older ones.
@@ -49,9 +119,18 @@ const AGED: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     older: Older,
-    entries: VecDeque<Option<Unacked>>,
+    entries: VecDeque<Option<Unacked<InFlight>>>,
     /// The tag of each place: places are contiguous, so the first one's tag says all. All older ones are before it.
     first_tag: u64,
+    /// Memory of the messages at hand when it was counted last: that is too much for each delivery.
+    memory: usize,
+    /// Bytes sent since then.
+    sent: usize,
+    /// It is counted again when so many are.
+    counted_at: usize,
+    /// Likewise with fewer entries than these.
+    counted_below: usize,
+    told: Told,
     /// The shortest time that any delivery so far was given.
     shortest_ms: Option<u64>,
 }
@@ -59,7 +138,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Inlined, so that the delivery is written where it stays.
     #[inline(always)]
-    pub(super) fn push(&mut self, unacked: Unacked) {
+    pub(super) fn push(&mut self, unacked: Unacked<InFlight>) {
         if self.entries.is_empty() {
             self.first_tag = unacked.tag;
         }
@@ -73,30 +152,131 @@ impl Ledger {
         }
         self.entries.push_back(Some(unacked));
         if self.entries.len() > AT_HAND_MAX {
-            self.age();
+            self.age(AGED);
         }
     }
 
     #[cold]
-    fn age(&mut self) {
-        for unacked in self.entries.drain(..AGED).flatten() {
-            self.older.push(unacked);
+    fn age(&mut self, count: usize) {
+        let before = self.older.memory();
+        for unacked in self.entries.drain(..count).flatten() {
+            self.older.push(unacked.into());
         }
-        self.first_tag += AGED as u64;
+        self.first_tag += count as u64;
+        let aged = self.older.memory() - before;
+        self.memory = self.memory.saturating_sub(aged);
+    }
+
+    /// After deliveries of so many bytes: whether messages are to leave memory, because all connections together
+    /// hold more than they may.
+    #[inline]
+    pub(super) fn is_to_be_relieved(&mut self, sent: usize, memory: &Arc<UnackedMemory>) -> bool {
+        self.sent += sent;
+        self.sent > self.counted_at && self.is_crowded(memory)
+    }
+
+    #[cold]
+    fn is_crowded(&mut self, memory: &Arc<UnackedMemory>) -> bool {
+        self.count_memory();
+        // What it costs to count is little beside what it cost to send that much.
+        self.counted_at = self.memory.min(64 * memory.kept()).max(2 * memory.kept());
+        let held = self.memory + self.older.memory();
+        let is_over = self.told.more(held, memory);
+        self.counted_below = match self.told.is_any() {
+            true => self.entries.len().div_ceil(2),
+            false => 0,
+        };
+        is_over && held > memory.kept()
+    }
+
+    fn count_memory(&mut self) {
+        let held = self.entries.iter().flatten().map(memory_of);
+        self.memory = held.sum();
+        self.sent = 0;
+    }
+
+    /// Much was settled since its memory was counted.
+    #[cold]
+    fn count_less(&mut self) {
+        self.count_memory();
+        self.counted_below = match self.memory {
+            0 => 0,
+            _ => self.entries.len().div_ceil(2),
+        };
+        self.tell_less();
+    }
+
+    /// Has the oldest messages leave memory, a few at a time, until all connections together hold no more than they
+    /// may, or this channel no more than it may in any case.
+    pub(super) fn relieve(
+        &mut self,
+        memory: &UnackedMemory,
+        durable: CommitPoint,
+        keep: &mut KeepInStore<'_>,
+    ) -> Relief {
+        self.count_memory();
+        let Ledger { older, told, .. } = self;
+        let at_hand = self.memory;
+        told.tell(at_hand + older.memory());
+        let relief = older.relieve(durable, keep, |left, going| {
+            told.tell(at_hand + left);
+            memory.is_relieved(going)
+        });
+        let going = match relief {
+            Relief::Again => return relief,
+            Relief::At(_) => older.memory(),
+            Relief::Done => 0,
+        };
+        if self.memory <= memory.kept() || memory.is_relieved(going) {
+            return relief;
+        }
+        self.age_by_memory(memory.kept());
+        Relief::Again
+    }
+
+    /// The first ones at hand become older ones, until their messages have no more than `kept` bytes.
+    fn age_by_memory(&mut self, kept: usize) {
+        let mut left = self.memory;
+        let mut count = 0;
+        for entry in self.entries.iter().take(AGED) {
+            if left <= kept {
+                break;
+            }
+            left -= entry.as_ref().map_or(0, memory_of);
+            count += 1;
+        }
+        self.age(count);
+    }
+
+    /// Whether messages of the oldest may have left memory.
+    #[inline]
+    pub(super) fn has_older(&self) -> bool {
+        self.older.count() > 0
+    }
+
+    /// How many of `most` tags, the first of which is `from`, can be taken for their messages to have no more than `bytes` if all must be
+    /// read, one at least; and how many bytes that is.
+    pub(super) fn readable(&self, from: u64, most: usize, bytes: usize) -> (usize, usize) {
+        self.older.readable(from, most, bytes)
+    }
+
+    fn tell_less(&mut self) {
+        self.told.less(self.memory + self.older.memory());
     }
 
     /// The delivery that must be settled first of all. Where all are given the same time that is the
     /// oldest, and no other is looked at.
-    pub(super) fn earliest_due(&self) -> Option<&Unacked> {
+    pub(super) fn earliest_due(&self) -> Option<Due> {
         let shortest_ms = self.shortest_ms?;
-        let mut earliest: Option<&Unacked> = None;
-        for unacked in self.older.iter().chain(self.entries.iter().flatten()) {
+        let mut earliest: Option<Due> = None;
+        let at_hand = self.entries.iter().flatten().map(Unacked::due);
+        for this in self.older.dues().chain(at_hand) {
             let due = earliest.map_or(Timestamp::NEVER, |earliest| earliest.due);
-            if due <= unacked.delivered_at + shortest_ms {
+            if due <= this.delivered_at + shortest_ms {
                 break;
             }
-            if unacked.due < due {
-                earliest = Some(unacked);
+            if this.due < due {
+                earliest = Some(this);
             }
         }
         earliest
@@ -115,6 +295,7 @@ impl Ledger {
         if self.older.reaches(from) {
             let older = &mut self.older;
             let next = older.take_of_consumer(queue, consumer, from, most, each);
+            self.tell_less();
             return next.or_else(|| (!self.entries.is_empty()).then_some(self.first_tag));
         }
         let from = from.max(self.first_tag);
@@ -123,9 +304,8 @@ impl Ledger {
         let ends = end >= self.entries.len();
         let end = end.min(self.entries.len());
         for entry in self.entries.range_mut(start.min(end)..end) {
-            let theirs = |it: &mut Unacked| it.queue == queue && it.consumer == Some(consumer);
-            if let Some(unacked) = entry.take_if(theirs) {
-                each(unacked);
+            if let Some(unacked) = entry.take_if(|it| it.is_of(queue, consumer)) {
+                each(unacked.into());
             }
         }
         self.trim();
@@ -135,12 +315,14 @@ impl Ledger {
     /// Takes out one delivery.
     pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
         if self.older.reaches(tag) {
-            return self.older.take(tag);
+            let taken = self.older.take(tag);
+            self.tell_less();
+            return taken;
         }
         let place = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;
         let unacked = self.entries.get_mut(place)?.take()?;
         self.trim();
-        Some(unacked)
+        Some(unacked.into())
     }
 
     /// Whether `tag` is in the ledger.
@@ -166,6 +348,7 @@ impl Ledger {
     ) -> bool {
         if self.older.count() > 0 {
             let more = self.older.take_some(tag, most, each);
+            self.tell_less();
             return more || (!self.entries.is_empty() && self.first_tag <= tag);
         }
         for _ in 0..most {
@@ -177,7 +360,7 @@ impl Ledger {
             };
             self.first_tag += 1;
             if let Some(unacked) = entry {
-                each(unacked);
+                each(unacked.into());
             }
         }
         self.trim();
@@ -191,23 +374,52 @@ impl Ledger {
         } else {
             unacked.tag < self.first_tag
         };
-        if is_older {
-            self.older.put_back(unacked);
-            return;
-        }
+        let Unacked {
+            tag,
+            held,
+            queue,
+            consumer,
+            delivered_at,
+            due,
+        } = unacked;
+        let at_hand = match held {
+            Held::Message(held) if !is_older => Unacked {
+                tag,
+                held,
+                queue,
+                consumer,
+                delivered_at,
+                due,
+            },
+            held => {
+                if !is_older {
+                    // Those at hand were put back just now, too, and are before it.
+                    self.age(self.entries.len());
+                }
+                self.older.put_back(Unacked {
+                    tag,
+                    held,
+                    queue,
+                    consumer,
+                    delivered_at,
+                    due,
+                });
+                return;
+            }
+        };
         if self.entries.is_empty() {
-            self.push_again(unacked);
+            self.push_again(at_hand);
             return;
         }
-        let place = usize::try_from(unacked.tag - self.first_tag).unwrap_or(usize::MAX);
+        let place = usize::try_from(tag - self.first_tag).unwrap_or(usize::MAX);
         match self.entries.get_mut(place) {
-            Some(entry) => *entry = Some(unacked),
-            None => self.push_again(unacked),
+            Some(entry) => *entry = Some(at_hand),
+            None => self.push_again(at_hand),
         }
     }
 
     #[cold]
-    fn push_again(&mut self, unacked: Unacked) {
+    fn push_again(&mut self, unacked: Unacked<InFlight>) {
         self.push(unacked);
     }
 
@@ -221,126 +433,8 @@ impl Ledger {
         if self.entries.is_empty() && self.entries.capacity() > KEPT {
             self.entries = VecDeque::new();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use leveret_codec::{ContentHeader, write_names};
-    use leveret_store::Sequence;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::message::{Body, Message, MessageScratch};
-    use crate::queue::delivery_count::DeliveryCount;
-
-    fn unacked(tag: u64) -> Unacked {
-        let mut names = Vec::new();
-        write_names(&mut names, b"", b"queue");
-        let header = ContentHeader::default();
-        let mut scratch = MessageScratch::default();
-        let message = Message::compose(&mut scratch, &names, &header, Body::Borrowed(&[]));
-        Unacked {
-            tag,
-            in_flight: InFlight {
-                message,
-                sequence: Sequence(tag),
-                expires_at: Timestamp::NEVER,
-                delivery_count: DeliveryCount::NONE,
-                level: 0,
-                retries: 0,
-                redelivered: false,
-                stored: false,
-            },
-            queue: QueueNumber::default(),
-            consumer: None,
-            delivered_at: Timestamp(1),
-            due: Timestamp::NEVER,
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        /// So many deliveries, the first of them after so many without acknowledgement.
-        Push(u64, u64),
-        Take(usize),
-        TakeSome(usize, usize),
-        /// A transaction takes what is up to one, and rolls back.
-        TakeAndPutBack(usize),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let count = prop_oneof![0u64..4, 900u64..6000];
-        prop_oneof![
-            (count, 0u64..3).prop_map(|(count, gap)| Step::Push(count, gap)),
-            any::<usize>().prop_map(Step::Take),
-            (any::<usize>(), 0usize..9000).prop_map(|(place, most)| Step::TakeSome(place, most)),
-            any::<usize>().prop_map(Step::TakeAndPutBack),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn a_ledger_agrees_with_a_map(steps in vec(step(), 1..30)) {
-            let mut ledger = Ledger::default();
-            let mut model: BTreeMap<u64, ()> = BTreeMap::new();
-            let mut last = 0;
-            for step in steps {
-                let nth = |place: usize| model.keys().nth(place % model.len().max(1)).copied();
-                match step {
-                    Step::Push(count, gap) => {
-                        last += gap;
-                        for _ in 0..count {
-                            last += 1;
-                            ledger.push(unacked(last));
-                            model.insert(last, ());
-                        }
-                    }
-                    Step::Take(place) => {
-                        if let Some(tag) = nth(place) {
-                            prop_assert_eq!(ledger.take(tag).map(|it| it.tag), Some(tag));
-                            prop_assert!(ledger.take(tag).is_none());
-                            model.remove(&tag);
-                        }
-                    }
-                    Step::TakeSome(place, most) => {
-                        let up_to = nth(place).unwrap_or(u64::MAX);
-                        let mut taken = Vec::new();
-                        let more = ledger.take_some(up_to, most, |it| taken.push(it.tag));
-                        prop_assert!(taken.len() <= most);
-                        for tag in taken {
-                            prop_assert_eq!(model.pop_first().map(|(tag, ())| tag), Some(tag));
-                        }
-                        let first = model.keys().next().copied();
-                        if !more {
-                            prop_assert!(first.is_none_or(|first| first > up_to));
-                        }
-                    }
-                    Step::TakeAndPutBack(place) => {
-                        let up_to = nth(place).unwrap_or(u64::MAX);
-                        let mut taken = Vec::new();
-                        while ledger.take_some(up_to, 777, |it| taken.push(it)) {}
-                        for unacked in taken {
-                            ledger.put_back(unacked);
-                        }
-                    }
-                }
-                let at_hand = ledger.entries.iter().flatten().count();
-                prop_assert_eq!(ledger.older.count() + at_hand, model.len());
-                for tag in model.keys().take(3).chain(model.keys().rev().take(3)) {
-                    prop_assert!(ledger.contains(*tag));
-                }
-                prop_assert!(!ledger.contains(last + 1));
-                prop_assert!(!ledger.contains(0));
-            }
-            let mut all = Vec::new();
-            while ledger.take_some(u64::MAX, 1000, |it| all.push(it.tag)) {}
-            prop_assert_eq!(all, model.into_keys().collect::<Vec<_>>());
+        if self.entries.len() < self.counted_below {
+            self.count_less();
         }
     }
 }

@@ -199,7 +199,8 @@ impl Stream {
             served = Some(who);
             if let Some(reader) = self.readers.resolve_mut(who) {
                 reader.in_flight = reader.in_flight.saturating_sub(1);
-                reader.unsettled.remove(&settlement.in_flight.sequence.0);
+                let (_, offset, _) = settlement.held.place();
+                reader.unsettled.remove(&offset.0);
             }
         }
         if let Some(who) = served {

@@ -58,6 +58,7 @@ mod tracing;
 mod transaction_units;
 mod transactions;
 mod turns;
+mod unacked_memory;
 mod unreadable;
 mod waiting;
 mod work;

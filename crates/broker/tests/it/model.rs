@@ -31,6 +31,7 @@ struct Options {
     delivery_limit: Option<u32>,
     single_active: bool,
     memory_bytes: usize,
+    unacked_bytes: usize,
     step_cost: usize,
 }
 
@@ -57,6 +58,8 @@ fn options() -> impl Strategy<Value = Options> {
     let limits = (length, bytes, overflow);
     let ttl_ms = proptest::option::weighted(0.3, 0u64..40);
     let memory = prop_oneof![Just(0usize), Just(300), Just(1000), Just(1 << 20)];
+    let unacked = prop_oneof![Just(0usize), Just(1 << 20)];
+    let memory = (memory, unacked);
     let step = prop_oneof![Just(1usize), Just(9), Just(4096)];
     (kind, ttl_ms, limits, any::<bool>(), memory, step).prop_map(
         |(
@@ -64,7 +67,7 @@ fn options() -> impl Strategy<Value = Options> {
             ttl_ms,
             (max_length, max_bytes, overflow),
             single_active,
-            memory_bytes,
+            (memory_bytes, unacked_bytes),
             step_cost,
         )| {
             // What is over a limit goes after each step: with one step it is known what goes.
@@ -79,6 +82,7 @@ fn options() -> impl Strategy<Value = Options> {
                 delivery_limit,
                 single_active,
                 memory_bytes,
+                unacked_bytes,
                 step_cost,
             }
         },
@@ -340,6 +344,7 @@ impl Trial {
     fn new(options: Options) -> Trial {
         let world = World::durable_with(BrokerConfig {
             queue_memory_bytes: options.memory_bytes,
+            unacked_bytes_max: options.unacked_bytes,
             step_cost: options.step_cost,
             ..BrokerConfig::default()
         });

@@ -208,6 +208,7 @@ fn broker(settings: Settings) -> Result<BrokerConfig, ConfigError> {
         &mut config.transactions_bytes_max,
         settings.transactions_memory,
     );
+    set_memory(&mut config.unacked_bytes_max, settings.unacked_memory);
     if let Some(number) = settings.dedup_producers_max {
         config.producers_max = usize::try_from(number.0).unwrap_or(usize::MAX);
     }

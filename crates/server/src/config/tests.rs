@@ -76,6 +76,7 @@ fn every_key_of_the_file() {
         transaction_size_max = "5MiB"
         assembly_memory = "7MiB"
         transactions_memory = "8MiB"
+        unacked_memory = "9MiB"
         dedup_producers_max = 6
         consumer_timeout = "30m"
         consumer_timeout_action = "cancel"
@@ -135,6 +136,7 @@ fn every_key_of_the_file() {
         (broker.assembly_bytes_max, broker.transactions_bytes_max),
         (7 << 20, 8 << 20)
     );
+    assert_eq!(broker.unacked_bytes_max, 9 << 20);
     assert_eq!(
         (broker.product.as_str(), broker.version.as_str()),
         ("Leveret", "1.2.3")

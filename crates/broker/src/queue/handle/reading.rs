@@ -2,7 +2,7 @@
 
 use leveret_store::StoredMessage;
 
-use super::QueueHandle;
+use super::{QueueHandle, QueueSettlement};
 use crate::mailbox::Notice;
 use crate::message::Message;
 use crate::queue::Store;
@@ -34,6 +34,19 @@ impl QueueHandle {
             return self.read_stream(store, buffer, now);
         }
         self.read_in(store, buffer, now, Machine::page_in_request)
+    }
+
+    /// Reads, outside the lock, the messages that these settlements need and do not have.
+    pub(crate) fn read_for(&self, store: &Store, settlements: &mut [QueueSettlement]) {
+        const READ_BYTES_MAX: usize = 1 << 20;
+        let (to_read, _) = self.with(|queue, _| queue.to_read(settlements));
+        to_read.read(
+            settlements,
+            |log, from, count, messages| store.read(log, from, count, READ_BYTES_MAX, messages),
+            |error| {
+                tracing::error!(queue = self.name(), %error, "cannot read unacknowledged messages back from the store");
+            },
+        );
     }
 
     fn read_in(

@@ -343,19 +343,19 @@ impl Level {
             );
             // Another read may have been faster.
             let read = self.returned.read_back(sequence, Some(bytes), lost);
-            let Some((delivery_count, redelivered)) = read else {
+            let Some(came) = read else {
                 continue;
             };
             let entry = Entry {
                 sequence,
                 expires_at: expires(&stored),
-                retries: stored.flags,
+                retries: came.retries,
                 message: stored.payload,
-                delivery_count,
-                redelivered,
+                delivery_count: came.delivery_count,
+                redelivered: came.redelivered,
                 stored: true,
             };
-            if u32::from(delivery_count.certain()) > *limit {
+            if u32::from(came.delivery_count.certain()) > *limit {
                 spent.push(entry);
             } else {
                 self.returned.insert(entry);
@@ -364,8 +364,8 @@ impl Level {
         let last_damaged = damaged.last().map(|last| Sequence(last.sequence.0 + 1));
         for damaged in damaged {
             let read = self.returned.read_back(damaged.sequence, None, lost);
-            if let Some((delivery_count, _)) = read {
-                unready.damaged.push((damaged, delivery_count));
+            if let Some(came) = read {
+                unready.damaged.push((damaged, came.delivery_count));
             }
         }
         let until = last.max(last_damaged).map_or(end, |last| last.min(end));

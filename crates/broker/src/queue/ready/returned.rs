@@ -10,6 +10,7 @@ use leveret_store::{CommitPoint, Sequence};
 
 use super::{Entry, Lost};
 use crate::queue::delivery_count::DeliveryCount;
+use crate::queue::reference::Reference;
 
 /// Messages that came back and that only the store has.
 #[derive(Clone, Copy, Debug)]
@@ -17,13 +18,20 @@ struct Run {
     length: u64,
     memory: u64,
     body_bytes: u64,
-    delivery_count: DeliveryCount,
-    redelivered: bool,
+    came: Came,
+}
+
+/// What is known of messages that came back, and not by the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Came {
+    pub(super) delivery_count: DeliveryCount,
+    pub(super) retries: u8,
+    pub(super) redelivered: bool,
 }
 
 impl Run {
     fn is_like(&self, other: &Run) -> bool {
-        (self.delivery_count, self.redelivered) == (other.delivery_count, other.redelivered)
+        self.came == other.came
     }
 
     fn of(entry: &Entry) -> Run {
@@ -31,8 +39,24 @@ impl Run {
             length: 1,
             memory: entry.message.memory_bytes() as u64,
             body_bytes: entry.message.body_bytes(),
-            delivery_count: entry.delivery_count,
-            redelivered: entry.redelivered,
+            came: Came {
+                delivery_count: entry.delivery_count,
+                retries: entry.retries,
+                redelivered: entry.redelivered,
+            },
+        }
+    }
+
+    fn of_reference(reference: &Reference) -> Run {
+        Run {
+            length: 1,
+            memory: u64::from(reference.memory),
+            body_bytes: u64::from(reference.body_bytes),
+            came: Came {
+                delivery_count: reference.delivery_count,
+                retries: reference.retries,
+                redelivered: reference.redelivered,
+            },
         }
     }
 
@@ -106,6 +130,11 @@ impl Returned {
         self.leaving.push_back((CommitPoint::NONE, entry.sequence));
         self.unstaged += 1;
         self.insert(entry);
+    }
+
+    /// Adds a message of which only the store has the bytes.
+    pub(super) fn insert_reference(&mut self, reference: &Reference) {
+        self.insert_run(reference.sequence, Run::of_reference(reference));
     }
 
     fn insert_run(&mut self, mut first: Sequence, mut run: Run) {
@@ -235,7 +264,7 @@ impl Returned {
         Some((first, run.length))
     }
 
-    /// A message was read back, or cannot be: how often it was delivered, and whether its next delivery is marked.
+    /// A message was read back, or cannot be: what is known of it.
     /// `bytes` are those of its memory and body, where they are known; what it was counted with is added to
     /// `lost` otherwise. None if it is not one of those that only the store has.
     pub(super) fn read_back(
@@ -243,7 +272,7 @@ impl Returned {
         sequence: Sequence,
         bytes: Option<(u64, u64)>,
         lost: &mut Lost,
-    ) -> Option<(DeliveryCount, bool)> {
+    ) -> Option<Came> {
         let (&first, &run) = self.runs.range(..=sequence).next_back()?;
         if sequence.0 >= first.0 + run.length {
             return None;
@@ -261,7 +290,7 @@ impl Returned {
         }
         self.keep(first, before);
         self.keep(Sequence(sequence.0 + 1), rest);
-        Some((run.delivery_count, run.redelivered))
+        Some(run.came)
     }
 
     fn keep(&mut self, first: Sequence, run: Run) {
@@ -322,8 +351,11 @@ mod tests {
             length: 1,
             memory: 10,
             body_bytes: 1,
-            delivery_count: DeliveryCount::of(delivered),
-            redelivered: true,
+            came: Came {
+                delivery_count: DeliveryCount::of(delivered),
+                retries: 0,
+                redelivered: true,
+            },
         }
     }
 

@@ -1,0 +1,58 @@
+//! Messages of unacknowledged deliveries leave memory, in steps, where all connections together hold too many. What is
+//! settled later is read back for it if it must be, see [`crate::queue::reference`].
+
+use super::Link;
+use super::connection::Connection;
+use super::queue_table::QueueNumber;
+use super::unacked::Relief;
+use crate::mailbox::InFlight;
+
+impl Connection {
+    /// A channel was sent a delivery of so many bytes.
+    pub(super) fn consider_relief(&mut self, number: u16, sent: usize) {
+        let memory = &self.vhost.services.unacked_memory;
+        if let Some(channel) = self.channels.get_mut(&number)
+            && channel.ledger.is_to_be_relieved(sent, memory)
+            && !self.crowded.contains(&number)
+        {
+            self.crowded.push(number);
+        }
+    }
+
+    /// Has some of them leave memory; asks to be called again for the rest.
+    #[cold]
+    pub(super) fn relieve_some(&mut self, link: &Link) {
+        let Connection {
+            channels,
+            queues,
+            vhost,
+            crowded,
+            relief_point,
+            ..
+        } = self;
+        let services = &vhost.services;
+        let durable = services.store.durable_point();
+        *relief_point = None;
+        let mut goes_on = false;
+        crowded.retain(|number| {
+            let Some(channel) = channels.get_mut(number).filter(|_| !goes_on) else {
+                return channels.contains_key(number);
+            };
+            let mut keep = |queue: QueueNumber, messages: &mut [&mut InFlight]| {
+                queues.queue(queue)?.keep_in_store(messages)
+            };
+            let ledger = &mut channel.ledger;
+            match ledger.relieve(&services.unacked_memory, durable, &mut keep) {
+                Relief::Done => return false,
+                Relief::Again => goes_on = true,
+                Relief::At(point) => {
+                    *relief_point = Some(relief_point.map_or(point, |first| first.min(point)));
+                }
+            }
+            true
+        });
+        if goes_on {
+            link.mailbox.wake();
+        }
+    }
+}
