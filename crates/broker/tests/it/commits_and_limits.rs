@@ -84,6 +84,25 @@ fn consumers_that_wait_come_before_limits() {
 }
 
 #[test]
+fn what_must_not_be_seen_yet_counts_for_no_limit() {
+    for limit in ["x-max-length", "x-max-length-bytes"] {
+        let (world, client, other) = world(&[(limit, number(2))]);
+        other.publish("q", "a");
+        world.hold_commits();
+        client.publish_all("q", "b c", &Properties::persistent());
+        client.tx(COMMIT);
+        other.publish("q", "d");
+        assert_eq!(ready(&other, &["q"]), [2], "{limit}");
+        world.commit();
+        client.expect(&["commit-ok"]);
+        assert_eq!(
+            dead(&other, "q"),
+            ["c: without deaths", "d: without deaths"]
+        );
+    }
+}
+
+#[test]
 fn limits_hold_for_what_consumers_do_not_take() {
     for queue_type in ["classic", "quorum"] {
         let limited = [

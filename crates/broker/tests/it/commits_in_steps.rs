@@ -129,6 +129,28 @@ fn what_a_transaction_puts_back_goes_to_others_in_order() {
     assert_eq!(ready(&world, "q"), 0);
 }
 
+/// Without a delivery limit each goes behind all others there.
+#[test]
+fn what_a_transaction_puts_back_keeps_its_order_in_a_quorum_queue() {
+    let (world, _, other) = world();
+    let quorum = [
+        ("x-queue-type", string("quorum")),
+        ("x-delivery-limit", number(-1)),
+    ];
+    other.declare_ok("quorum", &[Flag::Durable], &quorum);
+    other.publish_all("quorum", &names(), &Properties::persistent());
+    other.tx(SELECT);
+    other.expect(&["tx.select-ok"]);
+    (0..MANY).for_each(|_| other.get("quorum", false));
+    other.seen();
+    other.nack(0, true, true);
+    other.tx(COMMIT);
+    other.expect(&["commit-ok"]);
+    let third = world.client();
+    third.consume_ok("quorum", "t");
+    third.expect_bodies(&returned());
+}
+
 #[test]
 fn a_rollback_of_very_much_is_answered_in_the_end_and_forgets_all_of_it() {
     let (world, client, other) = world();

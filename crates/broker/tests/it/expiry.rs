@@ -104,6 +104,20 @@ fn no_time_to_live_means_now_or_never() {
     client.expect_bodies("now now too");
 }
 
+/// What comes back in the millisecond in which it was published is over for who was not there then.
+#[test]
+fn nobody_gets_what_has_no_time_to_live_and_came_back() {
+    let (_, client) = with_queue(&[]);
+    client.consume_ok("q", "c");
+    client.publish_with("q", "now", &Properties::expiring("0"));
+    client.expect_bodies("now");
+    client.cancel("c");
+    client.seen();
+    client.nack(1, false, true);
+    client.get("q", true);
+    client.expect(&["get-empty"]);
+}
+
 #[test]
 fn low_priorities_expire_on_time_too() {
     let (world, client) = with_queue(&[("x-max-priority", number(2))]);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
+use leveret_codec::AMQPValue;
 use serde_json::{Value, json};
 
 use crate::harness::calls::{Flag, number, string};
@@ -47,6 +48,23 @@ fn messages_obey_the_time_to_live_of_their_moment() {
     client.expect(&["get-ok 1 left=1 'before'"]);
     client.get("p", true);
     client.expect(&["get-ok 2 left=0 'after'"]);
+}
+
+#[test]
+fn what_waits_for_a_retry_gets_the_time_to_live_of_the_moment_it_comes_back() {
+    let world = World::volatile();
+    let client = world.client();
+    let delays = AMQPValue::FieldArray(vec![number(1000)].into());
+    client.declare_ok("p", &[], &[("x-retry-delays", delays)]);
+    client.publish("p", "a");
+    client.get("p", false);
+    client.expect_bodies("a");
+    client.nack(1, false, true);
+    set(&world, PolicyKind::User, &json!({"message-ttl": 500}));
+    world.pass(1499);
+    assert_eq!(client.counts("p"), (1, 0));
+    world.pass(1);
+    assert_eq!(client.counts("p"), (0, 0));
 }
 
 #[test]

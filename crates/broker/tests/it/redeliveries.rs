@@ -125,6 +125,25 @@ fn what_never_left_for_its_consumer_is_not_marked() {
 }
 
 #[test]
+fn what_never_left_for_its_next_consumer_keeps_its_count() {
+    let (world, client) = published(&[], "");
+    let body = "x".repeat(100_000);
+    (0..20).for_each(|_| client.publish_with("q", &body, &Properties::persistent()));
+    all(&client, "q");
+    client.nack(0, true, true);
+    let deaf = world.client();
+    deaf.set_reads(false);
+    deaf.consume("q", "c", &[], &[]);
+    assert!(client.counts("q").0 < 20);
+    deaf.vanish();
+    let after = world.restarted();
+    let counts = |client: &Client| all(client, "q").replace(&body, "");
+    let found = counts(&after.client());
+    assert_eq!(found, counts(&client));
+    assert!(found.starts_with(":2 ") && found.ends_with(":1"), "{found}");
+}
+
+#[test]
 fn what_went_back_unseen_hides_nothing_that_was_seen() {
     let (world, client) = published(&[], "");
     let deaf = [world.client(), world.client()];

@@ -293,13 +293,17 @@ fn retries_of_each_priority_are_read_back() {
             &Properties::of(properties.with_priority(priority)),
         );
     };
+    // So that both have other places in their levels.
+    publish("gone", 0);
+    client.get("q", true);
+    client.expect_bodies("gone");
     publish("low", 0);
     publish("high", 1);
     client.get("q", false);
     client.get("q", false);
     client.expect_bodies("high low");
     publish("other", 0);
-    client.nack(2, true, true);
+    client.nack(3, true, true);
     // Out of memory by now.
     publish("passing", 2);
     client.get("q", true);

@@ -220,6 +220,39 @@ fn limits_hold_for_transactions() {
     }
 }
 
+/// A limit takes its part of what stands in the queue when all is back, and not of a part of it.
+#[test]
+fn limits_are_kept_once_all_that_a_transaction_puts_back_is_there() {
+    let (_, client, other) = durable();
+    let limited = [
+        ("x-max-length-bytes", number(6)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("r")),
+    ];
+    client.declare_ok("limited", &[Flag::Durable], &limited);
+    client.qos_ok(2, false);
+    client.consume_ok("limited", "c");
+    other.publish_all("limited", "a bbbbbbbbbb", &Properties::default());
+    // So that it is settled behind the other one.
+    client.nack(1, false, true);
+    client.expect_bodies("a bbbbbbbbbb a!");
+    client.cancel("c");
+    client.expect(&["cancel-ok c"]);
+    select(&client);
+    other.publish("limited", "ccccc");
+    client.nack(0, true, true);
+    client.tx(20);
+    client.expect(&["commit-ok"]);
+    assert_eq!(
+        [other.counts("limited"), other.counts("r")],
+        [(1, 0), (2, 0)]
+    );
+    other.get("limited", true);
+    other.get("r", true);
+    other.get("r", true);
+    other.expect_bodies("ccccc a bbbbbbbbbb");
+}
+
 #[test]
 fn order_with_other_publishers_is_the_order_of_commits() {
     let (world, client, other) = durable();
