@@ -150,6 +150,40 @@ fn what_consumers_will_take_is_not_refused() {
     }
 }
 
+/// What is left to be taken counts, and not what has been.
+#[test]
+fn what_was_taken_before_makes_no_room() {
+    let refusing = [
+        ("x-max-priority", number(1)),
+        ("x-max-length", number(1)),
+        ("x-overflow", string("reject-publish")),
+    ];
+    let (world, client, other) = world(&refusing);
+    let kept = [("x-recent-history-length", number(1))];
+    client.declare_exchange("past", "x-recent-history", &[], &kept);
+    client.bind("q", "past", "q");
+    client.seen();
+    let consumer = world.client();
+    consumer.qos_ok(2, false);
+    consumer.consume_ok("q", "c");
+    other.confirms();
+    world.hold_commits();
+    client.publish("q", "low");
+    client.tx(COMMIT);
+    let high = Properties {
+        exchange: "past",
+        ..Properties::priority(1)
+    };
+    other.publish_with("q", "high", &high);
+    consumer.expect_bodies("high");
+    other.publish_all("q", "a b", &Properties::default());
+    world.commit();
+    client.expect(&["commit-ok"]);
+    other.expect(&["ack 1", "ack 2", "nack 3"]);
+    consumer.expect_bodies("low");
+    assert_eq!(ready(&other, &["q"]), [1]);
+}
+
 #[test]
 fn others_are_not_refused_for_what_is_about_to_be_taken() {
     let refusing = [

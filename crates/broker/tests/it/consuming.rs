@@ -166,6 +166,20 @@ fn the_next_active_consumer_goes_on_where_the_last_one_died() {
 }
 
 #[test]
+fn the_next_consumer_is_active_when_one_goes_that_held_nothing() {
+    let single = leveret_codec::AMQPValue::Boolean(true);
+    let (world, client) = with_queue(&[("x-single-active-consumer", single)]);
+    let consumers = [0; 3].map(|prefetch| consumer(&world, prefetch));
+    consumers[0].close_channel();
+    client.publish("q", "a");
+    consumers[1].expect_bodies("a");
+    consumers[1].ack(1, false);
+    consumers[1].vanish();
+    client.publish("q", "b");
+    consumers[2].expect_bodies("b");
+}
+
+#[test]
 fn what_a_closed_channel_held_comes_before_what_waits() {
     let (world, client) = with_queue(&[]);
     let (first, second) = (consumer(&world, 2), consumer(&world, 2));

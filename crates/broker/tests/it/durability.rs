@@ -215,6 +215,18 @@ fn a_byte_limit_counts_bodies_after_a_restart_too() {
 }
 
 #[test]
+fn a_quorum_queue_keeps_whatever_it_is_given() {
+    for (queue_type, kept) in [("classic", 0), ("quorum", 1)] {
+        let world = World::durable();
+        let client = world.client();
+        let arguments = [("x-queue-type", string(queue_type))];
+        client.declare_ok("q", &[Flag::Durable], &arguments);
+        client.publish_with("q", "transient", &Properties::default());
+        assert_eq!(world.restarted().client().counts("q"), (kept, 0));
+    }
+}
+
+#[test]
 fn dead_letters_move_in_one_commit() {
     let world = World::durable();
     let client = world.client();

@@ -162,6 +162,17 @@ fn a_body_that_would_go_over_the_limit_is_refused() {
 }
 
 #[test]
+fn a_consumer_that_waits_does_not_get_it_either() {
+    let client = limited(&[
+        ("x-max-length-bytes", number(5)),
+        ("x-overflow", string("reject-publish")),
+    ]);
+    client.consume_ok("q", "c");
+    client.publish_all("q", "666666 aaa", &Properties::default());
+    client.expect_bodies("aaa");
+}
+
+#[test]
 fn newcomers_are_refused_when_asked_for() {
     let client = limited(&[
         ("x-max-length", number(2)),

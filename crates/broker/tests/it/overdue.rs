@@ -165,6 +165,23 @@ fn a_later_delivery_with_less_time_is_overdue_first() {
     client.expect(&["cancel slow"]);
 }
 
+/// Too late for that one, and in time for those before it.
+#[test]
+fn what_is_acknowledged_late_takes_the_others_along() {
+    let (world, client) = world(None, ConsumerTimeoutAction::Cancel);
+    for (queue, timeout) in [("slow", 10_000), ("quick", 1_000)] {
+        client.declare_ok(queue, &[], &[("x-consumer-timeout", number(timeout))]);
+        client.publish(queue, queue);
+        client.consume_ok(queue, queue);
+        client.expect_bodies(queue);
+    }
+    world.pass(1000);
+    client.expect(&["cancel quick"]);
+    client.ack(2, true);
+    world.pass(9000);
+    client.expect_nothing();
+}
+
 #[test]
 fn by_setting_only_the_consumer_is_cancelled() {
     let (world, client) = world(Some(1000), ConsumerTimeoutAction::Cancel);

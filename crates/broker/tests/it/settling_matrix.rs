@@ -402,6 +402,9 @@ fn counts_beside_what_others_hold() {
         client.expect_first("consume-ok c");
         client.expect_bodies("c d");
         assert_eq!(unacknowledged(), 1);
+        client.publish_with("q", "e", &message);
+        client.expect_bodies("e");
+        assert_eq!(unacknowledged(), 1);
         client.cancel("c");
         client.expect(&["cancel-ok c"]);
         assert_eq!(unacknowledged(), 1);

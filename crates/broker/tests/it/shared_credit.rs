@@ -235,6 +235,28 @@ fn messages_that_were_got_are_none_of_the_limits_business() {
 }
 
 #[test]
+fn nor_are_several_of_them_that_are_settled_together() {
+    for acknowledges in [true, false] {
+        let (_, publisher, consumer) = limited(1);
+        publisher.publish_all("r", "x y", &Properties::default());
+        consumer.get("r", false);
+        consumer.get("r", false);
+        consumer.seen();
+        publisher.publish_all("q", "a b", &Properties::default());
+        consumer.consume("q", "c", &[], &[]);
+        expect_deliveries(&consumer, "a");
+        if acknowledges {
+            consumer.ack(2, true);
+        } else {
+            consumer.nack(2, true, false);
+        }
+        consumer.expect_nothing();
+        consumer.ack(3, true);
+        expect_deliveries(&consumer, "b");
+    }
+}
+
+#[test]
 fn what_is_recovered_gives_its_room_back() {
     let (_, publisher, consumer) = limited(1);
     consumer.consume("q", "c", &[], &[]);
