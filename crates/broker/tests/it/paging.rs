@@ -33,6 +33,30 @@ fn everything_comes_in_order_to_a_late_consumer() {
     }
 }
 
+/// Also past an exchange that keeps something, where each is shown by itself.
+#[test]
+fn what_is_published_leaves_memory() {
+    for exchange in ["amq.fanout", "past"] {
+        let (world, client) = paging();
+        let kept = [("x-recent-history-length", number(1))];
+        client.declare_exchange("past", "x-recent-history", &[], &kept);
+        client.bind("q", exchange, "");
+        client.seen();
+        let vhost = world.broker.vhost("/").expect("the virtual host");
+        let queue = vhost.queue("q").expect("the queue");
+        let memory = || queue.statistics(world.now()).memory_bytes;
+        let empty = memory();
+        let message = Properties {
+            exchange,
+            ..Properties::persistent()
+        };
+        client.publish_all("", &numbers(0..500), &message);
+        assert_eq!(client.counts("q"), (500, 0));
+        world.pass(100);
+        assert!(memory() < empty + 20_000, "{} bytes", memory() - empty);
+    }
+}
+
 #[test]
 fn transient_and_persistent_mixed_keep_their_order() {
     let (_, client) = paging();

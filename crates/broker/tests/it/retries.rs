@@ -232,6 +232,22 @@ fn a_retry_that_is_due_before_it_is_durable_comes_back() {
     }
 }
 
+/// What is read and waits on leaves memory again: nobody has to look after it until it is due.
+#[test]
+fn what_waits_after_a_restart_is_left_alone_until_it_is_due() {
+    let (world, client) = taken(100_000, 3);
+    client.nack(3, true, true);
+    let due = world.now() + 100_000;
+    let world = world.restarted();
+    let client = world.client();
+    client.consume_ok("q", "c");
+    world.pass(1_000);
+    client.expect_nothing();
+    assert_eq!(world.broker.poll_timeout(), Some(due));
+    world.pass(99_000);
+    client.expect_bodies("1! 2! 3!");
+}
+
 /// Some of what waits is durable and leaves memory, some is not and does not.
 #[test]
 fn retries_that_are_partly_durable_all_come_back() {
