@@ -20,7 +20,8 @@ use leveret_broker::declare::QueueDeclaration;
 use leveret_broker::mailbox::{ConsumerSlot, Letters, Mailbox};
 use leveret_broker::message::{Body, Message, MessageScratch};
 use leveret_broker::queue::consumers::ConsumerSpec;
-use leveret_broker::queue::handle::{Held, Outcome, QueueSettlement, SessionId};
+use leveret_broker::queue::handle::{Held, Outcome, QueueSettlement};
+use leveret_broker::queue::identity::SessionId;
 use leveret_codec::{
     AMQPProperties, FieldTable, decode_header, encode_header, write_body, write_header, write_names,
 };
@@ -64,6 +65,7 @@ fn queue(criterion: &mut Criterion) {
             .queue;
         let mailbox = Mailbox::new(Waker::noop().clone(), 1 << 20);
         let spec = ConsumerSpec {
+            queue: queue.id(),
             mailbox: Arc::clone(&mailbox),
             slot: ConsumerSlot {
                 index: 0,

@@ -2,68 +2,19 @@
 //! verb but for tracing answers the commit point at which the change is durable; it is in force at
 //! once.
 
-use std::collections::BTreeMap;
-
-use leveret_store::CommitPoint;
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use leveret_store_api::CommitPoint;
 
 use crate::broker::Broker;
 use crate::definitions::{
     Definition, DefinitionError, LimitsDefinition, TopicPermissionDefinition,
 };
 use crate::events::Event;
+use crate::grant::TopicPermission;
 use crate::limits::{UserLimits, VhostLimits};
+use crate::parameters::Parameter;
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
 use crate::time::Timestamp;
-use crate::users::{TopicPermission, User};
-
-/// A runtime parameter that means nothing to this broker, such as a federation upstream's. It is
-/// kept and shown.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Parameter {
-    /// The virtual host; None for a global parameter.
-    pub vhost: Option<String>,
-    /// What it is for; empty for a global parameter.
-    pub component: String,
-    /// Its name.
-    pub name: String,
-    /// Its value.
-    pub value: Value,
-}
-
-/// Virtual host, component, name.
-type ParameterKey = (Option<String>, String, String);
-
-/// All parameters that are only kept.
-#[derive(Debug, Default)]
-pub(crate) struct Parameters(Mutex<BTreeMap<ParameterKey, Value>>);
-
-impl Parameters {
-    /// Adds or replaces one; false if it was there already.
-    pub(crate) fn keep(&self, it: Parameter) -> bool {
-        let key = (it.vhost, it.component, it.name);
-        let mut all = self.0.lock();
-        if all.get(&key) == Some(&it.value) {
-            return false;
-        }
-        all.insert(key, it.value);
-        true
-    }
-
-    fn all(&self) -> Vec<Parameter> {
-        let all = self.0.lock();
-        all.iter()
-            .map(|((vhost, component, name), value)| Parameter {
-                vhost: vhost.clone(),
-                component: component.clone(),
-                name: name.clone(),
-                value: value.clone(),
-            })
-            .collect()
-    }
-}
+use crate::users::User;
 
 impl Broker {
     /// Adds or replaces a policy and applies it to the queues and exchanges there are.

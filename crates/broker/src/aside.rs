@@ -4,7 +4,7 @@
 //! messages. Every start tries them again. Whoever deletes a queue or an exchange of that name, or unbinds
 //! what they bind, gets rid of them, and so does an operator (see `discard`).
 
-use leveret_store::{Change, LogId};
+use leveret_store_api::{Change, LogId};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 

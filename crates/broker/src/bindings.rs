@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leveret_routing::{BindError, Binding, Destination, Exchange, Topology};
-use leveret_store::{Change, CommitPoint};
+use leveret_store_api::{Change, CommitPoint};
 
 use crate::deduplication::Look;
 use crate::definitions::{BindingDefinition, Definition, Ends, Subject};
@@ -11,7 +11,8 @@ use crate::error::{ChannelError, Failure};
 use crate::events::Event;
 use crate::exchange::{Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies};
 use crate::message::Message;
-use crate::queue::handle::{QueueHandle, SessionId};
+use crate::queue::handle::QueueHandle;
+use crate::queue::identity::SessionId;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 

@@ -6,10 +6,9 @@ use std::task::Waker;
 
 use dashmap::DashMap;
 use leveret_codec::ReplyCode;
-use leveret_store::{CommitPoint, Shortage, StoreError, StoreStatus, StoredMessage};
+use leveret_store_api::{CommitPoint, Shortage, StoreError, StoreStatus, StoredMessage};
 use parking_lot::Mutex;
 
-use crate::administration::Parameters;
 use crate::aside::Asides;
 use crate::brake::Brake;
 use crate::config::BrokerConfig;
@@ -17,13 +16,15 @@ use crate::definitions::{Definition, DefinitionError, PermissionDefinition, Vhos
 use crate::events::{Event, event_exchange};
 use crate::mailbox::{Mailbox, Notice};
 use crate::message::Message;
+use crate::parameters::Parameters;
 use crate::password;
-use crate::queue::Store;
-use crate::queue::handle::SessionId;
-use crate::queue::options::QueueKind;
+use crate::permission::Permission;
+use crate::queue::identity::SessionId;
+use crate::queue::kind::QueueKind;
 use crate::services::{Party, Services};
+use crate::store::Store;
 use crate::time::Timestamp;
-use crate::users::{Permission, User, Users};
+use crate::users::{User, Users};
 use crate::vhost::VirtualHost;
 
 /// The virtual host that always exists.
@@ -360,8 +361,7 @@ impl Broker {
                     exchange.handle_timeout(&vhost, now);
                 }
             }
-            Party::Commit(commit) => commit.go_on_alone(&self.services, now),
-            Party::Farewell(farewell) => farewell.go_on(&self.services),
+            Party::Task(task) => task.go_on(&self.services, now),
             Party::Letters(queue) => self.go_on_moving(&queue, now),
             Party::Doomed(queue) => {
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {

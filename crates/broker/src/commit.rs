@@ -8,14 +8,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use leveret_store::CommitPoint;
-use leveret_store::failpoint::{self, Failpoint};
+use leveret_store_api::CommitPoint;
+use leveret_store_api::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
 use crate::exchange::RefusedLetters;
 use crate::queue::effects::Effects;
-use crate::queue::handle::{GivingBack, Outcome, QueueHandle, QueueSettlement};
-use crate::services::Services;
+use crate::queue::handle::giving_back::GivingBack;
+use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::services::{Party, Services, Task};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
@@ -178,7 +179,9 @@ impl PendingCommit {
 
     /// Has the pager finish it, if it is durable: the connection that would have is gone.
     fn finish_by_pager(self: &Arc<Self>, services: &Services) {
-        services.pager.ask(Arc::clone(self));
+        services
+            .pager
+            .ask(Party::Task(Arc::<PendingCommit>::clone(self)));
     }
 
     /// Has it finished when it is durable: the connection that would have is gone.
@@ -191,9 +194,11 @@ impl PendingCommit {
             self.finish_by_pager(services);
         }
     }
+}
 
+impl Task for PendingCommit {
     /// One step of what [`PendingCommit::finish_alone`] asked for.
-    pub(crate) fn go_on_alone(self: &Arc<Self>, services: &Services, now: Timestamp) {
+    fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
         if self.finish_some(services.step_cost, now) {
             self.finish_by_pager(services);
         }

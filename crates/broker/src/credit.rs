@@ -20,14 +20,13 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::queue::consumers::ConsumerRef;
-use crate::queue::handle::QueueHandle;
+use crate::mailbox::ConsumerSlot;
 
 /// Somebody is in line. With it no count is below a limit, so that whoever takes credit looks once.
 const WAITED_FOR: u32 = 1 << 31;
 
 /// Consumers of one queue, in the order in which they were refused.
-type Refused = SmallVec<[ConsumerRef; 2]>;
+type Refused = SmallVec<[ConsumerSlot; 2]>;
 
 /// Deliveries a channel may have unacknowledged over all its consumers.
 #[derive(Debug, Default)]
@@ -43,23 +42,22 @@ pub struct ChannelCredit {
 #[derive(Debug, Default)]
 struct Line {
     /// Whose turn it is; each once.
-    queues: VecDeque<QueueHandle>,
+    queues: VecDeque<QueueId>,
     consumers: FxHashMap<QueueId, Refused>,
 }
 
 /// Whose turn it is.
 struct Turn {
-    queue: QueueHandle,
     consumers: Refused,
     /// How many queues stand in line, it included.
     in_line: u32,
 }
 
 impl Line {
-    fn join(&mut self, queue: &QueueHandle, who: ConsumerRef) {
-        let refused = self.consumers.entry(queue.id()).or_default();
+    fn join(&mut self, queue: QueueId, who: ConsumerSlot) {
+        let refused = self.consumers.entry(queue).or_default();
         if refused.is_empty() {
-            self.queues.push_back(queue.clone());
+            self.queues.push_back(queue);
         }
         refused.push(who);
     }
@@ -109,7 +107,7 @@ impl ChannelCredit {
 
     /// For a consumer that was refused: it takes room after all (if its delivery `counts`), or is put in line.
     #[cold]
-    pub(crate) fn take_or_wait(&self, queue: &QueueHandle, who: ConsumerRef, counts: bool) -> bool {
+    pub(crate) fn take_or_wait(&self, queue: QueueId, who: ConsumerSlot, counts: bool) -> bool {
         let mut line = self.line.lock();
         let limit = self.limit();
         let mut has_room = false;
@@ -152,7 +150,7 @@ impl ChannelCredit {
     pub(crate) fn hand_out(
         &self,
         most: usize,
-        mut grant: impl FnMut(&QueueHandle, &[ConsumerRef], u32) -> u32,
+        mut grant: impl FnMut(&[ConsumerSlot], u32) -> u32,
     ) -> bool {
         let limited = self.limit() != 0;
         let mut left = self.reserve();
@@ -176,7 +174,7 @@ impl ChannelCredit {
             }
             in_round -= 1;
             let offered = share.min(left);
-            let unused = grant(&turn.queue, &turn.consumers, offered);
+            let unused = grant(&turn.consumers, offered);
             debug_assert!(unused <= offered, "a queue has made its deliveries");
             if limited {
                 left -= offered - unused;
@@ -206,12 +204,8 @@ impl ChannelCredit {
         let mut line = self.line.lock();
         let in_line = u32::try_from(line.queues.len()).unwrap_or(u32::MAX);
         let queue = line.queues.pop_front()?;
-        let consumers = line.consumers.remove(&queue.id()).unwrap_or_default();
-        Some(Turn {
-            queue,
-            consumers,
-            in_line,
-        })
+        let consumers = line.consumers.remove(&queue).unwrap_or_default();
+        Some(Turn { consumers, in_line })
     }
 
     /// Gives back what was reserved, for those that are still in line.
@@ -240,7 +234,7 @@ impl ChannelCredit {
     }
 
     /// A consumer is gone, and is not in line any more.
-    pub(crate) fn leave(&self, queue: QueueId, who: ConsumerRef) {
+    pub(crate) fn leave(&self, queue: QueueId, who: ConsumerSlot) {
         let mut line = self.line.lock();
         let Some(refused) = line.consumers.get_mut(&queue) else {
             return;
@@ -248,7 +242,7 @@ impl ChannelCredit {
         refused.retain(|other| *other != who);
         if refused.is_empty() {
             line.consumers.remove(&queue);
-            line.queues.retain(|other| other.id() != queue);
+            line.queues.retain(|other| *other != queue);
         }
     }
 

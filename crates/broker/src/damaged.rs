@@ -1,10 +1,10 @@
 //! Messages that the store has and cannot read. Each is one message: it leaves the place it was in, what stands behind
 //! it goes on.
 
-use leveret_store::{Change, DamagedMessage, LogId, Sequence, StoredMessage};
+use leveret_store_api::{Change, DamagedMessage, LogId, Sequence, StoredMessage};
 
 use crate::message::Message;
-use crate::queue::Store;
+use crate::store::Store;
 
 /// The last message that was read, or could not be.
 pub(crate) fn last_of(

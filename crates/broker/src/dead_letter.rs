@@ -11,16 +11,16 @@ use leveret_codec::{
     write_field, write_names,
 };
 use leveret_routing::RouteInput;
-use leveret_store::Change;
-use leveret_store::failpoint::{self, Failpoint};
+use leveret_store_api::Change;
+use leveret_store_api::failpoint::{self, Failpoint};
 
+use crate::arguments::text;
 use crate::broker::Broker;
 use crate::deduplication::Look;
 use crate::exchange::Passing;
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::effects::{DeadLetter, DeadLetterReason, Effects};
 use crate::queue::handle::QueueHandle;
-use crate::queue::options::text;
 use crate::services::Party;
 use crate::time::Timestamp;
 use crate::vhost::{Targets, VirtualHost};

@@ -1,4 +1,4 @@
-//! The earliest deadlines of queues and exchanges, for the whole broker.
+//! The earliest deadlines of queues and exchanges, for the whole broker, with whom they are of.
 //!
 //! Each has one at most, the earliest it asked for: whoever is woken early asks again. One that is gone has none.
 
@@ -8,7 +8,6 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::services::Party;
 use crate::time::Timestamp;
 
 /// Whose deadline it is.
@@ -22,21 +21,34 @@ pub(crate) enum Owner {
 /// A place in the order of deadlines: those of the same time in the order in which they were asked for.
 type Place = (Timestamp, u64);
 
-#[derive(Debug, Default)]
-struct Order {
+#[derive(Debug)]
+struct Order<P> {
     places: FxHashMap<Owner, Place>,
-    by_time: BTreeMap<Place, (Owner, Party)>,
+    by_time: BTreeMap<Place, (Owner, P)>,
     asked: u64,
 }
 
 /// All of them.
-#[derive(Debug, Default)]
-pub(crate) struct Deadlines {
-    order: Mutex<Order>,
+#[derive(Debug)]
+pub(crate) struct Deadlines<P> {
+    order: Mutex<Order<P>>,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Deadlines {
+impl<P> Default for Deadlines<P> {
+    fn default() -> Self {
+        Deadlines {
+            order: Mutex::new(Order {
+                places: FxHashMap::default(),
+                by_time: BTreeMap::new(),
+                asked: 0,
+            }),
+            waker: Mutex::new(None),
+        }
+    }
+}
+
+impl<P> Deadlines<P> {
     pub(crate) fn set_waker(&self, waker: Waker) {
         *self.waker.lock() = Some(waker);
     }
@@ -47,7 +59,7 @@ impl Deadlines {
     }
 
     /// Adds a deadline, unless there is an earlier one; wakes the timer task if it is now the earliest of all.
-    pub(crate) fn add(&self, at: Timestamp, owner: Owner, party: Party) {
+    pub(crate) fn add(&self, at: Timestamp, owner: Owner, party: P) {
         let earlier = {
             let mut order = self.order.lock();
             let known = order.places.get(&owner).copied();
@@ -81,7 +93,7 @@ impl Deadlines {
     }
 
     /// Takes one deadline that has come.
-    pub(crate) fn pop_due(&self, now: Timestamp) -> Option<Party> {
+    pub(crate) fn pop_due(&self, now: Timestamp) -> Option<P> {
         let mut order = self.order.lock();
         let first = order.by_time.first_entry()?;
         if first.key().0 > now {
@@ -106,7 +118,7 @@ mod tests {
     #[test]
     fn each_has_one_the_earliest_and_who_is_gone_none() {
         let deadlines = Deadlines::default();
-        let add = |at, owner| deadlines.add(Timestamp(at), owner, Party::Events);
+        let add = |at, owner| deadlines.add(Timestamp(at), owner, ());
         for at in [50, 70, 40, 60] {
             add(at, Owner::Queue(1));
             add(at + 5, Owner::Exchange(1));

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use leveret_codec::{AMQPValue, FieldTable, LongString};
 use leveret_routing::{Destination, Exchange, Removed, Topology};
-use leveret_store::{Change, CommitPoint};
+use leveret_store_api::{Change, CommitPoint};
 
+use crate::arguments::argument;
 use crate::deadlines::Owner;
 use crate::deduplication::KeyLogs;
 use crate::definitions::{
@@ -19,11 +20,13 @@ use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{self, ExchangeLogs};
 use crate::farewell;
 use crate::message::Message;
-use crate::queue::equivalence;
-use crate::queue::handle::{QueueHandle, QueueIdentity, SessionId};
+use crate::queue::counts::QueueCounts;
+use crate::queue::handle::QueueHandle;
+use crate::queue::identity::{QueueIdentity, SessionId};
+use crate::queue::kind::QueueKind;
 use crate::queue::machine::Machine;
-use crate::queue::options::{self, DeclaredProperties, QueueKind};
-use crate::queue::{NOTHING_STAGED, QueueCounts};
+use crate::queue::options::{self, DeclaredProperties};
+use crate::queue::{NOTHING_STAGED, equivalence};
 use crate::services::Party;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
@@ -56,7 +59,7 @@ impl QueueDeclaration {
     pub(crate) fn choose_type(&mut self, default: Option<QueueKind>) {
         let fits = self.durable && !self.exclusive && !self.auto_delete;
         if let Some(kind) = default.filter(|_| fits)
-            && options::argument(&self.arguments, "x-queue-type").is_none()
+            && argument(&self.arguments, "x-queue-type").is_none()
         {
             let name = AMQPValue::LongString(LongString::from(kind.name()));
             self.arguments.insert("x-queue-type".into(), name);
@@ -283,7 +286,13 @@ impl VirtualHost {
             }
             point = services.stage_definitions(&mut vec![put]);
         }
-        let queue = QueueHandle::new(identity, queue, key_logs, services);
+        let queue = QueueHandle::new(
+            identity,
+            queue,
+            key_logs,
+            services.producers_max,
+            &services.store,
+        );
         self.insert_queue(&mut topology, &queue);
         if !is_reply_address(queue.name()) {
             services.tell(|events| events.queue_created(&queue, by));
@@ -488,7 +497,7 @@ impl VirtualHost {
         exchange.check().map_err(ChannelError::precondition)?;
         exchange::check(&exchange)?;
         let mut changes = Vec::new();
-        let logs = ExchangeLogs::allocate(&exchange, &self.services);
+        let logs = ExchangeLogs::allocate(&exchange, &self.services.store);
         if exchange.durable {
             let definition = ExchangeDefinition::new(self.name(), &exchange).with_logs(logs);
             changes.push(Definition::Exchange(definition).put()?);
@@ -586,7 +595,7 @@ fn check_same_exchange(
         check_flag(flag, current, received, "exchange", name, vhost)?;
     }
     let argument =
-        |exchange: &Exchange| options::argument(&exchange.arguments, "alternate-exchange").cloned();
+        |exchange: &Exchange| argument(&exchange.arguments, "alternate-exchange").cloned();
     equivalence::check_equivalent_argument(
         "alternate-exchange",
         argument(current).as_ref(),

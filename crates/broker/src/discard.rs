@@ -1,10 +1,10 @@
 //! Getting rid of what a start cannot use and puts aside, at an operator's word.
 
-use leveret_store::{CommitPoint, StoreError};
+use leveret_store_api::{CommitPoint, StoreError};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::queue::Store;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 /// What was discarded, one line each, and when that is durable.

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use leveret_codec::{Frame, MethodError, ReplyCode, describe_frame};
 
 use crate::definitions::DefinitionError;
-use crate::queue::options::QueueKind;
+use crate::queue::kind::QueueKind;
 
 /// An error that closes the channel it happened on.
 #[derive(Clone, Debug, Eq, PartialEq)]

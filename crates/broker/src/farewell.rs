@@ -5,12 +5,13 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use parking_lot::Mutex;
 
 use crate::mailbox::Notice;
-use crate::queue::handle::{Orphan, Orphans};
-use crate::services::Services;
+use crate::queue::answers::{Orphan, Orphans};
+use crate::services::{Party, Services, Task};
+use crate::time::Timestamp;
 
 /// How many consumers are told before others have their turn.
 const TOLD_TOGETHER_MAX: usize = 1024;
@@ -26,7 +27,7 @@ impl fmt::Debug for Farewell {
 
 impl Farewell {
     /// Tells those at the front; the rest has the pager go on.
-    pub(crate) fn go_on(self: &Arc<Self>, services: &Services) {
+    fn tell_some(self: &Arc<Self>, services: &Services) {
         let (told, more): (Vec<Orphan>, bool) = {
             let mut left = self.0.lock();
             let told = left.by_ref().take(TOLD_TOGETHER_MAX).collect();
@@ -38,8 +39,16 @@ impl Farewell {
                 .notify(Notice::ConsumerCancelled(orphan.slot));
         }
         if more {
-            services.pager.ask(Arc::clone(self));
+            services
+                .pager
+                .ask(Party::Task(Arc::<Farewell>::clone(self)));
         }
+    }
+}
+
+impl Task for Farewell {
+    fn go_on(self: Arc<Self>, services: &Services, _now: Timestamp) {
+        self.tell_some(services);
     }
 }
 
@@ -54,7 +63,7 @@ impl Wake for FarewellWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.farewell.go_on(&self.services);
+        self.farewell.tell_some(&self.services);
     }
 }
 
@@ -70,6 +79,6 @@ pub(crate) fn tell_at(services: &Arc<Services>, orphans: Orphans, point: CommitP
         farewell: Arc::clone(&farewell),
     }));
     if !services.store.wake_at(point, &waker) {
-        farewell.go_on(services);
+        farewell.tell_some(services);
     }
 }

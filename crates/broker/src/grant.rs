@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ChannelError;
 use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
-use crate::users::{Access, Permission, Resource};
+use crate::permission::{Access, Permission, Resource};
 
 /// A user's topic permission on one exchange, as stored. Where there is none, every topic is allowed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -6,19 +6,20 @@ use std::net::IpAddr;
 use std::task::Waker;
 
 use leveret_routing::Exchange;
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use serde_json::{Map, Value};
 
 use crate::brake::Verdict;
 use crate::broker::Broker;
 use crate::error::ChannelError;
 use crate::grant::Grant;
+use crate::permission::{Access, Resource};
 use crate::policy::{Policy, PolicyKind};
 use crate::queue::handle::QueueHandle;
 use crate::queue::options;
 use crate::session::is_loopback;
 use crate::time::Timestamp;
-use crate::users::{Access, Resource, User};
+use crate::users::User;
 use crate::vhost::VirtualHost;
 
 /// Why somebody is not let in.

@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod administration;
+mod arguments;
 mod aside;
 mod bindings;
 mod blocks;
 mod brake;
 pub mod broker;
 mod budget;
+mod care;
 mod commit;
 pub mod config;
 pub mod credit;
@@ -39,13 +41,16 @@ pub mod marks;
 mod memory_pool;
 pub mod message;
 pub mod output;
+mod parameters;
 pub mod password;
 mod pattern;
+pub mod permission;
 pub mod policy;
 pub mod queue;
 mod recovery;
 mod services;
 pub mod session;
+pub mod store;
 pub mod stream;
 mod tally;
 pub mod time;
@@ -54,10 +59,11 @@ pub mod users;
 pub mod vhost;
 mod vhost_policies;
 
+pub use crate::deduplication::counts::DeduplicationCounts;
 pub use brake::{Verdict, Waiting};
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
-pub use deduplication::{DeduplicationCounts, Rules as DeduplicationRules};
+pub use deduplication::Rules as DeduplicationRules;
 pub use definitions::DefinitionError;
 pub use discard::{DiscardError, Discarded, discard as discard_definitions};
 pub use exchange::{DelayedMessage, DelayedPage, DelayedPlace};

@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use leveret_codec::ReplyCode;
-use leveret_store::Sequence;
+use leveret_store_api::Sequence;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::message::Message;
 use crate::queue::delivery_count::DeliveryCount;
-use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
 /// What a closed mailbox counts as holding.
@@ -77,7 +76,7 @@ pub struct Letters {
     /// Notices, oldest first.
     pub notices: Vec<Notice>,
     /// Consumers that were skipped because this mailbox was full; their queues want to go on.
-    pub stalled: Vec<(QueueHandle, crate::queue::consumers::ConsumerRef)>,
+    pub stalled: Vec<ConsumerSlot>,
     bytes: usize,
     /// The session has been woken, or is at work, and will look by itself.
     awake: bool,

@@ -115,7 +115,7 @@ pub fn encode_keys<'k>(keys: impl Iterator<Item = &'k [u8]>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use leveret_codec::{AMQPProperties, decode_header, encode_header, write_names};
-    use leveret_store::Payload;
+    use leveret_store_api::Payload;
 
     use super::*;
     use crate::message::{Body, Message, MessageScratch};

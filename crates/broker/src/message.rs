@@ -6,12 +6,12 @@
 
 use bytes::Bytes;
 use leveret_codec::{ContentHeader, HeaderError, decode_header, split_names};
-use leveret_store::Payload;
+use leveret_store_api::Payload;
 use triomphe::ThinArc;
 
+use crate::arguments::MILLISECONDS_MAX;
 use crate::large_body;
 use crate::marks::{self, Marks};
-use crate::queue::options::MILLISECONDS_MAX;
 use crate::time::Timestamp;
 
 /// Bodies from this size on live in a buffer of their own.

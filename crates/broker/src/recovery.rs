@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use leveret_routing::{Binding, Destination};
-use leveret_store::{Change, Definitions, LogId, MemoryStore, MessageLog, StoreError};
+use leveret_store_api::{Change, Definitions, LogId, MemoryStore, MessageLog, StoreError};
 use rustc_hash::FxHashSet;
 
 use crate::aside::{Aside, key_aside, key_before};
@@ -18,13 +18,14 @@ use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PolicyDefinition,
     QueueDefinition, Subject, logs_named,
 };
+use crate::grant::TopicPermission;
 use crate::message::Message;
 use crate::policy::Policy;
-use crate::queue::handle::{QueueHandle, QueueIdentity};
+use crate::queue::handle::QueueHandle;
+use crate::queue::identity::QueueIdentity;
 use crate::queue::machine::Machine;
 use crate::queue::options;
 use crate::time::Timestamp;
-use crate::users::TopicPermission;
 use crate::vhost::VirtualHost;
 
 /// A definition as it lies in the store, and what it says.
@@ -308,7 +309,13 @@ impl Broker {
             exclusive: None,
             arguments: definition.arguments,
         };
-        let queue = QueueHandle::new(identity, queue, key_logs, services);
+        let queue = QueueHandle::new(
+            identity,
+            queue,
+            key_logs,
+            services.producers_max,
+            &services.store,
+        );
         vhost.insert_queue(&mut vhost.topology.write(), &queue);
         vhost.care(&queue, queue.touch(now), now);
         // The head is read in the background, so that what has expired meanwhile goes.
@@ -379,7 +386,7 @@ fn logs_kept(key: &[u8], value: &[u8]) -> Option<Vec<LogId>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::users::Access;
+    use crate::permission::Access;
 
     #[test]
     fn a_topic_permission_that_cannot_be_read_permits_nothing() {

@@ -7,24 +7,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use leveret_routing::QueueId;
-use leveret_store::{Change, CommitPoint};
+use leveret_store_api::{Change, CommitPoint};
 use parking_lot::Mutex;
 
 use crate::aside::Asides;
 use crate::budget::Budget;
-use crate::commit::PendingCommit;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, QueueMemory};
 use crate::deadlines::{Deadlines, Owner};
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::exchange::Attended;
-use crate::farewell::Farewell;
 use crate::memory_pool::Pool;
 use crate::message::Message;
 use crate::queue::effects::Garbage;
 use crate::queue::handle::{HiddenTicket, QueueHandle};
-use crate::queue::{QueueMemory, Store};
+use crate::store::Store;
 use crate::time::Timestamp;
 use crate::unacked_memory::UnackedMemory;
+
+/// Work that goes on in steps.
+pub(crate) trait Task: std::fmt::Debug + Send + Sync {
+    /// Does the next step, and has the pager do the one after it.
+    fn go_on(self: Arc<Self>, services: &Services, now: Timestamp);
+}
 
 /// Whose time has come, whose messages are to be read back, or who is durable by now. Events wait to be
 /// published.
@@ -36,8 +40,7 @@ pub(crate) enum Party {
     /// It is to be deleted, and has very many bindings.
     Doomed(QueueHandle),
     Exchange(Arc<Attended>),
-    Commit(Arc<PendingCommit>),
-    Farewell(Arc<Farewell>),
+    Task(Arc<dyn Task>),
     Events,
 }
 
@@ -50,18 +53,6 @@ impl From<QueueHandle> for Party {
 impl From<Arc<Attended>> for Party {
     fn from(exchange: Arc<Attended>) -> Party {
         Party::Exchange(exchange)
-    }
-}
-
-impl From<Arc<Farewell>> for Party {
-    fn from(farewell: Arc<Farewell>) -> Party {
-        Party::Farewell(farewell)
-    }
-}
-
-impl From<Arc<PendingCommit>> for Party {
-    fn from(commit: Arc<PendingCommit>) -> Party {
-        Party::Commit(commit)
     }
 }
 
@@ -140,7 +131,7 @@ pub(crate) struct Services {
     pub(crate) producers_max: usize,
     /// See [`BrokerConfig::step_cost`].
     pub(crate) step_cost: usize,
-    pub(crate) deadlines: Deadlines,
+    pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
     pub(crate) events: Events,
     /// Definitions that the start could not use.
@@ -217,6 +208,14 @@ impl Services {
     /// A ticket nobody else has.
     pub(crate) fn next_ticket(&self) -> HiddenTicket {
         HiddenTicket(self.next_ticket.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells an event to whoever listens. It may be called under the topology's lock, not under a
+    /// queue's.
+    pub(crate) fn tell(&self, event: impl FnOnce(&Events) -> Event) {
+        if self.events.is_heard() && self.events.push(event(&self.events)) {
+            self.publish_events_at(Timestamp::default());
+        }
     }
 
     /// Evenly distributed numbers, for exchanges that route by chance.

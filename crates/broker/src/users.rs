@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::grant::{Grant, TopicPermission};
 use crate::limits::UserLimits;
 use crate::password::{self, HashingAlgorithm};
+use crate::permission::Permission;
 use crate::tally::Tally;
 
 /// A user as stored.
@@ -29,62 +30,6 @@ pub struct User {
     /// What it may have open.
     #[serde(default)]
     pub limits: UserLimits,
-}
-
-/// What is done to a resource.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
-    /// Create or delete it, or alter its behaviour.
-    Configure,
-    /// Put messages into it.
-    Write,
-    /// Take messages out of it.
-    Read,
-}
-
-impl Access {
-    /// As it stands in error texts.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Access::Configure => "configure",
-            Access::Write => "write",
-            Access::Read => "read",
-        }
-    }
-}
-
-/// What is accessed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Resource<'a> {
-    /// An exchange by name.
-    Exchange(&'a str),
-    /// A queue by name.
-    Queue(&'a str),
-}
-
-/// The three patterns of one user in one virtual host, as stored. An empty pattern allows nothing.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Permission {
-    /// Pattern for [`Access::Configure`].
-    pub configure: String,
-    /// Pattern for [`Access::Write`].
-    pub write: String,
-    /// Pattern for [`Access::Read`].
-    pub read: String,
-}
-
-impl Permission {
-    /// Everything is allowed.
-    #[must_use]
-    pub fn full() -> Permission {
-        let all = || ".*".to_owned();
-        Permission {
-            configure: all(),
-            write: all(),
-            read: all(),
-        }
-    }
 }
 
 /// A user's connections and channels.

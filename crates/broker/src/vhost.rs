@@ -3,31 +3,27 @@
 //! Lock order: topology, then a queue; the data path takes the topology lock only to fill a route
 //! cache and lets it go before any queue is locked. Declarations are in `declare`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
-
 use leveret_codec::{ContentHeader, RawTable, RawValue};
 use leveret_routing::{Destination, Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
-use leveret_store::{Change, CommitPoint};
+use leveret_store_api::Change;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::dead_letter::LETTERS_MAX;
 use crate::deadlines::Owner;
-use crate::deduplication::{KeyLogs, Look, Rules};
+use crate::deduplication::{KeyLogs, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
-use crate::exchange::{Attended, ExchangeLogs, Passing};
+use crate::exchange::{Attended, ExchangeLogs};
 use crate::limits::VhostLimits;
 use crate::message::Message;
 use crate::policy::set::Policies;
-use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
-use crate::queue::options::QueueKind;
+use crate::queue::kind::QueueKind;
 use crate::services::Services;
 use crate::tally::Tally;
 use crate::time::Timestamp;
@@ -277,7 +273,7 @@ impl VirtualHost {
         }
         if exchange.durable && logs.keys().is_none() {
             // One of the broker's own, or declared before there were keys to keep.
-            logs = logs.with_keys(services);
+            logs = logs.with_keys(&services.store);
             let definition = ExchangeDefinition::new(self.name(), exchange).with_logs(logs);
             match Definition::Exchange(definition).put() {
                 Ok(put) => services.stage_definitions(&mut vec![put]),
@@ -285,7 +281,15 @@ impl VirtualHost {
             };
             self.exchange_logs.insert(name.clone(), logs);
         }
-        let attended = Attended::new(self.name(), exchange, policy, logs, services);
+        let attended = Attended::new(
+            self.name(),
+            exchange,
+            policy,
+            logs,
+            services.next_ticket().0,
+            services.producers_max,
+            &services.store,
+        );
         // At once: what became due meanwhile goes on as soon as all of the topology is there.
         let at_once = Timestamp::default();
         services.wake_exchange_at(at_once, &attended);
@@ -327,100 +331,6 @@ impl VirtualHost {
         });
         drop(topology);
         (self.handles(&route.queues), attended)
-    }
-
-    /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
-    /// queue that is full does without it.
-    pub(crate) fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
-        let (exchange, key) = message.exchange_and_key();
-        let exchange = String::from_utf8_lossy(exchange);
-        let Ok(header) = message.decode_header() else {
-            return;
-        };
-        let input = RouteInput {
-            headers: header.properties.headers,
-            random: self.services.next_random(),
-            ..RouteInput::new(key)
-        };
-        let (targets, attended) = self.route_internally(&exchange, &input);
-        if attended {
-            let passing = Passing {
-                exchange: &exchange,
-                attended_to: false,
-                returned: false,
-                look: Look::Published,
-                message,
-                random: input.random,
-            };
-            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
-            self.care_for_all(passed.left, now);
-            return;
-        }
-        let mut rejected = Vec::new();
-        for queue in targets {
-            let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
-            self.care(&queue, effects, now);
-        }
-    }
-
-    /// Does what a queue's verb left to be done, and what that leaves in turn.
-    pub(crate) fn care(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
-        if !effects.needs_care() {
-            return;
-        }
-        let mut letters_max = LETTERS_MAX;
-        let mut work = VecDeque::from([(queue.clone(), effects)]);
-        while let Some((queue, effects)) = work.pop_front() {
-            if let Some(deadline) = effects.deadline
-                && !queue.is_deleted()
-            {
-                self.services.wake_queue_at(deadline, &queue);
-            }
-            if effects.damaged > 0 {
-                self.tell_damaged("queue", queue.name(), effects.damaged);
-            }
-            if effects.page_in {
-                self.services.pager.ask(queue.clone());
-            }
-            if !effects.garbage.is_empty() {
-                self.services.pager.free(effects.garbage);
-            }
-            if let Some(point) = effects.durable_at {
-                work.extend(self.look_again_at(point, &queue, now));
-            }
-            if effects.letters && queue.outbox().begin_moving() {
-                work.extend(self.move_letters(&queue, &mut letters_max, now));
-            }
-            if effects.delete_queue {
-                self.delete_some(&queue, now);
-            }
-        }
-    }
-
-    /// [`VirtualHost::care`] for each of these.
-    pub(crate) fn care_for_all(
-        self: &Arc<Self>,
-        left: Vec<(QueueHandle, Effects)>,
-        now: Timestamp,
-    ) {
-        for (queue, effects) in left {
-            self.care(&queue, effects, now);
-        }
-    }
-
-    /// Has the pager look at `queue` once `point` is durable; if it is already, looks now.
-    fn look_again_at(
-        &self,
-        point: CommitPoint,
-        queue: &QueueHandle,
-        now: Timestamp,
-    ) -> Option<(QueueHandle, Effects)> {
-        let services = Arc::clone(&self.services);
-        let waker = queue.waker(move |queue| services.pager.ask(queue));
-        if self.services.store.wake_at(point, &waker) {
-            return None;
-        }
-        Some((queue.clone(), queue.reveal(point, now)))
     }
 }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use leveret_codec::FieldTable;
 use leveret_routing::{Exchange, Topology};
-use leveret_store::{Change, CommitPoint};
+use leveret_store_api::{Change, CommitPoint};
 
+use crate::arguments::{argument, text};
 use crate::deduplication::Rules;
 use crate::definitions::{Definition, PolicyDefinition};
 use crate::error::ChannelError;
@@ -191,8 +192,8 @@ impl VirtualHost {
         if exchange.name.is_empty() {
             return None;
         }
-        options::argument(&exchange.arguments, "alternate-exchange")
-            .and_then(options::text)
+        argument(&exchange.arguments, "alternate-exchange")
+            .and_then(text)
             .or_else(|| {
                 let settings = self.policies.read().exchange_settings(&exchange.name);
                 settings?.alternate_exchange

@@ -10,9 +10,9 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use leveret_broker::definitions_import::Plan;
-use leveret_broker::queue::Store;
+use leveret_broker::store::Store;
 use leveret_broker::{Broker, Timestamp};
-use leveret_store::{CommitPoint, StoreStatus};
+use leveret_store_api::{CommitPoint, StoreStatus};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::DefinitionsError;

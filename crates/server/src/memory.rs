@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use leveret_broker::large_body;
-use leveret_broker::queue::Store;
+use leveret_broker::store::Store;
 
 use crate::connection::scratch;
 use crate::mappings;
@@ -155,7 +155,7 @@ fn cpu_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use leveret_store::MemoryStore;
+    use leveret_store_api::MemoryStore;
 
     use super::*;
 

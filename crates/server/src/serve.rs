@@ -153,7 +153,7 @@ async fn until_stopped(
     shared: &Arc<Shared>,
     listeners: Vec<Listener>,
     mut signals: Signals,
-    store: leveret_broker::queue::Store,
+    store: leveret_broker::store::Store,
     panics: Panics,
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use leveret_broker::message::Message;
-use leveret_broker::queue::Store;
-use leveret_store::{Journal, JournalOptions, MemoryStore, StoreStatus};
+use leveret_broker::store::Store;
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{MemoryStore, StoreStatus};
 
 use crate::config::Storage;
 use crate::config::values::DiskShare;

@@ -8,9 +8,8 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use leveret_store::{
-    Change, CommitPoint, Enqueue, Journal, JournalOptions, LogId, MessageLog, Payload, Sequence,
-};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, CommitPoint, Enqueue, LogId, MessageLog, Payload, Sequence};
 
 #[derive(Clone)]
 struct Blob(Arc<[u8]>);

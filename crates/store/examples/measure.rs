@@ -21,9 +21,8 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use leveret_store::{
-    Change, CommitPoint, Enqueue, Journal, JournalOptions, LogId, MessageLog, Payload, Sequence,
-};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, CommitPoint, Enqueue, LogId, MessageLog, Payload, Sequence};
 
 #[derive(Clone)]
 struct Blob(Arc<[u8]>);

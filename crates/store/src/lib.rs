@@ -23,5 +23,4 @@ pub use index::disk::{IndexStore, SledIndex};
 pub use index::rows::Row;
 pub use journal::Journal;
 pub use journal::inspect::{Rebuilt, Verified, rebuild, verify};
-pub use leveret_store_api::*;
 pub use options::JournalOptions;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Err(error) = leveret_store::failpoint::check() {
+    if let Err(error) = leveret_store_api::failpoint::check() {
         drop(writeln!(io::stderr().lock(), "leveret-failpoints: {error}"));
         return ExitCode::FAILURE;
     }

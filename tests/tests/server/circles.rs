@@ -10,9 +10,6 @@ use crate::tidy::{crates, sources};
 /// A circle may have so many files, in one folder.
 const FILES_MAX: usize = 8;
 
-/// Crates that still have larger ones, or such that span folders, with the size of the largest.
-const LARGER: [(&str, usize); 1] = [("broker", 58)];
-
 /// A module's path within its crate.
 type Place = Vec<String>;
 
@@ -249,14 +246,7 @@ fn circles_are_small_and_within_a_folder() {
     for name in names {
         let files = files(&crates().join(&name).join("src"));
         assert!(!files.is_empty(), "{name} has no sources");
-        let circles = circles(&files);
-        let larger = LARGER.iter().find(|(larger, _)| *larger == name);
-        if let Some((_, most)) = larger {
-            let largest = circles.iter().map(Vec::len).max();
-            assert_eq!(largest, Some(*most), "{name}: say how large it is by now");
-            continue;
-        }
-        for circle in circles {
+        for circle in circles(&files) {
             let folders: BTreeSet<&str> = circle.iter().map(|path| folder(path)).collect();
             assert!(
                 circle.len() <= FILES_MAX && folders.len() == 1,

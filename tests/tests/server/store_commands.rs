@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use leveret_store::{Change, Journal, JournalOptions, MessageLog, Payload};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, MessageLog, Payload};
 use leveret_tests::Leveret;
 
 use crate::process::{log_in, refusal, run};

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Peer, Session, Timestamp};
 use leveret_codec::{FieldTable, PROTOCOL_HEADER, encode_table};
-use leveret_store::MemoryStore;
+use leveret_store_api::MemoryStore;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 

@@ -6,6 +6,7 @@
 //! start and are told the time. What makes a key durable is a [`Change`], which the caller stages
 //! together with the message's own: a key never outlives a message that a crash takes.
 
+pub(crate) mod counts;
 mod key;
 mod keyed;
 mod producers;
@@ -13,12 +14,13 @@ mod record;
 mod window;
 
 use leveret_codec::{ContentHeader, FieldTable, value_as_integer};
-use leveret_store::{Change, LogId};
+use leveret_store_api::{Change, LogId};
 use serde::{Deserialize, Serialize};
 
+use crate::arguments::{argument, text};
+use crate::deduplication::counts::DeduplicationCounts;
 use crate::message::Message;
-use crate::queue::Store;
-use crate::queue::options::{argument, text};
+use crate::store::Store;
 use crate::time::Timestamp;
 pub(crate) use key::{Key, Number, of_header as key_of_header, of_producer as number_of_producer};
 pub(crate) use keyed::Keyed;
@@ -166,24 +168,6 @@ impl KeyLogs {
             .into_iter()
             .map(LogId)
     }
-}
-
-/// How much one exchange or queue recognised since the broker started. Of an exchange
-/// [`crate::Broker::deduplication_counts`] tells it, of a queue
-/// [`crate::queue::handle::QueueHandle::deduplication_counts`]; both answer None where nothing is looked
-/// for, and cost one short lock.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct DeduplicationCounts {
-    /// Messages not taken, for they were published before.
-    pub duplicates: u64,
-    /// Messages whose producer's sequence left out numbers, refused or not.
-    pub gaps: u64,
-    /// Keys known now.
-    pub keys: u64,
-    /// Producers known now.
-    pub producers: u64,
-    /// Producers forgotten, for there were too many.
-    pub producers_forgotten: u64,
 }
 
 /// What a message is known by from now on, if it is taken.

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use leveret_store::{Change, Enqueue, LogId, Sequence};
+use leveret_store_api::{Change, Enqueue, LogId, Sequence};
 
-use super::DeduplicationCounts;
 use super::key::{Key, Number};
 use super::keyed::Keyed;
 use super::record;
+use crate::deduplication::counts::DeduplicationCounts;
 use crate::message::Message;
-use crate::queue::Store;
+use crate::store::Store;
 
 /// How a number stands to the latest one of its producer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,12 +2,12 @@
 //! body. Old records must stay readable.
 
 use leveret_codec::{Properties, decode_header, write_names};
-use leveret_store::{LogId, Sequence, StoredMessage};
+use leveret_store_api::{LogId, Sequence, StoredMessage};
 
 use super::key::{Key, Number};
 use crate::damaged;
 use crate::message::{Body, Message, MessageScratch};
-use crate::queue::Store;
+use crate::store::Store;
 
 /// Bytes read from the store at once.
 const READ_BYTES: usize = 1 << 20;
@@ -88,7 +88,7 @@ pub(crate) fn read_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leveret_store::Payload;
+    use leveret_store_api::Payload;
 
     #[test]
     fn records_are_read_back() {

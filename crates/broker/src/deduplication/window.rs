@@ -11,12 +11,12 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
-use leveret_store::{Change, Enqueue, LogId, Sequence};
+use leveret_store_api::{Change, Enqueue, LogId, Sequence};
 
 use super::key::Key;
 use super::record;
 use crate::message::Message;
-use crate::queue::Store;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 const CHUNK: usize = 4096;

@@ -6,34 +6,28 @@
 //! Nothing is written that could not be read back: see [`Definition::put`].
 
 mod arguments;
+mod error;
 mod subject;
 
 use leveret_codec::FieldTable;
 use leveret_routing::{Binding, Exchange, ExchangeKind};
-use leveret_store::{Change, LogId};
+use leveret_store_api::{Change, LogId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::administration::Parameter;
 use crate::deduplication::KeyLogs;
 use crate::exchange::ExchangeLogs;
+use crate::grant::TopicPermission;
 use crate::limits::VhostLimits;
 use crate::message::Message;
+use crate::parameters::Parameter;
+use crate::permission::Permission;
 use crate::policy::{Policy, PolicyKind, PolicySpec};
-use crate::queue::options::QueueKind;
-use crate::users::{Permission, TopicPermission, User};
+use crate::queue::kind::QueueKind;
+use crate::users::User;
 pub(crate) use arguments::encoded;
+pub use error::DefinitionError;
 pub(crate) use subject::{Ends, Subject};
-
-/// A definition that a start could not read back. It is refused, and nothing is changed.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the definition of {what} cannot be stored: {reason}")]
-pub struct DefinitionError {
-    /// What it is of.
-    what: String,
-    /// What is in the way.
-    reason: String,
-}
 
 /// A virtual host.
 #[derive(Clone, Debug, Deserialize, Serialize)]

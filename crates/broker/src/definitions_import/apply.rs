@@ -1,12 +1,12 @@
 //! Carrying a checked plan out, in the order in which things depend on each other.
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
 use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
 use crate::broker::Broker;
 use crate::events::INTERNAL_USER;
 use crate::password::{self, HashingAlgorithm};
-use crate::queue::handle::SessionId;
+use crate::queue::identity::SessionId;
 use crate::time::Timestamp;
 use crate::users::User;
 

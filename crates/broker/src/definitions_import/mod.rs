@@ -15,12 +15,14 @@ mod tests;
 use leveret_codec::FieldTable;
 use leveret_routing::Exchange;
 
-use crate::administration::Parameter;
 use crate::declare::QueueDeclaration;
+use crate::grant::TopicPermission;
 use crate::limits::VhostLimits;
+use crate::parameters::Parameter;
+use crate::permission::Permission;
 use crate::policy::{PolicyKind, PolicySpec};
-use crate::queue::options::QueueKind;
-use crate::users::{Permission, TopicPermission, User};
+use crate::queue::kind::QueueKind;
+use crate::users::User;
 
 /// What is wrong with a definitions file, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

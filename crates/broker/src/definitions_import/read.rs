@@ -2,19 +2,21 @@
 
 use leveret_routing::{Exchange, ExchangeKind};
 
-use super::json;
 use super::node::Node;
-use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan};
-use crate::administration::Parameter;
+use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan, json};
+use crate::arguments::{argument, text};
 use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
 use crate::excerpt::excerpt;
+use crate::grant::TopicPermission;
 use crate::limits::{UserLimits, VhostLimits};
+use crate::parameters::Parameter;
 use crate::password::{self, HashingAlgorithm};
 use crate::pattern::Pattern;
+use crate::permission::Permission;
 use crate::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
-use crate::queue::options::{self, QueueKind};
-use crate::users::{Permission, TopicPermission, User};
+use crate::queue::kind::QueueKind;
+use crate::users::User;
 
 impl Plan {
     /// Reads a definitions file. Entries it does not know are passed over.
@@ -351,7 +353,7 @@ fn exchange(node: &Node<'_>) -> Result<Exchange, ImportError> {
             .ok_or_else(|| field.error(format_args!("unknown exchange type {}", field.value())))?,
     };
     let arguments = node.arguments()?;
-    let alternate = options::argument(&arguments, "alternate-exchange").and_then(options::text);
+    let alternate = argument(&arguments, "alternate-exchange").and_then(text);
     let exchange = Exchange {
         name,
         kind,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leveret_store::{DefinitionStore, SteppedStore};
+use leveret_store_api::{DefinitionStore, SteppedStore};
 use serde_json::{Value, json};
 
 use super::Plan;
@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::message::Message;
 use crate::policy::PolicyKind;
-use crate::queue::options::QueueKind;
+use crate::queue::kind::QueueKind;
 use crate::time::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);

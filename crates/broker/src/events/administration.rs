@@ -3,11 +3,13 @@
 use serde_json::Value;
 
 use super::{Event, Events, INTERNAL_USER, Properties};
-use crate::administration::Parameter;
 use crate::broker::Broker;
+use crate::grant::TopicPermission;
 use crate::limits::{UserLimits, VhostLimits};
+use crate::parameters::Parameter;
+use crate::permission::Permission;
 use crate::policy::{PolicyKind, PolicySpec};
-use crate::users::{Permission, TopicPermission, User};
+use crate::users::User;
 
 /// The entries of something that is stored as an object.
 fn entries(properties: Properties, of: &impl serde::Serialize) -> Properties {

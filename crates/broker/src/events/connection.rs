@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use leveret_codec::{AMQPValue, FieldTable, decode_table};
 
 use super::{Event, Events, Properties};
-use crate::queue::handle::{QueueHandle, SessionId};
+use crate::queue::handle::QueueHandle;
+use crate::queue::identity::SessionId;
 use crate::time::Timestamp;
 
 /// rabbitmq: AMQP 0-9-1 as Erlang prints it

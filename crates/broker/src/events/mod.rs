@@ -18,7 +18,6 @@ use leveret_codec::encode_table;
 use leveret_routing::{Exchange, ExchangeKind};
 use parking_lot::Mutex;
 
-use crate::services::Services;
 use crate::time::Timestamp;
 pub(crate) use connection::{Agreed, Closed, ConsumerTold, Dialled};
 use properties::Properties;
@@ -102,7 +101,7 @@ impl Events {
     }
 
     /// Adds an event; true if the timer task must be called.
-    fn push(&self, event: Event) -> bool {
+    pub(crate) fn push(&self, event: Event) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.bytes >= WAITING_BYTES_MAX {
             waiting.lost += 1;
@@ -133,16 +132,6 @@ impl Events {
     /// A process id in RabbitMQ's form: 0 is a connection, other numbers are its channels.
     fn process(&self, session: u64, channel: u64) -> String {
         format!("<{}.{}.{session}.{channel}>", self.node, self.opened_s)
-    }
-}
-
-impl Services {
-    /// Tells an event to whoever listens. It may be called under the topology's lock, not under a
-    /// queue's.
-    pub(crate) fn tell(&self, event: impl FnOnce(&Events) -> Event) {
-        if self.events.is_heard() && self.events.push(event(&self.events)) {
-            self.publish_events_at(Timestamp::default());
-        }
     }
 }
 

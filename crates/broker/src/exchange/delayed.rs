@@ -1,15 +1,36 @@
 //! An `x-delayed-message` exchange's messages: the lock around [`Held`], and the log they are in.
 
-use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store_api::{
+    Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
+};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::fire::{DelayedMessage, DelayedPage, DelayedPlace};
 use super::held::{Due, Held, Search, Todo};
 use crate::damaged;
+use crate::exchange::held::DelayedPlace;
 use crate::message::Message;
-use crate::queue::Store;
+use crate::store::Store;
 use crate::time::Timestamp;
+
+/// A message that waits for its time.
+#[derive(Clone, Debug)]
+pub struct DelayedMessage<T> {
+    /// When it is due, and its identity.
+    pub place: DelayedPlace,
+    /// What was asked about it; None if it went on while the list was made, or is not in the store
+    /// yet.
+    pub seen: Option<T>,
+}
+
+/// A part of the messages that wait.
+#[derive(Clone, Debug)]
+pub struct DelayedPage<T> {
+    /// The earliest first.
+    pub messages: Vec<DelayedMessage<T>>,
+    /// There are more behind them.
+    pub more: bool,
+}
 
 /// Bytes read from the store at once.
 const READ_BYTES: usize = 1 << 20;

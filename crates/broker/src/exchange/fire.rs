@@ -1,15 +1,19 @@
 //! Delayed messages whose time has come go on; the others can be listed and cancelled.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
 use super::held::{Due, Todo};
-use super::pass::Passing;
 use super::{Attended, Delayed, delay, rewrite};
 use crate::broker::Broker;
-use crate::deduplication::{DeduplicationCounts, Look};
+use crate::deduplication::Look;
+use crate::deduplication::counts::DeduplicationCounts;
 use crate::error::ChannelError;
+use crate::exchange::delayed::DelayedPage;
+use crate::exchange::held::DelayedPlace;
+use crate::exchange::passing::Passing;
 use crate::message::Message;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
@@ -19,35 +23,27 @@ const BATCH_MAX: usize = 256;
 /// Batches of one exchange before others have their turn.
 const BATCHES_MAX: usize = 4;
 
-/// Where a delayed message stands: messages go on in this order.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct DelayedPlace {
-    /// When its time comes.
-    pub due: Timestamp,
-    /// Its identity within its exchange; never reused.
-    pub sequence: u64,
-}
-
-/// A message that waits for its time.
-#[derive(Clone, Debug)]
-pub struct DelayedMessage<T> {
-    /// When it is due, and its identity.
-    pub place: DelayedPlace,
-    /// What was asked about it; None if it went on while the list was made, or is not in the store
-    /// yet.
-    pub seen: Option<T>,
-}
-
-/// A part of the messages that wait.
-#[derive(Clone, Debug)]
-pub struct DelayedPage<T> {
-    /// The earliest first.
-    pub messages: Vec<DelayedMessage<T>>,
-    /// There are more behind them.
-    pub more: bool,
-}
-
 impl Attended {
+    /// Removes some of the keys that have expired.
+    pub(crate) fn expire_keys(self: &Arc<Self>, vhost: &VirtualHost, now: Timestamp) {
+        if self.gone.load(Ordering::Acquire) {
+            return;
+        }
+        let mut changes = Vec::new();
+        let alarm = {
+            let mut gate = self.gate.lock();
+            gate.keys.expire(now, &mut changes);
+            if !changes.is_empty() {
+                vhost.services.store.stage(&mut changes);
+            }
+            gate.keys.woken();
+            gate.keys.alarm(now)
+        };
+        if let Some(at) = alarm {
+            vhost.services.wake_exchange_at(at, self);
+        }
+    }
+
     /// The alarm went off, or messages were read: what is due goes on.
     pub(crate) fn handle_timeout(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
         self.expire_keys(vhost, now);

@@ -10,13 +10,13 @@
 use std::sync::Arc;
 
 use leveret_routing::Exchange;
-use leveret_store::Change;
+use leveret_store_api::Change;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::history::History;
 use super::{Attended, Passing};
-use crate::deduplication::{Deduplication, Look, Marks, Producers};
+use crate::deduplication::{Look, Marks, Producers};
+use crate::exchange::attended::Gate;
 use crate::message::Message;
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
@@ -41,16 +41,6 @@ impl Gatekeeper {
 
 /// Those whose gates are to be locked.
 pub(crate) type Gated = SmallVec<[Gatekeeper; 2]>;
-
-/// What an exchange knows of the messages that passed.
-pub(crate) struct Gate {
-    /// What they are known by.
-    pub(super) keys: Deduplication,
-    /// Who published them.
-    pub(super) producers: Producers,
-    /// The last of them.
-    pub(super) history: Option<History>,
-}
 
 enum Locked<'a> {
     Exchange(MutexGuard<'a, Gate>),

@@ -10,12 +10,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use leveret_store::{CommitPoint, StoredMessage};
+use leveret_store_api::{CommitPoint, StoredMessage};
 use rustc_hash::FxHashMap;
 
-use super::fire::DelayedPlace;
 use crate::message::Message;
 use crate::time::Timestamp;
+
+/// Where a delayed message stands: messages go on in this order.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DelayedPlace {
+    /// When its time comes.
+    pub due: Timestamp,
+    /// Its identity within its exchange; never reused.
+    pub sequence: u64,
+}
 
 /// Bodies are fetched from the store this long before their time.
 const AHEAD_MS: u64 = 1_000;

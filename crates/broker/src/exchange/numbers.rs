@@ -3,9 +3,9 @@
 use rustc_hash::FxHashMap;
 
 use super::gates::{Gatekeeper, Gates};
-use super::pass::Passing;
 use crate::deduplication::{Number, Producers, Standing};
 use crate::error::ChannelError;
+use crate::exchange::passing::Passing;
 use crate::vhost::VirtualHost;
 
 /// The latest numbers as they will be when the messages looked at so far are taken.

@@ -12,43 +12,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_routing::{Exchange, QueueId, Route, RouteInput};
-use leveret_store::{Change, CommitPoint};
+use leveret_store_api::{Change, CommitPoint};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::gates::{Gated, Gatekeeper, Gates};
 use super::{Attended, DelayedPlace, delay, history, rewrite};
 use crate::deduplication::{Look, Marks, Number, Standing};
+use crate::exchange::passing::Passing;
 use crate::message::Message;
 use crate::queue::effects::{DeadLetter, Effects};
 use crate::queue::handle::{HiddenTicket, QueueHandle};
 use crate::queue::publish::Taken;
 use crate::time::Timestamp;
 use crate::vhost::{Targets, VirtualHost, carbon_copies};
-
-/// A message on its way from an exchange.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Passing<'a> {
-    /// Where it starts.
-    pub(crate) exchange: &'a str,
-    /// That exchange has had its say already: the message was held back there.
-    pub(crate) attended_to: bool,
-    /// It goes back to its publisher, for want of a queue: exchanges remember it, and that is all.
-    pub(crate) returned: bool,
-    /// Whether it is new, and what its producer says.
-    pub(crate) look: Look,
-    /// The message, with its BCC header.
-    pub(crate) message: &'a Message,
-    /// See [`RouteInput::random`].
-    pub(crate) random: u64,
-}
-
-impl Passing<'_> {
-    /// Whether `exchange` has had its say already.
-    pub(crate) fn is_past(&self, exchange: &Exchange) -> bool {
-        self.attended_to && exchange.name == self.exchange
-    }
-}
 
 /// Where a message goes, and which exchanges on its way keep something of it.
 #[derive(Default)]

@@ -7,7 +7,9 @@
 use leveret_codec::{FieldTable, value_as_integer};
 
 use super::settings::{DeliveryLimit, PolicySettings, lower, stricter};
-use crate::queue::options::{QueueKind, QueueOptions, argument};
+use crate::arguments::argument;
+use crate::queue::kind::QueueKind;
+use crate::queue::options::QueueOptions;
 
 /// The options of a queue with these arguments under these policies.
 pub(crate) fn options_in_force(

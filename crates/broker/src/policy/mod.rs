@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::definitions::DefinitionError;
 use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
-use crate::queue::options::QueueKind;
+use crate::queue::kind::QueueKind;
 pub use settings::{DeliveryLimit, PolicySettings};
 
 /// Who sets a policy.

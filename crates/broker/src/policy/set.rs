@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::settings::PolicySettings;
 use super::{Policy, PolicyKind};
-use crate::queue::options::QueueKind;
+use crate::queue::kind::QueueKind;
 
 /// All policies of a virtual host, by name.
 #[derive(Debug, Default)]

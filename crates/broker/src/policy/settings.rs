@@ -4,9 +4,10 @@
 use serde_json::{Map, Value};
 
 use super::{PolicyError, PolicyKind};
+use crate::arguments::parse_age_ms;
 use crate::deduplication::Rules;
 use crate::excerpt::excerpt;
-use crate::queue::options::{Overflow, QueueKind, parse_age_ms};
+use crate::queue::kind::{Overflow, QueueKind};
 
 /// How often a message may come back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_codec::{AMQPProperties, decode_header, encode_header, write_names};
 use leveret_routing::RouteInput;
-use leveret_store::SteppedStore;
+use leveret_store_api::SteppedStore;
 use serde_json::{Value, json};
 
 use super::{ApplyTo, DeliveryLimit, PolicyKind, PolicySettings, PolicySpec};
@@ -13,8 +13,10 @@ use crate::config::BrokerConfig;
 use crate::definitions_import::Plan;
 use crate::message::{Body, Message, MessageScratch};
 use crate::policy::merge::options_in_force;
-use crate::queue::handle::{GetResult, QueueHandle};
-use crate::queue::options::{self, Overflow, QueueOptions};
+use crate::queue::answers::GetResult;
+use crate::queue::handle::QueueHandle;
+use crate::queue::kind::Overflow;
+use crate::queue::options::{self, QueueOptions};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 

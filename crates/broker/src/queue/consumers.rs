@@ -11,7 +11,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::handle::QueueHandle;
+use leveret_routing::QueueId;
+
 use super::hands::{HandNumber, Hands};
 use crate::credit::{ChannelCredit, Grant};
 use crate::mailbox::{ConsumerSlot, Mailbox};
@@ -26,6 +27,8 @@ pub struct ConsumerRef {
 /// What a session asks for with `basic.consume`.
 #[derive(Clone, Debug)]
 pub struct ConsumerSpec {
+    /// The queue it consumes from: consumers of one share a place in line for their channel's credit.
+    pub queue: QueueId,
     /// Where deliveries go.
     pub mailbox: Arc<Mailbox>,
     /// The consumer within its session.
@@ -301,14 +304,6 @@ impl Consumers {
         }
     }
 
-    pub(crate) fn reference(&self, index: u32) -> ConsumerRef {
-        let generation = self
-            .places
-            .get(index as usize)
-            .map_or(0, |place| place.generation);
-        ConsumerRef { index, generation }
-    }
-
     fn enter_ring(&mut self, index: u32) {
         let Some(consumer) = self
             .places
@@ -371,8 +366,7 @@ impl Consumers {
     /// The one whose turn it is, which cannot take credit by itself: it uses what its session grants, or stands
     /// aside (false).
     #[cold]
-    pub(crate) fn use_grant(&mut self, index: u32, this: &QueueHandle) -> bool {
-        let who = self.reference(index);
+    pub(crate) fn use_grant(&mut self, index: u32) -> bool {
         let grant = &mut self.grant;
         let place = self.places.get_mut(index as usize);
         let Some(consumer) = place.and_then(|place| place.consumer.as_mut()) else {
@@ -387,7 +381,8 @@ impl Consumers {
         let granted = grant
             .as_mut()
             .is_some_and(|grant| grant.covers(credit, counts));
-        let has_credit = granted || credit.take_or_wait(this, who, counts);
+        let has_credit =
+            granted || credit.take_or_wait(consumer.spec.queue, consumer.spec.slot, counts);
         if has_credit {
             consumer.in_flight += u32::from(counts);
         } else {

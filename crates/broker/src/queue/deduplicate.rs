@@ -5,14 +5,14 @@
 //! is in the queue, ready, waiting or unacknowledged. That needs no record of its own: after a restart
 //! it is read from the messages.
 
-use leveret_store::{Change, LogId, Sequence};
+use leveret_store_api::{Change, LogId, Sequence};
 
-use super::{Queue, Store};
+use super::Queue;
 use crate::damaged;
-use crate::deduplication::{
-    Deduplication, DeduplicationCounts, Key, KeyLogs, Keyed, Look, Marks, key_of_header,
-};
+use crate::deduplication::counts::DeduplicationCounts;
+use crate::deduplication::{Deduplication, Key, KeyLogs, Keyed, Look, Marks, key_of_header};
 use crate::message::Message;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 /// Bytes read from the store at once.

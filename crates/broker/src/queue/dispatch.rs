@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use leveret_store_api::{DamagedMessage, Sequence, StoredMessage};
+
 use super::Queue;
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
-use super::handle::{ConsumeError, GetResult, QueueHandle};
 use super::ready::{Entry, Level, Lost, PageIn, Unready, Whose};
 use super::reference::expires_at;
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
+use crate::queue::answers::{ConsumeError, GetResult};
 use crate::time::Timestamp;
-use leveret_store::{DamagedMessage, Sequence, StoredMessage};
 
 /// A consumer keeps up if it takes this share of what publishers may be ahead within a hold's time.
 const PROGRESS_SHARE: u64 = 16;
@@ -24,14 +25,14 @@ pub struct HoldMark(u64);
 
 impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
-    pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn dispatch(&mut self, now: Timestamp, effects: &mut Effects) {
         self.keep_time(now);
         let waits = self.giving_back > 0 || self.dropping;
         while self.ready > 0 && !waits {
             let Some(turn) = self.consumers.turn() else {
                 break;
             };
-            let goes_on = self.deliver(turn, this, now, effects);
+            let goes_on = self.deliver(turn, now, effects);
             if !goes_on {
                 break;
             }
@@ -270,9 +271,9 @@ impl Queue {
     }
 
     /// Delivers what waits, to the next single active consumer if the last one has gone.
-    pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn start(&mut self, now: Timestamp, effects: &mut Effects) {
         self.consumers.elect();
-        self.deliver_returned(this, true, now, effects);
+        self.deliver_returned(true, now, effects);
     }
 
     /// Removes consumers; nothing is delivered to others for that before [`Queue::start`].
@@ -303,14 +304,13 @@ impl Queue {
     /// not made.
     pub(crate) fn grant(
         &mut self,
-        this: &QueueHandle,
         grant: Grant,
         consumers: &[ConsumerRef],
         now: Timestamp,
         effects: &mut Effects,
     ) -> u32 {
         self.consumers.begin_grant(grant, consumers);
-        self.dispatch(this, now, effects);
+        self.dispatch(now, effects);
         self.consumers.end_grant()
     }
 
@@ -390,7 +390,6 @@ impl Queue {
     /// Takes in what was read for `request`, and delivers it.
     pub(crate) fn loaded(
         &mut self,
-        this: &QueueHandle,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
         damaged: Vec<DamagedMessage<Message>>,
@@ -403,10 +402,10 @@ impl Queue {
         }
         if request.whose == Whose::Retries {
             self.retries_loaded(request, messages, damaged, effects);
-            self.deliver_returned(this, true, now, effects);
+            self.deliver_returned(true, now, effects);
         } else {
             self.ready_loaded(request, messages, damaged, now, effects);
-            self.deliver_then_limit(this, now, effects);
+            self.deliver_then_limit(now, effects);
         }
         self.ask_deadline(now, effects);
     }

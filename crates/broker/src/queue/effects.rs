@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use leveret_store::{CommitPoint, LogId, Sequence};
+use leveret_store_api::{CommitPoint, LogId, Sequence};
 use smallvec::SmallVec;
 
 use crate::mailbox::{InFlight, Mailbox};

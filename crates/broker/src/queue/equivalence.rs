@@ -5,10 +5,12 @@ use leveret_codec::{
 };
 
 use super::options::{
-    self, ALL, CLASSIC, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, QUEUES, QUORUM, QueueKind,
-    SINGLE_ACTIVE_CONSUMER, argument, bit, text,
+    self, ALL, CLASSIC, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, QUEUES, QUORUM,
+    SINGLE_ACTIVE_CONSUMER, bit,
 };
+use crate::arguments::{argument, text};
 use crate::error::ChannelError;
+use crate::queue::kind::QueueKind;
 
 /// What a second declaration of a queue is compared by first, in RabbitMQ's order, which is another than
 /// that of the checks.

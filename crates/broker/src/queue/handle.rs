@@ -4,64 +4,41 @@
 //! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage,
 //! mailboxes and credit are leaves below it. Sessions are woken and memory is freed after unlocking.
 
-mod giving_back;
+pub(crate) mod giving_back;
 mod reading;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
-use leveret_codec::FieldTable;
 use leveret_routing::QueueId;
-use leveret_store::{Change, CommitPoint, LogId};
+use leveret_store_api::{Change, CommitPoint, LogId};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::QueueCounts;
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
 use super::effects::{DeadLetter, Effects};
+pub use super::hidden::HiddenTicket;
 use super::machine::Machine;
-use super::options::{QueueKind, QueueOptions};
+use super::options::QueueOptions;
 use super::outbox::Outbox;
 use super::publish::Taken;
+pub use super::reference::{Held, Reference};
 use super::settle::Settlement;
+pub use super::settle::{Outcome, Settlement as QueueSettlement};
 use super::statistics::QueueStatistics;
 use crate::credit::Grant;
-use crate::deduplication::{DeduplicationCounts, KeyLogs, Look, Producers};
-use crate::mailbox::{ConsumerSlot, InFlight, Mailbox};
+use crate::deduplication::counts::DeduplicationCounts;
+use crate::deduplication::{KeyLogs, Look, Producers};
+use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
-use crate::services::Services;
+use crate::queue::answers::{ConsumeError, Deleted, GetResult, Orphan};
+use crate::queue::counts::QueueCounts;
+use crate::queue::identity::QueueIdentity;
+use crate::queue::kind::QueueKind;
+use crate::store::Store;
 use crate::stream::StreamRead;
 use crate::time::Timestamp;
-
-pub(crate) use giving_back::GivingBack;
-
-pub use super::hidden::HiddenTicket;
-pub use super::reference::{Held, Reference};
-pub use super::settle::{Outcome, Settlement as QueueSettlement};
-
-/// Identifies a session for exclusive queues.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct SessionId(pub u64);
-
-/// What never changes about a queue.
-#[derive(Clone, Debug)]
-pub struct QueueIdentity {
-    /// Its identity in the topology; never reused.
-    pub id: QueueId,
-    /// Its name.
-    pub name: String,
-    /// The virtual host it is in.
-    pub vhost: Arc<str>,
-    /// Survives a restart.
-    pub durable: bool,
-    /// Goes with its last consumer.
-    pub auto_delete: bool,
-    /// The session it belongs to alone.
-    pub exclusive: Option<SessionId>,
-    /// As declared.
-    pub arguments: FieldTable,
-}
 
 /// Wakes a queue by its handle; a queue that is gone is not woken.
 struct QueueWaker<F> {
@@ -112,66 +89,6 @@ impl std::fmt::Debug for QueueHandle {
     }
 }
 
-/// The answer to `basic.get`.
-#[derive(Debug)]
-pub enum GetResult {
-    /// A message, and how many are ready behind it.
-    Message(InFlight, u64),
-    /// A message, and what is ready behind it must be read before it is known how much of it has expired: call
-    /// [`QueueHandle::page_in_now`] and then `count_living`.
-    BeforeUnread(InFlight),
-    /// Nothing is ready.
-    Empty,
-    /// The next message must be read first: call [`QueueHandle::page_in`], then try again.
-    NotLoaded,
-}
-
-/// Why a consumer cannot be added.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ConsumeError {
-    /// There is an exclusive consumer, or this one wants to be and is not alone.
-    ExclusiveUse,
-    /// The queue was deleted meanwhile.
-    Deleted,
-}
-
-/// A consumer that lost its queue.
-#[derive(Debug)]
-pub struct Orphan {
-    /// Whom to tell.
-    pub mailbox: Arc<Mailbox>,
-    /// Which of its consumers.
-    pub slot: ConsumerSlot,
-}
-
-impl From<ConsumerSpec> for Orphan {
-    fn from(spec: ConsumerSpec) -> Orphan {
-        Orphan {
-            mailbox: spec.mailbox,
-            slot: spec.slot,
-        }
-    }
-}
-
-/// The consumers of a queue that was deleted, of which there may be very many.
-pub type Orphans = Box<dyn Iterator<Item = Orphan> + Send>;
-
-/// What deleting a queue left behind.
-pub struct Deleted {
-    /// How many messages were ready.
-    pub messages: u64,
-    /// Its consumers, to be told by `basic.cancel`.
-    pub orphans: Orphans,
-    /// The removal of its logs, to be staged with the removal of its definition.
-    pub changes: Vec<Change<Message>>,
-}
-
-impl std::fmt::Debug for Deleted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Deleted({} messages)", self.messages)
-    }
-}
-
 fn timeout_set(options: &QueueOptions) -> u64 {
     options.consumer_timeout_ms.unwrap_or(NO_TIMEOUT_SET)
 }
@@ -183,13 +100,13 @@ impl QueueHandle {
         identity: QueueIdentity,
         machine: Machine,
         logs: Option<KeyLogs>,
-        services: &Services,
+        producers_max: usize,
+        store: &Store,
     ) -> QueueHandle {
-        let (max, store) = (services.producers_max, &services.store);
         let producer_log = logs
             .filter(|_| !store.is_volatile())
             .map(KeyLogs::of_producers);
-        let producers = Producers::recovered(producer_log, max, store, &identity.name);
+        let producers = Producers::recovered(producer_log, producers_max, store, &identity.name);
         let keeps = identity.durable && machine.kind() != QueueKind::Stream && !store.is_volatile();
         let level_logs = machine.logs().into_iter().filter(|_| keeps);
         QueueHandle(Arc::new(Shared {
@@ -289,7 +206,7 @@ impl QueueHandle {
     ) -> Effects {
         let _gate = self.gate_if_needed();
         self.at(now, |queue, effects| {
-            queue.publish(self, messages, now, rejected, effects);
+            queue.publish(messages, now, rejected, effects);
         })
         .1
     }
@@ -303,7 +220,7 @@ impl QueueHandle {
     ) -> Effects {
         let _gate = self.gate_if_needed();
         self.at(now, |queue, effects| {
-            queue.publish_moved(self, message, acknowledgement, now, effects);
+            queue.publish_moved(message, acknowledgement, now, effects);
         })
         .1
     }
@@ -355,7 +272,7 @@ impl QueueHandle {
     /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
     pub(crate) fn show(&self, ticket: HiddenTicket, point: CommitPoint, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
-            queue.show(self, ticket, point, now, effects);
+            queue.show(ticket, point, now, effects);
         })
         .1
     }
@@ -369,7 +286,7 @@ impl QueueHandle {
     /// Delivers what was shown by [`QueueHandle::reveal_quietly`].
     pub(crate) fn deliver_shown(&self, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
-            queue.deliver_shown(self, now, effects);
+            queue.deliver_shown(now, effects);
         })
         .1
     }
@@ -377,7 +294,7 @@ impl QueueHandle {
     /// Shows the messages of transactions that have become durable, and of those staged at `point`.
     pub fn reveal(&self, point: CommitPoint, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
-            queue.reveal(self, point, now, effects);
+            queue.reveal(point, now, effects);
         })
         .1
     }
@@ -430,7 +347,7 @@ impl QueueHandle {
     /// Settles deliveries.
     pub fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
-            queue.settle(self, settlements, now, effects);
+            queue.settle(settlements, now, effects);
         })
         .1
     }
@@ -438,7 +355,7 @@ impl QueueHandle {
     /// Settles a part of what is settled together, while there is a [`GivingBack`]: only when all of it is, what came
     /// back is delivered, so that it goes out in the queue's order.
     pub(crate) fn settle_quietly(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.settle_quietly(self, settlements, now, effects))
+        self.with(|queue, effects| queue.settle_quietly(settlements, now, effects))
             .1
     }
 
@@ -494,15 +411,14 @@ impl QueueHandle {
 
     /// Delivers what waits; called once the session has told its client about the consumer.
     pub fn start(&self, now: Timestamp) -> Effects {
-        self.at(now, |queue, effects| queue.start(self, now, effects))
-            .1
+        self.at(now, |queue, effects| queue.start(now, effects)).1
     }
 
     /// Removes a consumer. Its unsettled deliveries stay in flight.
     pub fn cancel(&self, who: ConsumerRef, now: Timestamp) -> Effects {
         self.with(|queue, effects| {
-            queue.withdraw_consumers(self, &[who], now, effects);
-            queue.start(self, now, effects);
+            queue.withdraw_consumers(&[who], now, effects);
+            queue.start(now, effects);
         })
         .1
     }
@@ -510,7 +426,7 @@ impl QueueHandle {
     /// Removes consumers whose deliveries are about to come back: they are settled next, and then
     /// [`QueueHandle::start`] delivers to others.
     pub fn withdraw(&self, who: &[ConsumerRef], now: Timestamp) -> Effects {
-        self.with(|queue, effects| queue.withdraw_consumers(self, who, now, effects))
+        self.with(|queue, effects| queue.withdraw_consumers(who, now, effects))
             .1
     }
 
@@ -523,7 +439,7 @@ impl QueueHandle {
         now: Timestamp,
     ) -> (u32, Effects) {
         self.at(now, |queue, effects| {
-            queue.grant(self, grant, consumers, now, effects)
+            queue.grant(grant, consumers, now, effects)
         })
     }
 
@@ -531,7 +447,7 @@ impl QueueHandle {
     pub fn resume(&self, who: ConsumerRef, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
             queue.resume_consumer(who);
-            queue.dispatch(self, now, effects);
+            queue.dispatch(now, effects);
         })
         .1
     }
@@ -569,7 +485,7 @@ impl QueueHandle {
     /// Expires messages, or the queue.
     pub fn handle_timeout(&self, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
-            queue.handle_timeout(self, now, effects);
+            queue.handle_timeout(now, effects);
         })
         .1
     }
@@ -649,7 +565,7 @@ impl QueueHandle {
 
     /// The logs of its levels.
     #[must_use]
-    pub fn logs(&self) -> Vec<(u8, leveret_store::LogId)> {
+    pub fn logs(&self) -> Vec<(u8, leveret_store_api::LogId)> {
         self.0.machine.lock().logs()
     }
 }

@@ -6,10 +6,8 @@
 
 use std::sync::Arc;
 
-use super::consumers::ConsumerRef;
 use super::effects::Effects;
-use super::handle::QueueHandle;
-use crate::mailbox::{Delivery, Mailbox};
+use crate::mailbox::{ConsumerSlot, Delivery, Mailbox};
 
 /// So many deliveries have their place ready before the first.
 const EXPECTED_MAX: usize = 256;
@@ -82,8 +80,7 @@ impl Hands {
     pub(crate) fn has_room(
         &mut self,
         number: HandNumber,
-        this: &QueueHandle,
-        who: ConsumerRef,
+        who: ConsumerSlot,
         effects: &mut Effects,
     ) -> bool {
         let Some(hand) = self.hands.get_mut(number.0 as usize) else {
@@ -96,7 +93,7 @@ impl Hands {
             self.open.push(number);
             hand.deliveries.reserve(self.expected);
         }
-        hand.look(this, who, effects)
+        hand.look(who, effects)
     }
 
     /// Adds a delivery to what its mailbox gets.
@@ -121,7 +118,7 @@ impl Hands {
 impl Hand {
     /// Looks how much room the mailbox has beyond what it is about to get.
     #[cold]
-    fn look(&mut self, this: &QueueHandle, who: ConsumerRef, effects: &mut Effects) -> bool {
+    fn look(&mut self, who: ConsumerSlot, effects: &mut Effects) -> bool {
         let Some(mailbox) = &self.mailbox else {
             return false;
         };
@@ -133,7 +130,7 @@ impl Hand {
         }
         self.room = letters.room(mailbox.bytes_max());
         if self.room == 0 {
-            letters.stalled.push((this.clone(), who));
+            letters.stalled.push(who);
         }
         self.room > 0
     }

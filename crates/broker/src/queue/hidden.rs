@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use leveret_store::{CommitPoint, Sequence};
+use leveret_store_api::{CommitPoint, Sequence};
 
 /// Names what one caller has hidden in however many queues, until it is staged and shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,15 +1,16 @@
 //! Length limits, time to live and the queue's own expiry.
 
+use leveret_store_api::Sequence;
+
 use super::Queue;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetter, DeadLetterReason, Effects};
-use super::handle::QueueHandle;
 use super::hidden::HiddenCounts;
-use super::options::{Overflow, QueueOptions};
+use super::options::QueueOptions;
 use crate::mailbox::InFlight;
 use crate::message::Message;
+use crate::queue::kind::Overflow;
 use crate::time::Timestamp;
-use leveret_store::Sequence;
 
 /// So many messages expire or are dropped for a limit before others may have the queue.
 const SLICE: usize = 4096;
@@ -107,12 +108,7 @@ impl Queue {
     }
 
     /// Drops what has expired, and says whether the queue itself has (`x-expires`).
-    pub(crate) fn handle_timeout(
-        &mut self,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.deleted {
             return;
         }
@@ -134,20 +130,15 @@ impl Queue {
             self.drop_head(effects);
         }
         self.stage(effects);
-        self.deliver_returned(this, came_back, now, effects);
+        self.deliver_returned(came_back, now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
     }
 
     /// Messages came into sight: consumers with room take them before their time is over (0 is over where nobody
     /// waits), and both come before a limit.
-    pub(crate) fn deliver_then_limit(
-        &mut self,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        self.dispatch(this, now, effects);
+    pub(crate) fn deliver_then_limit(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.dispatch(now, effects);
         if !self.expiring && !self.is_over() {
             return;
         }
@@ -159,7 +150,7 @@ impl Queue {
                 self.expire_heads(now, effects);
             }
         }
-        self.dispatch(this, now, effects);
+        self.dispatch(now, effects);
     }
 
     /// Each level's head is looked at: a message of low priority expires on time as well. Of very many some are left

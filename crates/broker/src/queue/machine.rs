@@ -3,24 +3,29 @@
 
 use std::sync::Arc;
 
-use leveret_store::{Change, CommitPoint, DamagedMessage, LogId, StoredMessage};
+use leveret_store_api::{Change, CommitPoint, DamagedMessage, LogId, StoredMessage};
 
 use super::consumers::{ConsumerRef, ConsumerSpec};
 use super::dispatch::HoldMark;
 use super::effects::Effects;
-use super::handle::{ConsumeError, GetResult, QueueHandle};
 use super::hidden::HiddenTicket;
-use super::options::{QueueKind, QueueOptions};
+use super::options::QueueOptions;
 use super::publish::Taken;
 use super::ready::PageIn;
 use super::reference::ToRead;
 use super::settle::Settlement;
 use super::statistics::QueueStatistics;
-use super::{Leaving, Queue, QueueCounts, QueueMemory, Store};
+use super::{Leaving, Queue};
+use crate::config::QueueMemory;
 use crate::credit::Grant;
-use crate::deduplication::{DeduplicationCounts, KeyLogs, Look};
+use crate::deduplication::counts::DeduplicationCounts;
+use crate::deduplication::{KeyLogs, Look};
 use crate::mailbox::{InFlight, Mailbox};
 use crate::message::Message;
+use crate::queue::answers::{ConsumeError, GetResult};
+use crate::queue::counts::QueueCounts;
+use crate::queue::kind::QueueKind;
+use crate::store::Store;
 use crate::stream::{Stream, StreamRead};
 use crate::time::Timestamp;
 
@@ -105,7 +110,6 @@ impl Machine {
 
     pub(crate) fn publish(
         &mut self,
-        this: &QueueHandle,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         rejected: &mut Vec<usize>,
@@ -113,21 +117,20 @@ impl Machine {
     ) {
         match self {
             Machine::Queue(queue) => {
-                queue.publish(this, messages, Look::Published, now, rejected, effects);
+                queue.publish(messages, Look::Published, now, rejected, effects);
             }
-            Machine::Stream(stream) => stream.publish(this, messages, now, effects),
+            Machine::Stream(stream) => stream.publish(messages, now, effects),
         }
     }
 
     pub(crate) fn publish_moved(
         &mut self,
-        this: &QueueHandle,
         message: Message,
         acknowledgement: Option<Change<Message>>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        either!(self, it => it.publish_moved(this, message, acknowledgement, now, effects));
+        either!(self, it => it.publish_moved(message, acknowledgement, now, effects));
     }
 
     pub(crate) fn publish_hidden(
@@ -173,32 +176,25 @@ impl Machine {
 
     pub(crate) fn show(
         &mut self,
-        this: &QueueHandle,
         ticket: HiddenTicket,
         point: CommitPoint,
         now: Timestamp,
         effects: &mut Effects,
     ) {
         match self {
-            Machine::Queue(queue) => queue.show(this, ticket, point, now, effects),
+            Machine::Queue(queue) => queue.show(ticket, point, now, effects),
             // A stream shows nothing before it is durable.
             Machine::Stream(stream) => {
                 effects.point = effects.point.max(point);
                 stream.hidden_staged_at(ticket, point);
-                stream.reveal(this, now, effects);
+                stream.reveal(now, effects);
             }
         }
     }
 
-    pub(crate) fn reveal(
-        &mut self,
-        this: &QueueHandle,
-        point: CommitPoint,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn reveal(&mut self, point: CommitPoint, now: Timestamp, effects: &mut Effects) {
         self.reveal_quietly(point, now);
-        self.deliver_shown(this, now, effects);
+        self.deliver_shown(now, effects);
     }
 
     /// A stream shows what it delivers.
@@ -208,16 +204,11 @@ impl Machine {
         }
     }
 
-    pub(crate) fn deliver_shown(
-        &mut self,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn deliver_shown(&mut self, now: Timestamp, effects: &mut Effects) {
         match self {
-            Machine::Queue(queue) => queue.deliver_shown(this, now, effects),
+            Machine::Queue(queue) => queue.deliver_shown(now, effects),
             // It shows what is durable, and asks when the rest will be.
-            Machine::Stream(stream) => stream.reveal(this, now, effects),
+            Machine::Stream(stream) => stream.reveal(now, effects),
         }
     }
 
@@ -227,21 +218,19 @@ impl Machine {
 
     pub(crate) fn settle(
         &mut self,
-        this: &QueueHandle,
         settlements: &[Settlement],
         now: Timestamp,
         effects: &mut Effects,
     ) {
         match self {
-            Machine::Queue(queue) => queue.settle(this, settlements, now, effects),
-            Machine::Stream(stream) => stream.settle(this, settlements, now, effects),
+            Machine::Queue(queue) => queue.settle(settlements, now, effects),
+            Machine::Stream(stream) => stream.settle(settlements, now, effects),
         }
     }
 
     /// As [`Machine::settle`], without delivering what came back. To a stream nothing comes back.
     pub(crate) fn settle_quietly(
         &mut self,
-        this: &QueueHandle,
         settlements: &[Settlement],
         now: Timestamp,
         effects: &mut Effects,
@@ -250,7 +239,7 @@ impl Machine {
             Machine::Queue(queue) => {
                 queue.settle_quietly(settlements, now, effects);
             }
-            Machine::Stream(stream) => stream.settle(this, settlements, now, effects),
+            Machine::Stream(stream) => stream.settle(settlements, now, effects),
         }
     }
 
@@ -325,23 +314,22 @@ impl Machine {
         }
     }
 
-    pub(crate) fn dispatch(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn dispatch(&mut self, now: Timestamp, effects: &mut Effects) {
         match self {
-            Machine::Queue(queue) => queue.dispatch(this, now, effects),
-            Machine::Stream(stream) => stream.dispatch(this, effects),
+            Machine::Queue(queue) => queue.dispatch(now, effects),
+            Machine::Stream(stream) => stream.dispatch(effects),
         }
     }
 
-    pub(crate) fn start(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn start(&mut self, now: Timestamp, effects: &mut Effects) {
         match self {
-            Machine::Queue(queue) => queue.start(this, now, effects),
-            Machine::Stream(stream) => stream.dispatch(this, effects),
+            Machine::Queue(queue) => queue.start(now, effects),
+            Machine::Stream(stream) => stream.dispatch(effects),
         }
     }
 
     pub(crate) fn withdraw_consumers(
         &mut self,
-        this: &QueueHandle,
         who: &[ConsumerRef],
         now: Timestamp,
         effects: &mut Effects,
@@ -350,7 +338,7 @@ impl Machine {
             Machine::Queue(queue) => queue.withdraw_consumers(who, now, effects),
             Machine::Stream(stream) => {
                 for &who in who {
-                    stream.remove_reader(this, who, effects);
+                    stream.remove_reader(who, effects);
                 }
             }
         }
@@ -365,15 +353,14 @@ impl Machine {
 
     pub(crate) fn grant(
         &mut self,
-        this: &QueueHandle,
         grant: Grant,
         consumers: &[ConsumerRef],
         now: Timestamp,
         effects: &mut Effects,
     ) -> u32 {
         match self {
-            Machine::Queue(queue) => queue.grant(this, grant, consumers, now, effects),
-            Machine::Stream(stream) => stream.grant(this, grant, consumers, effects),
+            Machine::Queue(queue) => queue.grant(grant, consumers, now, effects),
+            Machine::Stream(stream) => stream.grant(grant, consumers, effects),
         }
     }
 
@@ -414,14 +401,9 @@ impl Machine {
         either!(self, it => it.take_changes())
     }
 
-    pub(crate) fn handle_timeout(
-        &mut self,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, effects: &mut Effects) {
         match self {
-            Machine::Queue(queue) => queue.handle_timeout(this, now, effects),
+            Machine::Queue(queue) => queue.handle_timeout(now, effects),
             Machine::Stream(stream) => stream.handle_timeout(now, effects),
         }
     }
@@ -463,7 +445,6 @@ impl Machine {
 
     pub(crate) fn loaded(
         &mut self,
-        this: &QueueHandle,
         request: &PageIn,
         messages: &mut Vec<StoredMessage<Message>>,
         damaged: Vec<DamagedMessage<Message>>,
@@ -471,7 +452,7 @@ impl Machine {
         effects: &mut Effects,
     ) {
         if let Machine::Queue(queue) = self {
-            queue.loaded(this, request, messages, damaged, now, effects);
+            queue.loaded(request, messages, damaged, now, effects);
         }
     }
 

@@ -10,7 +10,9 @@
 //!                └──────────────────────┘
 //! ```
 
+pub mod answers;
 pub mod consumers;
+pub mod counts;
 mod deduplicate;
 pub mod delivery_count;
 pub mod dispatch;
@@ -19,6 +21,8 @@ pub(crate) mod equivalence;
 pub mod handle;
 mod hands;
 pub(crate) mod hidden;
+pub mod identity;
+pub mod kind;
 mod limits;
 pub(crate) mod machine;
 pub mod options;
@@ -34,12 +38,15 @@ mod turns;
 
 use std::sync::Arc;
 
-use leveret_store::{Change, CommitPoint, LogId, MessageLog, Sequence};
+use leveret_store_api::{Change, CommitPoint, LogId, Sequence};
 
+use crate::config::QueueMemory;
 use crate::damaged;
 use crate::deduplication::KeyLogs;
 use crate::mailbox::Mailbox;
 use crate::message::Message;
+use crate::queue::counts::QueueCounts;
+use crate::store::Store;
 use crate::time::Timestamp;
 use consumers::Consumers;
 use deduplicate::QueueDeduplication;
@@ -48,42 +55,10 @@ use hidden::HiddenCounts;
 use options::QueueOptions;
 use ready::Level;
 use retry::Retries;
-use serde::Serialize;
 use statistics::Statistics;
-
-/// The store as the broker uses it.
-pub trait Storage: MessageLog<Message> + leveret_store::DefinitionStore {}
-impl<T: MessageLog<Message> + leveret_store::DefinitionStore> Storage for T {}
 
 /// The consumers of a queue that is gone.
 pub(crate) type Leaving = Box<dyn Iterator<Item = consumers::ConsumerSpec> + Send>;
-
-/// A shared store.
-pub type Store = Arc<dyn Storage>;
-
-/// Bounds on the memory of one queue, from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueMemory {
-    /// Bytes of messages kept in memory at the head of each level.
-    pub head_bytes: usize,
-    /// Bytes of messages kept in memory behind a paged run.
-    pub tail_bytes: usize,
-    /// How far publishers may run ahead of a consumer that keeps up.
-    pub ahead_bytes: usize,
-}
-
-/// What may be asked about a queue at any time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct QueueCounts {
-    /// Messages ready for delivery.
-    pub ready: u64,
-    /// Messages delivered and not settled.
-    pub unacknowledged: u64,
-    /// Messages that wait for their next delivery (`x-retry-delays`).
-    pub waiting: u64,
-    /// Consumers.
-    pub consumers: u32,
-}
 
 /// The state behind a [`handle::QueueHandle`].
 pub(crate) struct Queue {

@@ -9,78 +9,11 @@ use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
 
-use serde::{Deserialize, Serialize};
-
+use crate::arguments::{MILLISECONDS_MAX, argument, expect_integer, parse_age_ms, text};
 use crate::deduplication::{Rules, WINDOW};
 use crate::error::ChannelError;
 use crate::policy::DeliveryLimit;
-
-/// `x-queue-type`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QueueKind {
-    /// The ordinary queue.
-    #[default]
-    Classic,
-    /// Always durable, counts deliveries; on one node with the same safety as a classic queue here.
-    Quorum,
-    /// An append-only log.
-    Stream,
-}
-
-impl QueueKind {
-    /// As it stands in `x-queue-type`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            QueueKind::Classic => "classic",
-            QueueKind::Quorum => "quorum",
-            QueueKind::Stream => "stream",
-        }
-    }
-
-    /// The type by its name or by that of RabbitMQ's module.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<QueueKind> {
-        let all = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
-        all.into_iter()
-            .find(|kind| kind.name() == name || kind.module() == name)
-    }
-
-    /// RabbitMQ's module name, which its error texts show.
-    pub(crate) fn module(self) -> &'static str {
-        match self {
-            QueueKind::Classic => "rabbit_classic_queue",
-            QueueKind::Quorum => "rabbit_quorum_queue",
-            QueueKind::Stream => "rabbit_stream_queue",
-        }
-    }
-}
-
-/// `x-overflow`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Overflow {
-    /// The oldest messages go.
-    #[default]
-    DropHead,
-    /// New messages are refused; a confirming publisher gets `basic.nack`.
-    RejectPublish,
-    /// As before, and the refused message is dead-lettered.
-    RejectPublishDeadLetter,
-}
-
-impl Overflow {
-    /// What `x-overflow` says.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Overflow> {
-        match name {
-            "drop-head" => Some(Overflow::DropHead),
-            "reject-publish" => Some(Overflow::RejectPublish),
-            "reject-publish-dlx" => Some(Overflow::RejectPublishDeadLetter),
-            _ => None,
-        }
-    }
-}
+use crate::queue::kind::{Overflow, QueueKind};
 
 /// Everything a queue can be told by arguments and policies.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -154,8 +87,6 @@ enum Check {
     Delays,
 }
 
-/// The longest time that queues and messages may be given: ten years of 365 days, as in RabbitMQ.
-pub const MILLISECONDS_MAX: i64 = 315_360_000_000;
 /// The largest segment of a stream, bytes.
 const STREAM_SEGMENT_MAX: i64 = 3_000_000_000;
 /// RabbitMQ's default delivery limit of quorum queues (4.0 and later).
@@ -237,22 +168,6 @@ pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 pub(super) const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 
-/// A string of either length; anything that is not UTF-8 is shown with replacement characters.
-#[must_use]
-pub fn text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-/// An argument's value by name.
-#[must_use]
-pub fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
-    arguments.inner().get(name)
-}
-
 /// The argument with the delays before each further delivery of a message.
 const RETRY_DELAYS: &str = "x-retry-delays";
 /// How often a message may be retried; the store keeps the number in an octet.
@@ -289,14 +204,6 @@ pub fn consumer_timeout_ms(arguments: &FieldTable) -> Result<Option<u64>, String
     };
     check(Check::NonNegative, value, arguments)?;
     Ok(integer(value).and_then(|timeout| u64::try_from(timeout).ok()))
-}
-
-/// A whole number, or RabbitMQ's complaint.
-///
-/// # Errors
-/// The text that follows the argument's name in the 406.
-pub fn expect_integer(value: &AMQPValue) -> Result<i64, String> {
-    integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
 }
 
 /// `arguments` are those that the value is among.
@@ -365,29 +272,6 @@ fn check(check: Check, value: &AMQPValue, arguments: &FieldTable) -> Result<(), 
             None => Err(format!("{{unacceptable_type,{}}}", type_name(value))),
         },
     }
-}
-
-/// `x-max-age` and intervals of `x-stream-offset`: a positive whole number and a unit out of Y, M, D,
-/// h, m, s; a year has 365 days and a month 30.
-#[must_use]
-pub fn parse_age_ms(text: &str) -> Option<u64> {
-    const SECOND: u64 = 1000;
-    const DAY: u64 = 24 * 3600 * SECOND;
-    let unit = match text.chars().last()? {
-        'Y' => 365 * DAY,
-        'M' => 30 * DAY,
-        'D' => DAY,
-        'h' => 3600 * SECOND,
-        'm' => 60 * SECOND,
-        's' => SECOND,
-        _ => return None,
-    };
-    let digits = text.get(..text.len() - 1)?;
-    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok().filter(|number| *number > 0)?;
-    Some(number.saturating_mul(unit))
 }
 
 /// The type `x-queue-type` names; classic where it names none.

@@ -1,16 +1,15 @@
 //! Messages coming in: limits, sequence numbers, staging, and out again if a consumer waits.
 
-use leveret_store::{Change, CommitPoint, Enqueue};
+use leveret_store_api::{Change, CommitPoint, Enqueue};
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;
 use super::effects::Effects;
-use super::handle::QueueHandle;
 use super::hidden::{HiddenCounts, HiddenTicket};
-use super::options::{Overflow, QueueKind};
 use super::ready::Entry;
 use crate::deduplication::Look;
 use crate::message::Message;
+use crate::queue::kind::{Overflow, QueueKind};
 use crate::time::Timestamp;
 
 /// What a queue did with a message.
@@ -29,7 +28,6 @@ impl Queue {
     /// (`x-overflow` reject-publish) are added to `rejected`.
     pub(crate) fn publish(
         &mut self,
-        this: &QueueHandle,
         messages: impl Iterator<Item = Message>,
         look: Look,
         now: Timestamp,
@@ -45,7 +43,7 @@ impl Queue {
         let mut duplicates = false;
         let count = messages.size_hint().1.unwrap_or_default();
         let mut messages = messages.enumerate();
-        let first = self.deliver_straight(&mut messages, count, this, now, effects);
+        let first = self.deliver_straight(&mut messages, count, now, effects);
         if let [level] = self.levels.as_mut_slice() {
             level.expect(messages.size_hint().1.unwrap_or_default());
         }
@@ -58,7 +56,7 @@ impl Queue {
             if (refuses || (limited && self.expiring)) && self.is_full_for(&message) {
                 // Consumers with room take what came before it first, and what has no time left makes room.
                 self.commit_enqueued(effects);
-                self.dispatch(this, now, effects);
+                self.dispatch(now, effects);
                 self.expire_heads(now, effects);
                 if refuses && self.is_full_for(&message) {
                     self.refuse(message, effects);
@@ -71,7 +69,7 @@ impl Queue {
             if limited && self.is_over() {
                 // A consumer with room takes the message before the limit does.
                 self.commit_enqueued(effects);
-                self.dispatch(this, now, effects);
+                self.dispatch(now, effects);
                 self.drop_head(effects);
             }
         }
@@ -80,7 +78,7 @@ impl Queue {
             // Confirmed when what they are duplicates of is durable.
             effects.point = effects.point.max(self.store.stage(&mut Vec::new()));
         }
-        self.dispatch(this, now, effects);
+        self.dispatch(now, effects);
         if self.expiring {
             // A time to live of 0 is over where nobody waits.
             self.expire_heads(now, effects);
@@ -95,7 +93,6 @@ impl Queue {
     /// the same commit as its arrival here.
     pub(crate) fn publish_moved(
         &mut self,
-        this: &QueueHandle,
         message: Message,
         acknowledgement: Option<Change<Message>>,
         now: Timestamp,
@@ -103,7 +100,6 @@ impl Queue {
     ) {
         self.changes.extend(acknowledgement);
         self.publish(
-            this,
             std::iter::once(message),
             Look::Moved,
             now,
@@ -201,7 +197,6 @@ impl Queue {
     /// Shows what was hidden under `ticket`, which is staged at `point`.
     pub(crate) fn show(
         &mut self,
-        this: &QueueHandle,
         ticket: HiddenTicket,
         point: CommitPoint,
         now: Timestamp,
@@ -220,20 +215,15 @@ impl Queue {
                 level.staged_at(point);
             }
         }
-        self.deliver_shown(this, now, effects);
+        self.deliver_shown(now, effects);
     }
 
     /// Some of what was hidden is not any more.
-    pub(crate) fn deliver_shown(
-        &mut self,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn deliver_shown(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.hidden.messages == 0 {
             self.promised = HiddenCounts::default();
         }
-        self.deliver_then_limit(this, now, effects);
+        self.deliver_then_limit(now, effects);
         self.page_out(effects);
         self.ask_deadline(now, effects);
         self.consider_hold(effects);

@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use leveret_store::{CommitPoint, DamagedMessage, Delivered, LogId, Sequence};
+use leveret_store_api::{CommitPoint, DamagedMessage, Delivered, LogId, Sequence};
 
 use super::delivery_count::DeliveryCount;
 use super::effects::Garbage;

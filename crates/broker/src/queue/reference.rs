@@ -4,15 +4,17 @@
 //! An acknowledgement needs none of their bytes, and what goes back to its place in the queue goes back unread. What
 //! goes to a dead-letter exchange, to the end of the queue or into a delay is read first, outside the queue's lock.
 
-use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store_api::{
+    Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
+};
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
-use super::options::{Overflow, QueueKind};
 use super::settle::{Outcome, Settlement};
 use crate::mailbox::InFlight;
 use crate::message::Message;
+use crate::queue::kind::{Overflow, QueueKind};
 use crate::time::Timestamp;
 
 /// A delivery of which only the store has the message.

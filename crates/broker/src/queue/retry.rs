@@ -14,7 +14,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store_api::{
+    Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
+};
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;

@@ -1,18 +1,17 @@
 //! What became of deliveries: acknowledged, put back, or rejected.
 
-use leveret_store::{Change, Enqueue, LogId, Sequence};
+use leveret_store_api::{Change, Enqueue, LogId, Sequence};
 
 use super::Queue;
 use super::consumers::ConsumerRef;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
-use super::handle::QueueHandle;
-use super::options::QueueKind;
 use super::ready::{Entry, Level};
 use super::reference::Held;
 use super::statistics::AcknowledgedRun;
 use crate::mailbox::InFlight;
 use crate::message::Message;
+use crate::queue::kind::QueueKind;
 use crate::time::Timestamp;
 
 /// The fate of one delivery.
@@ -71,14 +70,13 @@ impl Queue {
     /// Settles deliveries, gives their credit back and goes on delivering.
     pub(crate) fn settle(
         &mut self,
-        this: &QueueHandle,
         settlements: &[Settlement],
         now: Timestamp,
         effects: &mut Effects,
     ) {
         let comes_back = self.settle_all(settlements, now, effects);
         if !self.deleted {
-            self.deliver_returned(this, comes_back, now, effects);
+            self.deliver_returned(comes_back, now, effects);
             self.page_out_returned();
             self.ask_deadline(now, effects);
         }
@@ -169,7 +167,6 @@ impl Queue {
     /// Delivers after messages came back, or may have.
     pub(super) fn deliver_returned(
         &mut self,
-        this: &QueueHandle,
         comes_back: bool,
         now: Timestamp,
         effects: &mut Effects,
@@ -180,9 +177,9 @@ impl Queue {
             self.drop_head(effects);
         }
         if comes_back && is_quorum && !self.consumers.awaits_election() {
-            self.deliver_then_limit(this, now, effects);
+            self.deliver_then_limit(now, effects);
         } else {
-            self.dispatch(this, now, effects);
+            self.dispatch(now, effects);
         }
     }
 

@@ -11,7 +11,6 @@ use super::Queue;
 use super::consumers::Turn;
 use super::delivery_count::DeliveryCount;
 use super::effects::Effects;
-use super::handle::QueueHandle;
 use super::ready::Entry;
 use super::turns::GATHERED_MIN;
 use crate::mailbox::{Delivery, InFlight};
@@ -29,7 +28,6 @@ impl Queue {
         &mut self,
         messages: &mut Enumerate<impl Iterator<Item = Message>>,
         count: usize,
-        this: &QueueHandle,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<Positioned> {
@@ -44,7 +42,7 @@ impl Queue {
         if turn.in_line == 1 {
             self.deliver_straight_to(turn, messages, count, now, effects)
         } else if count / turn.in_line >= GATHERED_MIN {
-            self.deliver_straight_around(turn, messages, count, this, now, effects)
+            self.deliver_straight_around(turn, messages, count, now, effects)
         } else {
             None
         }
@@ -94,7 +92,6 @@ impl Queue {
         mut turn: Turn,
         messages: &mut Enumerate<impl Iterator<Item = Message>>,
         count: usize,
-        this: &QueueHandle,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<Positioned> {
@@ -102,8 +99,7 @@ impl Queue {
         let mut left = None;
         while let Some(consumer) = self.consumers.get_mut(turn.index) {
             let (hand, slot, no_ack) = (consumer.hand, consumer.spec.slot, consumer.spec.no_ack);
-            let who = self.consumers.reference(turn.index);
-            if self.consumers.hands.has_room(hand, this, who, effects) {
+            if self.consumers.hands.has_room(hand, slot, effects) {
                 let Some((position, message)) = messages.next() else {
                     break;
                 };

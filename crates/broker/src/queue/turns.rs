@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Queue;
 use super::consumers::Turn;
 use super::effects::Effects;
-use super::handle::QueueHandle;
 use crate::mailbox::Delivery;
 use crate::time::Timestamp;
 
@@ -24,35 +23,23 @@ enum Taking {
 impl Queue {
     /// Delivers to the consumer whose turn it is, or to all that stand in line with it if there is much to deliver.
     /// False when there is nothing to deliver.
-    pub(super) fn deliver(
-        &mut self,
-        turn: Turn,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> bool {
+    pub(super) fn deliver(&mut self, turn: Turn, now: Timestamp, effects: &mut Effects) -> bool {
         let each = usize::try_from(self.ready).unwrap_or(usize::MAX) / turn.in_line;
         if turn.in_line > 1 && each >= GATHERED_MIN {
-            self.deliver_around(each, this, now, effects)
+            self.deliver_around(each, now, effects)
         } else {
-            self.deliver_to(turn, this, now, effects)
+            self.deliver_to(turn, now, effects)
         }
     }
 
     /// Delivers to the consumer whose turn it is: one message when others wait behind it, else as
     /// many as it can take. False when there is nothing to deliver.
-    fn deliver_to(
-        &mut self,
-        turn: Turn,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> bool {
+    fn deliver_to(&mut self, turn: Turn, now: Timestamp, effects: &mut Effects) -> bool {
         let Turn { index, in_line } = turn;
-        let who = self.consumers.reference(index);
         let Some(consumer) = self.consumers.get_mut(index) else {
             return false;
         };
+        let slot = consumer.spec.slot;
         let mailbox = Arc::clone(&consumer.spec.mailbox);
         let no_ack = consumer.spec.no_ack;
         let credit = consumer.credit_left();
@@ -65,11 +52,11 @@ impl Queue {
         let mut goes_on = true;
         loop {
             if !letters.has_room(mailbox.bytes_max()) {
-                letters.stalled.push((this.clone(), who));
+                letters.stalled.push(slot);
                 self.consumers.set_aside_without_room();
                 break;
             }
-            match self.take_for(index, this, now, effects) {
+            match self.take_for(index, now, effects) {
                 Taking::Delivery(delivery) => letters.push(delivery),
                 Taking::NoCredit => break,
                 Taking::Nothing => {
@@ -92,26 +79,19 @@ impl Queue {
 
     /// Delivers a message to each consumer in turn, time and again, as long as several stand in line. What goes to
     /// one connection, about `each` messages for a consumer, goes there at once. False when there is nothing to deliver.
-    fn deliver_around(
-        &mut self,
-        each: usize,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> bool {
+    fn deliver_around(&mut self, each: usize, now: Timestamp, effects: &mut Effects) -> bool {
         self.consumers.hands.expect(each);
         let mut goes_on = true;
         while let Some(turn) = self.consumers.turn().filter(|turn| turn.in_line > 1) {
-            let who = self.consumers.reference(turn.index);
             let Some(consumer) = self.consumers.get_mut(turn.index) else {
                 break;
             };
-            let (hand, no_ack) = (consumer.hand, consumer.spec.no_ack);
-            if !self.consumers.hands.has_room(hand, this, who, effects) {
+            let (hand, slot, no_ack) = (consumer.hand, consumer.spec.slot, consumer.spec.no_ack);
+            if !self.consumers.hands.has_room(hand, slot, effects) {
                 self.consumers.set_aside_without_room();
                 continue;
             }
-            match self.take_for(turn.index, this, now, effects) {
+            match self.take_for(turn.index, now, effects) {
                 Taking::Delivery(delivery) => {
                     self.consumers.hands.push(hand, delivery);
                     self.statistics.count_delivered(1, no_ack);
@@ -130,13 +110,7 @@ impl Queue {
 
     /// Takes the next message out for a consumer; one without credit is set aside.
     #[inline(always)]
-    fn take_for(
-        &mut self,
-        index: u32,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> Taking {
+    fn take_for(&mut self, index: u32, now: Timestamp, effects: &mut Effects) -> Taking {
         // Credit is taken for a message only: taken and given back, it would be missing for a moment to
         // another queue of the channel.
         // A message whose time is up this very moment (TTL 0) still goes to a consumer that waits.
@@ -147,7 +121,7 @@ impl Queue {
             return Taking::Nothing;
         };
         let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
-        if !consumer.take_credit() && !self.consumers.use_grant(index, this) {
+        if !consumer.take_credit() && !self.consumers.use_grant(index) {
             return Taking::NoCredit;
         }
         let Some(in_flight) = self.pop_front(now) else {

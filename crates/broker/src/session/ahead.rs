@@ -1,24 +1,16 @@
 //! A large persistent message is on the disk before it is in its queues, so that the commits of others do
 //! not wait for its bytes. Owns the message meanwhile; its connection takes no input, which keeps the order.
 
-use leveret_store::Ahead;
+use leveret_store_api::Ahead;
 
-use super::Link;
+use super::body_memory::BodyMemory;
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::memory::BodyMemory;
+use super::large_publish::LargePublish;
+use super::link::Link;
 use crate::message::Message;
 use crate::time::Timestamp;
 use crate::vhost::Targets;
-
-/// A publish that waits for its bytes to be written.
-pub(super) struct LargePublish {
-    ahead: Ahead,
-    channel: u16,
-    message: Message,
-    targets: Targets,
-    _memory: Option<BodyMemory>,
-}
 
 impl Connection {
     /// Has a message written ahead; `false`: it is to be published at once.

@@ -1,54 +1,16 @@
 //! Publishes past exchanges that keep something: one at a time, each one commit.
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
-use super::Link;
+use super::attended_publish::AttendedPublish;
 use super::channel::PublishMode;
 use super::connection::Connection;
+use super::link::Link;
 use super::publish::return_message;
-use crate::deduplication::{Look, Number};
 use crate::error::Failure;
-use crate::exchange::{Passing, without_blind_copies};
-use crate::message::Message;
+use crate::exchange::without_blind_copies;
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
-
-/// A publish that is looked at one by one.
-pub(super) struct AttendedPublish {
-    /// It has its BCC header still.
-    pub(super) message: Message,
-    pub(super) mandatory: bool,
-    /// It has queues to go to, were it not for what exchanges on its way do.
-    pub(super) routable: bool,
-    /// What its producer says.
-    pub(super) number: Option<Number>,
-}
-
-impl AttendedPublish {
-    /// It goes back to its publisher, unless it was published before.
-    pub(super) fn is_returned(&self) -> bool {
-        self.mandatory && !self.routable
-    }
-
-    /// Its way from its exchange. `strict`: a number that leaves out others is refused.
-    pub(super) fn passing<'a>(
-        &'a self,
-        exchange: &'a str,
-        random: u64,
-        strict: bool,
-    ) -> Passing<'a> {
-        Passing {
-            exchange,
-            attended_to: false,
-            returned: self.is_returned(),
-            look: self
-                .number
-                .map_or(Look::Published, |number| Look::Numbered { number, strict }),
-            message: &self.message,
-            random,
-        }
-    }
-}
 
 impl Connection {
     /// Publishes a message by itself.

@@ -2,7 +2,7 @@
 
 use leveret_codec::{RawTable, RawValue};
 
-use super::Link;
+use super::link::Link;
 
 /// An authenticated user.
 #[derive(Clone, Debug)]

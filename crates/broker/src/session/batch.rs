@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use leveret_routing::{QueueId, Route};
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 

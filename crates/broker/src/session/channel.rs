@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::assembly::Assembly;
 use super::confirms::Confirms;
-use super::content::Assembly;
 use super::transaction::Transaction;
 use super::unacked::Ledger;
 use crate::credit::ChannelCredit;

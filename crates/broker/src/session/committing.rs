@@ -19,69 +19,33 @@ use std::sync::Arc;
 
 use leveret_codec::protocol::{AMQPClass, tx as wire};
 use leveret_routing::QueueId;
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;
 
-use super::Link;
-use super::connection::{COMMIT, Committed, Connection, Parked};
-use super::giving_back::{Job, cost_of_reading};
+use super::commit_job::{Committing, QUEUE_COST, Stage};
+use super::connection::{COMMIT, Connection};
+use super::giving_back::cost_of_reading;
+use super::job::Job;
+use super::link::Link;
 use super::methods::encoded;
+use super::parked::{Committed, Parked};
 use super::publish::return_message;
 use super::queue_table::QueueNumber;
 use super::transaction::{Kept, Transaction};
 use super::unacked::Unacked;
 use crate::blocks::Blocks;
-use crate::commit::{PendingCommit, QueueSettlements, Rest};
-use crate::dead_letter::{self, Composed};
+use crate::commit::{PendingCommit, Rest};
+use crate::dead_letter;
 use crate::error::ChannelError;
 use crate::exchange::{Gated, Gatekeeper, Gates, Numbers, Plan, sort_gated, without_blind_copies};
 use crate::message::Message;
 use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
 
-/// What it costs to lock a queue, where an acknowledgement costs 1.
-const QUEUE_COST: usize = 16;
 /// What it costs to have a queue take a message.
 const MESSAGE_COST: usize = 2;
 /// What it costs to route a message.
 const ROUTE_COST: usize = 16;
-
-enum Stage {
-    Settle,
-    LookAtLetters,
-    LookAtPublishes,
-    HidePublishes,
-    HideLetters,
-    BecomeDurable,
-    BeginDelays,
-    Mark,
-    Release,
-}
-
-/// A transaction that is being committed.
-pub(super) struct Committing {
-    channel: u16,
-    /// When the client asked for it.
-    began: Timestamp,
-    stage: Stage,
-    /// So many of what the stage goes through have been seen to.
-    at: usize,
-    transaction: Transaction,
-    /// What is left to be done in each queue when the settlements are durable.
-    by_queue: Vec<QueueSettlements>,
-    /// Where they are there.
-    rows: FxHashMap<QueueId, usize>,
-    letters: Blocks<Composed>,
-    gated: Gated,
-    /// A publish of which not all queues have taken it.
-    partial: Option<(Message, smallvec::IntoIter<[QueueHandle; 1]>)>,
-    plan: Plan,
-    /// What queues refused was published, and did not die.
-    refused: bool,
-    point: CommitPoint,
-    /// What the settlements give back of the channel's shared credit.
-    credit: u32,
-}
 
 /// Publishes on their way into their queues, by queue.
 #[derive(Default)]
@@ -477,29 +441,6 @@ impl Connection {
             }),
         };
         self.park(link, parked);
-    }
-}
-
-impl Committing {
-    fn enter(&mut self, stage: Stage) {
-        self.stage = stage;
-        self.at = 0;
-    }
-
-    /// Tells some of the queues that what they hide is staged; answers what it cost.
-    fn mark(&mut self, most: usize) -> usize {
-        let (ticket, point) = (self.plan.ticket(), self.point);
-        let targets = self.plan.targets().get(self.at..).unwrap_or_default();
-        for queue in targets.iter().take(most) {
-            queue.hidden_staged_at(ticket, point);
-        }
-        let marked = targets.len().min(most);
-        if marked < targets.len() {
-            self.at += marked;
-        } else {
-            self.enter(Stage::Release);
-        }
-        marked * QUEUE_COST
     }
 }
 

@@ -5,31 +5,25 @@
 
 use std::collections::VecDeque;
 
-use leveret_codec::protocol::{AMQPClass, confirm as wire};
 use leveret_codec::{write_ack, write_nack};
-use leveret_store::CommitPoint;
-
-use super::Link;
-use super::channel::PublishMode;
-use super::connection::Connection;
-use crate::error::{ChannelError, ConnectionError, Failure};
+use leveret_store_api::CommitPoint;
 
 /// What is owed to the publisher, oldest first.
 #[derive(Debug)]
-struct Owed {
+pub(super) struct Owed {
     /// All publishes up to this tag that are not answered for by an earlier entry.
-    up_to: u64,
-    point: CommitPoint,
-    refused: bool,
+    pub(super) up_to: u64,
+    pub(super) point: CommitPoint,
+    pub(super) refused: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Confirms {
     /// The tag of the latest publish.
-    last_tag: u64,
+    pub(super) last_tag: u64,
     /// The latest tag answered for.
-    answered: u64,
-    owed: VecDeque<Owed>,
+    pub(super) answered: u64,
+    pub(super) owed: VecDeque<Owed>,
 }
 
 impl Confirms {
@@ -39,7 +33,7 @@ impl Confirms {
         self.last_tag
     }
 
-    fn last_owed(&self) -> u64 {
+    pub(super) fn last_owed(&self) -> u64 {
         self.owed.back().map_or(self.answered, |owed| owed.up_to)
     }
 
@@ -82,7 +76,12 @@ impl Confirms {
     }
 
     /// Writes what is owed for everything up to `durable`; true when nothing is owed any more.
-    fn release(&mut self, durable: CommitPoint, channel: u16, out: &mut Vec<u8>) -> bool {
+    pub(super) fn release(
+        &mut self,
+        durable: CommitPoint,
+        channel: u16,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let mut acked = None;
         while let Some(owed) = self.owed.front()
             && owed.point <= durable
@@ -101,59 +100,12 @@ impl Confirms {
         self.owed.is_empty()
     }
 
-    fn write_ack(&mut self, up_to: Option<u64>, channel: u16, out: &mut Vec<u8>) {
+    pub(super) fn write_ack(&mut self, up_to: Option<u64>, channel: u16, out: &mut Vec<u8>) {
         let Some(up_to) = up_to.filter(|&up_to| up_to > self.answered) else {
             return;
         };
         write_ack(out, channel, up_to, up_to - self.answered > 1);
         self.answered = up_to;
-    }
-}
-
-impl Connection {
-    pub(super) fn confirm_method(
-        &mut self,
-        link: &mut Link,
-        number: u16,
-        method: &wire::AMQPMethod,
-    ) -> Result<(), Failure> {
-        let wire::AMQPMethod::Select(select) = method else {
-            return Err(ConnectionError::command_invalid("unimplemented method").into());
-        };
-        let channel = self.channel(number)?;
-        match channel.mode {
-            PublishMode::Transaction(_) => {
-                return Err(
-                    ChannelError::precondition("cannot switch from tx to confirm mode").into(),
-                );
-            }
-            PublishMode::Plain => channel.mode = PublishMode::Confirm(Confirms::default()),
-            PublishMode::Confirm(_) => {}
-        }
-        if !select.nowait {
-            link.send(
-                number,
-                &AMQPClass::Confirm(wire::AMQPMethod::SelectOk(wire::SelectOk {})),
-            );
-        }
-        Ok(())
-    }
-
-    /// Writes the confirms of everything that is durable by now.
-    pub(super) fn release_confirms(&mut self, link: &mut Link) {
-        if self.confirming.is_empty() {
-            return;
-        }
-        let durable = self.vhost.services.store.durable_point();
-        let channels = &mut self.channels;
-        self.confirming.retain(|number| {
-            match channels.get_mut(number).map(|channel| &mut channel.mode) {
-                Some(PublishMode::Confirm(confirms)) => {
-                    !confirms.release(durable, *number, link.output.buffer())
-                }
-                _ => false,
-            }
-        });
     }
 }
 

@@ -10,31 +10,31 @@ use std::sync::Arc;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};
 use leveret_routing::QueueId;
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::ahead::LargePublish;
 use super::auth::Login;
 use super::batch::Batch;
+use super::body_memory::{Wanted, own};
 use super::channel::{Channel, PublishMode};
-use super::consume::Consumers;
-use super::deliver::DeliveryForms;
-use super::giving_back::Job;
-use super::memory::{self, Wanted};
+use super::consumers::Consumers;
+use super::delivery_forms::DeliveryForms;
+use super::job::Job;
+use super::large_publish::LargePublish;
+use super::link::{Link, OUTPUT_MAX};
+use super::parked::{Parked, Showing};
 use super::places::ConnectionPlace;
 use super::queue_table::{ExclusiveQueues, QueueTable};
-use super::repeat::Repeat;
+use super::repeat_form::Repeat;
 use super::route_cache::RouteCache;
-use super::{Link, OUTPUT_MAX};
 use crate::budget::Budget;
-use crate::commit::PendingCommit;
 use crate::error::ChannelError;
+use crate::grant::Grant;
 use crate::mailbox::{Letters, Notice};
-use crate::memory_pool::Portion;
 use crate::queue::dispatch::HoldMark;
-use crate::queue::handle::{GivingBack, QueueHandle};
+use crate::queue::handle::QueueHandle;
+use crate::queue::handle::giving_back::GivingBack;
 use crate::time::Timestamp;
-use crate::users::Grant;
 use crate::vhost::VirtualHost;
 
 /// How often it is asked whether consumers still keep up with a publisher that is held back for them.
@@ -42,32 +42,6 @@ const HOLD_TIMEOUT_MS: u64 = 50;
 
 /// The class and method of `tx.commit`.
 pub(super) const COMMIT: (u16, u16) = (90, 20);
-
-/// A reply that waits for stable storage; no further input is taken meanwhile.
-pub(super) struct Parked {
-    pub(super) point: CommitPoint,
-    pub(super) reply: Vec<u8>,
-    pub(super) committed: Option<Committed>,
-}
-
-/// A transaction that shows with the reply.
-pub(super) struct Committed {
-    pub(super) commit: Arc<PendingCommit>,
-    pub(super) channel: u16,
-    /// What its settlements give back of the channel's shared credit.
-    pub(super) credit: u32,
-    /// What it takes until then.
-    pub(super) _memory: Option<Portion>,
-    /// A queue's limit refused a part of it.
-    pub(super) refused: bool,
-}
-
-/// A transaction that is durable and shows, in steps.
-pub(super) struct Showing {
-    committed: Committed,
-    /// What the client is told in the end.
-    reply: Vec<u8>,
-}
 
 /// A publisher held back.
 pub(super) enum Hold {
@@ -184,7 +158,7 @@ impl Connection {
             store_full: false,
             publishes: false,
             acknowledge_by: Timestamp::NEVER,
-            own_memory: memory::own(),
+            own_memory: own(),
             goes_on_by: Timestamp::NEVER,
         }
     }

@@ -2,9 +2,11 @@
 
 use leveret_codec::FieldTable;
 
+use crate::arguments::{argument, expect_integer};
 use crate::error::ChannelError;
 use crate::queue::handle::QueueHandle;
-use crate::queue::options::{self, QueueKind};
+use crate::queue::kind::QueueKind;
+use crate::queue::options;
 use crate::stream::StreamRead;
 use crate::time::Timestamp;
 
@@ -44,13 +46,13 @@ impl ConsumerArguments {
         };
         if of_stream {
             parsed.read = StreamRead::parse(arguments, now).map_err(wrong(OFFSET))?;
-        } else if let Some(value) = options::argument(arguments, PRIORITY) {
-            let priority = options::expect_integer(value).map_err(wrong(PRIORITY))?;
+        } else if let Some(value) = argument(arguments, PRIORITY) {
+            let priority = expect_integer(value).map_err(wrong(PRIORITY))?;
             let bound = if priority < 0 { i32::MIN } else { i32::MAX };
             parsed.priority = i32::try_from(priority).unwrap_or(bound);
         }
         let refused: &[&str] = if of_stream { &[PRIORITY] } else { &OF_STREAMS };
-        let is_given = |name: &&&str| options::argument(arguments, name).is_some();
+        let is_given = |name: &&&str| argument(arguments, name).is_some();
         match refused.iter().find(is_given) {
             Some(argument) => Err(ChannelError::unsupported_argument(
                 argument,

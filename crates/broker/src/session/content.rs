@@ -5,48 +5,13 @@
 
 use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
 
-use super::Link;
+use super::assembly::{Assembly, WholePublish};
 use super::connection::Connection;
-use super::memory::BodyMemory;
+use super::link::Link;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::large_body::{BodyBuffer, NoMemory};
 use crate::message::Body;
 use crate::time::Timestamp;
-
-/// A publish of which not everything is here yet.
-#[derive(Debug)]
-pub(super) struct Assembly {
-    names: Box<[u8]>,
-    mandatory: bool,
-    header: Option<Box<[u8]>>,
-    body_size: usize,
-    body: BodyBuffer,
-    /// What it takes; asked for when its size is announced.
-    pub(super) memory: Option<BodyMemory>,
-}
-
-impl Assembly {
-    /// What is wrong with any other frame on the channel while content is to come.
-    pub(super) fn interrupted(&self) -> ConnectionError {
-        let expected = match self.header {
-            None => "expected content header for class 60, got non content header frame instead",
-            Some(_) => "expected content body, got non content body frame instead",
-        };
-        ConnectionError::unexpected_frame(expected).of_content()
-    }
-}
-
-/// A publish with all its parts.
-pub(super) struct WholePublish<'a> {
-    pub(super) names: &'a [u8],
-    pub(super) mandatory: bool,
-    pub(super) header: &'a ContentHeader<'a>,
-    pub(super) body: Body<'a>,
-    /// What the body takes until it is in its queues.
-    pub(super) memory: Option<BodyMemory>,
-    /// What was read after it.
-    pub(super) behind: &'a [u8],
-}
 
 impl Connection {
     /// `basic.publish`; answers how much of `behind` was used.

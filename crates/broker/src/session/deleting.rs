@@ -2,34 +2,14 @@
 
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
 use leveret_routing::Destination;
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
-use super::Link;
 use super::connection::Connection;
-use super::giving_back::Job;
+use super::deletion::{Answer, Deleting, Doomed};
+use super::job::Job;
+use super::link::Link;
 use crate::events::INTERNAL_USER;
-use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
-
-/// What is deleted.
-pub(super) enum Doomed {
-    Queue(QueueHandle),
-    Exchange(String),
-}
-
-/// What the client is told of it.
-pub(super) enum Answer {
-    /// That it is deleted, as it asked for, unless it does not want to know.
-    Deleted { channel: u16, nowait: bool },
-    /// This: the queue goes with its last consumer.
-    Reply(Vec<u8>),
-}
-
-/// A deletion in steps: whether it may be was decided before.
-pub(super) struct Deleting {
-    doomed: Doomed,
-    answer: Option<Answer>,
-}
 
 impl Connection {
     /// Deletes a queue or an exchange, whatever is in it or uses it.

@@ -1,7 +1,7 @@
 //! Telling the store how far a queue's deliveries have come, before they leave: after a kill it says which
 //! messages were delivered before. Once for each batch out of a queue, and only where it has come further.
 
-use leveret_store::{LogId, Sequence};
+use leveret_store_api::{LogId, Sequence};
 
 use crate::mailbox::{Delivery, InFlight};
 use crate::queue::handle::QueueHandle;

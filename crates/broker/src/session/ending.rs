@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use leveret_codec::{AMQPValue, FieldTable};
 
 use super::connection::Connection;
-use super::{Link, Phase, Session};
+use super::link::Link;
+use super::{Phase, Session};
 use crate::error::{ChannelError, ConnectionError};
 
 /// A client's name for its connection is kept up to this length.

@@ -5,10 +5,10 @@
 use leveret_codec::protocol::basic::Consume;
 use leveret_codec::{FieldTable, encode_table};
 
-use super::Link;
 use super::auth::Login;
 use super::connection::Connection;
-use super::consume::Consumer;
+use super::consumers::Consumer;
+use super::link::Link;
 use crate::events::{Agreed, Closed, ConsumerTold, Dialled, Event};
 use crate::mailbox::ConsumerSlot;
 use crate::time::Timestamp;

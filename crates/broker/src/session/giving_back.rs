@@ -17,19 +17,17 @@ use std::collections::VecDeque;
 use leveret_routing::Destination;
 use rustc_hash::FxHashMap;
 
-use super::Link;
 use super::channel::PublishMode;
-use super::committing::Committing;
-use super::connection::{Connection, Showing};
-use super::deleting::Deleting;
+use super::connection::Connection;
+use super::job::{Afterwards, Closing, Job, Settling, Stage, Starting, Undelivered, Whose};
+use super::link::Link;
 use super::queue_table::QueueNumber;
-use super::spreading::Spreading;
-use super::transaction::RollingBack;
 use super::unacked::Unacked;
 use crate::events::INTERNAL_USER;
 use crate::mailbox::{ConsumerSlot, Delivery};
 use crate::queue::consumers::ConsumerRef;
-use crate::queue::handle::{GivingBack, Held, Outcome, QueueHandle, QueueSettlement};
+use crate::queue::handle::giving_back::GivingBack;
+use crate::queue::handle::{Held, Outcome, QueueHandle, QueueSettlement};
 use crate::time::Timestamp;
 
 /// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
@@ -48,104 +46,6 @@ pub(super) const READ_FOR_ONE: usize = 4096;
 #[inline]
 pub(super) fn cost_of_reading(held: &Held) -> usize {
     held.unread() / READ_FOR_ONE
-}
-
-/// Something that is done in steps.
-pub(super) enum Job {
-    Settling(Settling),
-    RollingBack(RollingBack),
-    Deleting(Deleting),
-    Spreading(Box<Spreading>),
-    Committing(Box<Committing>),
-    Showing(Box<Showing>),
-    TakingBack(TakingBack),
-    /// Delivering what came back.
-    Starting(Starting),
-    /// Very many notices, as of a queue with very many consumers that is deleted.
-    Telling,
-    Closing(Box<Closing>),
-}
-
-/// `basic.ack`, `basic.nack` or `basic.recover` of many deliveries.
-pub(super) struct Settling {
-    pub(super) channel: u16,
-    /// The latest one that is meant.
-    pub(super) up_to: u64,
-    pub(super) outcome: Outcome,
-    /// What the client is told in the end.
-    pub(super) reply: Vec<u8>,
-}
-
-/// Queues to which something came back, and what the client is told once they deliver again.
-pub(super) struct Starting {
-    queues: Vec<GivingBack>,
-    reply: Vec<u8>,
-}
-
-/// All deliveries to a consumer that did not acknowledge one in time.
-pub(super) struct TakingBack {
-    pub(super) channel: u16,
-    pub(super) number: QueueNumber,
-    pub(super) queue: QueueHandle,
-    pub(super) consumer: ConsumerRef,
-    /// Those before it have been looked at.
-    pub(super) from: u64,
-    /// The consumer, if it was not cancelled before.
-    pub(super) slot: Option<ConsumerSlot>,
-    pub(super) undelivered: VecDeque<Undelivered>,
-}
-
-/// What was on its way to a consumer that goes.
-pub(super) type Undelivered = (QueueNumber, QueueSettlement);
-
-/// What closes.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Whose {
-    Channel(u16),
-    Connection,
-}
-
-/// What becomes of a channel once all it held is back.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) enum Afterwards {
-    /// It is gone.
-    Gone,
-    /// The client must answer `channel.close`.
-    AwaitsCloseOk,
-}
-
-enum Stage {
-    Withdraw,
-    /// Auto-delete queues that have lost their last consumers go.
-    Doom,
-    Empty,
-    GiveBack,
-    Undelivered,
-    Start,
-    Forget,
-    DeleteQueues,
-}
-
-/// A channel or a connection that closes.
-pub(super) struct Closing {
-    whose: Whose,
-    stage: Stage,
-    slots: Vec<ConsumerSlot>,
-    /// So many of them are withdrawn.
-    withdrawn: usize,
-    /// How many these are, by channel.
-    consumers: FxHashMap<u16, usize>,
-    /// Queues that go with their consumers.
-    doomed: Vec<QueueHandle>,
-    /// Queues that had consumers here.
-    left: Vec<QueueHandle>,
-    /// Queues that are to deliver.
-    starting: Vec<GivingBack>,
-    /// Channels that may have something to give back.
-    channels: Vec<u16>,
-    undelivered: VecDeque<Undelivered>,
-    afterwards: Afterwards,
-    reply: Vec<u8>,
 }
 
 impl Connection {
@@ -520,7 +420,7 @@ impl Connection {
     /// Takes out of the letters what was on its way to consumers that go.
     pub(super) fn take_undelivered(
         &mut self,
-        goes: impl Fn(&super::consume::Consumer) -> bool,
+        goes: impl Fn(&super::consumers::Consumer) -> bool,
     ) -> VecDeque<Undelivered> {
         let mut undelivered = VecDeque::new();
         let mut others = Vec::new();

@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use leveret_routing::QueueId;
-
 use smallvec::SmallVec;
 
 use super::routes_ahead::{NOWHERE, PUBLISHES_MAX, RoutesAhead, next_names};
@@ -281,7 +280,7 @@ fn hash_queues(hasher: &DefaultHashBuilder, queues: &[QueueHandle]) -> u64 {
 pub(super) mod tests {
     use std::collections::HashMap;
 
-    use leveret_store::SteppedStore;
+    use leveret_store_api::SteppedStore;
     use proptest::prelude::*;
     use serde_json::json;
 

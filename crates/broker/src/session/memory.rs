@@ -5,53 +5,14 @@ use std::sync::Arc;
 
 use leveret_codec::{ContentHeader, Frame, FrameKind, ReplyCode};
 
-use super::Link;
+use super::body_memory::{BodyMemory, Wanted};
 use super::channel::PublishMode;
 use super::connection::{Connection, Hold};
-use crate::budget::{Budget, Share};
+use super::link::Link;
+use crate::budget::Share;
 use crate::error::{ChannelError, Failure};
 use crate::memory_pool::{Answer, Portion, STALL_MS};
 use crate::time::Timestamp;
-
-/// Bodies that one connection may have on their way without asking: small messages always flow.
-const OWN_BYTES: usize = 256 << 10;
-
-/// Where the memory of a body on its way is from.
-#[derive(Debug)]
-pub(super) enum BodyMemory {
-    /// The connection's own.
-    Own(#[expect(dead_code, reason = "goes back when it is dropped")] Share),
-    /// That of all.
-    Shared(Portion),
-}
-
-impl BodyMemory {
-    /// Its client went on.
-    pub(super) fn note(&mut self, now: Timestamp) {
-        if let BodyMemory::Shared(portion) = self {
-            portion.note(now);
-        }
-    }
-
-    fn portion(&self) -> Option<&Portion> {
-        match self {
-            BodyMemory::Own(_) => None,
-            BodyMemory::Shared(portion) => Some(portion),
-        }
-    }
-}
-
-/// What a connection waits for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted {
-    Body,
-    Transaction(u16),
-}
-
-/// The connection's own memory for small bodies.
-pub(super) fn own() -> Arc<Budget> {
-    Arc::new(Budget::new(OWN_BYTES))
-}
 
 impl Connection {
     /// Whether there is memory for the body that a header frame announces. Without any, the frame is left where it

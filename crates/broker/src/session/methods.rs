@@ -9,10 +9,10 @@ use leveret_codec::protocol::{
 };
 use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten, write_method};
 
-use super::Link;
 use super::channel::Channel;
 use super::connection::Connection;
-use super::giving_back::Afterwards;
+use super::job::Afterwards;
+use super::link::Link;
 use super::work;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::time::Timestamp;

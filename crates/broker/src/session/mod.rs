@@ -10,47 +10,63 @@
 //! ```
 
 mod ahead;
+mod assembly;
 mod attended;
+mod attended_publish;
 mod auth;
 mod batch;
+mod body_memory;
 mod channel;
+mod commit_job;
 mod committing;
+mod confirming;
 mod confirms;
 mod connection;
 mod consume;
 mod consumer_arguments;
+mod consumers;
 mod content;
 mod deleting;
+mod deletion;
 mod deliver;
 mod delivered;
+mod delivery_forms;
 mod ending;
 mod events;
 mod giving_back;
 mod greeting;
 mod handshake;
+mod job;
 mod known_routes;
+mod large_publish;
+mod link;
 mod memory;
 mod methods;
 mod overdue;
+mod parked;
 mod patience;
 mod places;
 mod publish;
 mod queue_table;
 mod relief;
 mod repeat;
+mod repeat_form;
+mod rolling_back;
 mod route_cache;
 mod routes_ahead;
 mod settle;
+mod spread;
 mod spreading;
 mod stamp;
 mod stream;
 mod topology;
 mod trace;
+mod traced;
 mod transaction;
+mod tx;
 mod unacked;
 mod work;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -58,7 +74,6 @@ use bytes::{Buf, BytesMut};
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat,
-    write_method,
 };
 use rustc_hash::FxHashSet;
 
@@ -66,17 +81,14 @@ use crate::broker::Broker;
 use crate::error::{Cause, ConnectionError, Failure};
 use crate::mailbox::Mailbox;
 use crate::output::Output;
-use crate::queue::handle::SessionId;
+use crate::session::link::Link;
 use crate::time::Timestamp;
 pub(crate) use auth::is_loopback;
 use connection::Connection;
 use ending::Ending;
+pub use link::Peer;
 use work::Work;
 
-/// Output beyond which no more deliveries are taken until some of it is written.
-const OUTPUT_HIGH_WATER: usize = 256 << 10;
-/// Output beyond which nothing more is read from a client that does not take its answers.
-const OUTPUT_MAX: usize = 4 << 20;
 /// Class and method of `basic.publish`.
 const BASIC_PUBLISH: (u16, u16) = (60, 40);
 /// How long a client may take to answer `connection.close`.
@@ -89,17 +101,6 @@ const COARSE_MS: u64 = 250;
 
 /// A frame without content is this long, and only a heartbeat is one.
 const HEARTBEAT_BYTES: usize = leveret_codec::FRAME_OVERHEAD;
-
-/// Who is at the other end.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The client's address.
-    pub remote: SocketAddr,
-    /// The address it connected to.
-    pub local: SocketAddr,
-    /// The name a client certificate gives, for EXTERNAL.
-    pub tls_identity: Option<String>,
-}
 
 /// Where a connection is in its life.
 enum Phase {
@@ -128,56 +129,6 @@ enum Farewell {
     Nothing,
     /// Not even what has been said and was not sent: nobody is there, or shall hear anything.
     Silence,
-}
-
-/// What every phase needs.
-pub(crate) struct Link {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) id: SessionId,
-    pub(crate) peer: Peer,
-    pub(crate) output: Output,
-    pub(crate) frame_max: u32,
-    pub(crate) channel_max: u16,
-    heartbeat_ms: u64,
-    /// What was received last was a heartbeat alone.
-    only_beats: bool,
-    last_received: Timestamp,
-    last_sent: Timestamp,
-    /// Handshake or close must be done by then.
-    deadline: Option<Timestamp>,
-    /// The client takes `connection.close` for failed logins.
-    pub(crate) tells_authentication_failure: bool,
-    /// The client understands `connection.blocked`.
-    pub(crate) understands_blocked: bool,
-    /// The client understands `basic.cancel` from the server.
-    pub(crate) understands_cancel: bool,
-    /// The client's name for its connection.
-    client_name: Option<Box<str>>,
-    /// Why the socket is gone.
-    lost: Option<Box<str>>,
-    /// What the client said of itself, encoded; kept only where events are heard.
-    client_properties: Option<Box<[u8]>>,
-    /// The store is full, and this connection publishes.
-    pub(crate) blocked: bool,
-    /// The time of the latest call.
-    pub(crate) now: Timestamp,
-    /// What was done of the input so far, in this turn.
-    work: Work,
-}
-
-impl Link {
-    /// Appends a method frame to the output.
-    pub(crate) fn send(&mut self, channel: u16, method: &AMQPClass) {
-        write_method(self.output.buffer(), channel, method);
-    }
-
-    /// When a heartbeat is due or the client has been silent for too long, whichever comes first.
-    fn beat_deadline(&self) -> Option<Timestamp> {
-        let due = self.last_sent + self.heartbeat_ms / 2;
-        let lost = self.last_received + self.heartbeat_ms * 2;
-        (self.heartbeat_ms > 0).then_some(due.min(lost))
-    }
 }
 
 /// One connection. Dropping it releases all it holds.

@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
-use super::Link;
 use super::connection::Connection;
-use super::giving_back::{Job, READ_FOR_ONE, TakingBack};
+use super::giving_back::READ_FOR_ONE;
+use super::job::{Job, TakingBack};
+use super::link::Link;
 use super::unacked::Unacked;
 use crate::config::{BrokerConfig, ConsumerTimeoutAction};
 use crate::error::ChannelError;

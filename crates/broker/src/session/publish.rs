@@ -2,15 +2,15 @@
 
 use leveret_codec::{ContentHeader, RawTable, ReplyCode, decode_header, split_names, write_return};
 use leveret_routing::QueueId;
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use smallvec::SmallVec;
 
-use super::Link;
-use super::attended::AttendedPublish;
+use super::assembly::WholePublish;
+use super::attended_publish::AttendedPublish;
 use super::batch::Batch;
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::content::WholePublish;
+use super::link::Link;
 use super::route_cache::{RouteCache, RouteNumber};
 use super::trace::keys_of_publish;
 use super::work;
@@ -19,9 +19,9 @@ use crate::error::{ChannelError, Failure};
 use crate::exchange::{blind_keys, copy_without_blind, without_blind_copies};
 use crate::marks::Marks;
 use crate::message::{Message, parse_expiration};
+use crate::permission::{Access, Resource};
 use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
-use crate::users::{Access, Resource};
 use crate::vhost::{Targets, VirtualHost, carbon_copies};
 
 /// The pseudo-queue of direct reply-to.

@@ -6,8 +6,8 @@
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
 
-use crate::queue::Store;
 use crate::queue::handle::{QueueHandle, QueueSettlement};
+use crate::store::Store;
 
 /// A queue of this connection.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

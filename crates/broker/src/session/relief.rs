@@ -1,8 +1,8 @@
 //! Messages of unacknowledged deliveries leave memory, in steps, where all connections together hold too many. What is
 //! settled later is read back for it if it must be, see [`crate::queue::reference`].
 
-use super::Link;
 use super::connection::Connection;
+use super::link::Link;
 use super::queue_table::QueueNumber;
 use super::unacked::Relief;
 use crate::mailbox::InFlight;

@@ -5,66 +5,11 @@
 //! have passed every check already and go to the same queues. Whatever is different in any way is left to
 //! the usual way, which decides anew.
 
-use leveret_codec::{FRAME_OVERHEAD, PublishPattern};
-
-use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::patience::Patience;
-use crate::message::{Message, MessageForm};
+use super::link::Link;
+use super::repeat_form::Form;
 use crate::time::Timestamp;
-
-/// The form of a publish that others may have, too.
-struct Form {
-    pattern: PublishPattern,
-    message: MessageForm,
-}
-
-/// What is known of the publishes to come.
-#[derive(Default)]
-pub(super) struct Repeat {
-    form: Option<Box<Form>>,
-    patience: Patience,
-}
-
-impl Repeat {
-    /// `message` went where the one before it went, and nothing stands in the way of others like it.
-    #[inline]
-    pub(super) fn consider(
-        &mut self,
-        link: &Link,
-        channel: u16,
-        message: &Message,
-        mandatory: bool,
-    ) {
-        if self.patience.tries() {
-            self.keep(link, channel, message, mandatory);
-        }
-    }
-
-    #[cold]
-    fn keep(&mut self, link: &Link, channel: u16, message: &Message, mandatory: bool) {
-        let message = MessageForm::of(message);
-        let frame_max = match link.frame_max as usize {
-            0 => usize::MAX,
-            max => max.saturating_sub(FRAME_OVERHEAD),
-        };
-        // What is to be written ahead goes the usual way.
-        let ahead_min = link.broker.services.ahead_bytes_min;
-        let bytes_max = (link.broker.config.message_bytes_max).min(ahead_min.saturating_sub(1));
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let body_max = u32::try_from(frame_max.min(bytes_max)).unwrap_or(u32::MAX);
-        let properties = message.properties();
-        let pattern =
-            PublishPattern::new(channel, message.names(), mandatory, properties, body_max);
-        self.form = Some(Box::new(Form { pattern, message }));
-    }
-
-    /// Nothing is known any more.
-    pub(super) fn forget(&mut self) {
-        *self = Repeat::default();
-    }
-}
 
 impl Connection {
     /// Takes the publishes at the front of `input` that are like the one before them; answers how many bytes

@@ -1,10 +1,13 @@
 //! Acknowledgements: out of the ledger, gathered per queue, settled under one lock each. Of many deliveries a
 //! step is settled at a time, see [`super::giving_back`].
 
-use super::Link;
+use smallvec::SmallVec;
+
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::giving_back::{Job, Settling, cost_of_reading};
+use super::giving_back::cost_of_reading;
+use super::job::{Job, Settling};
+use super::link::Link;
 use crate::credit::Grant;
 use crate::error::{ChannelError, Failure};
 use crate::queue::handle::{Held, Outcome};
@@ -127,6 +130,8 @@ impl Connection {
         let most = (self.step_cost() / OFFER_COST).max(1);
         let Connection {
             channels,
+            consumers,
+            queues,
             vhost,
             handing_out,
             ..
@@ -134,8 +139,15 @@ impl Connection {
         let Some(credit) = channels.get(&number).map(|channel| &channel.credit) else {
             return;
         };
-        let more = credit.hand_out(most, |queue, consumers, share| {
-            let (unused, effects) = queue.grant(Grant::new(credit, share), consumers, now);
+        let more = credit.hand_out(most, |slots, share| {
+            // Whoever was cancelled meanwhile waits for nothing.
+            let waiting = || slots.iter().filter_map(|slot| consumers.get(*slot));
+            let queue = waiting().next().and_then(|it| queues.queue(it.queue));
+            let Some(queue) = queue else {
+                return share;
+            };
+            let waiting: SmallVec<[_; 2]> = waiting().map(|it| it.reference).collect();
+            let (unused, effects) = queue.grant(Grant::new(credit, share), &waiting, now);
             vhost.care(queue, effects, now);
             unused
         });

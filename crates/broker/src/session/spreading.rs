@@ -1,35 +1,21 @@
 //! A message for very many queues goes to them in steps, see [`super::giving_back`]. It is confirmed when all have it.
 
 use leveret_routing::QueueId;
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use smallvec::SmallVec;
 
-use super::Link;
 use super::channel::PublishMode;
 use super::connection::Connection;
-use super::giving_back::Job;
+use super::job::Job;
+use super::link::Link;
+use super::spread::Spreading;
 use crate::message::Message;
-use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
 /// What it costs to have a queue take the message, where an acknowledgement costs 1.
 const QUEUE_COST: usize = 8;
 /// Of the queues whose dead letters are waited for, so many are remembered.
 const LETTERS_MAX: usize = 4;
-
-/// A message on its way into very many queues.
-pub(super) struct Spreading {
-    channel: u16,
-    /// The tag to be confirmed.
-    tag: Option<u64>,
-    message: Message,
-    queues: std::vec::IntoIter<QueueId>,
-    point: CommitPoint,
-    spilled: CommitPoint,
-    refused: bool,
-    hold: Option<QueueHandle>,
-    of_letters: SmallVec<[QueueHandle; 1]>,
-}
 
 impl Connection {
     /// Publishes a message to all of these, behind what was published before.

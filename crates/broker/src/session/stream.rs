@@ -7,7 +7,7 @@ use super::connection::Connection;
 use crate::error::{ChannelError, ConnectionError, Failure};
 use crate::message::Message;
 use crate::queue::handle::QueueHandle;
-use crate::queue::options::QueueKind;
+use crate::queue::kind::QueueKind;
 
 /// The header with a delivery's offset.
 const OFFSET_HEADER: &[u8] = b"x-stream-offset";

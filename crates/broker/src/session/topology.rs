@@ -7,18 +7,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
 use leveret_codec::{FieldTable, ReplyCode, ShortString, shorten, value_type_name};
 use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
-use super::Link;
 use super::connection::Connection;
-use super::deleting::{Answer, Doomed, exchange_deleted, queue_deleted};
+use super::deleting::{exchange_deleted, queue_deleted};
+use super::deletion::{Answer, Doomed};
+use super::link::Link;
 use super::publish::REPLY_TO;
 use super::stream::refuse_for_streams;
+use crate::arguments::{argument, text};
 use crate::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
 use crate::error::{ChannelError, ConnectionError, Failure};
-use crate::queue::options::{self, DEAD_LETTER_EXCHANGE, QueueKind};
+use crate::grant::Grant;
+use crate::permission::{Access, Resource};
+use crate::queue::kind::QueueKind;
+use crate::queue::options::{self, DEAD_LETTER_EXCHANGE};
 use crate::time::Timestamp;
-use crate::users::{Access, Grant, Resource};
 
 /// A name nobody else has: 16 random bytes in base64url behind a prefix.
 pub(super) fn generated_name(prefix: &str) -> Result<String, Failure> {
@@ -196,8 +200,7 @@ impl Connection {
             return Err(ChannelError::default_exchange().into());
         }
         self.allow(link, Access::Configure, Resource::Exchange(&name))?;
-        let alternate =
-            options::argument(&declare.arguments, ALTERNATE_EXCHANGE).and_then(options::text);
+        let alternate = argument(&declare.arguments, ALTERNATE_EXCHANGE).and_then(text);
         let exchange = Exchange {
             name,
             kind,
@@ -219,7 +222,7 @@ impl Connection {
             return Err(ChannelError::reserved_name("exchange", name));
         }
         match (
-            options::argument(&exchange.arguments, ALTERNATE_EXCHANGE),
+            argument(&exchange.arguments, ALTERNATE_EXCHANGE),
             &exchange.alternate,
         ) {
             (None, _) => Ok(()),
@@ -461,8 +464,8 @@ impl Connection {
 
     /// Whether a queue that does not exist may be made, as far as others are concerned by it.
     fn may_make_queue(&self, declaration: &QueueDeclaration) -> Result<(), ChannelError> {
-        let argument = options::argument(&declaration.arguments, DEAD_LETTER_EXCHANGE);
-        let Some(exchange) = argument.and_then(options::text) else {
+        let argument = argument(&declaration.arguments, DEAD_LETTER_EXCHANGE);
+        let Some(exchange) = argument.and_then(text) else {
             return Ok(());
         };
         let grant = &self.grant;

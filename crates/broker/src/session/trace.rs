@@ -8,11 +8,11 @@ use leveret_codec::{
     write_table_field,
 };
 
-use super::Link;
+use super::assembly::WholePublish;
 use super::connection::Connection;
-use super::content::WholePublish;
-use super::deliver::delivered_header;
-use super::queue_table::QueueNumber;
+use super::delivery_forms::delivered_header;
+use super::link::Link;
+use super::traced::Traced;
 use crate::mailbox::InFlight;
 use crate::message::{Body, Message, MessageScratch};
 use crate::queue::handle::QueueHandle;
@@ -34,14 +34,6 @@ struct Sighting<'a> {
     channel: u16,
     /// What only one of the two ways has.
     extra: (&'static str, AMQPValue),
-}
-
-/// A delivery to be traced.
-pub(super) struct Traced {
-    pub(super) channel: u16,
-    pub(super) queue: QueueNumber,
-    pub(super) in_flight: InFlight,
-    pub(super) of_stream: bool,
 }
 
 /// The names of a message's routing keys.

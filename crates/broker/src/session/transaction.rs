@@ -3,17 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret_codec::protocol::{AMQPClass, tx as wire};
-
-use super::Link;
-use super::attended::AttendedPublish;
-use super::channel::PublishMode;
-use super::connection::Connection;
-use super::giving_back::Job;
-use super::methods::encoded;
+use super::attended_publish::AttendedPublish;
 use super::unacked::{Ledger, Unacked};
 use crate::blocks::Blocks;
-use crate::error::{ChannelError, ConnectionError, Failure};
+use crate::error::{ChannelError, Failure};
 use crate::memory_pool::{Pool, Portion};
 use crate::message::Message;
 use crate::queue::handle::Outcome;
@@ -40,15 +33,9 @@ pub(super) struct Transaction {
     pub(super) publishes: Blocks<Kept>,
     pub(super) settlements: Blocks<(Unacked, Outcome)>,
     /// Deliveries that come back as it is rolled back, by tag.
-    returning: BTreeMap<u64, Unacked>,
-    bytes: usize,
+    pub(super) returning: BTreeMap<u64, Unacked>,
+    pub(super) bytes: usize,
     pub(super) memory: Option<Portion>,
-}
-
-/// `tx.rollback`
-pub(super) struct RollingBack {
-    channel: u16,
-    reply: Vec<u8>,
 }
 
 impl Transaction {
@@ -101,7 +88,7 @@ impl Transaction {
         self.bytes.saturating_add(more) > bytes_max
     }
 
-    fn reserve(&mut self, message: &Message, bytes_max: usize) -> Result<(), Failure> {
+    pub(super) fn reserve(&mut self, message: &Message, bytes_max: usize) -> Result<(), Failure> {
         self.bytes += message.memory_bytes();
         if self.bytes > bytes_max {
             return Err(ChannelError::precondition(format_args!(
@@ -134,74 +121,5 @@ impl Transaction {
             }
         }
         true
-    }
-}
-
-impl Connection {
-    pub(super) fn tx_method(
-        &mut self,
-        link: &mut Link,
-        number: u16,
-        method: &wire::AMQPMethod,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        match method {
-            wire::AMQPMethod::Select(_) => {
-                let channel = self.channel(number)?;
-                match channel.mode {
-                    PublishMode::Confirm(_) => {
-                        return Err(ChannelError::precondition(
-                            "cannot switch from confirm to tx mode",
-                        )
-                        .into());
-                    }
-                    PublishMode::Plain => channel.mode = PublishMode::Transaction(Box::default()),
-                    PublishMode::Transaction(_) => {}
-                }
-                link.send(
-                    number,
-                    &AMQPClass::Tx(wire::AMQPMethod::SelectOk(wire::SelectOk {})),
-                );
-                Ok(())
-            }
-            wire::AMQPMethod::Commit(_) => {
-                let transaction = std::mem::take(self.transaction(number)?);
-                self.commit(link, number, transaction, now);
-                Ok(())
-            }
-            wire::AMQPMethod::Rollback(_) => {
-                self.transaction(number)?;
-                let ok = AMQPClass::Tx(wire::AMQPMethod::RollbackOk(wire::RollbackOk {}));
-                let rolling = RollingBack {
-                    channel: number,
-                    reply: encoded(number, &ok),
-                };
-                self.begin_now(link, Job::RollingBack(rolling), now);
-                Ok(())
-            }
-            _ => Err(ConnectionError::command_invalid("unimplemented method").into()),
-        }
-    }
-
-    /// A part of a rollback; answers whether there is more.
-    pub(super) fn roll_back_step(&mut self, link: &mut Link, rolling: &RollingBack) -> bool {
-        let most = self.step_cost();
-        let channel = self.channels.get_mut(&rolling.channel);
-        if let Some(channel) = channel
-            && let PublishMode::Transaction(transaction) = &mut channel.mode
-            && transaction.roll_back_some(&mut channel.ledger, most)
-        {
-            return true;
-        }
-        self.expect_settlements(rolling.channel);
-        link.output.buffer().extend_from_slice(&rolling.reply);
-        false
-    }
-
-    pub(super) fn transaction(&mut self, number: u16) -> Result<&mut Transaction, Failure> {
-        match &mut self.channel(number)?.mode {
-            PublishMode::Transaction(transaction) => Ok(transaction),
-            _ => Err(ChannelError::precondition("channel is not transactional").into()),
-        }
     }
 }

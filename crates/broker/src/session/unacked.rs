@@ -17,7 +17,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
 use older::Older;
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use leveret_store_api::Sequence;
+
 use super::Stream;
 use super::page::{Answer, Page, Wish};
 use super::readers::{Position, Reader, Standing};
@@ -9,14 +11,14 @@ use super::tail::Tail;
 use crate::credit::Grant;
 use crate::mailbox::{ConsumerSlot, Delivery, InFlight, Letters};
 use crate::message::Message;
+use crate::queue::answers::Orphan;
 use crate::queue::consumers::ConsumerRef;
 use crate::queue::delivery_count::DeliveryCount;
 use crate::queue::effects::Effects;
-use crate::queue::handle::{Orphan, QueueHandle, QueueSettlement};
+use crate::queue::handle::QueueSettlement;
 use crate::time::Timestamp;
-use leveret_store::Sequence;
 
-/// A reader's page is as large as this, unless there are many readers.
+/// A reader's page is as large as unless there are many readers.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// A reader's page is at least as large as this.
 const PAGE_BYTES_MIN: usize = 16 << 10;
@@ -80,32 +82,32 @@ fn delivery(consumer: ConsumerSlot, offset: u64, message: Message) -> Delivery {
 
 impl Stream {
     /// Serves every reader that waits for messages.
-    pub(crate) fn dispatch(&mut self, this: &QueueHandle, effects: &mut Effects) {
+    pub(crate) fn dispatch(&mut self, effects: &mut Effects) {
         self.tail.advance(self.store.durable_point());
         for index in 0..self.readers.places() {
             let waits = |reader: &Reader| reader.standing == Standing::Messages;
             if self.readers.get(index).is_some_and(waits) {
-                self.serve(index, this, effects);
+                self.serve(index, effects);
             }
         }
         self.ask_durable(effects);
     }
 
     /// Delivers to one reader what it can take.
-    pub(super) fn serve(&mut self, index: u32, this: &QueueHandle, effects: &mut Effects) {
+    pub(super) fn serve(&mut self, index: u32, effects: &mut Effects) {
         let who = self.readers.reference(index);
         let Some(reader) = self.readers.get(index) else {
             return;
         };
-        let mailbox = Arc::clone(&reader.spec.mailbox);
+        let (mailbox, slot) = (Arc::clone(&reader.spec.mailbox), reader.spec.slot);
         let mut letters = mailbox.lock();
         let before = letters.deliveries.len();
         let standing = loop {
             if !letters.has_room(mailbox.bytes_max()) {
-                letters.stalled.push((this.clone(), who));
+                letters.stalled.push(slot);
                 break Standing::Room;
             }
-            match self.deliver_next(who, this, &mut letters) {
+            match self.deliver_next(who, &mut letters) {
                 Ok(()) => {}
                 Err(standing) => break standing,
             }
@@ -127,12 +129,7 @@ impl Stream {
     }
 
     /// Delivers one message, or says what the reader waits for instead.
-    fn deliver_next(
-        &mut self,
-        who: ConsumerRef,
-        this: &QueueHandle,
-        letters: &mut Letters,
-    ) -> Result<(), Standing> {
+    fn deliver_next(&mut self, who: ConsumerRef, letters: &mut Letters) -> Result<(), Standing> {
         let index = who.index;
         let first = self.segments.first();
         let single_active = self.readers.is_single_active();
@@ -152,7 +149,7 @@ impl Stream {
             let is_wanted = filter.is_none_or(|filter| filter.lets_through(&message));
             if is_wanted {
                 // For a message only: taken and given back, credit would be missing to others of the channel.
-                reader.take_credit(who, this, &mut self.grant)?;
+                reader.take_credit(&mut self.grant)?;
             }
             reader.position = Position::At(offset + 1);
             reader.place += usize::from(!reader.pages.is_empty());
@@ -180,7 +177,6 @@ impl Stream {
     /// and lets go of nothing.
     pub(crate) fn settle(
         &mut self,
-        this: &QueueHandle,
         settlements: &[QueueSettlement],
         now: Timestamp,
         effects: &mut Effects,
@@ -194,7 +190,7 @@ impl Stream {
                 continue;
             };
             if let Some(before) = served.filter(|before| *before != who) {
-                self.serve_waiting(before, Standing::Credit, this, effects);
+                self.serve_waiting(before, Standing::Credit, effects);
             }
             served = Some(who);
             if let Some(reader) = self.readers.resolve_mut(who) {
@@ -204,22 +200,16 @@ impl Stream {
             }
         }
         if let Some(who) = served {
-            self.serve_waiting(who, Standing::Credit, this, effects);
+            self.serve_waiting(who, Standing::Credit, effects);
         }
         self.ask_durable(effects);
     }
 
     /// Serves a reader if it waits for just this.
-    fn serve_waiting(
-        &mut self,
-        who: ConsumerRef,
-        standing: Standing,
-        this: &QueueHandle,
-        effects: &mut Effects,
-    ) {
+    fn serve_waiting(&mut self, who: ConsumerRef, standing: Standing, effects: &mut Effects) {
         let waits = |reader: &mut Reader| reader.standing == standing;
         if self.readers.resolve_mut(who).is_some_and(waits) {
-            self.serve(who.index, this, effects);
+            self.serve(who.index, effects);
         }
     }
 
@@ -235,7 +225,6 @@ impl Stream {
     /// Serves readers that waited for their channel's credit; answers how many deliveries of the grant were not made.
     pub(crate) fn grant(
         &mut self,
-        this: &QueueHandle,
         grant: Grant,
         readers: &[ConsumerRef],
         effects: &mut Effects,
@@ -243,7 +232,7 @@ impl Stream {
         self.tail.advance(self.store.durable_point());
         self.grant = Some(grant);
         for &who in readers {
-            self.serve_waiting(who, Standing::Channel, this, effects);
+            self.serve_waiting(who, Standing::Channel, effects);
         }
         self.ask_durable(effects);
         self.grant.take().map_or(0, |grant| grant.left())
@@ -258,14 +247,9 @@ impl Stream {
     }
 
     /// For the pager: delivers what has become visible, then says what is to be read next.
-    pub(crate) fn next_wish(
-        &mut self,
-        this: &QueueHandle,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> Option<Wish> {
+    pub(crate) fn next_wish(&mut self, now: Timestamp, effects: &mut Effects) -> Option<Wish> {
         self.page_in_asked = true;
-        self.reveal(this, now, effects);
+        self.reveal(now, effects);
         let wish = self.reader_wish().or_else(|| self.date_wish());
         self.page_in_asked = wish.is_some();
         wish
@@ -327,7 +311,6 @@ impl Stream {
     /// Takes in what the pager read; None: it could not. Answers a reader that cannot go on.
     pub(crate) fn fulfilled(
         &mut self,
-        this: &QueueHandle,
         wish: &Wish,
         answer: Option<Answer>,
         now: Timestamp,
@@ -356,11 +339,11 @@ impl Stream {
             Some(Answer::Found(offset)) => reader.go_to(offset),
             _ => {
                 let lost = self.readers.remove(who)?;
-                self.dispatch(this, effects);
+                self.dispatch(effects);
                 return Some(Orphan::from(lost.spec));
             }
         }
-        self.serve_waiting(who, Standing::Page, this, effects);
+        self.serve_waiting(who, Standing::Page, effects);
         self.ask_durable(effects);
         None
     }

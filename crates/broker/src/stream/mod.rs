@@ -25,23 +25,24 @@ mod tail;
 
 use std::collections::BTreeSet;
 
-use leveret_store::{Change, LogId};
+use leveret_store_api::{Change, LogId};
 
+use crate::config::QueueMemory;
 use crate::credit::Grant;
 use crate::message::Message;
+use crate::queue::answers::ConsumeError;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
+use crate::queue::counts::QueueCounts;
 use crate::queue::effects::Effects;
-use crate::queue::handle::{ConsumeError, QueueHandle};
 use crate::queue::options::QueueOptions;
 use crate::queue::statistics::Statistics;
-use crate::queue::{QueueCounts, QueueMemory, Store};
+use crate::store::Store;
 use crate::time::Timestamp;
+pub use read::{StreamFilter, StreamOffset, StreamRead};
 use readers::{Position, Reader, Readers};
 use segments::{Retention, Segments};
-use tail::Tail;
-
-pub use read::{StreamFilter, StreamOffset, StreamRead};
 pub(crate) use tail::Kept;
+use tail::Tail;
 
 /// Without a disk, and without `x-max-length-bytes`, a stream keeps this many bytes.
 pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
@@ -218,15 +219,10 @@ impl Stream {
         }
     }
 
-    pub(crate) fn remove_reader(
-        &mut self,
-        this: &QueueHandle,
-        who: ConsumerRef,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn remove_reader(&mut self, who: ConsumerRef, effects: &mut Effects) {
         if self.readers.remove(who).is_some() && self.readers.is_single_active() {
             // Nothing is served but the next active one.
-            self.dispatch(this, effects);
+            self.dispatch(effects);
         }
     }
 

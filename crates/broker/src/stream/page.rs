@@ -1,11 +1,11 @@
 //! What a stream wants read from the store, how it is read, and what comes of it. The reading is done
 //! by the pager, outside the stream's lock.
 
-use leveret_store::{LogId, Sequence, StoreError, StoredMessage};
+use leveret_store_api::{LogId, Sequence, StoreError, StoredMessage};
 
 use crate::message::Message;
-use crate::queue::Store;
 use crate::queue::consumers::ConsumerRef;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 /// A run of messages read from the store; readers that are at the same place share it.

@@ -1,20 +1,19 @@
 //! Messages coming into a stream, and old ones going.
 
-use leveret_store::{Change, CommitPoint, Enqueue, Sequence};
+use leveret_store_api::{Change, CommitPoint, Enqueue, Sequence};
 
 use super::Stream;
 use super::readers::Standing;
 use super::tail::stored_bytes;
 use crate::message::Message;
 use crate::queue::effects::Effects;
-use crate::queue::handle::{HiddenTicket, QueueHandle};
+use crate::queue::handle::HiddenTicket;
 use crate::time::Timestamp;
 
 impl Stream {
     /// Appends a batch of messages.
     pub(crate) fn publish(
         &mut self,
-        this: &QueueHandle,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         effects: &mut Effects,
@@ -27,21 +26,20 @@ impl Stream {
         }
         self.stage(effects);
         self.tail.staged(effects.point);
-        self.settle_down(this, now, effects);
+        self.settle_down(now, effects);
     }
 
     /// Appends a message that leaves a queue; `acknowledgement` of it there becomes durable in the
     /// same commit as its arrival here.
     pub(crate) fn publish_moved(
         &mut self,
-        this: &QueueHandle,
         message: Message,
         acknowledgement: Option<Change<Message>>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
         self.changes.extend(acknowledgement);
-        self.publish(this, std::iter::once(message), now, effects);
+        self.publish(std::iter::once(message), now, effects);
     }
 
     /// Appends a transaction's messages; what makes them durable is added to `changes`, to be staged
@@ -74,9 +72,9 @@ impl Stream {
     }
 
     /// Shows what has become durable.
-    pub(crate) fn reveal(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn reveal(&mut self, now: Timestamp, effects: &mut Effects) {
         self.durable_asked = false;
-        self.settle_down(this, now, effects);
+        self.settle_down(now, effects);
     }
 
     /// The time has come to look at the oldest messages.
@@ -117,11 +115,11 @@ impl Stream {
     }
 
     /// Delivers what is visible, then lets go of what is too old, too much, or only in the way.
-    fn settle_down(&mut self, this: &QueueHandle, now: Timestamp, effects: &mut Effects) {
+    fn settle_down(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.deleted {
             return;
         }
-        self.dispatch(this, effects);
+        self.dispatch(effects);
         self.retain(now, effects);
         if !self.store.is_volatile() {
             self.tail.shrink(self.memory.tail_bytes);

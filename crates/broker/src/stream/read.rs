@@ -3,8 +3,8 @@
 
 use leveret_codec::{AMQPValue, FieldTable, RawValue, value_as_integer, value_type_name};
 
+use crate::arguments::{argument, parse_age_ms};
 use crate::message::Message;
-use crate::queue::options::{argument, parse_age_ms};
 use crate::time::Timestamp;
 
 /// `x-stream-offset`.

@@ -11,7 +11,6 @@ use super::page::Page;
 use super::read::StreamFilter;
 use crate::credit::Grant;
 use crate::queue::consumers::{ConsumerRef, ConsumerSpec};
-use crate::queue::handle::QueueHandle;
 use crate::time::Timestamp;
 
 /// How far a reader has got.
@@ -78,18 +77,16 @@ impl Reader {
     }
 
     /// Takes credit for one delivery, or says what the reader waits for.
-    pub(crate) fn take_credit(
-        &mut self,
-        who: ConsumerRef,
-        this: &QueueHandle,
-        grant: &mut Option<Grant>,
-    ) -> Result<(), Standing> {
+    pub(crate) fn take_credit(&mut self, grant: &mut Option<Grant>) -> Result<(), Standing> {
         if self.spec.prefetch != 0 && self.in_flight >= u32::from(self.spec.prefetch) {
             return Err(Standing::Credit);
         }
         let credit = &self.spec.channel_credit;
         let mut granted = || grant.as_mut().is_some_and(|it| it.covers(credit, true));
-        if !credit.take() && !granted() && !credit.take_or_wait(this, who, true) {
+        if !credit.take()
+            && !granted()
+            && !credit.take_or_wait(self.spec.queue, self.spec.slot, true)
+        {
             return Err(Standing::Channel);
         }
         self.in_flight += 1;

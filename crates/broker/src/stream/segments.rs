@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use leveret_store::LogState;
+use leveret_store_api::LogState;
 
 use crate::queue::options::QueueOptions;
 use crate::time::Timestamp;

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use leveret_store::{CommitPoint, Payload};
+use leveret_store_api::{CommitPoint, Payload};
 
 use crate::message::Message;
 use crate::queue::handle::HiddenTicket;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
-use leveret_store::{Damage, LogId, MessageLog, Sequence};
+use leveret_store_api::{Damage, LogId, MessageLog, Sequence};
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

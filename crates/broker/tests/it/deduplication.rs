@@ -343,7 +343,7 @@ fn keys_go_with_their_exchange_and_queue() {
     }
     client.delete_exchange("x", false);
     client.seen();
-    assert_eq!(leveret_store::MessageLog::logs(world.store()), []);
+    assert_eq!(leveret_store_api::MessageLog::logs(world.store()), []);
 }
 
 #[test]

@@ -467,7 +467,7 @@ fn a_transient_exchange_takes_its_messages_with_it() {
     client.publish_with("k", "c", &delayed(5_000));
     let after = world.restarted();
     assert!(after.broker.delayed_count("/", "later").is_err());
-    assert_eq!(leveret_store::MessageLog::logs(after.store()), []);
+    assert_eq!(leveret_store_api::MessageLog::logs(after.store()), []);
 }
 
 #[test]

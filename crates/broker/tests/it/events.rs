@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use leveret_broker::definitions_import::Plan;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldTable};
-use leveret_store::MessageLog;
+use leveret_store_api::MessageLog;
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Dial, Properties, World};

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use leveret_broker::BrokerConfig;
-use leveret_store::{Shortage, StoreStatus};
+use leveret_store_api::{Shortage, StoreStatus};
 
 use crate::harness::calls::Flag;
 use crate::harness::{Client, Dial, Properties, World};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
-use leveret_store::SteppedStore;
+use leveret_store_api::SteppedStore;
 
 use crate::harness::calls::Flag;
 use crate::harness::{Client, Properties, World};

@@ -1,14 +1,13 @@
 //! Dead letters arrive in the order in which they left their queue, whoever moves them.
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use leveret_broker::queue::handle::GetResult;
+use leveret_broker::queue::answers::GetResult;
 use leveret_codec::protocol::basic::AMQPProperties;
 
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
-use leveret_store::{MemoryStore, SteppedStore};
+use leveret_store_api::{MemoryStore, SteppedStore};
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::held::Held;

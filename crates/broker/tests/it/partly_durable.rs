@@ -18,7 +18,7 @@ fn held() -> (Rc<World>, Client) {
     (world, client)
 }
 
-fn stored(body: &str, world: &World, client: &Client) -> leveret_store::CommitPoint {
+fn stored(body: &str, world: &World, client: &Client) -> leveret_store_api::CommitPoint {
     client.publish_with("q", body, &Properties::persistent());
     world.staged_point()
 }

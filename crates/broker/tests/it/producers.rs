@@ -5,7 +5,7 @@ use std::rc::Rc;
 use leveret_broker::queue::statistics::Reasons;
 use leveret_broker::{BrokerConfig, DeduplicationCounts};
 use leveret_codec::AMQPProperties;
-use leveret_store::MessageLog;
+use leveret_store_api::MessageLog;
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

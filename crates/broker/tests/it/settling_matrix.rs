@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use leveret_broker::queue::QueueCounts;
+use leveret_broker::queue::counts::QueueCounts;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
 
 use crate::harness::calls::{Flag, number, string};

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
-use leveret_store::{Change, MessageLog, Sequence};
+use leveret_store_api::{Change, MessageLog, Sequence};
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

@@ -9,7 +9,7 @@ use leveret_broker::queue::handle::{HiddenTicket, QueueHandle};
 use leveret_codec::{
     AMQPProperties, AMQPValue, FieldArray, decode_header, encode_header, write_names,
 };
-use leveret_store::{Change, CommitPoint, MessageLog};
+use leveret_store_api::{Change, CommitPoint, MessageLog};
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

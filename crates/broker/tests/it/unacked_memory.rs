@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use leveret_broker::BrokerConfig;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
-use leveret_store::{Damage, LogId, MessageLog, Sequence};
+use leveret_store_api::{Damage, LogId, MessageLog, Sequence};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

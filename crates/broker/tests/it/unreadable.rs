@@ -8,7 +8,7 @@ use std::task::Waker;
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
 use leveret_codec::{AMQPValue, FieldArray};
-use leveret_store::{
+use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
     MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };

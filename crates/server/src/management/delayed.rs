@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, DelayedPlace, Timestamp};
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 use serde_json::{Value, json};
 
 use super::answer::Refusal;

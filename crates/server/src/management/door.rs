@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use leveret_broker::inventory::LoginError;
-use leveret_broker::users::{Access, Resource, User};
+use leveret_broker::permission::{Access, Resource};
+use leveret_broker::users::User;
 use leveret_broker::{Broker, Verdict};
 use tokio::time::sleep;
 

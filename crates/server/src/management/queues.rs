@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use leveret_broker::Timestamp;
-use leveret_broker::queue::QueueCounts;
+use leveret_broker::queue::counts::QueueCounts;
 use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::queue::options::QueueKind;
+use leveret_broker::queue::kind::QueueKind;
 use leveret_broker::queue::statistics::QueueStatistics;
 use leveret_broker::vhost::VirtualHost;
 use serde_json::{Value, json};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use leveret_broker::Broker;
-use leveret_broker::users::{Access, User};
+use leveret_broker::permission::Access;
+use leveret_broker::users::User;
 use leveret_broker::vhost::VirtualHost;
 use serde_json::Value;
 

@@ -17,7 +17,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use leveret_store::{Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, DefinitionStore, LogId, MessageLog};
 
 use crate::support::{Blob, acknowledge, blob, commit, enqueue, put, sequences, write_ahead};
 
@@ -181,7 +182,7 @@ fn check_bytes(store: &Journal<Blob>) {
         store
             .read(
                 LogId(log),
-                leveret_store::Sequence(0),
+                leveret_store_api::Sequence(0),
                 usize::MAX,
                 usize::MAX,
                 &mut out,

@@ -4,9 +4,8 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{
-    Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog, Sequence,
-};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, DefinitionStore, LogId, MessageLog, Sequence};
 
 use crate::support::{
     acknowledge, all, blob, commit, enqueue, enqueue_of, open, put, sequences, small,

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use leveret_store::files::Files;
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{
-    Change, Enqueue, Journal, JournalOptions, LogId, MessageLog, Sequence, StoreStatus,
-};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, Enqueue, LogId, MessageLog, Sequence, StoreStatus};
 
 use crate::support::{
     Blob, acknowledge, all, blob, commit, damaged, enqueue, open, sequences, small, until, wait,

@@ -4,9 +4,8 @@
 use std::thread;
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{
-    Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog, Sequence, StoreStatus,
-};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, DefinitionStore, LogId, MessageLog, Sequence, StoreStatus};
 
 use crate::support::{
     Blob, acknowledge, all, commit, enqueue, has_index, open, put, sequences, small, until, wait,

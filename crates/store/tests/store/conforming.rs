@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use leveret_store::conformance::{Plain, Subject, run};
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{CommitPoint, Journal, JournalOptions, MemoryStore, MessageLog, SteppedStore};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::conformance::{Plain, Subject, run};
+use leveret_store_api::{CommitPoint, MemoryStore, MessageLog, SteppedStore};
 use tempfile::TempDir;
 
 use crate::support::{open_as, small, wait};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use leveret_store::{Change, Journal, JournalOptions, LogId, MessageLog, Sequence};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, LogId, MessageLog, Sequence};
 
 use crate::support::{Blob, acknowledge, all, commit, enqueue, small};
 

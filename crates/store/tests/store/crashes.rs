@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{
-    Change, DefinitionStore, Journal, JournalOptions, LogId, MessageLog, Sequence,
-};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::{Change, DefinitionStore, LogId, MessageLog, Sequence};
 use proptest::prelude::*;
 
 use crate::support::{Blob, acknowledge, all, blob, enqueue_of, open, small, wait, write_ahead};
@@ -271,7 +270,7 @@ struct Bench {
     options: JournalOptions,
     /// `history[n]`: after n units.
     history: Vec<Model>,
-    points: Vec<leveret_store::CommitPoint>,
+    points: Vec<leveret_store_api::CommitPoint>,
     /// Log id and next sequence of each slot.
     slots: Vec<(u64, u64)>,
     /// Log and sequence of what readers have acknowledged since the store was opened.
@@ -383,7 +382,10 @@ impl Bench {
     }
 
     fn is_off(&self) -> bool {
-        matches!(self.store().status(), leveret_store::StoreStatus::Failed(_))
+        matches!(
+            self.store().status(),
+            leveret_store_api::StoreStatus::Failed(_)
+        )
     }
 
     fn run(&mut self, step: &Step) {

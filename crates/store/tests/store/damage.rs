@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use leveret_store::JournalOptions;
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{Change, JournalOptions, LogId, MessageLog, Sequence};
+use leveret_store_api::{Change, LogId, MessageLog, Sequence};
 
 use crate::support::{
     Blob, acknowledge, all, blob, commit, damaged, enqueue, enqueue_of, open, sequences, small,

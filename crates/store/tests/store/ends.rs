@@ -6,7 +6,8 @@ use std::path::Path;
 
 use leveret_store::files::{Files, OpenMode};
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{Change, Journal, JournalOptions, LogId, OpenError, Sequence};
+use leveret_store::{Journal, JournalOptions, OpenError};
+use leveret_store_api::{Change, LogId, Sequence};
 
 use crate::support::{
     Blob, acknowledge, all, commit, damaged, enqueue, enqueue_of, has_index, open, put, sequences,

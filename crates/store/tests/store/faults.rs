@@ -4,9 +4,8 @@ use std::path::Path;
 use std::thread;
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{
-    CommitPoint, Journal, JournalOptions, MessageLog, OpenError, Shortage, StoreStatus,
-};
+use leveret_store::{Journal, JournalOptions, OpenError};
+use leveret_store_api::{CommitPoint, MessageLog, Shortage, StoreStatus};
 
 use crate::support::{acknowledge, commit, enqueue, open, sequences, small, wait, waker};
 

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use leveret_store::{Journal, LogId, MessageLog, Sequence, rebuild, verify};
+use leveret_store::{Journal, rebuild, verify};
+use leveret_store_api::{LogId, MessageLog, Sequence};
 
 use crate::support::{Blob, all, commit, damaged, enqueue, small};
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use leveret_store::files::Files;
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{DefinitionStore, Journal, JournalOptions};
+use leveret_store::{Journal, JournalOptions};
+use leveret_store_api::DefinitionStore;
 
 use crate::support::{Blob, acknowledge, commit, enqueue, open, put, sequences, small, until};
 

@@ -7,9 +7,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store::{
-    Ahead, Change, CommitPoint, DamagedMessage, Enqueue, Journal, JournalOptions, LogId,
-    MessageLog, OpenError, Payload, Sequence, StoredMessage,
+use leveret_store::{Journal, JournalOptions, OpenError};
+use leveret_store_api::{
+    Ahead, Change, CommitPoint, DamagedMessage, Enqueue, LogId, MessageLog, Payload, Sequence,
+    StoredMessage,
 };
 
 /// A message for tests: its first four bytes are the head.

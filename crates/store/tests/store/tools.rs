@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use leveret_store::{DefinitionStore, Journal, JournalOptions, OpenError, rebuild, verify};
+use leveret_store::{Journal, JournalOptions, OpenError, rebuild, verify};
+use leveret_store_api::DefinitionStore;
 
 use crate::support::{
     Blob, acknowledge, blob, commit, damaged, enqueue, put, sequences, small, write_ahead,
@@ -55,7 +56,7 @@ fn large(store: &Journal<Blob>, sequence: u64) {
     let payload = blob(2, sequence, LARGE);
     let ahead = write_ahead(store, &payload, 1).expect("large");
     let mut change = enqueue(2, sequence, 0);
-    if let leveret_store::Change::Enqueue(enqueue) = &mut change {
+    if let leveret_store_api::Change::Enqueue(enqueue) = &mut change {
         enqueue.payload = payload;
     }
     commit(store, vec![change]);

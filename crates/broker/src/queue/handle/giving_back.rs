@@ -26,7 +26,7 @@ impl GivingBack {
         let queue = self.queue.clone();
         let verb = |machine: &mut super::Machine, effects: &mut Effects| {
             machine.end_giving_back();
-            machine.start(&self.queue, now, effects);
+            machine.start(now, effects);
         };
         let ((), effects) = queue.at(now, verb);
         (queue, effects)

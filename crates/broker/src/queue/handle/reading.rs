@@ -1,15 +1,15 @@
 //! Reading messages back from the store, outside the queue's lock.
 
-use leveret_store::StoredMessage;
+use leveret_store_api::StoredMessage;
 
 use super::{QueueHandle, QueueSettlement};
 use crate::mailbox::Notice;
 use crate::message::Message;
-use crate::queue::Store;
 use crate::queue::effects::Effects;
+use crate::queue::kind::QueueKind;
 use crate::queue::machine::Machine;
-use crate::queue::options::QueueKind;
 use crate::queue::ready::PageIn;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 impl QueueHandle {
@@ -78,7 +78,7 @@ impl QueueHandle {
             }
         };
         let ((), effects) = self.at(now, |queue, effects| {
-            queue.loaded(self, &request, buffer, damaged, now, effects);
+            queue.loaded(&request, buffer, damaged, now, effects);
         });
         (true, effects)
     }
@@ -91,7 +91,7 @@ impl QueueHandle {
         now: Timestamp,
     ) -> (bool, Effects) {
         let (wish, mut effects) =
-            self.with(|machine, effects| machine.stream_mut()?.next_wish(self, now, effects));
+            self.with(|machine, effects| machine.stream_mut()?.next_wish(now, effects));
         let Some(wish) = wish else {
             return (false, effects);
         };
@@ -102,7 +102,7 @@ impl QueueHandle {
         let (orphan, more) = self.with(|machine, effects| {
             machine
                 .stream_mut()?
-                .fulfilled(self, &wish, answer.ok(), now, effects)
+                .fulfilled(&wish, answer.ok(), now, effects)
         });
         effects.join(more);
         if let Some(orphan) = orphan {

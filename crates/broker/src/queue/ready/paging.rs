@@ -1,7 +1,9 @@
 //! How a level's messages leave memory and come back: the tail's oldest become the paged run, the
 //! paged run's first are read into the head. Says what is to be written and read; does neither.
 
-use leveret_store::{Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage};
+use leveret_store_api::{
+    Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
+};
 
 use super::{Entry, Level, PageIn, Paged, Unready, Whose};
 use crate::message::Message;

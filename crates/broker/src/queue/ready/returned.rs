@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use leveret_store::{CommitPoint, Sequence};
+use leveret_store_api::{CommitPoint, Sequence};
 
 use super::{Entry, Lost};
 use crate::queue::delivery_count::DeliveryCount;

@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use leveret_store::Sequence;
+use leveret_store_api::Sequence;
 
 use crate::time::Timestamp;
 

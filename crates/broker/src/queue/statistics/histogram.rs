@@ -37,7 +37,7 @@ pub struct Distribution {
     pub count: u64,
     /// Their mean, milliseconds; exact.
     pub mean_ms: f64,
-    /// Half of them were no longer than this, milliseconds.
+    /// Half of them were no longer than milliseconds.
     pub p50_ms: u64,
     /// Nine of ten were no longer.
     pub p90_ms: u64,

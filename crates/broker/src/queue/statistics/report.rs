@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Distribution, MessageRates};
-use crate::queue::QueueCounts;
+use crate::queue::counts::QueueCounts;
 use crate::queue::effects::DeadLetterReason;
 
 /// Everything a queue or stream tells about itself. Totals, rates and times begin when the broker was

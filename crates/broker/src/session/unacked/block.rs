@@ -1,6 +1,6 @@
 //! A block of older deliveries: as they were, or, once their messages have left memory, packed.
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
 use super::super::queue_table::QueueNumber;
 use super::packed::Packed;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use leveret_store::CommitPoint;
+use leveret_store_api::CommitPoint;
 
 use super::super::queue_table::QueueNumber;
 use super::block::{Block, Leaving};

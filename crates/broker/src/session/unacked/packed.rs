@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
+use leveret_store_api::Sequence;
+
 use super::super::queue_table::QueueNumber;
 use super::{Due, Unacked};
 use crate::queue::consumers::ConsumerRef;
 use crate::queue::delivery_count::DeliveryCount;
 use crate::queue::handle::{Held, Reference};
 use crate::time::Timestamp;
-use leveret_store::Sequence;
 
 /// So many facts are kept for one block at most.
 const FACTS_MAX: usize = 1024;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use leveret_codec::{ContentHeader, write_names};
-use leveret_store::Sequence;
+use leveret_store_api::Sequence;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use leveret_codec::AMQPValue;
-use leveret_store::{Damage, LogId, MessageLog, Sequence};
+use leveret_store_api::{Damage, LogId, MessageLog, Sequence};
 
 use super::{WINDOW, bodies, exchange, from, id, key, queue};
 use crate::harness::calls::{number, string};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
-use leveret_store::{MessageLog, SteppedStore};
+use leveret_store_api::{MessageLog, SteppedStore};
 
 use super::{WINDOW, from, id};
 use crate::harness::calls::{Flag, number};

@@ -29,7 +29,7 @@ fn store_without_user(definitions: &[(&str, &str)], logs: &[u64]) -> Arc<Stepped
     let mut found = Vec::new();
     world
         .store()
-        .read(from, leveret_store::Sequence(0), 1, 1 << 20, &mut found)
+        .read(from, leveret_store_api::Sequence(0), 1, 1 << 20, &mut found)
         .unwrap();
     let message = found.remove(0);
     let mut changes: Vec<Change<Message>> = definitions
@@ -41,9 +41,9 @@ fn store_without_user(definitions: &[(&str, &str)], logs: &[u64]) -> Arc<Stepped
         .collect();
     for log in logs {
         while store.allocate_log().0 < *log {}
-        changes.push(Change::Enqueue(leveret_store::Enqueue {
-            log: leveret_store::LogId(*log),
-            sequence: leveret_store::Sequence(0),
+        changes.push(Change::Enqueue(leveret_store_api::Enqueue {
+            log: leveret_store_api::LogId(*log),
+            sequence: leveret_store_api::Sequence(0),
             flags: message.flags,
             time_ms: message.time_ms,
             transient: false,
@@ -189,7 +189,10 @@ fn what_cannot_be_read_is_put_aside_with_its_messages_and_all_else_starts() {
         },
     );
     assert_eq!(client.counts("bad"), (1, 0));
-    let kept = after.store().log_state(leveret_store::LogId(2)).unwrap();
+    let kept = after
+        .store()
+        .log_state(leveret_store_api::LogId(2))
+        .unwrap();
     assert_eq!(kept.live, 1);
     // Whoever deletes that name gets rid of both.
     client.delete("bad", false, false);
@@ -201,7 +204,7 @@ fn what_cannot_be_read_is_put_aside_with_its_messages_and_all_else_starts() {
     assert!(
         after
             .store()
-            .log_state(leveret_store::LogId(2))
+            .log_state(leveret_store_api::LogId(2))
             .is_none_or(|log| log.live == 0)
     );
 }
@@ -241,7 +244,7 @@ fn a_name_that_is_only_put_aside_can_be_deleted() {
     );
     assert!(
         store
-            .log_state(leveret_store::LogId(2))
+            .log_state(leveret_store_api::LogId(2))
             .is_none_or(|log| log.live == 0)
     );
 }
@@ -275,7 +278,7 @@ fn nothing_is_deleted_while_it_may_belong_to_what_cannot_be_read() {
     assert_eq!(
         after
             .store()
-            .log_state(leveret_store::LogId(2))
+            .log_state(leveret_store_api::LogId(2))
             .unwrap()
             .live,
         1
@@ -288,7 +291,7 @@ fn nothing_is_deleted_while_it_may_belong_to_what_cannot_be_read() {
     assert!(
         after
             .store()
-            .log_state(leveret_store::LogId(2))
+            .log_state(leveret_store_api::LogId(2))
             .is_none_or(|log| log.live == 0)
     );
 }

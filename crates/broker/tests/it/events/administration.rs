@@ -3,7 +3,7 @@
 use leveret_broker::limits::VhostLimits;
 use leveret_broker::policy::PolicyKind;
 use leveret_codec::AMQPValue;
-use leveret_store::{Shortage, StoreStatus};
+use leveret_store_api::{Shortage, StoreStatus};
 
 use super::{import, listener, told, told_keys, told_one};
 use crate::harness::World;

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use leveret_broker::message::Message;
-use leveret_store::{
+use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
     MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };

@@ -17,7 +17,7 @@ use std::task::{Wake, Waker};
 
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
-use leveret_store::{CommitPoint, MemoryStore, SteppedStore};
+use leveret_store_api::{CommitPoint, MemoryStore, SteppedStore};
 
 use client::Wired;
 pub use client::{Client, Dial, Properties};

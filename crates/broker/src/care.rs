@@ -1,0 +1,112 @@
+//! What is left to be done after a queue's verb, once the queue is unlocked; and messages of the broker's own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leveret_routing::RouteInput;
+use leveret_store_api::CommitPoint;
+
+use crate::dead_letter::LETTERS_MAX;
+use crate::deduplication::Look;
+use crate::exchange::Passing;
+use crate::message::Message;
+use crate::queue::effects::Effects;
+use crate::queue::handle::QueueHandle;
+use crate::time::Timestamp;
+use crate::vhost::VirtualHost;
+
+impl VirtualHost {
+    /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
+    /// queue that is full does without it.
+    pub(crate) fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
+        let (exchange, key) = message.exchange_and_key();
+        let exchange = String::from_utf8_lossy(exchange);
+        let Ok(header) = message.decode_header() else {
+            return;
+        };
+        let input = RouteInput {
+            headers: header.properties.headers,
+            random: self.services.next_random(),
+            ..RouteInput::new(key)
+        };
+        let (targets, attended) = self.route_internally(&exchange, &input);
+        if attended {
+            let passing = Passing {
+                exchange: &exchange,
+                attended_to: false,
+                returned: false,
+                look: Look::Published,
+                message,
+                random: input.random,
+            };
+            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
+            self.care_for_all(passed.left, now);
+            return;
+        }
+        let mut rejected = Vec::new();
+        for queue in targets {
+            let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
+            self.care(&queue, effects, now);
+        }
+    }
+
+    /// Does what a queue's verb left to be done, and what that leaves in turn.
+    pub(crate) fn care(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
+        if !effects.needs_care() {
+            return;
+        }
+        let mut letters_max = LETTERS_MAX;
+        let mut work = VecDeque::from([(queue.clone(), effects)]);
+        while let Some((queue, effects)) = work.pop_front() {
+            if let Some(deadline) = effects.deadline
+                && !queue.is_deleted()
+            {
+                self.services.wake_queue_at(deadline, &queue);
+            }
+            if effects.damaged > 0 {
+                self.tell_damaged("queue", queue.name(), effects.damaged);
+            }
+            if effects.page_in {
+                self.services.pager.ask(queue.clone());
+            }
+            if !effects.garbage.is_empty() {
+                self.services.pager.free(effects.garbage);
+            }
+            if let Some(point) = effects.durable_at {
+                work.extend(self.look_again_at(point, &queue, now));
+            }
+            if effects.letters && queue.outbox().begin_moving() {
+                work.extend(self.move_letters(&queue, &mut letters_max, now));
+            }
+            if effects.delete_queue {
+                self.delete_some(&queue, now);
+            }
+        }
+    }
+
+    /// [`VirtualHost::care`] for each of these.
+    pub(crate) fn care_for_all(
+        self: &Arc<Self>,
+        left: Vec<(QueueHandle, Effects)>,
+        now: Timestamp,
+    ) {
+        for (queue, effects) in left {
+            self.care(&queue, effects, now);
+        }
+    }
+
+    /// Has the pager look at `queue` once `point` is durable; if it is already, looks now.
+    fn look_again_at(
+        &self,
+        point: CommitPoint,
+        queue: &QueueHandle,
+        now: Timestamp,
+    ) -> Option<(QueueHandle, Effects)> {
+        let services = Arc::clone(&self.services);
+        let waker = queue.waker(move |queue| services.pager.ask(queue));
+        if self.services.store.wake_at(point, &waker) {
+            return None;
+        }
+        Some((queue.clone(), queue.reveal(point, now)))
+    }
+}
