@@ -221,14 +221,6 @@ impl Attended {
         changes.extend(self.delete_logs());
     }
 
-    /// If the exchange was deleted, its logs are to be deleted again: what was staged since may have
-    /// brought them back.
-    pub(super) fn bury_again(&self, changes: &mut Vec<Change<Message>>) {
-        if self.gone.load(Ordering::Acquire) {
-            changes.extend(self.delete_logs());
-        }
-    }
-
     fn delete_logs(&self) -> impl Iterator<Item = Change<Message>> {
         self.logs.iter().map(|log| Change::DeleteLog { log })
     }

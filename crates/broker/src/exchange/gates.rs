@@ -121,20 +121,6 @@ impl<'a> Gates<'a> {
         history.map_or_else(Vec::new, |history| history.messages().cloned().collect())
     }
 
-    /// Everything is staged: what was deleted meanwhile must not come back with it.
-    pub(crate) fn bury_the_deleted(&self, vhost: &VirtualHost) {
-        let mut changes = Vec::new();
-        for (keeper, _) in &self.0 {
-            match keeper {
-                Gatekeeper::Exchange(exchange) => exchange.bury_again(&mut changes),
-                Gatekeeper::Queue(queue) => queue.bury_numbers(&mut changes),
-            }
-        }
-        if !changes.is_empty() {
-            vhost.services.store.stage(&mut changes);
-        }
-    }
-
     /// Has expired keys removed in time.
     pub(crate) fn set_alarms(&mut self, vhost: &VirtualHost, now: Timestamp) {
         for (keeper, locked) in &mut self.0 {

@@ -145,7 +145,6 @@ impl VirtualHost {
             CommitPoint::NONE
         };
         plan.begin_delays(self, point, usize::MAX, now);
-        gates.bury_the_deleted(self);
         gates.set_alarms(self, now);
         plan.show(point, now)
     }

@@ -330,14 +330,6 @@ impl QueueHandle {
         self.0.producer_log.map(|log| Change::DeleteLog { log })
     }
 
-    /// If the queue was deleted, the log of producers' numbers is to be deleted again: what was staged
-    /// since may have brought it back.
-    pub(crate) fn bury_numbers(&self, changes: &mut Vec<Change<Message>>) {
-        if self.0.producer_log.is_some() && self.is_deleted() {
-            changes.extend(self.delete_numbers());
-        }
-    }
-
     /// Whether the queue was deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {

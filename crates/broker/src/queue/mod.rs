@@ -96,8 +96,6 @@ pub(crate) struct Queue {
     key_logs: Option<KeyLogs>,
     deduplication: Option<Box<QueueDeduplication>>,
     changes: Vec<Change<Message>>,
-    /// Logs of a deleted queue that what it had hidden may bring back.
-    graves: Vec<LogId>,
     /// Publishers held back until this queue has drained.
     held: Vec<Arc<Mailbox>>,
     /// Its consumers fell behind; publishers are not held for them until it has drained.
@@ -156,7 +154,6 @@ impl Queue {
             key_logs: None,
             deduplication: None,
             changes: Vec::new(),
-            graves: Vec::new(),
             held: Vec::new(),
             lagging: false,
             last_used: now,
@@ -334,7 +331,6 @@ impl Queue {
         // Their logs go as a whole.
         self.changes.clear();
         let purged = self.visible() + waiting;
-        let awaits_staging = self.levels.iter().any(Level::awaits_staging);
         for level in &mut self.levels {
             effects.garbage.extend(level.clear_all());
             if let Some(log) = level.log.take() {
@@ -345,10 +341,6 @@ impl Queue {
         self.promised = HiddenCounts::default();
         self.count_anew();
         self.delete_keys();
-        if awaits_staging {
-            self.graves
-                .extend(self.changes.iter().filter_map(deleted_log));
-        }
         self.release_publishers(effects);
         let consumers = self.consumers.take_all();
         (purged, Box::new(consumers))
@@ -359,26 +351,9 @@ impl Queue {
         std::mem::take(&mut self.changes)
     }
 
-    /// What was hidden here when the queue was deleted is staged by now, behind the removal of its logs:
-    /// they are removed again.
-    fn bury_again(&mut self) {
-        let removals = self.graves.iter().map(|&log| Change::DeleteLog { log });
-        let mut removals: Vec<_> = removals.collect();
-        if !removals.is_empty() {
-            self.store.stage(&mut removals);
-        }
-    }
-
     fn release_publishers(&mut self, effects: &mut Effects) {
         effects.releases.append(&mut self.held);
         self.lagging = false;
-    }
-}
-
-fn deleted_log(change: &Change<Message>) -> Option<LogId> {
-    match change {
-        Change::DeleteLog { log } => Some(*log),
-        _ => None,
     }
 }
 

@@ -186,7 +186,6 @@ impl Queue {
     /// What was hidden under `ticket` is staged at `point`.
     pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
         if self.deleted {
-            self.bury_again();
             return;
         }
         for level in &mut self.levels {
@@ -204,7 +203,6 @@ impl Queue {
     ) {
         effects.point = effects.point.max(point);
         if self.deleted {
-            self.bury_again();
             return;
         }
         for level in &mut self.levels {

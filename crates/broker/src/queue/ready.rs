@@ -381,11 +381,6 @@ impl Level {
         })
     }
 
-    /// Whether something is hidden and not staged yet.
-    pub(crate) fn awaits_staging(&self) -> bool {
-        self.hidden.first_unstaged().is_some()
-    }
-
     /// When the next message expires; never while it is hidden or not in memory.
     pub(crate) fn front_expires_at(&mut self) -> Timestamp {
         match self.front().map(|front| front.expires_at) {

@@ -289,7 +289,6 @@ impl Connection {
         self.hide_publishes(link, committing, &mut gates, usize::MAX, now);
         self.hide_letters(committing, &mut gates, usize::MAX, now);
         self.stage_transaction(committing);
-        gates.bury_the_deleted(&vhost);
         gates.set_alarms(&vhost, now);
         Ok(())
     }

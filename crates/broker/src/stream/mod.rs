@@ -76,8 +76,6 @@ pub(crate) struct Stream {
     /// The deadline that was asked for last.
     scheduled: Option<Timestamp>,
     deleted: bool,
-    /// The log of a deleted stream, which what was hidden in it may bring back.
-    grave: Option<LogId>,
 }
 
 /// Places without a message: a crash took a transaction's, and left what was published behind them.
@@ -123,7 +121,6 @@ impl Stream {
             durable_asked: false,
             scheduled: None,
             deleted: false,
-            grave: None,
         }
     }
 
@@ -236,7 +233,6 @@ impl Stream {
         effects.kept = self.tail.take();
         if let Some(log) = self.log.take() {
             self.changes.push(Change::DeleteLog { log });
-            self.grave = Some(log);
         }
         self.readers.take_all().map(|reader| reader.spec).collect()
     }

@@ -62,12 +62,8 @@ impl Stream {
         changes.append(&mut self.changes);
     }
 
-    /// What was appended under `ticket` is staged at `point`: behind the removal of the log, where the
-    /// stream was deleted meanwhile.
+    /// What was appended under `ticket` is staged at `point`.
     pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
-        if let Some(log) = self.grave {
-            self.store.stage(&mut vec![Change::DeleteLog { log }]);
-        }
         self.tail.staged_late(ticket, point);
     }
 
