@@ -14,11 +14,11 @@ pub enum GetResult {
     /// A message, and how many are ready behind it.
     Message(InFlight, u64),
     /// A message, and what is ready behind it must be read before it is known how much of it has expired: call
-    /// [`QueueHandle::page_in_now`] and then `count_living`.
+    /// [`page_in_now`](super::handle::QueueHandle::page_in_now) and then `count_living`.
     BeforeUnread(InFlight),
     /// Nothing is ready.
     Empty,
-    /// The next message must be read first: call [`QueueHandle::page_in`](super::handle::QueueHandle::page_in), then try again.
+    /// The next message must be read first: call [`page_in`](super::handle::QueueHandle::page_in), then try again.
     NotLoaded,
 }
 
