@@ -47,12 +47,13 @@ enum Here {
 ///
 /// `memory_bytes`: how much memory the machine has, where that is known; RabbitMQ measures the disk by it.
 pub(super) fn advice(path: &Path, text: &str, memory_bytes: Option<u64>) -> Option<String> {
+    let names = ["rabbitmq.conf", "rabbitmq.config", "advanced.config"];
     let named = path
         .file_name()
-        .is_some_and(|name| name == "rabbitmq.conf" || name == "advanced.config");
+        .is_some_and(|name| names.iter().any(|it| name == *it));
     let settings = settings(text);
     let known = |key: &str| KEYS.iter().any(|start| key.starts_with(start));
-    let erlang = text.trim_start().starts_with('[') && text.contains("{rabbit");
+    let erlang = is_erlang(text);
     if !(named || erlang || settings.iter().any(|(key, _)| known(key))) {
         return None;
     }
@@ -88,6 +89,13 @@ pub(super) fn advice(path: &Path, text: &str, memory_bytes: Option<u64>) -> Opti
         parts.push(format!("not there: {}", missing.join(", ")));
     }
     Some(parts.join("; "))
+}
+
+/// Whether this is a list of Erlang's, as `advanced.config` and the older `rabbitmq.config` have it; comments may be first.
+fn is_erlang(text: &str) -> bool {
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let first = lines.find(|line| !(line.is_empty() || line.starts_with('%')));
+    first.is_some_and(|line| line.starts_with('[')) && text.contains("{rabbit")
 }
 
 /// The settings of a file in RabbitMQ's `key = value` form, where a comment may follow and a key's last value counts.
@@ -395,6 +403,11 @@ cluster_formation.peer_discovery_backend = classic_config
             ("rabbitmq.conf", "heartbeat = often"),
             ("x.conf", "listeners.tcp.1 = 5672"),
             ("old", "[{rabbit, [{tcp_listeners, [5672]}]}]."),
+            (
+                "old",
+                "%% a = b\n\n[\n  {rabbit,\n   [{tcp_listeners, [5672]}]}\n].",
+            ),
+            ("rabbitmq.config", "[]."),
         ] {
             assert!(advice(Path::new(name), text, None).is_some(), "{name}");
         }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use leveret_broker::ConsumerTimeoutAction;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Why a text is not a legal value: what would have been one.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -234,6 +236,8 @@ impl FromStr for Names {
 }
 
 /// Which log lines are kept, in the notation of `tracing`: `info`, `debug`, `info,leveret_broker=trace`.
+///
+/// A word alone is a level. `tracing` takes any other for a part of the program, so that `warning` would keep nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogFilter(pub String);
 
@@ -247,12 +251,16 @@ impl FromStr for LogFilter {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        match tracing_subscriber::EnvFilter::builder().parse(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err(ValueError::new(
-                "a log filter, such as info, debug or info,leveret_broker=trace",
-            )),
-        }
+        let mut parts = text.split(',').filter(|part| !part.is_empty()).peekable();
+        let is_sound = parts.peek().is_some()
+            && parts.all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok())
+            && EnvFilter::builder().parse(text).is_ok();
+        is_sound.then(|| Self(text.to_owned())).ok_or_else(|| {
+            ValueError::new(
+                "a log filter: error, warn, info, debug, trace or off, or by part, such as \
+                 info,leveret_broker=trace",
+            )
+        })
     }
 }
 
@@ -428,8 +436,19 @@ mod tests {
             parsed::<Names>("a, b"),
             Some(Names(vec!["a".into(), "b".into()]))
         );
-        assert!(parsed::<LogFilter>("info,leveret_broker=trace").is_some());
-        assert!(parsed::<LogFilter>("info,=,,x=").is_none());
+        for sound in ["info,leveret_broker=trace", "OFF", "leveret_store=debug"] {
+            assert!(parsed::<LogFilter>(sound).is_some(), "{sound}");
+        }
+        for wrong in [
+            "info,=,,x=",
+            "",
+            ",",
+            "warning",
+            "none",
+            "info,leveret_broker",
+        ] {
+            assert!(parsed::<LogFilter>(wrong).is_none(), "{wrong}");
+        }
         assert_eq!(parsed::<LogFormat>("yaml"), None);
     }
 }
