@@ -178,7 +178,12 @@ fn a_refused_login_names_who() {
     assert!(!try_log_in(broker.addr(), "guest", "wrong", "/"));
     await_line(
         &broker,
-        &["login refused", "user=\"guest\"", "peer=127.0.0.1:"],
+        &[
+            "login refused",
+            "user=\"guest\"",
+            "peer=127.0.0.1:",
+            "reason=\"invalid credentials\"",
+        ],
     );
     assert!(!try_log_in(broker.addr(), "guest", "guest", "nowhere"));
     await_line(

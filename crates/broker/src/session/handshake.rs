@@ -136,10 +136,8 @@ impl Session {
                 .any(|offered| offered == mechanism)
         });
         let Some(mechanism) = known else {
-            return self.refuse_login(
-                None,
-                &format!("unsupported authentication mechanism '{mechanism}'"),
-            );
+            let text = format!("unsupported authentication mechanism '{mechanism}'");
+            return self.refuse_login(None, "no such mechanism", &text);
         };
         let response = start_ok.response.as_bytes();
         let from = self.link.peer.remote.ip();
@@ -161,12 +159,7 @@ impl Session {
             Some(Verdict::Refuse) => {
                 let name = auth::given_name(mechanism, response).unwrap_or_default();
                 let name = String::from_utf8_lossy(name).into_owned();
-                tracing::warn!(
-                    peer = %self.link.peer.remote,
-                    user = name,
-                    "too many failed logins wait already"
-                );
-                self.refuse_credentials(&name, mechanism)
+                self.refuse_credentials(&name, mechanism, "too many failed logins wait already")
             }
         }
     }
@@ -214,29 +207,41 @@ impl Session {
                 let error = format!("user '{user}' - invalid credentials");
                 self.link
                     .tell_authentication(&user, mechanism.name(), Some(&error));
-                self.refuse_credentials(&user, mechanism)
+                self.refuse_credentials(&user, mechanism, "invalid credentials")
             }
             Err(Refusal::NotLoopback(user)) => {
-                tracing::warn!(user, peer = %self.link.peer.remote, "user can only connect via localhost");
                 let error = format!("user '{user}' can only connect via localhost");
                 self.link
                     .tell_authentication(&user, mechanism.name(), Some(&error));
-                self.refuse_credentials(&user, mechanism)
+                let reason = "user can only connect via localhost, see --loopback-users";
+                self.refuse_credentials(&user, mechanism, reason)
             }
         }
     }
 
-    fn refuse_credentials(&mut self, user: &str, mechanism: Mechanism) -> Result<(), Failure> {
+    /// What the client is told says no more than RabbitMQ's; the log, to which that points, has the reason.
+    fn refuse_credentials(
+        &mut self,
+        user: &str,
+        mechanism: Mechanism,
+        reason: &str,
+    ) -> Result<(), Failure> {
         let text = format!(
             "Login was refused using authentication mechanism {}. For details see the broker logfile.",
             mechanism.name()
         );
-        self.refuse_login(Some(user), &text)
+        self.refuse_login(Some(user), reason, &text)
     }
 
     /// rabbitmq: the reason is told to clients that can take it, others see the socket close.
-    fn refuse_login(&mut self, user: Option<&str>, text: &str) -> Result<(), Failure> {
-        tracing::warn!(peer = %self.link.peer.remote, user, name = self.link.name(), text, "login refused");
+    fn refuse_login(
+        &mut self,
+        user: Option<&str>,
+        reason: &str,
+        text: &str,
+    ) -> Result<(), Failure> {
+        let (peer, name) = (self.link.peer.remote, self.link.name());
+        tracing::warn!(%peer, user, name, reason, text, "login refused");
         if self.link.tells_authentication_failure {
             let refused = ConnectionError::new(ReplyCode::AccessRefused, text);
             Err(refused.of_nothing().into())
