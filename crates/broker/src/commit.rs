@@ -116,7 +116,7 @@ impl PendingCommit {
             let part = parts.pop_front().unwrap_or_default();
             let is_last = parts.is_empty();
             if !is_last && rest.giving_back.is_none() {
-                rest.giving_back = Some(GivingBack::begin(queue));
+                rest.giving_back = Some(GivingBack::begin(queue, now));
             }
             let cost = match &rest.giving_back {
                 // What comes back goes out when all of it is back.

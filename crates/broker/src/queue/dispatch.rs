@@ -27,7 +27,7 @@ impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
     pub(crate) fn dispatch(&mut self, now: Timestamp, effects: &mut Effects) {
         self.keep_time(now);
-        let waits = self.giving_back > 0 || self.dropping;
+        let waits = self.givers.are_waited_for() || self.dropping;
         while self.ready > 0 && !waits {
             let Some(turn) = self.consumers.turn() else {
                 break;

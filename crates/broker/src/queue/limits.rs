@@ -47,7 +47,7 @@ impl Queue {
     /// Whether the queue is over a limit that is kept by dropping the oldest. What must not be seen yet
     /// counts when it shows, what comes back a part at a time when all of it is back.
     pub(crate) fn is_over(&self) -> bool {
-        if self.options.overflow != Overflow::DropHead || self.giving_back > 0 {
+        if self.options.overflow != Overflow::DropHead || self.givers.are_waited_for() {
             return false;
         }
         let bytes = self.ready_body_bytes.saturating_sub(self.hidden.body_bytes);

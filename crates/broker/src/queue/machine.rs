@@ -244,15 +244,16 @@ impl Machine {
     }
 
     /// To a stream nothing comes back.
-    pub(crate) fn begin_giving_back(&mut self) {
-        if let Machine::Queue(queue) = self {
-            queue.begin_giving_back();
+    pub(crate) fn begin_giving_back(&mut self, now: Timestamp) -> bool {
+        match self {
+            Machine::Queue(queue) => queue.begin_giving_back(now),
+            Machine::Stream(_) => false,
         }
     }
 
-    pub(crate) fn end_giving_back(&mut self) {
+    pub(crate) fn end_giving_back(&mut self, now: Timestamp) {
         if let Machine::Queue(queue) = self {
-            queue.end_giving_back();
+            queue.end_giving_back(now);
         }
     }
 

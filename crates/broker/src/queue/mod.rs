@@ -18,6 +18,7 @@ pub mod delivery_count;
 pub mod dispatch;
 pub mod effects;
 pub(crate) mod equivalence;
+mod givers;
 pub mod handle;
 mod hands;
 pub(crate) mod hidden;
@@ -51,6 +52,7 @@ use crate::time::Timestamp;
 use consumers::Consumers;
 use deduplicate::QueueDeduplication;
 use effects::Effects;
+use givers::Givers;
 use hidden::HiddenCounts;
 use options::QueueOptions;
 use ready::Level;
@@ -112,8 +114,8 @@ pub(crate) struct Queue {
     leaving: bool,
     /// It is over a limit, and only some of what is to be dropped for that has been; nothing is delivered meanwhile.
     dropping: bool,
-    /// So many give back to it and are not done; see [`handle::GivingBack`].
-    giving_back: u32,
+    /// Those that give back to it and are not done; see [`handle::GivingBack`].
+    givers: Givers,
     /// A message that can expire was seen.
     expiring: bool,
     deleted: bool,
@@ -163,7 +165,7 @@ impl Queue {
             crowded: false,
             leaving: false,
             dropping: false,
-            giving_back: 0,
+            givers: Givers::default(),
             expiring: false,
             deleted: false,
         };

@@ -82,13 +82,13 @@ impl Queue {
         }
     }
 
-    pub(crate) fn begin_giving_back(&mut self) {
-        self.giving_back += 1;
+    /// Answers whether nothing is delivered until [`Queue::end_giving_back`].
+    pub(crate) fn begin_giving_back(&mut self, now: Timestamp) -> bool {
+        self.givers.begin(now)
     }
 
-    pub(crate) fn end_giving_back(&mut self) {
-        debug_assert!(self.giving_back > 0, "nobody gave back");
-        self.giving_back = self.giving_back.saturating_sub(1);
+    pub(crate) fn end_giving_back(&mut self, now: Timestamp) {
+        self.givers.end(now);
     }
 
     /// As [`Queue::settle`], but what came back is not delivered yet, and counts for no limit.

@@ -32,7 +32,7 @@ impl Queue {
         effects: &mut Effects,
     ) -> Option<Positioned> {
         let nothing_to_decide = self.ready == 0
-            && self.giving_back == 0
+            && !self.givers.are_waited_for()
             && self.levels.len() == 1
             && self.deduplication.is_none()
             && self.changes.is_empty()

@@ -129,7 +129,7 @@ impl Connection {
         self.queues.drain_settlements(store, |queue, settlements| {
             quiet
                 .entry(queue.id())
-                .or_insert_with(|| GivingBack::begin(queue));
+                .or_insert_with(|| GivingBack::begin(queue, now));
             let effects = queue.settle_quietly(settlements, now);
             vhost.care(queue, effects, now);
         });

@@ -168,12 +168,23 @@ impl Connection {
         let Some(channel) = self.channels.get(&number) else {
             return;
         };
+        let (up_to, outcome) = (channel.last_delivery_tag, Outcome::Returned);
+        let before = self.gathered;
+        let more = self.settle_some(number, up_to, outcome);
+        let gathered = self.gathered - before;
+        link.work.add(u32::try_from(gathered).unwrap_or(u32::MAX));
+        if !more {
+            self.flush_settlements(now);
+            link.output.buffer().extend_from_slice(&reply);
+            return;
+        }
+        self.flush_quietly(now);
         let settling = Settling {
             channel: number,
-            up_to: channel.last_delivery_tag,
-            outcome: Outcome::Returned,
+            up_to,
+            outcome,
             reply,
         };
-        self.begin_now(link, Job::Settling(settling), now);
+        self.begin(link, Job::Settling(settling));
     }
 }

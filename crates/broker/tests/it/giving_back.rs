@@ -118,6 +118,47 @@ fn a_channel_is_closed_when_all_it_held_is_with_others() {
     client.with_channel(1);
 }
 
+/// Two clients take `count` messages and give them back again and again, always one in the middle of it; each turn
+/// lasts `milliseconds`. Answers whether a consumer gets something all the same.
+fn gets_something(count: usize, milliseconds: u64, give_back: impl Fn(&Client)) -> bool {
+    let world = World::durable_with(config());
+    let givers = [world.client(), world.client()];
+    givers[0].declare_ok("q", &[], &[]);
+    givers[0].publish_all("q", &names(1, 100), &Properties::default());
+    let other = world.client();
+    world.stand_still();
+    for turn in 0..200 {
+        let giver = &givers[turn % 2];
+        for _ in 0..count {
+            giver.get("q", false);
+        }
+        give_back(giver);
+        if turn == 3 {
+            other.consume("q", "o", &[], &[]);
+        }
+        world.turn();
+        world.wait(milliseconds);
+        if other
+            .lines()
+            .iter()
+            .any(|line| line.starts_with("deliver "))
+        {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn clients_that_give_much_back_without_end_do_not_keep_it_from_others() {
+    assert!(gets_something(25, 10, |giver| giver.nack(0, true, true)));
+}
+
+#[test]
+fn clients_that_recover_little_without_end_do_not_keep_it_from_others() {
+    assert!(gets_something(5, 0, |giver| giver.recover(true)));
+}
+
 #[test]
 fn an_error_of_a_channel_is_told_when_all_it_held_is_back() {
     let world = World::durable_with(config());

@@ -5,27 +5,30 @@ use crate::queue::effects::Effects;
 use crate::time::Timestamp;
 
 /// Somebody gives back to this queue and is not done. Meanwhile nothing goes out of it to consumers, nor for a length
-/// limit: it would be what is back before what is not yet, and what was published in between.
+/// limit: it would be what is back before what is not yet, and what was published in between. Only where clients give
+/// back without end it goes on nevertheless, see [`crate::queue::givers`].
 pub(crate) struct GivingBack {
     queue: QueueHandle,
-    is_done: bool,
+    is_waited_for: bool,
 }
 
 impl GivingBack {
-    pub(crate) fn begin(queue: &QueueHandle) -> GivingBack {
-        queue.with(|machine, _| machine.begin_giving_back());
+    pub(crate) fn begin(queue: &QueueHandle, now: Timestamp) -> GivingBack {
+        let (is_waited_for, _) = queue.with(|machine, _| machine.begin_giving_back(now));
         GivingBack {
             queue: queue.clone(),
-            is_done: false,
+            is_waited_for,
         }
     }
 
     /// All is back: the queue keeps its limits, and delivers, unless others are not done.
     pub(crate) fn finish(mut self, now: Timestamp) -> (QueueHandle, Effects) {
-        self.is_done = true;
+        let was_waited_for = std::mem::take(&mut self.is_waited_for);
         let queue = self.queue.clone();
         let verb = |machine: &mut super::Machine, effects: &mut Effects| {
-            machine.end_giving_back();
+            if was_waited_for {
+                machine.end_giving_back(now);
+            }
             machine.start(now, effects);
         };
         let ((), effects) = queue.at(now, verb);
@@ -35,8 +38,9 @@ impl GivingBack {
 
 impl Drop for GivingBack {
     fn drop(&mut self) {
-        if !self.is_done {
-            self.queue.with(|machine, _| machine.end_giving_back());
+        if self.is_waited_for {
+            self.queue
+                .with(|machine, _| machine.end_giving_back(Timestamp::default()));
         }
     }
 }
