@@ -4,7 +4,7 @@ use std::path::Path;
 
 use leveret_store::{Journal, JournalOptions};
 use leveret_store_api::{Change, MessageLog, Payload};
-use leveret_tests::Leveret;
+use leveret_tests::{Leveret, PATIENCE, eventually};
 
 use crate::process::{log_in, refusal, run};
 
@@ -68,6 +68,14 @@ fn define(data_dir: &Path, definitions: &[(&str, &str)]) {
         });
     journal.stage(&mut puts.collect());
     journal.close();
+    // A child that another test has only just begun holds its copy of the lock until it runs its own program.
+    let path = data_dir.to_str().unwrap();
+    let is_free = || {
+        let output = run(&["store", "verify", path], &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (!said.contains("in use by another process")).then_some(())
+    };
+    eventually(PATIENCE, is_free).expect("nobody else has the store");
 }
 
 /// As an earlier version kept a queue with an argument that is NaN.
