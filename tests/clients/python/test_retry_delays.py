@@ -162,3 +162,19 @@ def test_memory_of_waiting_messages_is_bounded(own_broker, open_connection):
     drive_until(connection, lambda: len(returned) == total, 60)
     assert count(channel, "q") == 0
     eventually(lambda: broker.resident_bytes() - before < size * total / 2, 20, "memory given back")
+
+
+def test_very_many_put_back_at_once_come_in_their_order(connection, scratch):
+    """They go back in steps, and no later step may begin its delay before an earlier one."""
+    channel = connection.channel()
+    queue = declare(channel, scratch.name(), [50] * 9)
+    expected = [f"{n:05}".encode() for n in range(3000)]
+    for body in expected:
+        channel.basic_publish("", queue, body)
+    came = []
+    channel.basic_consume(queue, lambda _channel, _method, _properties, body: came.append(body))
+    for _ in range(10):
+        drive_until(connection, lambda: len(came) == len(expected), what="all of them")
+        assert came == expected
+        came.clear()
+        channel.basic_nack(0, multiple=True, requeue=True)

@@ -185,10 +185,11 @@ impl Open {
         task: &mut Context<'_>,
         step: &mut Step,
     ) -> Poll<Ending> {
-        let now = self.shared.clock.now();
         if self.wake.take() {
-            self.session.handle_wake(now);
+            // Delays begin here, too: of what goes back in steps the first was begun as bytes were read.
+            self.session.handle_wake(self.shared.clock.after_now());
         }
+        let now = self.shared.clock.now();
         if self
             .session
             .poll_timeout()
@@ -243,7 +244,7 @@ impl Open {
     /// Has the session give back a part of what it holds; it wakes the task for the next.
     fn leave(&mut self) -> Poll<()> {
         if self.wake.take() {
-            self.session.handle_wake(self.shared.clock.now());
+            self.session.handle_wake(self.shared.clock.after_now());
         }
         if self.session.is_finished() {
             Poll::Ready(())
