@@ -65,6 +65,17 @@ impl<T> Blocks<T> {
         };
         blocks.flatten().skip(passed)
     }
+
+    /// As [`Blocks::iter_from`], to change them.
+    pub(crate) fn iter_mut_from(&mut self, from: usize) -> impl Iterator<Item = &mut T> {
+        let from = from + self.popped;
+        let passed = match from < BLOCK {
+            true => from - self.popped,
+            false => from % BLOCK,
+        };
+        let blocks = self.blocks.iter_mut().skip(from / BLOCK);
+        blocks.flatten().skip(passed)
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +96,8 @@ mod tests {
             for from in [0, 1, BLOCK - 1, BLOCK, BLOCK + 5] {
                 let found: Vec<usize> = blocks.iter_from(from).copied().collect();
                 let expected: Vec<usize> = (popped + from..next).collect();
+                assert_eq!(found, expected);
+                let found: Vec<usize> = blocks.iter_mut_from(from).map(|it| *it).collect();
                 assert_eq!(found, expected);
             }
             for _ in 0..pops {

@@ -173,6 +173,7 @@ impl Connection {
                 transaction.settle(unacked, outcome);
             });
             self.gathered += count;
+            self.consider_settled(number);
             return more;
         }
         let mut credit = 0;

@@ -55,6 +55,7 @@ mod rolling_back;
 mod route_cache;
 mod routes_ahead;
 mod settle;
+mod settled;
 mod spread;
 mod spreading;
 mod stamp;

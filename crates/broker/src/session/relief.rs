@@ -1,6 +1,7 @@
 //! Messages of unacknowledged deliveries leave memory, in steps, where all connections together hold too many. What is
 //! settled later is read back for it if it must be, see [`crate::queue::reference`].
 
+use super::channel::PublishMode;
 use super::connection::Connection;
 use super::link::Link;
 use super::queue_table::QueueNumber;
@@ -13,6 +14,18 @@ impl Connection {
         let memory = &self.vhost.services.unacked_memory;
         if let Some(channel) = self.channels.get_mut(&number)
             && channel.ledger.is_to_be_relieved(sent, memory)
+            && !self.crowded.contains(&number)
+        {
+            self.crowded.push(number);
+        }
+    }
+
+    /// A transaction keeps more settlements back.
+    pub(super) fn consider_settled(&mut self, number: u16) {
+        let memory = &self.vhost.services.unacked_memory;
+        if let Some(channel) = self.channels.get_mut(&number)
+            && let PublishMode::Transaction(transaction) = &mut channel.mode
+            && transaction.settlements.is_to_be_relieved(memory)
             && !self.crowded.contains(&number)
         {
             self.crowded.push(number);
@@ -41,8 +54,13 @@ impl Connection {
             let mut keep = |queue: QueueNumber, messages: &mut [&mut InFlight]| {
                 queues.queue(queue)?.keep_in_store(messages)
             };
-            let ledger = &mut channel.ledger;
-            match ledger.relieve(&services.unacked_memory, durable, &mut keep) {
+            let memory = &services.unacked_memory;
+            let mut relief = channel.ledger.relieve(memory, durable, &mut keep);
+            if let PublishMode::Transaction(transaction) = &mut channel.mode {
+                let settled = &mut transaction.settlements;
+                relief = relief.and(settled.relieve(memory, durable, &mut keep));
+            }
+            match relief {
                 Relief::Done => return false,
                 Relief::Again => goes_on = true,
                 Relief::At(point) => {

@@ -90,6 +90,7 @@ impl Connection {
         };
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             transaction.settle(unacked, outcome);
+            self.consider_settled(number);
             return Ok(());
         }
         let credit = u32::from(unacked.consumer.is_some());

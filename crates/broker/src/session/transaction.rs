@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attended_publish::AttendedPublish;
+use super::settled::Settled;
 use super::unacked::{Ledger, Unacked};
 use crate::blocks::Blocks;
 use crate::error::{ChannelError, Failure};
@@ -31,7 +32,7 @@ pub(super) enum Kept {
 #[derive(Default)]
 pub(super) struct Transaction {
     pub(super) publishes: Blocks<Kept>,
-    pub(super) settlements: Blocks<(Unacked, Outcome)>,
+    pub(super) settlements: Settled,
     /// Deliveries that come back as it is rolled back, by tag.
     pub(super) returning: BTreeMap<u64, Unacked>,
     pub(super) bytes: usize,
@@ -101,7 +102,7 @@ impl Transaction {
 
     /// Keeps a settlement back.
     pub(super) fn settle(&mut self, unacked: Unacked, outcome: Outcome) {
-        self.settlements.push((unacked, outcome));
+        self.settlements.push(unacked, outcome);
     }
 
     /// Forgets a part of it, of at most `most` publishes and settlements; the deliveries that were to be settled come

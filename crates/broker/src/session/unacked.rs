@@ -21,6 +21,8 @@ use leveret_store_api::CommitPoint;
 
 use older::Older;
 
+pub(super) use block::{keep_all, let_go_stored};
+
 use super::queue_table::QueueNumber;
 use crate::mailbox::InFlight;
 use crate::queue::consumers::ConsumerRef;
@@ -108,6 +110,17 @@ pub(super) enum Relief {
     Again,
     /// More of them once this is durable.
     At(CommitPoint),
+}
+
+impl Relief {
+    /// Of both.
+    pub(super) fn and(self, other: Relief) -> Relief {
+        match (self, other) {
+            (Relief::Again, _) | (_, Relief::Again) => Relief::Again,
+            (Relief::At(one), Relief::At(other)) => Relief::At(one.min(other)),
+            (Relief::Done, relief) | (relief, Relief::Done) => relief,
+        }
+    }
 }
 
 /// So many tags are at hand; those before them are older ones.

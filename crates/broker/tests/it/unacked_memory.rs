@@ -533,3 +533,73 @@ proptest! {
         prop_assert_eq!(in_memory.end(), in_store.end());
     }
 }
+
+/// A client that has settled each of m1 to m3000 in an open transaction before any of them was durable: acknowledged
+/// the first thousand, rejected the second, put back the third.
+fn settled_in_a_transaction(world: &Rc<World>, properties: &Properties) -> Client {
+    let (client, publisher) = (world.client(), world.client());
+    client.declare_ok("dead", &[Flag::Durable], &[]);
+    client.declare_ok("q", &[Flag::Durable], &to_the_dead());
+    client.tx(10);
+    client.expect_first("tx.select-ok");
+    world.hold_commits();
+    publisher.publish_all("q", &names(1, 3000), properties);
+    client.consume_ok("q", "c");
+    client.expect_bodies(&names(1, 3000));
+    client.ack(1000, true);
+    (1001..=2000).for_each(|tag| client.reject(tag, false));
+    client.nack(3000, true, true);
+    // Some leave with each commit.
+    (0..4).for_each(|_| world.commit());
+    client
+}
+
+#[test]
+fn what_a_transaction_keeps_back_leaves_memory() {
+    for (bytes, reason) in [(0, "damaged"), (64 << 20, "rejected")] {
+        let world = with_unacked(bytes);
+        let client = settled_in_a_transaction(&world, &Properties::persistent());
+        damage(&world, "q", 1000..2000);
+        client.tx(20);
+        world.commit();
+        client.expect_first("commit-ok");
+        client.expect_bodies(&returned(2001, 3000));
+        assert_eq!(client.counts("dead").0, 1000);
+        let reader = world.client();
+        reader.get("dead", true);
+        let letter = reader.seen().remove(0);
+        let headers = letter.headers();
+        let why = headers.inner().get("x-first-death-reason").cloned();
+        assert_eq!(why, Some(string(reason)));
+    }
+}
+
+#[test]
+fn what_a_transaction_let_out_of_memory_is_settled_as_if_it_had_not() {
+    for properties in [Properties::persistent(), Properties::default()] {
+        let world = frugal();
+        let client = settled_in_a_transaction(&world, &properties);
+        client.tx(20);
+        world.commit();
+        client.expect_first("commit-ok");
+        client.expect_bodies(&returned(2001, 3000));
+        let reader = world.client();
+        reader.consume_ok("dead", "d");
+        reader.expect_bodies(&names(1001, 2000));
+
+        let world = frugal();
+        let client = settled_in_a_transaction(&world, &properties);
+        client.tx(30);
+        world.commit();
+        client.expect_first("rollback-ok");
+        client.ack(1, false);
+        client.tx(20);
+        world.commit();
+        client.expect_first("commit-ok");
+        client.close_channel();
+        client.expect(&["channel.close-ok"]);
+        let client = client.with_channel(1);
+        client.consume_ok("q", "c");
+        client.expect_bodies(&returned(2, 3000));
+    }
+}

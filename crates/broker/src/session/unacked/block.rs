@@ -227,56 +227,74 @@ impl Block {
 
     /// Has the store keep the messages, queue by queue. Those that nobody will ask for are forgotten.
     fn tell(&mut self, keep: &mut KeepInStore<'_>) -> CommitPoint {
-        let mut held: Vec<&mut Unacked> = match &mut self.places {
+        let held: Vec<&mut Unacked> = match &mut self.places {
             Places::Whole(places) => places.iter_mut().flatten().collect(),
             Places::Packed(packed) => packed.messages().collect(),
             Places::Empty(_) => Vec::new(),
         };
-        held.sort_by_key(|it| it.queue);
-        let mut point = CommitPoint::NONE;
-        for of_queue in held.chunk_by_mut(|one, other| one.queue == other.queue) {
-            let Some(queue) = of_queue.first().map(|it| it.queue) else {
-                continue;
-            };
-            let mut messages: Vec<&mut InFlight> = of_queue
-                .iter_mut()
-                .filter_map(|it| match &mut it.held {
-                    Held::Message(in_flight) => Some(in_flight),
-                    Held::Reference(_) | Held::Damaged(_) => None,
-                })
-                .collect();
-            match keep(queue, &mut messages) {
-                Some(kept_at) => point = point.max(kept_at),
-                None => {
-                    for unacked in of_queue {
-                        self.memory -= let_go(&mut unacked.held);
-                    }
-                }
-            }
-        }
+        let (point, freed) = keep_all(held, keep);
+        self.memory -= freed;
         point
     }
 
     /// What the store has leaves memory.
     fn pack(&mut self) {
-        let stored = |it: &Unacked| matches!(&it.held, Held::Message(message) if message.stored);
         let places = std::mem::replace(&mut self.places, Places::Empty(0));
         self.places = match places {
             Places::Whole(mut places) => {
-                for unacked in places.iter_mut().flatten().filter(|it| stored(it)) {
-                    self.memory -= let_go(&mut unacked.held);
+                for unacked in places.iter_mut().flatten() {
+                    self.memory -= let_go_stored(unacked);
                 }
                 Places::Packed(Packed::of(places))
             }
             Places::Packed(mut packed) => {
-                for unacked in packed.messages().filter(|it| stored(it)) {
-                    self.memory -= let_go(&mut unacked.held);
+                for unacked in packed.messages() {
+                    self.memory -= let_go_stored(unacked);
                 }
                 packed.pack_again();
                 Places::Packed(packed)
             }
             Places::Empty(length) => Places::Empty(length),
         };
+    }
+}
+
+/// Has the store keep the messages, queue by queue. Those that nobody will ask for leave memory at once. Answers when the
+/// store has the others, and how much memory was freed.
+pub(crate) fn keep_all(
+    mut held: Vec<&mut Unacked>,
+    keep: &mut KeepInStore<'_>,
+) -> (CommitPoint, usize) {
+    held.sort_by_key(|it| it.queue);
+    let mut point = CommitPoint::NONE;
+    let mut freed = 0;
+    for of_queue in held.chunk_by_mut(|one, other| one.queue == other.queue) {
+        let Some(queue) = of_queue.first().map(|it| it.queue) else {
+            continue;
+        };
+        let mut messages: Vec<&mut InFlight> = of_queue
+            .iter_mut()
+            .filter_map(|it| match &mut it.held {
+                Held::Message(in_flight) => Some(in_flight),
+                Held::Reference(_) | Held::Damaged(_) => None,
+            })
+            .collect();
+        match keep(queue, &mut messages) {
+            Some(kept_at) => point = point.max(kept_at),
+            None => {
+                let gone = of_queue.iter_mut();
+                freed += gone.map(|it| let_go(&mut it.held)).sum::<usize>();
+            }
+        }
+    }
+    (point, freed)
+}
+
+/// The message leaves memory if the store has it; answers how much that was.
+pub(crate) fn let_go_stored(unacked: &mut Unacked) -> usize {
+    match &unacked.held {
+        Held::Message(message) if message.stored => let_go(&mut unacked.held),
+        _ => 0,
     }
 }
 
