@@ -8,6 +8,7 @@ use std::sync::Arc;
 use leveret_codec::{AMQPValue, FieldTable, LongString};
 use leveret_routing::{Destination, Exchange, Removed, Topology};
 use leveret_store_api::{Change, CommitPoint};
+use parking_lot::RwLockWriteGuard;
 
 use crate::arguments::argument;
 use crate::deadlines::Owner;
@@ -20,7 +21,9 @@ use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{self, ExchangeLogs};
 use crate::farewell;
 use crate::message::Message;
+use crate::queue::answers::Deleted;
 use crate::queue::counts::QueueCounts;
+use crate::queue::effects::Effects;
 use crate::queue::handle::QueueHandle;
 use crate::queue::identity::{QueueIdentity, SessionId};
 use crate::queue::kind::QueueKind;
@@ -330,31 +333,47 @@ impl VirtualHost {
         self.queues.insert(queue.name().to_owned(), queue.clone());
     }
 
-    /// Whether a queue may be deleted.
+    /// Deletes a queue for the user `by` if the conditions hold, as [`VirtualHost::delete_for_good`], but at once,
+    /// however many bindings it has: nothing comes between the look and the end, no message and no consumer.
     ///
     /// # Errors
     /// 406 when it is in use or not empty.
-    pub(crate) fn check_conditions(
-        &self,
+    pub(crate) fn delete_queue_if(
+        self: &Arc<Self>,
         queue: &QueueHandle,
         conditions: DeleteConditions,
+        by: &str,
+    ) -> Result<(u64, CommitPoint), ChannelError> {
+        let topology = self.topology.write();
+        let current = self.queues.get(queue.name()).map(|current| current.id());
+        if current != Some(queue.id()) {
+            // Somebody else has deleted it; that may not be durable yet.
+            return Ok((0, self.services.definitions_point()));
+        }
+        let deleted = queue.delete_if(|counts| self.check_conditions(queue, counts, conditions))?;
+        self.queues.remove(queue.name());
+        let (messages, point) = self.forget_deleted(topology, queue, deleted, by);
+        Ok((messages, point.max(self.forget_queue_aside(queue.name()))))
+    }
+
+    fn check_conditions(
+        &self,
+        queue: &QueueHandle,
+        counts: QueueCounts,
+        conditions: DeleteConditions,
     ) -> Result<(), ChannelError> {
-        let counts = queue.counts();
-        if conditions.if_unused && counts.consumers > 0 {
-            return Err(ChannelError::precondition(format_args!(
-                "queue '{}' in vhost '{}' in use",
-                queue.name(),
-                self.name()
-            )));
-        }
-        if conditions.if_empty && counts.ready + counts.waiting > 0 {
-            return Err(ChannelError::precondition(format_args!(
-                "queue '{}' in vhost '{}' not empty",
-                queue.name(),
-                self.name()
-            )));
-        }
-        Ok(())
+        let why = if conditions.if_unused && counts.consumers > 0 {
+            "in use"
+        } else if conditions.if_empty && counts.ready + counts.waiting > 0 {
+            "not empty"
+        } else {
+            return Ok(());
+        };
+        Err(ChannelError::precondition(format_args!(
+            "queue '{}' in vhost '{}' {why}",
+            queue.name(),
+            self.name()
+        )))
     }
 
     /// Deletes a queue for the user `by`, and what was put aside under its name; answers how many messages it had, and
@@ -390,7 +409,7 @@ impl VirtualHost {
     ) -> (u64, CommitPoint) {
         let what = Destination::Queue(queue.id());
         while self.thin_out(&what) {}
-        let mut topology = self.topology.write();
+        let topology = self.topology.write();
         let removed = self
             .queues
             .remove_if(queue.name(), |_, current| current.id() == queue.id());
@@ -398,9 +417,20 @@ impl VirtualHost {
             // Somebody else deletes it; that may not be durable yet.
             return (0, self.services.definitions_point());
         }
+        self.forget_deleted(topology, queue, queue.delete(), by)
+    }
+
+    /// What is left to be done when a queue is deleted and gone from the names; answers what its deletion does.
+    fn forget_deleted(
+        &self,
+        mut topology: RwLockWriteGuard<'_, Topology>,
+        queue: &QueueHandle,
+        (deleted, effects): (Deleted, Effects),
+        by: &str,
+    ) -> (u64, CommitPoint) {
+        let what = Destination::Queue(queue.id());
         self.queues_by_id.remove(&queue.id());
         let gone = topology.remove_queue(queue.name(), queue.id());
-        let (deleted, effects) = queue.delete();
         self.services.deadlines.forget(Owner::Queue(queue.id().0));
         let mut changes = deleted.changes;
         changes.extend(self.thinned.lock().remove(&what).into_iter().flatten());

@@ -461,17 +461,31 @@ impl QueueHandle {
 
     /// Empties the queue for good.
     pub fn delete(&self) -> (Deleted, Effects) {
-        self.with(|queue, effects| {
-            let (messages, consumers) = queue.delete(effects);
-            let orphans = Box::new(consumers.map(Orphan::from));
-            let mut changes = queue.take_changes();
-            changes.extend(self.delete_numbers());
-            Deleted {
-                messages,
-                orphans,
-                changes,
-            }
-        })
+        self.with(|queue, effects| self.empty(queue, effects))
+    }
+
+    /// As [`QueueHandle::delete`], unless its counts are refused.
+    pub(crate) fn delete_if<E>(
+        &self,
+        check: impl FnOnce(QueueCounts) -> Result<(), E>,
+    ) -> Result<(Deleted, Effects), E> {
+        let (deleted, effects) = self.with(|queue, effects| {
+            check(queue.counts())?;
+            Ok(self.empty(queue, effects))
+        });
+        Ok((deleted?, effects))
+    }
+
+    fn empty(&self, queue: &mut Machine, effects: &mut Effects) -> Deleted {
+        let (messages, consumers) = queue.delete(effects);
+        let orphans = Box::new(consumers.map(Orphan::from));
+        let mut changes = queue.take_changes();
+        changes.extend(self.delete_numbers());
+        Deleted {
+            messages,
+            orphans,
+            changes,
+        }
     }
 
     /// Expires messages, or the queue.

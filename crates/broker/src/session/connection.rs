@@ -93,6 +93,10 @@ pub(crate) struct Connection {
     pub(super) crowded: Vec<u16>,
     /// The commit point at which more of them can.
     pub(super) relief_point: Option<CommitPoint>,
+    /// The present step settles messages that are read for it.
+    pub(super) has_read: bool,
+    /// The next step is done when this is durable.
+    pub(super) work_point: Option<CommitPoint>,
     /// Queues to which something came back that they have not delivered yet.
     pub(super) quiet: FxHashMap<QueueId, GivingBack>,
     /// Channels whose shared credit came back while somebody waits for it.
@@ -149,6 +153,8 @@ impl Connection {
             gathered: 0,
             crowded: Vec::new(),
             relief_point: None,
+            has_read: false,
+            work_point: None,
             quiet: FxHashMap::default(),
             freed: Vec::new(),
             handing_out: Vec::new(),

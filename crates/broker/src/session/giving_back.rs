@@ -67,6 +67,14 @@ impl Connection {
 
     /// Does one step of what is under way; asks to be called again if there is more.
     pub(super) fn go_on(&mut self, link: &mut Link, now: Timestamp) {
+        let services = &self.vhost.services;
+        if self
+            .work_point
+            .is_some_and(|point| !services.is_durable(point))
+        {
+            return;
+        }
+        self.work_point = None;
         let Some(mut job) = self.jobs.pop_front() else {
             return;
         };
@@ -85,8 +93,28 @@ impl Connection {
         if goes_on {
             self.jobs.push_front(job);
         }
-        if self.is_working() {
+        self.wait_for_the_store(link);
+        if self.is_working() && self.work_point.is_none() {
             link.mailbox.wake();
+        }
+    }
+
+    /// Nobody will come back for the next step: it is done at once.
+    pub(super) fn wait_no_more(&mut self) {
+        self.work_point = None;
+    }
+
+    /// What was read for its settlement may be staged again, as dead letters: where the store is behind, the next step
+    /// waits for it, so that they are not all in memory together.
+    fn wait_for_the_store(&mut self, link: &Link) {
+        let store = &self.vhost.services.store;
+        let has_read = std::mem::take(&mut self.has_read);
+        if has_read
+            && self.is_working()
+            && store.staged_bytes() > link.broker.config.store_behind_bytes
+        {
+            let point = store.stage(&mut Vec::new());
+            self.work_point = store.wake_at(point, link.mailbox.waker()).then_some(point);
         }
     }
 
@@ -191,6 +219,7 @@ impl Connection {
             queues.settle(unacked.queue, unacked.settled(outcome), true);
         });
         self.gathered += count * cost + unread / READ_FOR_ONE;
+        self.has_read |= unread > 0;
         if channel.credit.give_back(credit) && self.freed.last() != Some(&number) {
             self.freed.push(number);
         }

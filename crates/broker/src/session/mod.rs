@@ -567,6 +567,7 @@ impl Drop for Session {
         }
         while let Phase::Leaving(connection, _) = &mut self.phase {
             let now = self.link.now;
+            connection.wait_no_more();
             connection.go_on(&mut self.link, now);
             self.consider_farewell();
         }

@@ -156,12 +156,15 @@ impl Connection {
         let most = (self.step_cost() / Outcome::Returned.cost()).max(1);
         let bytes = self.step_cost().saturating_mul(READ_FOR_ONE);
         let mut returned = Vec::new();
+        let mut has_read = false;
         let next = self.channels.get_mut(&number).and_then(|channel| {
             let each = |unacked| returned.push(unacked);
             let ledger = &mut channel.ledger;
-            let (most, _) = ledger.readable(taking.from, most, bytes);
+            let (most, unread) = ledger.readable(taking.from, most, bytes);
+            has_read = unread > 0;
             ledger.take_of_consumer(taking.number, taking.consumer, taking.from, most, each)
         });
+        self.has_read |= has_read;
         for unacked in returned {
             self.return_one(number, unacked);
         }

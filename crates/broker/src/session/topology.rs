@@ -523,8 +523,13 @@ impl Connection {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         };
-        self.vhost.check_conditions(&queue, conditions)?;
-        self.delete(link, Doomed::Queue(queue), answer);
+        if delete.if_unused || delete.if_empty {
+            let user = &self.login.user;
+            let (messages, point) = self.vhost.delete_queue_if(&queue, conditions, user)?;
+            self.answer_deletion(link, answer, queue_deleted(messages), point);
+        } else {
+            self.delete(link, Doomed::Queue(queue), answer);
+        }
         Ok(())
     }
 }

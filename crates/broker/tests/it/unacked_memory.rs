@@ -242,6 +242,55 @@ fn large_bodies_leave_memory_and_are_read_a_few_at_a_time() {
     assert_eq!(client.counts("q"), (0, 1));
 }
 
+/// What is read to go elsewhere is in memory again until the store has it there: never much of it at once.
+#[test]
+fn what_is_read_to_go_elsewhere_waits_for_the_store() {
+    const MESSAGES: u32 = 30;
+    /// Of 3 MiB, as many as a step reads.
+    const TOGETHER: u32 = 11;
+    let limit = [
+        ("x-queue-type", string("quorum")),
+        ("x-delivery-limit", number(0)),
+    ];
+    for closes in [false, true] {
+        let world = frugal();
+        let (client, other) = (world.client(), world.client());
+        let mut arguments = to_the_dead();
+        if closes {
+            arguments.extend(limit.clone());
+        }
+        client.declare_ok("dead", &[Flag::Durable], &[]);
+        client.declare_ok("q", &[Flag::Durable], &arguments);
+        let body = "x".repeat(3 << 20);
+        for _ in 0..MESSAGES {
+            client.publish_with("q", &body, &Properties::persistent());
+        }
+        client.consume_ok("q", "c");
+        assert_eq!(client.bodies().len(), MESSAGES as usize);
+        world.hold_commits();
+        if closes {
+            client.disconnect();
+            world.run();
+        } else {
+            client.nack(0, true, false);
+        }
+        let dead = || other.counts("dead").0;
+        let mut before = dead();
+        assert!((1..=TOGETHER).contains(&before), "{before}");
+        while before < MESSAGES {
+            world.commit();
+            let now = dead();
+            assert!(
+                (before + 1..=before + TOGETHER).contains(&now),
+                "{before} {now}"
+            );
+            before = now;
+        }
+        world.commit();
+        assert_eq!(other.counts("q").0, 0);
+    }
+}
+
 #[test]
 fn a_queue_that_goes_or_is_purged_meanwhile_takes_nothing_back() {
     let world = frugal();

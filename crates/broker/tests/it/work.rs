@@ -291,6 +291,54 @@ fn a_queue_with_very_many_bindings_is_deleted_in_turns() {
     assert_eq!(unbound(&client), BINDINGS);
 }
 
+/// What was found when it was asked for holds until it is gone: nothing comes in between.
+#[test]
+fn a_queue_with_very_many_bindings_is_deleted_at_once_if_empty_or_unused() {
+    let world = World::durable();
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    for (if_unused, if_empty) in [(true, false), (false, true), (true, true)] {
+        let (client, other) = (world.client(), world.client());
+        client.declare_ok("q", &[Flag::Durable], &[]);
+        for number in 0..BINDINGS {
+            client.bind("q", "amq.direct", &number.to_string());
+        }
+        client.seen();
+        // What is refused keeps all its bindings.
+        client.publish("q", "m");
+        client.consume("q", "c", &[], &[]);
+        client.seen();
+        let refusal = if if_unused { "in use" } else { "not empty" };
+        if !if_unused {
+            client.cancel("c");
+            client.recover(true);
+            client.seen();
+        }
+        other.delete("q", if_unused, if_empty);
+        let text = format!("PRECONDITION_FAILED - queue 'q' in vhost '/' {refusal}");
+        other.expect_channel_error(406, &text);
+        let other = world.client();
+        assert_eq!(unbound(&other), 0);
+        client.cancel("c");
+        client.recover(true);
+        client.seen();
+        other.purge("q");
+        other.seen();
+        world.stand_still();
+        client.write(&delete_if(if_unused, if_empty));
+        client.turn();
+        assert!(vhost.queue("q").is_err());
+        world.go_on();
+        client.expect(&["delete-ok 0"]);
+        assert_eq!(unbound(&other), BINDINGS);
+    }
+}
+
+fn delete_if(if_unused: bool, if_empty: bool) -> Vec<u8> {
+    let conditions = [if_unused, if_empty, false];
+    let arguments = Arguments::new().ticket().short("q").bits(&conditions);
+    wire::method(1, (50, 40), arguments)
+}
+
 #[test]
 fn an_exchange_with_very_many_bindings_is_deleted_in_turns() {
     let world = World::durable();
