@@ -365,7 +365,7 @@ impl Broker {
             Party::Letters(queue) => self.go_on_moving(&queue, now),
             Party::Doomed(queue) => {
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                    vhost.delete_some(&queue, now);
+                    vhost.delete_some(&queue);
                 }
             }
             Party::Events => self.publish_events(now),

@@ -79,7 +79,7 @@ impl VirtualHost {
                 work.extend(self.move_letters(&queue, &mut letters_max, now));
             }
             if effects.delete_queue {
-                self.delete_some(&queue, now);
+                self.delete_some(&queue);
             }
         }
     }

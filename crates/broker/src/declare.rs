@@ -353,7 +353,15 @@ impl VirtualHost {
         let deleted = queue.delete_if(|counts| self.check_conditions(queue, counts, conditions))?;
         self.queues.remove(queue.name());
         let (messages, point) = self.forget_deleted(topology, queue, deleted, by);
-        Ok((messages, point.max(self.forget_queue_aside(queue.name()))))
+        Ok((messages, self.forget_aside_too(queue, point)))
+    }
+
+    /// What was put aside under its name goes with a queue, too; the commit point of both.
+    fn forget_aside_too(&self, queue: &QueueHandle, point: CommitPoint) -> CommitPoint {
+        if self.services.aside.is_empty() {
+            return point;
+        }
+        point.max(self.forget_queue_aside(queue.name()))
     }
 
     fn check_conditions(
@@ -382,21 +390,17 @@ impl VirtualHost {
         self: &Arc<Self>,
         queue: &QueueHandle,
         by: &str,
-        now: Timestamp,
     ) -> (u64, CommitPoint) {
-        let (messages, point) = self.delete_queue(queue, by, now);
-        if self.services.aside.is_empty() {
-            return (messages, point);
-        }
-        (messages, point.max(self.forget_queue_aside(queue.name())))
+        let (messages, point) = self.delete_queue(queue, by);
+        (messages, self.forget_aside_too(queue, point))
     }
 
     /// Deletes a queue of the broker's own accord: one with very many bindings has the pager go on.
-    pub(crate) fn delete_some(self: &Arc<Self>, queue: &QueueHandle, now: Timestamp) {
+    pub(crate) fn delete_some(self: &Arc<Self>, queue: &QueueHandle) {
         if self.thin_out(&Destination::Queue(queue.id())) {
             self.services.pager.ask(Party::Doomed(queue.clone()));
         } else {
-            self.delete_queue(queue, INTERNAL_USER, now);
+            self.delete_queue(queue, INTERNAL_USER);
         }
     }
 
@@ -405,7 +409,6 @@ impl VirtualHost {
         self: &Arc<Self>,
         queue: &QueueHandle,
         by: &str,
-        _now: Timestamp,
     ) -> (u64, CommitPoint) {
         let what = Destination::Queue(queue.id());
         while self.thin_out(&what) {}

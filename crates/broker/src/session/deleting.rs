@@ -9,7 +9,6 @@ use super::deletion::{Answer, Deleting, Doomed};
 use super::job::Job;
 use super::link::Link;
 use crate::events::INTERNAL_USER;
-use crate::time::Timestamp;
 
 impl Connection {
     /// Deletes a queue or an exchange, whatever is in it or uses it.
@@ -22,12 +21,7 @@ impl Connection {
     }
 
     /// A part of a deletion; answers whether there is more.
-    pub(super) fn delete_step(
-        &mut self,
-        link: &mut Link,
-        deleting: &mut Deleting,
-        now: Timestamp,
-    ) -> bool {
+    pub(super) fn delete_step(&mut self, link: &mut Link, deleting: &mut Deleting) -> bool {
         let what = match &deleting.doomed {
             Doomed::Queue(queue) => Destination::Queue(queue.id()),
             Doomed::Exchange(name) => Destination::Exchange(name.clone()),
@@ -41,7 +35,7 @@ impl Connection {
         };
         let (deleted, point) = match &deleting.doomed {
             Doomed::Queue(queue) => {
-                let (messages, point) = self.vhost.delete_for_good(queue, by, now);
+                let (messages, point) = self.vhost.delete_for_good(queue, by);
                 (queue_deleted(messages), point)
             }
             Doomed::Exchange(name) => (exchange_deleted(), self.vhost.delete_exchange(name, by)),

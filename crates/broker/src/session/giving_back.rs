@@ -81,7 +81,7 @@ impl Connection {
         let goes_on = match &mut job {
             Job::Settling(settling) => self.settle_step(settling, now),
             Job::RollingBack(rolling) => self.roll_back_step(link, rolling),
-            Job::Deleting(deleting) => self.delete_step(link, deleting, now),
+            Job::Deleting(deleting) => self.delete_step(link, deleting),
             Job::Spreading(spreading) => self.spread_step(link, spreading, now),
             Job::Committing(committing) => self.commit_step(link, committing, now),
             Job::Showing(showing) => self.show_step(link, showing, now),
@@ -304,7 +304,7 @@ impl Connection {
                 Stage::Doom => match closing.doomed.last() {
                     Some(queue) if self.vhost.thin_out(&Destination::Queue(queue.id())) => left,
                     Some(queue) => {
-                        self.vhost.delete_queue(queue, INTERNAL_USER, now);
+                        self.vhost.delete_queue(queue, INTERNAL_USER);
                         closing.doomed.pop();
                         DELETION_COST
                     }
@@ -364,7 +364,7 @@ impl Connection {
                 Stage::DeleteQueues => match self.exclusive_queues.last() {
                     Some(queue) if self.vhost.thin_out(&Destination::Queue(queue.id())) => left,
                     Some(queue) => {
-                        self.vhost.delete_queue(queue, INTERNAL_USER, now);
+                        self.vhost.delete_queue(queue, INTERNAL_USER);
                         self.exclusive_queues.pop();
                         DELETION_COST
                     }

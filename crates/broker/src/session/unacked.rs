@@ -380,7 +380,7 @@ impl Ledger {
         !self.entries.is_empty() && self.first_tag <= tag
     }
 
-    /// Puts back what a transaction took out and did not settle. Called in the order of tags.
+    /// Puts back what a transaction took out and did not settle.
     pub(super) fn put_back(&mut self, unacked: Unacked) {
         let is_older = if self.entries.is_empty() {
             self.older.reaches(unacked.tag)

@@ -245,7 +245,7 @@ impl Older {
         self.count > 0 && self.first() <= key(tag)
     }
 
-    /// Puts back what a transaction took out and did not settle. Called in the order of tags.
+    /// Puts back what a transaction took out and did not settle.
     pub(super) fn put_back(&mut self, unacked: Unacked) {
         let key = key(unacked.tag);
         if self.count == 0 || key >= self.end() {
