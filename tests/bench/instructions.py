@@ -13,7 +13,7 @@ CASES = ("no ack, 16 B", "no ack, 1024 B", "ack, 16 B", "ack, 1024 B", "confirm 
 def measure(root):
     if shutil.which("valgrind") is None:
         sys.exit("tests/bench.sh instructions needs valgrind (Debian's package has this name)")
-    build = ["cargo", "bench", "--locked", "--package", "leveret-broker", "--bench", "instructions", "--no-run"]
+    build = ["cargo", "bench", "--locked", "--package", "leveret-session", "--bench", "instructions", "--no-run"]
     said = subprocess.run(build, cwd=root, check=True, capture_output=True, text=True).stderr
     binary = re.search(r"\(([^()]*instructions-[0-9a-f]+)\)", said)
     assert binary, said

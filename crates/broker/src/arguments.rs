@@ -9,7 +9,7 @@ pub(crate) const MILLISECONDS_MAX: i64 = 315_360_000_000;
 
 /// A string of either length; anything that is not UTF-8 is shown with replacement characters.
 #[must_use]
-pub(crate) fn text(value: &AMQPValue) -> Option<String> {
+pub fn text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
@@ -19,7 +19,7 @@ pub(crate) fn text(value: &AMQPValue) -> Option<String> {
 
 /// An argument's value by name.
 #[must_use]
-pub(crate) fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
+pub fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
     arguments.inner().get(name)
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn argument<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a 
 ///
 /// # Errors
 /// The text that follows the argument's name in the 406.
-pub(crate) fn expect_integer(value: &AMQPValue) -> Result<i64, String> {
+pub fn expect_integer(value: &AMQPValue) -> Result<i64, String> {
     integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
 }
 

@@ -209,8 +209,8 @@ impl VirtualHost {
         ))
     }
 
-    /// [`VirtualHost::forget_aside`] for bindings to a queue, whatever their arguments.
-    pub(crate) fn forget_bindings_aside(
+    /// `VirtualHost::forget_aside` for bindings to a queue, whatever their arguments.
+    pub fn forget_bindings_aside(
         &self,
         source: &str,
         queue: &str,

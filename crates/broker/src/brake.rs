@@ -53,7 +53,7 @@ pub struct Waiting {
 
 /// All that is known of those who try.
 #[derive(Debug, Default)]
-pub(crate) struct Brake {
+pub struct Brake {
     hasher: RandomState,
     known: Mutex<Known>,
 }
@@ -146,7 +146,7 @@ impl Brake {
     }
 
     /// Whether a try is looked at now, later or not at all.
-    pub(crate) fn consider(self: &Arc<Self>, from: IpAddr, user: &[u8], now: Timestamp) -> Verdict {
+    pub fn consider(self: &Arc<Self>, from: IpAddr, user: &[u8], now: Timestamp) -> Verdict {
         let keys = self.keys(from, user);
         let mut known = self.known.lock();
         let wait_ms = known.wait_ms(keys, now);
@@ -168,7 +168,7 @@ impl Brake {
     }
 
     /// The name or the password was wrong.
-    pub(crate) fn failed(&self, from: IpAddr, user: &[u8], now: Timestamp) {
+    pub fn failed(&self, from: IpAddr, user: &[u8], now: Timestamp) {
         let keys = self.keys(from, user);
         let mut known = self.known.lock();
         known.addresses.add(keys.address, now);
@@ -177,7 +177,7 @@ impl Brake {
     }
 
     /// The password was right.
-    pub(crate) fn succeeded(&self, from: IpAddr, user: &[u8]) {
+    pub fn succeeded(&self, from: IpAddr, user: &[u8]) {
         let keys = self.keys(from, user);
         let mut known = self.known.lock();
         known.both.remove(keys.both);

@@ -47,14 +47,17 @@ pub enum OpenError {
 /// A running broker without its sockets.
 pub struct Broker {
     pub(crate) config: BrokerConfig,
-    pub(crate) services: Arc<Services>,
-    pub(crate) users: Users,
+    /// What its parts share.
+    pub services: Arc<Services>,
+    /// Who may come, and what they may do.
+    pub users: Users,
     pub(crate) parameters: Parameters,
     vhosts: DashMap<String, Arc<VirtualHost>>,
     sessions: DashMap<u64, Arc<Mailbox>>,
     next_session: AtomicU64,
     blocked: Mutex<Option<String>>,
-    pub(crate) brake: Arc<Brake>,
+    /// Holds up those who guess passwords.
+    pub brake: Arc<Brake>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -269,18 +272,20 @@ impl Broker {
         &self.config
     }
 
-    pub(crate) fn register(&self, mailbox: &Arc<Mailbox>) -> SessionId {
+    /// A session has begun: its number, and from now on it is told of things.
+    pub fn register(&self, mailbox: &Arc<Mailbox>) -> SessionId {
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
         self.sessions.insert(id, Arc::clone(mailbox));
         SessionId(id)
     }
 
-    pub(crate) fn unregister(&self, session: SessionId) {
+    /// A session is over.
+    pub fn unregister(&self, session: SessionId) {
         self.sessions.remove(&session.0);
     }
 
     /// Why publishers are blocked, if they are.
-    pub(crate) fn blocked_reason(&self) -> Option<String> {
+    pub fn blocked_reason(&self) -> Option<String> {
         self.blocked.lock().clone()
     }
 

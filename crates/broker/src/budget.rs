@@ -5,31 +5,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is left for all of them.
 #[derive(Debug)]
-pub(crate) struct Budget(AtomicUsize);
+pub struct Budget(AtomicUsize);
 
 impl Budget {
     /// So many bytes for all.
-    pub(crate) fn new(bytes: usize) -> Budget {
+    pub fn new(bytes: usize) -> Budget {
         Budget(AtomicUsize::new(bytes))
     }
 
     /// How many bytes are left.
-    #[cfg(test)]
-    pub(crate) fn left(&self) -> usize {
+    #[must_use]
+    pub fn left(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// What one of them has taken. It goes back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     budget: Arc<Budget>,
     taken: usize,
 }
 
 impl Share {
     /// Nothing yet.
-    pub(crate) fn new(budget: &Arc<Budget>) -> Share {
+    pub fn new(budget: &Arc<Budget>) -> Share {
         Share {
             budget: Arc::clone(budget),
             taken: 0,
@@ -37,12 +37,12 @@ impl Share {
     }
 
     /// How many bytes it has.
-    pub(crate) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.taken
     }
 
     /// Takes so many bytes more, if that many are left.
-    pub(crate) fn take(&mut self, bytes: usize) -> bool {
+    pub fn take(&mut self, bytes: usize) -> bool {
         let lower = |left: usize| left.checked_sub(bytes);
         let Budget(left) = &*self.budget;
         let taken = left

@@ -18,7 +18,7 @@ use crate::vhost::VirtualHost;
 impl VirtualHost {
     /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
     /// queue that is full does without it.
-    pub(crate) fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
+    pub fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
         let (exchange, key) = message.exchange_and_key();
         let exchange = String::from_utf8_lossy(exchange);
         let Ok(header) = message.decode_header() else {
@@ -51,7 +51,7 @@ impl VirtualHost {
     }
 
     /// Does what a queue's verb left to be done, and what that leaves in turn.
-    pub(crate) fn care(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
+    pub fn care(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
         if !effects.needs_care() {
             return;
         }
@@ -85,11 +85,7 @@ impl VirtualHost {
     }
 
     /// [`VirtualHost::care`] for each of these.
-    pub(crate) fn care_for_all(
-        self: &Arc<Self>,
-        left: Vec<(QueueHandle, Effects)>,
-        now: Timestamp,
-    ) {
+    pub fn care_for_all(self: &Arc<Self>, left: Vec<(QueueHandle, Effects)>, now: Timestamp) {
         for (queue, effects) in left {
             self.care(&queue, effects, now);
         }

@@ -30,10 +30,10 @@ const SHOWN_TOGETHER_MAX: usize = 4096;
 const START_COST: usize = 256;
 
 /// The settlements of one queue, in parts: each is settled under one lock.
-pub(crate) type QueueSettlements = (QueueHandle, VecDeque<Vec<QueueSettlement>>);
+pub type QueueSettlements = (QueueHandle, VecDeque<Vec<QueueSettlement>>);
 
 /// What shows once the transaction is durable.
-pub(crate) struct PendingCommit {
+pub struct PendingCommit {
     vhost: Arc<VirtualHost>,
     point: CommitPoint,
     staged_at: Timestamp,
@@ -42,7 +42,7 @@ pub(crate) struct PendingCommit {
 
 /// What is left to be done then.
 #[derive(Default)]
-pub(crate) struct Rest {
+pub struct Rest {
     /// They stage nothing more.
     pub(crate) settlements: VecDeque<QueueSettlements>,
     /// Of the first of them some parts are done.
@@ -57,7 +57,8 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    pub(crate) fn new(
+    /// Nothing of it is done yet.
+    pub fn new(
         settlements: impl Into<VecDeque<QueueSettlements>>,
         hidden_in: Vec<QueueHandle>,
         letters: Vec<RefusedLetters>,
@@ -81,7 +82,7 @@ impl std::fmt::Debug for PendingCommit {
 
 impl PendingCommit {
     /// A transaction staged at `point`; delays of what is put back were reckoned from `staged_at`.
-    pub(crate) fn new(
+    pub fn new(
         vhost: &Arc<VirtualHost>,
         point: CommitPoint,
         staged_at: Timestamp,
@@ -97,7 +98,7 @@ impl PendingCommit {
 
     /// Shows a part of it, for up to about `most`, where an acknowledgement costs 1; called when it is durable.
     /// Answers whether there is more.
-    pub(crate) fn finish_some(&self, most: usize, now: Timestamp) -> bool {
+    pub fn finish_some(&self, most: usize, now: Timestamp) -> bool {
         let mut rest = std::mem::take(&mut *self.rest.lock());
         let mut left = most.max(1);
         while left > 0 {
@@ -185,7 +186,7 @@ impl PendingCommit {
     }
 
     /// Has it finished when it is durable: the connection that would have is gone.
-    pub(crate) fn finish_alone(self: &Arc<Self>, services: &Arc<Services>) {
+    pub fn finish_alone(self: &Arc<Self>, services: &Arc<Services>) {
         let waker = Waker::from(Arc::new(CommitWaker {
             services: Arc::clone(services),
             commit: Arc::clone(self),

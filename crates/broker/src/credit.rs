@@ -147,7 +147,7 @@ impl ChannelCredit {
     /// Hands all the room there is to those in line, in rounds: each queue that stands there when a round begins is
     /// offered the same share. `grant` offers a queue's consumers so many deliveries and answers how many of them were
     /// not made. After `most` offers the rest is left; answers whether that is so.
-    pub(crate) fn hand_out(
+    pub fn hand_out(
         &self,
         most: usize,
         mut grant: impl FnMut(&[ConsumerSlot], u32) -> u32,
@@ -234,7 +234,7 @@ impl ChannelCredit {
     }
 
     /// A consumer is gone, and is not in line any more.
-    pub(crate) fn leave(&self, queue: QueueId, who: ConsumerSlot) {
+    pub fn leave(&self, queue: QueueId, who: ConsumerSlot) {
         let mut line = self.line.lock();
         let Some(refused) = line.consumers.get_mut(&queue) else {
             return;
@@ -247,20 +247,21 @@ impl ChannelCredit {
     }
 
     /// The channel closes: nobody waits any more.
-    pub(crate) fn leave_all(&self) {
+    pub fn leave_all(&self) {
         *self.line.lock() = Line::default();
     }
 }
 
 /// A share of a channel's credit that its session gives to one queue, for the length of one verb.
 #[derive(Debug)]
-pub(crate) struct Grant {
+pub struct Grant {
     credit: Arc<ChannelCredit>,
     left: u32,
 }
 
 impl Grant {
-    pub(crate) fn new(credit: &Arc<ChannelCredit>, share: u32) -> Grant {
+    /// `share` deliveries of the channel with this credit.
+    pub fn new(credit: &Arc<ChannelCredit>, share: u32) -> Grant {
         Grant {
             credit: Arc::clone(credit),
             left: share,

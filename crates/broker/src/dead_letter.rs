@@ -104,7 +104,7 @@ impl VirtualHost {
 }
 
 /// The change that takes the message out of the queue it leaves, if the store has it.
-pub(crate) fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
+pub fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
     letter.log.map(|log| Change::Acknowledge {
         log,
         first: letter.in_flight.sequence,
@@ -113,11 +113,7 @@ pub(crate) fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
 }
 
 /// The message as the dead-letter exchange of the queue it leaves gets it; None: it goes nowhere.
-pub(crate) fn compose_for(
-    source: &QueueHandle,
-    letter: &DeadLetter,
-    now: Timestamp,
-) -> Option<Composed> {
+pub fn compose_for(source: &QueueHandle, letter: &DeadLetter, now: Timestamp) -> Option<Composed> {
     let options = source.options();
     let exchange = options.dead_letter_exchange?;
     let routing_key = options.dead_letter_routing_key;
@@ -131,7 +127,7 @@ pub(crate) fn compose_for(
 }
 
 /// A dead letter ready for routing.
-pub(crate) struct Composed {
+pub struct Composed {
     pub(crate) message: Message,
     exchange: String,
     reason: DeadLetterReason,
@@ -144,7 +140,7 @@ pub(crate) struct Composed {
 
 impl Composed {
     /// Its way from the dead-letter exchange.
-    pub(crate) fn passing(&self) -> Passing<'_> {
+    pub fn passing(&self) -> Passing<'_> {
         Passing {
             exchange: &self.exchange,
             attended_to: false,
@@ -156,7 +152,7 @@ impl Composed {
     }
 
     /// A message that has come full circle with no rejection is dropped.
-    pub(crate) fn may_enter(&self, queue: &QueueHandle) -> bool {
+    pub fn may_enter(&self, queue: &QueueHandle) -> bool {
         self.reason == DeadLetterReason::Rejected || !self.would_cycle(queue.name())
     }
 

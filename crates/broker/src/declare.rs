@@ -59,7 +59,7 @@ impl QueueDeclaration {
     /// Gives a queue that names no type the default of its virtual host.
     ///
     /// rabbitmq: only where a queue of any type may have its properties
-    pub(crate) fn choose_type(&mut self, default: Option<QueueKind>) {
+    pub fn choose_type(&mut self, default: Option<QueueKind>) {
         let fits = self.durable && !self.exclusive && !self.auto_delete;
         if let Some(kind) = default.filter(|_| fits)
             && argument(&self.arguments, "x-queue-type").is_none()
@@ -141,7 +141,7 @@ impl VirtualHost {
     }
 
     /// When what is found is as durable as it says it is.
-    pub(crate) fn point_of(&self, durable: bool) -> CommitPoint {
+    pub fn point_of(&self, durable: bool) -> CommitPoint {
         if durable {
             self.services.definitions_point()
         } else {
@@ -158,8 +158,8 @@ impl VirtualHost {
         self.services.definitions_point()
     }
 
-    /// [`VirtualHost::forget_aside`] for a queue.
-    pub(crate) fn forget_queue_aside(&self, name: &str) -> CommitPoint {
+    /// `VirtualHost::forget_aside` for a queue.
+    pub fn forget_queue_aside(&self, name: &str) -> CommitPoint {
         self.forget_aside(&Subject::Queue(self.name().to_string(), name.to_owned()))
     }
 
@@ -338,7 +338,7 @@ impl VirtualHost {
     ///
     /// # Errors
     /// 406 when it is in use or not empty.
-    pub(crate) fn delete_queue_if(
+    pub fn delete_queue_if(
         self: &Arc<Self>,
         queue: &QueueHandle,
         conditions: DeleteConditions,
@@ -386,11 +386,7 @@ impl VirtualHost {
 
     /// Deletes a queue for the user `by`, and what was put aside under its name; answers how many messages it had, and
     /// the commit point.
-    pub(crate) fn delete_for_good(
-        self: &Arc<Self>,
-        queue: &QueueHandle,
-        by: &str,
-    ) -> (u64, CommitPoint) {
+    pub fn delete_for_good(self: &Arc<Self>, queue: &QueueHandle, by: &str) -> (u64, CommitPoint) {
         let (messages, point) = self.delete_queue(queue, by);
         (messages, self.forget_aside_too(queue, point))
     }
@@ -405,11 +401,7 @@ impl VirtualHost {
     }
 
     /// Deletes a queue with its bindings; its consumers are told once that is durable.
-    pub(crate) fn delete_queue(
-        self: &Arc<Self>,
-        queue: &QueueHandle,
-        by: &str,
-    ) -> (u64, CommitPoint) {
+    pub fn delete_queue(self: &Arc<Self>, queue: &QueueHandle, by: &str) -> (u64, CommitPoint) {
         let what = Destination::Queue(queue.id());
         while self.thin_out(&what) {}
         let topology = self.topology.write();
@@ -459,7 +451,7 @@ impl VirtualHost {
     /// Removes some of the bindings of what is to be deleted, if it has very many, so that the rest goes in one step;
     /// false if there is nothing more to be done beforehand. In the store they go with what they belong to, whoever
     /// deletes that.
-    pub(crate) fn thin_out(&self, what: &Destination) -> bool {
+    pub fn thin_out(&self, what: &Destination) -> bool {
         let mut topology = self.topology.write();
         if topology.binding_count(what) <= BINDINGS_SLICE {
             return false;

@@ -98,7 +98,7 @@ impl Grant {
     }
 
     /// Nothing is allowed (any more).
-    pub(crate) fn none(user: &str, vhost: &str) -> Grant {
+    pub fn none(user: &str, vhost: &str) -> Grant {
         Grant {
             user: user.to_owned(),
             vhost: vhost.to_owned(),

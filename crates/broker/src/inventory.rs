@@ -17,7 +17,6 @@ use crate::permission::{Access, Resource};
 use crate::policy::{Policy, PolicyKind};
 use crate::queue::handle::QueueHandle;
 use crate::queue::options;
-use crate::session::is_loopback;
 use crate::time::Timestamp;
 use crate::users::User;
 use crate::vhost::VirtualHost;
@@ -90,6 +89,12 @@ impl User {
     pub fn is_management(&self) -> bool {
         self.has_tag(&["administrator", "monitoring", "policymaker", "management"])
     }
+}
+
+/// Whether an address is this machine's own.
+#[must_use]
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 impl Broker {
@@ -224,7 +229,7 @@ impl VirtualHost {
 mod tests {
     use serde_json::json;
 
-    use super::stricter;
+    use super::{is_loopback, stricter};
 
     #[test]
     fn the_stricter_limit_is_shown() {
@@ -241,5 +246,13 @@ mod tests {
         ] {
             assert_eq!(stricter(&user, &operator), &expected);
         }
+    }
+
+    #[test]
+    fn mapped_loopback_addresses_are_loopback() {
+        for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_loopback(address.parse().unwrap()), "{address}");
+        }
+        assert!(!is_loopback("10.0.0.1".parse().unwrap()));
     }
 }

@@ -19,11 +19,11 @@ static RETURNS: OnceLock<Sender<MmapMut>> = OnceLock::new();
 
 /// There is no memory for a body.
 #[derive(Debug)]
-pub(crate) struct NoMemory;
+pub struct NoMemory;
 
 /// A body in the making.
 #[derive(Debug)]
-pub(crate) struct BodyBuffer {
+pub struct BodyBuffer {
     announced: usize,
     memory: Memory,
 }
@@ -45,14 +45,19 @@ struct Mapping {
 
 impl BodyBuffer {
     /// For a body of `announced` bytes.
-    pub(crate) fn new(announced: usize) -> Self {
+    pub fn new(announced: usize) -> Self {
         BodyBuffer {
             announced,
             memory: Memory::Heap(Vec::with_capacity(announced.min(RESERVED_FIRST))),
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many bytes are here.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "nobody asks: it is made when the first bytes are here"
+    )]
+    pub fn len(&self) -> usize {
         match &self.memory {
             Memory::Heap(bytes) => bytes.len(),
             Memory::Mapped(mapping) => mapping.length,
@@ -61,7 +66,7 @@ impl BodyBuffer {
 
     /// Adds the next part. Whoever has sent what was reserved at first means the rest as well, and memory that is not
     /// used yet costs nothing: a body is moved once at most while it grows.
-    pub(crate) fn extend(&mut self, part: &[u8]) -> Result<(), NoMemory> {
+    pub fn extend(&mut self, part: &[u8]) -> Result<(), NoMemory> {
         if let Memory::Heap(bytes) = &mut self.memory
             && bytes.len() + part.len() > bytes.capacity()
         {
@@ -83,7 +88,7 @@ impl BodyBuffer {
     }
 
     /// The body as it is now.
-    pub(crate) fn into_bytes(self) -> Bytes {
+    pub fn into_bytes(self) -> Bytes {
         match self.memory {
             Memory::Heap(bytes) => Bytes::from(bytes),
             Memory::Mapped(mapping) => Bytes::from_owner(mapping),

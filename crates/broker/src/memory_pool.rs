@@ -13,11 +13,11 @@ use crate::mailbox::Mailbox;
 use crate::time::Timestamp;
 
 /// Whoever holds memory that others wait for must go on within this time, milliseconds.
-pub(crate) const STALL_MS: u64 = 30_000;
+pub const STALL_MS: u64 = 30_000;
 
 /// What is left for all.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub struct Pool {
     bytes: usize,
     state: Mutex<State>,
 }
@@ -35,7 +35,8 @@ struct State {
 
 /// The outcome of asking for memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// It is there, and taken.
     Taken,
     /// There is none. The mailbox is released when it is worth asking again.
     Wait,
@@ -56,12 +57,12 @@ impl Pool {
     }
 
     /// How much there is in all.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// A connection that waited does so no longer.
-    pub(crate) fn stop_waiting(&self, mailbox: &Arc<Mailbox>) {
+    pub fn stop_waiting(&self, mailbox: &Arc<Mailbox>) {
         let waiting = &mut self.state.lock().waiting;
         waiting.retain(|other| !Arc::ptr_eq(other, mailbox));
     }
@@ -75,7 +76,7 @@ impl Pool {
 
 /// What one of them has taken. It goes back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Portion {
+pub struct Portion {
     pool: Arc<Pool>,
     taken: usize,
     /// It may take more than there is.
@@ -86,7 +87,7 @@ pub(crate) struct Portion {
 
 impl Portion {
     /// Nothing yet.
-    pub(crate) fn new(pool: &Arc<Pool>, now: Timestamp) -> Portion {
+    pub fn new(pool: &Arc<Pool>, now: Timestamp) -> Portion {
         Portion {
             pool: Arc::clone(pool),
             taken: 0,
@@ -96,12 +97,12 @@ impl Portion {
     }
 
     /// How many bytes it has.
-    pub(crate) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.taken
     }
 
     /// Takes so many bytes, or has `mailbox` wait.
-    pub(crate) fn take(&mut self, bytes: usize, mailbox: &Arc<Mailbox>, now: Timestamp) -> Answer {
+    pub fn take(&mut self, bytes: usize, mailbox: &Arc<Mailbox>, now: Timestamp) -> Answer {
         let pool = Arc::clone(&self.pool);
         let mut state = pool.state.lock();
         let fits = state.left >= signed(bytes);
@@ -114,13 +115,13 @@ impl Portion {
     }
 
     /// Takes so many bytes, whether they are left or not.
-    pub(crate) fn take_anyway(&mut self, bytes: usize, now: Timestamp) {
+    pub fn take_anyway(&mut self, bytes: usize, now: Timestamp) {
         let pool = Arc::clone(&self.pool);
         self.count(bytes, &mut pool.state.lock(), now);
     }
 
     /// Has `mailbox` wait if more was taken than there is, by others than who may.
-    pub(crate) fn settle(&mut self, mailbox: &Arc<Mailbox>) -> Answer {
+    pub fn settle(&mut self, mailbox: &Arc<Mailbox>) -> Answer {
         let pool = Arc::clone(&self.pool);
         let mut state = pool.state.lock();
         if state.left >= 0 || self.may_go_first(&mut state) {
@@ -131,13 +132,13 @@ impl Portion {
     }
 
     /// Its client went on.
-    pub(crate) fn note(&mut self, now: Timestamp) {
+    pub fn note(&mut self, now: Timestamp) {
         self.latest = now;
     }
 
     /// Whether it stands still while others wait for what it has. `waits`: it does so for want of memory itself, so
     /// that it is to blame only if nobody goes on.
-    pub(crate) fn is_stalled(&self, waits: bool, now: Timestamp) -> bool {
+    pub fn is_stalled(&self, waits: bool, now: Timestamp) -> bool {
         let state = self.pool.state.lock();
         let latest = if waits {
             self.latest.max(state.latest)

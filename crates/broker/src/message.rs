@@ -58,7 +58,7 @@ pub struct MessageScratch(Vec<u8>);
 
 impl Message {
     /// Bookkeeping, which every message has.
-    pub(crate) const MEMORY_MIN: usize = 96;
+    pub const MEMORY_MIN: usize = 96;
 
     /// Composes a message from the names (exchange and routing key, as short strings on the wire),
     /// a decoded content header and the whole body.
@@ -235,7 +235,7 @@ impl Message {
     /// will be. Those of a queue that many consume lie far apart, and the processor waits for several at a time as
     /// long as for one.
     #[inline]
-    pub(crate) fn fetch(&self) -> usize {
+    pub fn fetch(&self) -> usize {
         const FRAMES: usize = 48;
         let slice = self.slice();
         std::hint::black_box(slice.last());
@@ -255,7 +255,7 @@ impl Message {
 
 /// What messages have in common that differ in their bodies alone.
 #[derive(Debug)]
-pub(crate) struct MessageForm {
+pub struct MessageForm {
     head: Head,
     /// The slice of such a message as far as its body; behind it, whatever the last one had.
     bytes: Vec<u8>,
@@ -266,7 +266,7 @@ pub(crate) struct MessageForm {
 
 impl MessageForm {
     /// The form of `message`.
-    pub(crate) fn of(message: &Message) -> MessageForm {
+    pub fn of(message: &Message) -> MessageForm {
         let common = message.head().body_start as usize;
         let slice = message.slice();
         MessageForm {
@@ -281,13 +281,13 @@ impl MessageForm {
     }
 
     /// As [`Message::names`].
-    pub(crate) fn names(&self) -> &[u8] {
+    pub fn names(&self) -> &[u8] {
         let end = PREFIX_BYTES + usize::from(self.head.names_len);
         self.bytes.get(PREFIX_BYTES..end).unwrap_or_default()
     }
 
     /// The properties in the payload of the content header frame, encoded.
-    pub(crate) fn properties(&self) -> &[u8] {
+    pub fn properties(&self) -> &[u8] {
         let start = self.body_size_at() + size_of::<u64>();
         self.bytes.get(start..self.common).unwrap_or_default()
     }
@@ -299,7 +299,7 @@ impl MessageForm {
 
     /// The body of `message` if it is of this form, too, and has no buffer of its own.
     #[inline]
-    pub(crate) fn small_body<'m>(&mut self, message: &'m Message) -> Option<&'m [u8]> {
+    pub fn small_body<'m>(&mut self, message: &'m Message) -> Option<&'m [u8]> {
         let (before, body) = message.slice().split_at_checked(self.common)?;
         if message.head().large_body.is_some() {
             return None;
@@ -323,7 +323,7 @@ impl MessageForm {
 
     /// A message of this form.
     #[inline]
-    pub(crate) fn compose(&mut self, body: &[u8]) -> Message {
+    pub fn compose(&mut self, body: &[u8]) -> Message {
         self.bytes.truncate(self.common);
         self.set_body_size(body.len());
         let mut large_body = None;

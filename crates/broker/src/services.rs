@@ -122,28 +122,28 @@ impl Pager {
 }
 
 /// Shared by all virtual hosts.
-pub(crate) struct Services {
-    pub(crate) store: Store,
+pub struct Services {
+    pub store: Store,
     pub(crate) memory: QueueMemory,
     /// A persistent message with a body of at least so many bytes is written ahead of its publish.
-    pub(crate) ahead_bytes_min: u64,
+    pub ahead_bytes_min: u64,
     /// See [`BrokerConfig::producers_max`].
     pub(crate) producers_max: usize,
     /// See [`BrokerConfig::step_cost`].
-    pub(crate) step_cost: usize,
+    pub step_cost: usize,
     pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
-    pub(crate) events: Events,
+    pub events: Events,
     /// Definitions that the start could not use.
     pub(crate) aside: Asides,
     /// What connections may use for routes beyond what each has of its own.
-    pub(crate) route_memory: Arc<Budget>,
+    pub route_memory: Arc<Budget>,
     /// Memory for bodies on their way.
-    pub(crate) assembly_memory: Arc<Pool>,
+    pub assembly_memory: Arc<Pool>,
     /// Memory for open transactions.
-    pub(crate) transaction_memory: Arc<Pool>,
+    pub transaction_memory: Arc<Pool>,
     /// Memory of what clients have not settled.
-    pub(crate) unacked_memory: Arc<UnackedMemory>,
+    pub unacked_memory: Arc<UnackedMemory>,
     next_queue: AtomicU64,
     next_ticket: AtomicU64,
     /// The commit point of the latest change of definitions.
@@ -206,13 +206,13 @@ impl Services {
     }
 
     /// A ticket nobody else has.
-    pub(crate) fn next_ticket(&self) -> HiddenTicket {
+    pub fn next_ticket(&self) -> HiddenTicket {
         HiddenTicket(self.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Tells an event to whoever listens. It may be called under the topology's lock, not under a
     /// queue's.
-    pub(crate) fn tell(&self, event: impl FnOnce(&Events) -> Event) {
+    pub fn tell(&self, event: impl FnOnce(&Events) -> Event) {
         if self.events.is_heard() && self.events.push(event(&self.events)) {
             self.publish_events_at(Timestamp::default());
         }
@@ -239,7 +239,7 @@ impl Services {
     }
 
     /// Whether everything up to `point` is on stable storage.
-    pub(crate) fn is_durable(&self, point: CommitPoint) -> bool {
+    pub fn is_durable(&self, point: CommitPoint) -> bool {
         point <= self.store.durable_point()
     }
 }

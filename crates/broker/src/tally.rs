@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many of something are open.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
+pub struct Tally(AtomicU64);
 
 impl Tally {
     /// Counts one more, until the answer is dropped.
     ///
     /// # Errors
     /// The limit, if it is reached.
-    pub(crate) fn enter(self: &Arc<Self>, limit: Option<u64>) -> Result<Place, u64> {
+    pub fn enter(self: &Arc<Self>, limit: Option<u64>) -> Result<Place, u64> {
         let raise = |open: u64| {
             let full = limit.is_some_and(|limit| open >= limit);
             (!full).then_some(open + 1)
@@ -35,7 +35,7 @@ impl Tally {
 
 /// One that is open.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Tally>);
+pub struct Place(Arc<Tally>);
 
 impl Drop for Place {
     fn drop(&mut self) {

@@ -11,13 +11,14 @@ const KEPT_PART: usize = 64;
 
 /// How much it is.
 #[derive(Debug)]
-pub(crate) struct UnackedMemory {
+pub struct UnackedMemory {
     bytes_max: usize,
     bytes: AtomicUsize,
 }
 
 impl UnackedMemory {
-    pub(crate) fn new(bytes_max: usize) -> UnackedMemory {
+    /// All channels together may hold so much.
+    pub fn new(bytes_max: usize) -> UnackedMemory {
         UnackedMemory {
             bytes_max,
             bytes: AtomicUsize::new(0),
@@ -25,17 +26,17 @@ impl UnackedMemory {
     }
 
     /// How much a channel may keep whatever the others do.
-    pub(crate) fn kept(&self) -> usize {
+    pub fn kept(&self) -> usize {
         KEPT_MAX.min(self.bytes_max / KEPT_PART)
     }
 
     /// Whether it is more than there may be.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.bytes_max
     }
 
     /// Whether no more must leave it once `going` bytes have.
-    pub(crate) fn is_relieved(&self, going: usize) -> bool {
+    pub fn is_relieved(&self, going: usize) -> bool {
         const SPARE_PART: usize = 8;
         let relieved = self.bytes_max - self.bytes_max / SPARE_PART;
         self.bytes.load(Ordering::Relaxed) <= relieved.saturating_add(going)
@@ -44,14 +45,14 @@ impl UnackedMemory {
 
 /// What one channel has told of its part, which is not exact: that would cost each message something.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub struct Told {
     memory: Option<Arc<UnackedMemory>>,
     bytes: usize,
 }
 
 impl Told {
     /// The channel holds so many bytes. Answers whether all channels together hold too much.
-    pub(crate) fn more(&mut self, bytes: usize, memory: &Arc<UnackedMemory>) -> bool {
+    pub fn more(&mut self, bytes: usize, memory: &Arc<UnackedMemory>) -> bool {
         const STEP_PART: usize = 4;
         if bytes > self.bytes + memory.kept() / STEP_PART {
             self.memory.get_or_insert_with(|| Arc::clone(memory));
@@ -61,18 +62,19 @@ impl Told {
     }
 
     /// Whether anything was told.
-    pub(crate) fn is_any(&self) -> bool {
+    pub fn is_any(&self) -> bool {
         self.bytes > 0
     }
 
     /// The channel holds less than it did.
-    pub(crate) fn less(&mut self, bytes: usize) {
+    pub fn less(&mut self, bytes: usize) {
         if self.bytes > bytes.saturating_mul(2) {
             self.tell(bytes);
         }
     }
 
-    pub(crate) fn tell(&mut self, bytes: usize) {
+    /// The channel holds so many bytes.
+    pub fn tell(&mut self, bytes: usize) {
         let Some(memory) = &self.memory else { return };
         if bytes > self.bytes {
             memory

@@ -34,9 +34,11 @@ pub struct User {
 
 /// A user's connections and channels.
 #[derive(Debug, Default)]
-pub(crate) struct UserTallies {
-    pub(crate) connections: Arc<Tally>,
-    pub(crate) channels: Arc<Tally>,
+pub struct UserTallies {
+    /// Open connections.
+    pub connections: Arc<Tally>,
+    /// Open channels.
+    pub channels: Arc<Tally>,
 }
 
 /// A virtual host and a user in it.
@@ -89,7 +91,7 @@ impl Users {
     }
 
     /// What a user has open.
-    pub(crate) fn tallies(&self, name: &str) -> Arc<UserTallies> {
+    pub fn tallies(&self, name: &str) -> Arc<UserTallies> {
         Arc::clone(&self.tallies.entry(name.to_owned()).or_default())
     }
 

@@ -40,27 +40,31 @@ pub type Targets = SmallVec<[QueueHandle; 1]>;
 /// A virtual host.
 pub struct VirtualHost {
     name: Arc<str>,
-    pub(crate) topology: RwLock<Topology>,
+    /// Exchanges, queues by name, bindings.
+    pub topology: RwLock<Topology>,
     /// Grows with every change that can alter a route; read without the lock.
     generation: AtomicU64,
     /// Messages are copied to the firehose.
     traced: AtomicBool,
     pub(crate) queues: DashMap<String, QueueHandle>,
-    pub(crate) queues_by_id: DashMap<QueueId, QueueHandle>,
+    /// What a route leads to.
+    pub queues_by_id: DashMap<QueueId, QueueHandle>,
     /// Locked below the topology, held for a moment.
     pub(crate) policies: RwLock<Policies>,
-    pub(crate) limits: RwLock<VhostLimits>,
+    /// What it may have.
+    pub limits: RwLock<VhostLimits>,
     /// The type of queues that are declared without one.
     default_queue_type: RwLock<Option<QueueKind>>,
     /// Open connections to it.
-    pub(crate) connections: Arc<Tally>,
+    pub connections: Arc<Tally>,
     /// Exchanges that keep something, by name.
     attended: DashMap<String, Arc<Attended>>,
     /// Where exchanges keep what they keep, or would.
     exchange_logs: DashMap<String, ExchangeLogs>,
     /// What the store is to be told when one of these goes: bindings it had, which went before it.
     pub(crate) thinned: Mutex<FxHashMap<Destination, Vec<Change<Message>>>>,
-    pub(crate) services: Arc<Services>,
+    /// What the whole broker shares.
+    pub services: Arc<Services>,
 }
 
 /// Where a publish goes.
@@ -140,7 +144,7 @@ impl VirtualHost {
     }
 
     /// Whether anything is bound to `exchange`.
-    pub(crate) fn is_source(&self, exchange: &str) -> bool {
+    pub fn is_source(&self, exchange: &str) -> bool {
         self.topology.read().exchange_in_use(exchange)
     }
 
@@ -215,7 +219,7 @@ impl VirtualHost {
     }
 
     /// Whether there is an exchange of type topic by this name.
-    pub(crate) fn has_topic_exchange(&self, name: &str) -> bool {
+    pub fn has_topic_exchange(&self, name: &str) -> bool {
         let topology = self.topology.read();
         let exchange = topology.exchange(name);
         exchange.is_some_and(|exchange| exchange.kind == ExchangeKind::Topic)
@@ -245,7 +249,7 @@ impl VirtualHost {
     }
 
     /// A producer numbers what it publishes to an exchange: from now on the exchange keeps the numbers.
-    pub(crate) fn attend_to_producers(&self, name: &str) {
+    pub fn attend_to_producers(&self, name: &str) {
         // Those of the default exchange's are kept by the queues.
         if name.is_empty() || self.attended(name).is_some() {
             return;
@@ -308,7 +312,8 @@ impl VirtualHost {
         }
     }
 
-    pub(crate) fn handles(&self, queues: &[QueueId]) -> Targets {
+    /// The queues of a route that are still there.
+    pub fn handles(&self, queues: &[QueueId]) -> Targets {
         queues
             .iter()
             .filter_map(|id| self.queues_by_id.get(id).map(|queue| queue.clone()))
@@ -341,7 +346,7 @@ impl std::fmt::Debug for VirtualHost {
 }
 
 /// The routing keys in the CC and BCC headers.
-pub(crate) fn carbon_copies<'a>(
+pub fn carbon_copies<'a>(
     headers: Option<RawTable<'a>>,
 ) -> Result<SmallVec<[&'a [u8]; 2]>, ChannelError> {
     let mut keys = SmallVec::new();

@@ -1,7 +1,7 @@
 //! The leveret binary: sockets, signals, configuration and the clock.
 //!
 //! The only async crate, and the only one that reads a clock or knows the operating system. What the bytes on a socket
-//! mean is `leveret-broker`'s business; what a file holds is `leveret-store`'s.
+//! mean is `leveret-session`'s business, what they ask for `leveret-broker`'s; what a file holds is `leveret-store`'s.
 
 mod alarm;
 pub mod args;

@@ -51,20 +51,28 @@ fn the_core_is_synchronous_and_reads_no_clock() {
         "std::fs",
         "TcpStream",
     ];
-    for crate_name in ["codec", "routing", "store-api", "broker"] {
+    for crate_name in ["codec", "routing", "store-api", "broker", "session"] {
         assert_eq!(lines_with(crate_name, &absent), [""; 0], "{crate_name}");
     }
 }
 
 #[test]
 fn only_the_store_names_sled_and_it_knows_no_amqp() {
-    for crate_name in ["codec", "routing", "store-api", "broker", "server"] {
+    for crate_name in [
+        "codec",
+        "routing",
+        "store-api",
+        "broker",
+        "session",
+        "server",
+    ] {
         assert_eq!(lines_with(crate_name, &["sled"]), [""; 0], "{crate_name}");
     }
     let amqp = [
         "leveret_codec",
         "leveret_routing",
         "leveret_broker",
+        "leveret_session",
         "amq_protocol",
     ];
     for crate_name in ["store-api", "store"] {
@@ -113,12 +121,13 @@ fn every_form_of_a_dependency_is_seen() {
 
 #[test]
 fn dependencies_point_one_way() {
-    let allowed: [(&str, &[&str]); 5] = [
+    let allowed: [(&str, &[&str]); 6] = [
         ("codec", &[]),
         ("routing", &["codec"]),
         ("store-api", &[]),
         ("store", &["store-api"]),
         ("broker", &["codec", "routing", "store-api"]),
+        ("session", &["codec", "routing", "store-api", "broker"]),
     ];
     for (crate_name, allowed) in allowed {
         let manifest = fs::read_to_string(crates().join(crate_name).join("Cargo.toml")).unwrap();

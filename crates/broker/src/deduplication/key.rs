@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 /// The first half of a SHA-256: no two names of anybody's choosing have the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Key(pub(crate) [u8; 16]);
+pub struct Key(pub(crate) [u8; 16]);
 
 impl Key {
     /// The key of a name among names of the same kind.
@@ -35,7 +35,7 @@ impl Key {
 
 /// The key in the plugin's header. Values of different types are different; of numbers only the value
 /// counts, as in Erlang. Arrays, tables and decimals are no keys.
-pub(crate) fn of_header(headers: Option<RawTable<'_>>) -> Option<Key> {
+pub fn of_header(headers: Option<RawTable<'_>>) -> Option<Key> {
     let value = headers?.get(b"x-deduplication-header")?;
     Some(match value {
         RawValue::LongString(text) | RawValue::Bytes(text) => Key::of(b's', text),
@@ -57,13 +57,13 @@ pub(crate) fn ttl_ms(headers: Option<RawTable<'_>>) -> Option<u64> {
 
 /// A producer by its name, and its number for a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Number {
+pub struct Number {
     pub(crate) producer: Key,
     pub(crate) sequence: u64,
 }
 
 /// The number in the headers `x-producer` and `x-sequence`, where both are there and make sense.
-pub(crate) fn of_producer(headers: Option<RawTable<'_>>) -> Option<Number> {
+pub fn of_producer(headers: Option<RawTable<'_>>) -> Option<Number> {
     let headers = headers?;
     let producer = headers.get(b"x-producer")?.as_bytes()?;
     let sequence = headers.get(b"x-sequence")?.as_integer()?;

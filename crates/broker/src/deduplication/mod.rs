@@ -2,7 +2,7 @@
 //!
 //! Three forms, alone or together: the header of the community plugin (`x-deduplication-header`), the
 //! `message_id` property for a window of time, and a producer's name with a sequence number
-//! ([`Producers`]). Exchanges and queues use the same machines; they lock nothing, do no I/O after the
+//! (`Producers`). Exchanges and queues use the same machines; they lock nothing, do no I/O after the
 //! start and are told the time. What makes a key durable is a [`Change`], which the caller stages
 //! together with the message's own: a key never outlives a message that a crash takes.
 
@@ -22,7 +22,7 @@ use crate::deduplication::counts::DeduplicationCounts;
 use crate::message::Message;
 use crate::store::Store;
 use crate::time::Timestamp;
-pub(crate) use key::{Key, Number, of_header as key_of_header, of_producer as number_of_producer};
+pub use key::{Key, Number, of_header as key_of_header, of_producer as number_of_producer};
 pub(crate) use keyed::Keyed;
 pub(crate) use producers::{Producers, Standing};
 use window::Window;
@@ -57,13 +57,17 @@ pub(crate) const WINDOW: &str = "x-dedup-window-ms";
 
 /// How a message comes to an exchange or a queue.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Look {
+pub enum Look {
     /// A client publishes it.
     #[default]
     Published,
-    /// Likewise, with its producer's number. `strict`: a number that leaves out others is refused, for
-    /// there is a confirm to tell that with.
-    Numbered { number: Number, strict: bool },
+    /// Likewise, with its producer's number.
+    Numbered {
+        /// The producer's number for it.
+        number: Number,
+        /// A number that leaves out others is refused, for there is a confirm to tell that with.
+        strict: bool,
+    },
     /// It was published before and comes by again: a dead letter, a recent history. Windows and caches
     /// have seen it.
     Moved,

@@ -14,43 +14,60 @@ const PROTOCOL: &str = "{0,9,1}";
 
 /// A connection as far as everybody may know it.
 #[derive(Clone, Copy)]
-pub(crate) struct Dialled<'a> {
-    pub(crate) session: SessionId,
-    pub(crate) remote: SocketAddr,
-    pub(crate) local: SocketAddr,
+pub struct Dialled<'a> {
+    /// Whose connection.
+    pub session: SessionId,
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address it came to.
+    pub local: SocketAddr,
     /// Encoded; None where nobody listened when the client said them.
-    pub(crate) client_properties: Option<&'a [u8]>,
+    pub client_properties: Option<&'a [u8]>,
 }
 
 /// What was agreed upon with a client.
 #[derive(Clone, Copy)]
-pub(crate) struct Agreed<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) mechanism: &'static str,
-    pub(crate) vhost: &'a str,
-    pub(crate) heartbeat_s: u64,
-    pub(crate) frame_max: u32,
-    pub(crate) channel_max: u16,
+pub struct Agreed<'a> {
+    /// Who logged in.
+    pub user: &'a str,
+    /// The SASL mechanism it was done with.
+    pub mechanism: &'static str,
+    /// Where to.
+    pub vhost: &'a str,
+    /// How often each sends something; 0 is never.
+    pub heartbeat_s: u64,
+    /// The longest frame.
+    pub frame_max: u32,
+    /// The highest channel.
+    pub channel_max: u16,
 }
 
 /// A channel that is closed.
 #[derive(Clone, Copy)]
-pub(crate) struct Closed<'a> {
-    pub(crate) session: SessionId,
-    pub(crate) serial: u64,
-    pub(crate) user: &'a str,
-    pub(crate) consumers: usize,
+pub struct Closed<'a> {
+    /// On whose connection.
+    pub session: SessionId,
+    /// Which of all channels there have been.
+    pub serial: u64,
+    /// Whose it was.
+    pub user: &'a str,
+    /// How many it had.
+    pub consumers: usize,
 }
 
 /// A consumer as its channel knows it.
 #[derive(Clone, Copy)]
-pub(crate) struct ConsumerTold<'a> {
-    pub(crate) session: SessionId,
+pub struct ConsumerTold<'a> {
+    /// On whose connection.
+    pub session: SessionId,
     /// Its channel's.
-    pub(crate) serial: u64,
-    pub(crate) user: &'a str,
-    pub(crate) tag: &'a [u8],
-    pub(crate) queue: &'a QueueHandle,
+    pub serial: u64,
+    /// Whose it is.
+    pub user: &'a str,
+    /// Its consumer tag.
+    pub tag: &'a [u8],
+    /// What it consumes.
+    pub queue: &'a QueueHandle,
 }
 
 impl Dialled<'_> {
@@ -98,7 +115,7 @@ impl ConsumerTold<'_> {
 
 impl Event {
     /// A client logged in; `error`: or tried to, and why it could not.
-    pub(crate) fn authentication(
+    pub fn authentication(
         dialled: Dialled<'_>,
         user: &str,
         mechanism: &str,
@@ -121,7 +138,8 @@ impl Event {
 }
 
 impl Events {
-    pub(crate) fn connection_created(
+    /// `connection.created`
+    pub fn connection_created(
         &self,
         dialled: Dialled<'_>,
         agreed: Agreed<'_>,
@@ -155,7 +173,8 @@ impl Events {
         Event::new("connection.created", properties.by(agreed.user))
     }
 
-    pub(crate) fn connection_closed(&self, dialled: Dialled<'_>) -> Event {
+    /// `connection.closed`
+    pub fn connection_closed(&self, dialled: Dialled<'_>) -> Event {
         let properties = Properties::default()
             .text("pid", self.process(dialled.session.0, 0))
             .text("name", dialled.name())
@@ -164,7 +183,7 @@ impl Events {
     }
 
     /// `serial` counts the connection's channels, `number` is what its client calls it.
-    pub(crate) fn channel_created(
+    pub fn channel_created(
         &self,
         dialled: Dialled<'_>,
         (serial, number): (u64, u16),
@@ -181,14 +200,16 @@ impl Events {
         Event::new("channel.created", properties.by(user))
     }
 
-    pub(crate) fn channel_closed(&self, closed: Closed<'_>) -> Event {
+    /// `channel.closed`
+    pub fn channel_closed(&self, closed: Closed<'_>) -> Event {
         let properties = Properties::default()
             .text("pid", self.process(closed.session.0, closed.serial))
             .number("consumer_count", closed.consumers as u64);
         Event::new("channel.closed", properties.by(closed.user))
     }
 
-    pub(crate) fn consumer_created(
+    /// `consumer.created`
+    pub fn consumer_created(
         &self,
         consumer: ConsumerTold<'_>,
         exclusive: bool,
@@ -205,7 +226,8 @@ impl Events {
         Event::new("consumer.created", properties)
     }
 
-    pub(crate) fn consumer_deleted(&self, consumer: ConsumerTold<'_>) -> Event {
+    /// `consumer.deleted`
+    pub fn consumer_deleted(&self, consumer: ConsumerTold<'_>) -> Event {
         Event::new("consumer.deleted", consumer.properties(self))
     }
 }

@@ -19,13 +19,13 @@ use leveret_routing::{Exchange, ExchangeKind};
 use parking_lot::Mutex;
 
 use crate::time::Timestamp;
-pub(crate) use connection::{Agreed, Closed, ConsumerTold, Dialled};
+pub use connection::{Agreed, Closed, ConsumerTold, Dialled};
 use properties::Properties;
 
 /// The exchange that events go to.
 pub(crate) const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
 /// rabbitmq: who did what nobody asked for
-pub(crate) const INTERNAL_USER: &str = "rmq-internal";
+pub const INTERNAL_USER: &str = "rmq-internal";
 /// Events that may wait, bytes; more of them than this are lost.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// What an event costs besides its headers, bytes.
@@ -33,7 +33,7 @@ const EVENT_BYTES: usize = 64;
 
 /// Something that happened.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Event {
+pub struct Event {
     key: &'static str,
     /// An encoded table.
     headers: Vec<u8>,
@@ -71,7 +71,7 @@ struct Taken {
 
 /// The events that wait to be published. A leaf of the lock order.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub struct Events {
     /// Something is bound to the exchange.
     heard: AtomicBool,
     waiting: Mutex<Waiting>,
@@ -91,7 +91,7 @@ impl Events {
     }
 
     /// Whether anybody would get an event.
-    pub(crate) fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
     }
 

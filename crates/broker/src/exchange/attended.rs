@@ -69,7 +69,7 @@ impl ExchangeLogs {
 }
 
 /// An exchange that keeps something.
-pub(crate) struct Attended {
+pub struct Attended {
     /// Gates are locked in the order of these.
     pub(super) id: u64,
     pub(super) vhost: Arc<str>,

@@ -24,8 +24,10 @@ use crate::vhost::VirtualHost;
 
 /// Who has a gate: an exchange with a memory, or a queue that looks for duplicates.
 #[derive(Clone)]
-pub(crate) enum Gatekeeper {
+pub enum Gatekeeper {
+    /// An exchange with a memory.
     Exchange(Arc<Attended>),
+    /// A queue that looks for duplicates.
     Queue(QueueHandle),
 }
 
@@ -40,7 +42,7 @@ impl Gatekeeper {
 }
 
 /// Those whose gates are to be locked.
-pub(crate) type Gated = SmallVec<[Gatekeeper; 2]>;
+pub type Gated = SmallVec<[Gatekeeper; 2]>;
 
 enum Locked<'a> {
     Exchange(MutexGuard<'a, Gate>),
@@ -48,17 +50,17 @@ enum Locked<'a> {
 }
 
 /// Locked gates.
-pub(crate) struct Gates<'a>(SmallVec<[(&'a Gatekeeper, Locked<'a>); 2]>);
+pub struct Gates<'a>(SmallVec<[(&'a Gatekeeper, Locked<'a>); 2]>);
 
 /// Leaves each of them in once.
-pub(crate) fn sort_gated(gated: &mut Gated) {
+pub fn sort_gated(gated: &mut Gated) {
     gated.sort_unstable_by_key(Gatekeeper::order);
     gated.dedup_by_key(|keeper| keeper.order());
 }
 
 impl<'a> Gates<'a> {
     /// Locks the gates of all these, in the one order that everybody keeps to.
-    pub(crate) fn lock(gated: &'a mut Gated) -> Gates<'a> {
+    pub fn lock(gated: &'a mut Gated) -> Gates<'a> {
         sort_gated(gated);
         let lock = |keeper: &'a Gatekeeper| {
             let locked = match keeper {
@@ -122,7 +124,7 @@ impl<'a> Gates<'a> {
     }
 
     /// Has expired keys removed in time.
-    pub(crate) fn set_alarms(&mut self, vhost: &VirtualHost, now: Timestamp) {
+    pub fn set_alarms(&mut self, vhost: &VirtualHost, now: Timestamp) {
         for (keeper, locked) in &mut self.0 {
             if let (Gatekeeper::Exchange(exchange), Locked::Exchange(gate)) = (keeper, locked)
                 && let Some(at) = gate.keys.alarm(now)
@@ -135,7 +137,7 @@ impl<'a> Gates<'a> {
 
 impl VirtualHost {
     /// Adds those with a gate on a message's way.
-    pub(crate) fn gates_on_the_way(&self, passing: &Passing<'_>, gated: &mut Gated) {
+    pub fn gates_on_the_way(&self, passing: &Passing<'_>, gated: &mut Gated) {
         let route = self.route_passing(passing, &mut |exchange: &Exchange| {
             let attended = self.attended(&exchange.name);
             if let Some(attended) = attended.filter(|it| it.deduplicates() || it.has_history())

@@ -3,7 +3,7 @@
 //!
 //! Routing asks at each of them ([`leveret_routing::Exchange::is_attended`]); all others are routed
 //! by their names alone and never come here. What an exchange keeps lies in logs of the store that
-//! its definition names, and becomes durable in the same commit as the message: [`pass`] puts such
+//! its definition names, and becomes durable in the same commit as the message: `pass` puts such
 //! a commit together. Lock order: gates, in the order of their ids, then topology, then a queue; the
 //! other locks here are leaves.
 
@@ -21,10 +21,10 @@ mod rewrite;
 
 pub use crate::exchange::delayed::{DelayedMessage, DelayedPage};
 pub use crate::exchange::held::DelayedPlace;
-pub(crate) use crate::exchange::passing::Passing;
+pub use crate::exchange::passing::Passing;
 pub(crate) use attended::{Attended, ExchangeLogs, check};
 pub(crate) use delayed::Delayed;
-pub(crate) use gates::{Gated, Gatekeeper, Gates, sort_gated};
-pub(crate) use numbers::Numbers;
-pub(crate) use pass::{Plan, RefusedLetters};
-pub(crate) use rewrite::{blind_keys, copy_without_blind, without_blind_copies};
+pub use gates::{Gated, Gatekeeper, Gates, sort_gated};
+pub use numbers::Numbers;
+pub use pass::{Plan, RefusedLetters};
+pub use rewrite::{blind_keys, copy_without_blind, without_blind_copies};

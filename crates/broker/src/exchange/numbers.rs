@@ -10,14 +10,14 @@ use crate::vhost::VirtualHost;
 
 /// The latest numbers as they will be when the messages looked at so far are taken.
 #[derive(Default)]
-pub(crate) struct Numbers(FxHashMap<((u8, u64), [u8; 16]), u64>);
+pub struct Numbers(FxHashMap<((u8, u64), [u8; 16]), u64>);
 
 impl Numbers {
     /// Looks at the next message's number.
     ///
     /// # Errors
     /// 406 if it leaves out numbers of its producer.
-    pub(crate) fn check(
+    pub fn check(
         &mut self,
         keeper: Gatekeeper,
         number: &Number,
@@ -51,7 +51,7 @@ impl Numbers {
 impl VirtualHost {
     /// Who keeps the numbers of a message that its producer has numbered: its exchange, or the queues if
     /// that is the default exchange.
-    pub(crate) fn number_keepers(&self, passing: &Passing<'_>) -> Vec<Gatekeeper> {
+    pub fn number_keepers(&self, passing: &Passing<'_>) -> Vec<Gatekeeper> {
         if !passing.exchange.is_empty() {
             let exchange = self.attended(passing.exchange);
             return exchange.map(Gatekeeper::Exchange).into_iter().collect();

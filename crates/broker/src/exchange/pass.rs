@@ -29,7 +29,7 @@ use crate::vhost::{Targets, VirtualHost, carbon_copies};
 
 /// Where a message goes, and which exchanges on its way keep something of it.
 #[derive(Default)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     targets: Targets,
     delays: SmallVec<[(Arc<Attended>, Timestamp); 1]>,
     marks: SmallVec<[(Arc<Attended>, Marks); 1]>,
@@ -45,7 +45,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Whether it was published before.
-    pub(crate) fn is_duplicate(&self) -> bool {
+    pub fn is_duplicate(&self) -> bool {
         self.duplicate
     }
 
@@ -73,7 +73,7 @@ impl Verdict {
     }
 
     /// Only queues that `admits` names get it.
-    pub(crate) fn retain(&mut self, admits: impl Fn(&QueueHandle) -> bool) {
+    pub fn retain(&mut self, admits: impl Fn(&QueueHandle) -> bool) {
         self.targets.retain(|queue| admits(queue));
     }
 }
@@ -86,10 +86,10 @@ struct Hold {
 }
 
 /// What was taken and is to be shown once it is staged.
-pub(crate) struct Plan {
+pub struct Plan {
     ticket: HiddenTicket,
     /// What makes all of it durable, to be staged as one.
-    pub(crate) changes: Vec<Change<Message>>,
+    pub changes: Vec<Change<Message>>,
     /// Queues with something hidden.
     targets: Vec<QueueHandle>,
     /// These, where they are many.
@@ -102,29 +102,29 @@ pub(crate) struct Plan {
 }
 
 /// What a queue dead-letters of what its limit refuses, kept back until everything shows.
-pub(crate) type RefusedLetters = (QueueHandle, Vec<DeadLetter>);
+pub type RefusedLetters = (QueueHandle, Vec<DeadLetter>);
 
 /// Targets up to this number are found by looking at each.
 const SCANNED_TARGETS_MAX: usize = 8;
 
 /// What became of a message.
-pub(crate) struct Passed {
+pub struct Passed {
     /// When it is durable.
-    pub(crate) point: CommitPoint,
+    pub point: CommitPoint,
     /// A queue's limit refused it, or its producer left out numbers.
-    pub(crate) refused: bool,
+    pub refused: bool,
     /// It was published before.
-    pub(crate) duplicate: bool,
+    pub duplicate: bool,
     /// A queue that wants its publisher held back.
-    pub(crate) hold: Option<QueueHandle>,
+    pub hold: Option<QueueHandle>,
     /// What the queues left to be done.
-    pub(crate) left: Vec<(QueueHandle, Effects)>,
+    pub left: Vec<(QueueHandle, Effects)>,
 }
 
 impl VirtualHost {
     /// Has a message pass: `settles` becomes durable in the same commit, and only queues that
     /// `admits` names get it.
-    pub(crate) fn pass(
+    pub fn pass(
         &self,
         passing: &Passing<'_>,
         settles: Vec<Change<Message>>,
@@ -178,12 +178,7 @@ impl VirtualHost {
     }
 
     /// Where a message goes, and what is kept of it on the way.
-    pub(crate) fn judge(
-        &self,
-        passing: &Passing<'_>,
-        gates: &mut Gates<'_>,
-        now: Timestamp,
-    ) -> Verdict {
+    pub fn judge(&self, passing: &Passing<'_>, gates: &mut Gates<'_>, now: Timestamp) -> Verdict {
         let mut verdict = Verdict::default();
         let Ok(header) = passing.message.decode_header() else {
             return verdict;
@@ -251,7 +246,8 @@ impl VirtualHost {
 }
 
 impl Plan {
-    pub(crate) fn new(ticket: HiddenTicket, changes: Vec<Change<Message>>) -> Plan {
+    /// With `changes` that are to be staged with it.
+    pub fn new(ticket: HiddenTicket, changes: Vec<Change<Message>>) -> Plan {
         Plan {
             ticket,
             changes,
@@ -265,12 +261,12 @@ impl Plan {
     }
 
     /// What it hides is hidden under this ticket.
-    pub(crate) fn ticket(&self) -> HiddenTicket {
+    pub fn ticket(&self) -> HiddenTicket {
         self.ticket
     }
 
     /// Has queues and exchanges take the message; what makes that durable is added to the changes.
-    pub(crate) fn take(
+    pub fn take(
         &mut self,
         verdict: Verdict,
         passing: &Passing<'_>,
@@ -340,7 +336,7 @@ impl Plan {
     }
 
     /// Has a queue take messages of a transaction.
-    pub(crate) fn enter_all(
+    pub fn enter_all(
         &mut self,
         queue: &QueueHandle,
         messages: impl Iterator<Item = Message>,
@@ -376,13 +372,13 @@ impl Plan {
     }
 
     /// Whether a queue's limit has refused a message so far.
-    pub(crate) fn has_refused(&self) -> bool {
+    pub fn has_refused(&self) -> bool {
         self.refused
     }
 
     /// Everything is staged at `point`: so many of the messages that are held back begin to wait. Answers whether
     /// others are left.
-    pub(crate) fn begin_delays(
+    pub fn begin_delays(
         &mut self,
         vhost: &VirtualHost,
         point: CommitPoint,
@@ -408,12 +404,12 @@ impl Plan {
     }
 
     /// The queues with something hidden.
-    pub(crate) fn targets(&self) -> &[QueueHandle] {
+    pub fn targets(&self) -> &[QueueHandle] {
         &self.targets
     }
 
     /// The queues with something hidden, and what is dead-lettered with it; they are shown by other means.
-    pub(crate) fn into_hidden(self) -> (Vec<QueueHandle>, Vec<RefusedLetters>) {
+    pub fn into_hidden(self) -> (Vec<QueueHandle>, Vec<RefusedLetters>) {
         (self.targets, self.letters)
     }
 

@@ -7,19 +7,19 @@ use crate::message::Message;
 
 /// A message on its way from an exchange.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Passing<'a> {
+pub struct Passing<'a> {
     /// Where it starts.
-    pub(crate) exchange: &'a str,
+    pub exchange: &'a str,
     /// That exchange has had its say already: the message was held back there.
-    pub(crate) attended_to: bool,
+    pub attended_to: bool,
     /// It goes back to its publisher, for want of a queue: exchanges remember it, and that is all.
-    pub(crate) returned: bool,
+    pub returned: bool,
     /// Whether it is new, and what its producer says.
-    pub(crate) look: Look,
+    pub look: Look,
     /// The message, with its BCC header.
-    pub(crate) message: &'a Message,
-    /// See [`RouteInput::random`].
-    pub(crate) random: u64,
+    pub message: &'a Message,
+    /// See `RouteInput::random`.
+    pub random: u64,
 }
 
 impl Passing<'_> {

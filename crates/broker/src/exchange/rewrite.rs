@@ -40,7 +40,7 @@ fn with_headers_and_marks(
 }
 
 /// The message as its receivers may see it: the keys of its BCC header are kept in its marks only.
-pub(crate) fn without_blind_copies(message: Message) -> Message {
+pub fn without_blind_copies(message: Message) -> Message {
     let header = message.decode_header().ok();
     let headers = header.and_then(|header| header.properties.headers);
     let Some(keys) = headers.and_then(blind_keys) else {
@@ -53,12 +53,12 @@ pub(crate) fn without_blind_copies(message: Message) -> Message {
 const BLIND_COPIES: &str = "BCC";
 
 /// Copies all headers but that one.
-pub(crate) fn copy_without_blind(headers: RawTable<'_>, fields: &mut Vec<u8>) {
+pub fn copy_without_blind(headers: RawTable<'_>, fields: &mut Vec<u8>) {
     headers.copy_fields(fields, |name| name != BLIND_COPIES.as_bytes());
 }
 
 /// The keys of the BCC header, for [`Marks::blind`]; None where there is no such header.
-pub(crate) fn blind_keys(headers: RawTable<'_>) -> Option<Vec<u8>> {
+pub fn blind_keys(headers: RawTable<'_>) -> Option<Vec<u8>> {
     match headers.get(BLIND_COPIES.as_bytes())? {
         RawValue::Array(keys) => Some(encode_keys(
             keys.iter().filter_map(|key| key.ok()?.as_bytes()),

@@ -4,7 +4,7 @@
 //! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage,
 //! mailboxes and credit are leaves below it. Sessions are woken and memory is freed after unlocking.
 
-pub(crate) mod giving_back;
+pub mod giving_back;
 mod reading;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -313,7 +313,7 @@ impl QueueHandle {
     }
 
     /// Whether duplicates are looked for in all that is published to it.
-    pub(crate) fn deduplicates(&self) -> bool {
+    pub fn deduplicates(&self) -> bool {
         self.0.deduplicates.load(Ordering::Relaxed)
     }
 
@@ -344,9 +344,9 @@ impl QueueHandle {
         .1
     }
 
-    /// Settles a part of what is settled together, while there is a [`GivingBack`]: only when all of it is, what came
+    /// Settles a part of what is settled together, while there is a `GivingBack`: only when all of it is, what came
     /// back is delivered, so that it goes out in the queue's order.
-    pub(crate) fn settle_quietly(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
+    pub fn settle_quietly(&self, settlements: &[Settlement], now: Timestamp) -> Effects {
         self.with(|queue, effects| queue.settle_quietly(settlements, now, effects))
             .1
     }
@@ -354,7 +354,7 @@ impl QueueHandle {
     /// Adds to `changes` what makes these settlements of a transaction durable, and turns them into such
     /// as stage nothing more; [`QueueHandle::settle`] follows when they are durable. Answers what is to be
     /// dead-lettered with the transaction.
-    pub(crate) fn settle_apart(
+    pub fn settle_apart(
         &self,
         settlements: &mut [Settlement],
         now: Timestamp,
@@ -368,7 +368,7 @@ impl QueueHandle {
 
     /// Has the store keep the messages of deliveries of this queue, so that they can leave memory. Answers when it has
     /// them; None: nobody will ask for them.
-    pub(crate) fn keep_in_store(&self, deliveries: &mut [&mut InFlight]) -> Option<CommitPoint> {
+    pub fn keep_in_store(&self, deliveries: &mut [&mut InFlight]) -> Option<CommitPoint> {
         self.with(|queue, _| queue.keep_in_store(deliveries)).0
     }
 
@@ -424,12 +424,7 @@ impl QueueHandle {
 
     /// Gives consumers that wait for their channel's credit a share of it; answers how many deliveries were not made
     /// of that.
-    pub(crate) fn grant(
-        &self,
-        grant: Grant,
-        consumers: &[ConsumerRef],
-        now: Timestamp,
-    ) -> (u32, Effects) {
+    pub fn grant(&self, grant: Grant, consumers: &[ConsumerRef], now: Timestamp) -> (u32, Effects) {
         self.at(now, |queue, effects| {
             queue.grant(grant, consumers, now, effects)
         })
@@ -450,7 +445,7 @@ impl QueueHandle {
     }
 
     /// How many messages are ready, without those that have expired; None: more of them must be read.
-    pub(crate) fn count_living(&self, now: Timestamp) -> (Option<u64>, Effects) {
+    pub fn count_living(&self, now: Timestamp) -> (Option<u64>, Effects) {
         self.at(now, |queue, effects| queue.count_living(now, effects))
     }
 
@@ -535,7 +530,7 @@ impl QueueHandle {
     }
 
     /// What leaves it for its dead-letter exchange.
-    pub(crate) fn outbox(&self) -> &Outbox {
+    pub fn outbox(&self) -> &Outbox {
         &self.0.outbox
     }
 
@@ -565,7 +560,7 @@ impl QueueHandle {
 
     /// The logs of a durable queue's levels, without its lock. Empty where nothing survives a restart, and
     /// for a stream.
-    pub(crate) fn level_logs(&self) -> &[LogId] {
+    pub fn level_logs(&self) -> &[LogId] {
         &self.0.level_logs
     }
 

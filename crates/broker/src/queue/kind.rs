@@ -35,7 +35,7 @@ impl QueueKind {
     }
 
     /// RabbitMQ's module name, which its error texts show.
-    pub(crate) fn module(self) -> &'static str {
+    pub fn module(self) -> &'static str {
         match self {
             QueueKind::Classic => "rabbit_classic_queue",
             QueueKind::Quorum => "rabbit_quorum_queue",

@@ -164,7 +164,7 @@ const ARGUMENTS: &[(&str, Check, u8)] = &[
 ];
 
 /// The argument that names where dead letters go.
-pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+pub const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 pub(super) const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 

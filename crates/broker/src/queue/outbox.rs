@@ -20,7 +20,7 @@ const KEPT: usize = 64;
 
 /// A leaf of the lock order, below its queue. Costs nothing where no message ever dies.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(Mutex<Option<Box<Letters>>>);
+pub struct Outbox(Mutex<Option<Box<Letters>>>);
 
 #[derive(Debug, Default)]
 struct Letters {
@@ -80,7 +80,7 @@ impl Outbox {
     }
 
     /// Holds a publisher back until letters have gone; false: there are few.
-    pub(crate) fn hold(&self, mailbox: &Arc<Mailbox>) -> bool {
+    pub fn hold(&self, mailbox: &Arc<Mailbox>) -> bool {
         match &mut *self.0.lock() {
             // With a mover alone: he releases them.
             Some(outbox) if outbox.moving && outbox.letters.len() > CROWD => {
@@ -92,7 +92,7 @@ impl Outbox {
     }
 
     /// A held publisher goes away.
-    pub(crate) fn release_hold(&self, mailbox: &Arc<Mailbox>) {
+    pub fn release_hold(&self, mailbox: &Arc<Mailbox>) {
         if let Some(outbox) = &mut *self.0.lock() {
             outbox.held.retain(|held| !Arc::ptr_eq(held, mailbox));
         }

@@ -40,7 +40,7 @@ pub struct Reference {
 
 impl Reference {
     /// What is to be known of a delivery once its message has left memory; None: it is too large to tell.
-    pub(crate) fn of(in_flight: &InFlight) -> Option<Reference> {
+    pub fn of(in_flight: &InFlight) -> Option<Reference> {
         Some(Reference {
             sequence: in_flight.sequence,
             memory: u32::try_from(in_flight.message.memory_bytes()).ok()?,
@@ -80,7 +80,7 @@ const _: () = assert!(size_of::<Held>() == size_of::<InFlight>());
 impl Held {
     /// Its level, its sequence, and whether the store knows it.
     #[inline]
-    pub(crate) fn place(&self) -> (u8, Sequence, bool) {
+    pub fn place(&self) -> (u8, Sequence, bool) {
         match self {
             Held::Message(it) => (it.level, it.sequence, it.stored),
             Held::Reference(it) => (it.level, it.sequence, it.stored),
@@ -90,7 +90,7 @@ impl Held {
 
     /// Memory that its message takes.
     #[inline]
-    pub(crate) fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         match self {
             Held::Message(in_flight) => in_flight.message.memory_bytes(),
             Held::Reference(_) | Held::Damaged(_) => 0,
@@ -99,7 +99,7 @@ impl Held {
 
     /// Memory that its message will take if it must be read.
     #[inline]
-    pub(crate) fn unread(&self) -> usize {
+    pub fn unread(&self) -> usize {
         match self {
             Held::Reference(reference) => reference.memory as usize,
             Held::Message(_) | Held::Damaged(_) => 0,

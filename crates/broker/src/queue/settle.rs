@@ -38,7 +38,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// What it costs to settle a delivery, where an acknowledgement costs 1.
-    pub(crate) fn cost(self) -> usize {
+    pub fn cost(self) -> usize {
         match self {
             Outcome::Acknowledged => 1,
             _ => 16,

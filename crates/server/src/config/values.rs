@@ -235,7 +235,7 @@ impl FromStr for Names {
     }
 }
 
-/// Which log lines are kept, in the notation of `tracing`: `info`, `debug`, `info,leveret_broker=trace`.
+/// Which log lines are kept, in the notation of `tracing`: `info`, `debug`, `info,leveret_session=trace`.
 ///
 /// A word alone is a level. `tracing` takes any other for a part of the program, so that `warning` would keep nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -258,7 +258,7 @@ impl FromStr for LogFilter {
         is_sound.then(|| Self(text.to_owned())).ok_or_else(|| {
             ValueError::new(
                 "a log filter: error, warn, info, debug, trace or off, or by part, such as \
-                 info,leveret_broker=trace",
+                 info,leveret_session=trace",
             )
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! The kernel is told that such a socket is readable from nine bytes on: a heartbeat is eight, any other frame of use is
 //! more. What lies there unread is read when the connection's own heartbeat is due, together with those of all others
-//! that are due then (`leveret_broker` keeps them at common moments). Anything else wakes the connection at once, as the
+//! that are due then (`leveret_session` keeps them at common moments). Anything else wakes the connection at once, as the
 //! first bytes of a frame do not: they are waited for with the rest of it. Awake, it hears of every byte again, as what
 //! is left of a frame may be less than nine; what came meanwhile is then told by the kernel, so that nothing is missed.
 //!

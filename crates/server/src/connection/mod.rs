@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use leveret_broker::{Peer, Session};
 use leveret_codec::ReplyCode;
+use leveret_session::{Peer, Session};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 

@@ -6,14 +6,15 @@ use crate::time::Timestamp;
 
 /// Somebody gives back to this queue and is not done. Meanwhile nothing goes out of it to consumers, nor for a length
 /// limit: it would be what is back before what is not yet, and what was published in between. Only where clients give
-/// back without end it goes on nevertheless, see [`crate::queue::givers`].
-pub(crate) struct GivingBack {
+/// back without end it goes on nevertheless, see `queue::givers`.
+pub struct GivingBack {
     queue: QueueHandle,
     is_waited_for: bool,
 }
 
 impl GivingBack {
-    pub(crate) fn begin(queue: &QueueHandle, now: Timestamp) -> GivingBack {
+    /// From now on the queue waits for what comes back to it.
+    pub fn begin(queue: &QueueHandle, now: Timestamp) -> GivingBack {
         let (is_waited_for, _) = queue.with(|machine, _| machine.begin_giving_back(now));
         GivingBack {
             queue: queue.clone(),
@@ -22,7 +23,7 @@ impl GivingBack {
     }
 
     /// All is back: the queue keeps its limits, and delivers, unless others are not done.
-    pub(crate) fn finish(mut self, now: Timestamp) -> (QueueHandle, Effects) {
+    pub fn finish(mut self, now: Timestamp) -> (QueueHandle, Effects) {
         let was_waited_for = std::mem::take(&mut self.is_waited_for);
         let queue = self.queue.clone();
         let verb = |machine: &mut super::Machine, effects: &mut Effects| {

@@ -37,7 +37,7 @@ impl QueueHandle {
     }
 
     /// Reads, outside the lock, the messages that these settlements need and do not have.
-    pub(crate) fn read_for(&self, store: &Store, settlements: &mut [QueueSettlement]) {
+    pub fn read_for(&self, store: &Store, settlements: &mut [QueueSettlement]) {
         const READ_BYTES_MAX: usize = 1 << 20;
         let (to_read, _) = self.with(|queue, _| queue.to_read(settlements));
         to_read.read(

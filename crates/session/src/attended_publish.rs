@@ -1,0 +1,42 @@
+//! A publish past exchanges that keep something.
+
+use leveret_broker::deduplication::{Look, Number};
+use leveret_broker::exchange::Passing;
+use leveret_broker::message::Message;
+
+/// A publish that is looked at one by one.
+pub(super) struct AttendedPublish {
+    /// It has its BCC header still.
+    pub(super) message: Message,
+    pub(super) mandatory: bool,
+    /// It has queues to go to, were it not for what exchanges on its way do.
+    pub(super) routable: bool,
+    /// What its producer says.
+    pub(super) number: Option<Number>,
+}
+
+impl AttendedPublish {
+    /// It goes back to its publisher, unless it was published before.
+    pub(super) fn is_returned(&self) -> bool {
+        self.mandatory && !self.routable
+    }
+
+    /// Its way from its exchange. `strict`: a number that leaves out others is refused.
+    pub(super) fn passing<'a>(
+        &'a self,
+        exchange: &'a str,
+        random: u64,
+        strict: bool,
+    ) -> Passing<'a> {
+        Passing {
+            exchange,
+            attended_to: false,
+            returned: self.is_returned(),
+            look: self
+                .number
+                .map_or(Look::Published, |number| Look::Numbered { number, strict }),
+            message: &self.message,
+            random,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One channel: its mode of publishing, its ledger, and the content it is in the middle of.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use leveret_broker::credit::ChannelCredit;
+use leveret_broker::tally::Place;
+
+use super::assembly::Assembly;
+use super::confirms::Confirms;
+use super::transaction::Transaction;
+use super::unacked::Ledger;
+
+/// How many deliveries that were taken back are remembered.
+const FORGIVEN_MAX: usize = 1 << 16;
+
+/// How publishes on a channel are answered for.
+#[derive(Default)]
+pub(super) enum PublishMode {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// `confirm.select`
+    Confirm(Confirms),
+    /// `tx.select`
+    Transaction(Box<Transaction>),
+}
+
+pub(super) struct Channel {
+    pub(super) number: u16,
+    /// Which of the connection's channels it is, counted from 1.
+    pub(super) serial: u64,
+    pub(super) mode: PublishMode,
+    pub(super) ledger: Ledger,
+    pub(super) last_delivery_tag: u64,
+    /// For consumers made from now on; 0: no limit.
+    pub(super) prefetch: u16,
+    pub(super) credit: Arc<ChannelCredit>,
+    /// What an empty queue name stands for.
+    pub(super) last_queue: Option<String>,
+    pub(super) assembly: Option<Box<Assembly>>,
+    /// `channel.close` is sent; only its answer counts.
+    pub(super) closing: bool,
+    /// Its place among the channels its user may have; a closing one has none any more.
+    _place: Option<Place>,
+    /// Deliveries that were taken back from their consumer; settling one late is no error.
+    forgiven: BTreeSet<u64>,
+}
+
+impl Channel {
+    pub(super) fn new(number: u16, serial: u64, place: Place) -> Channel {
+        Channel {
+            serial,
+            _place: Some(place),
+            ..Channel::empty(number)
+        }
+    }
+
+    fn empty(number: u16) -> Channel {
+        Channel {
+            number,
+            serial: 0,
+            mode: PublishMode::Plain,
+            ledger: Ledger::default(),
+            last_delivery_tag: 0,
+            prefetch: 0,
+            credit: Arc::default(),
+            last_queue: None,
+            assembly: None,
+            closing: false,
+            _place: None,
+            forgiven: BTreeSet::new(),
+        }
+    }
+
+    /// A publish waits for its content.
+    pub(super) fn is_assembling(&self) -> bool {
+        self.assembly.is_some()
+    }
+
+    /// Nothing is left but to wait for `channel.close-ok`.
+    pub(super) fn reset_closing(&mut self) {
+        *self = Channel {
+            closing: true,
+            ..Channel::empty(self.number)
+        };
+    }
+
+    /// A delivery was taken back; its client may not know yet.
+    pub(super) fn forgive(&mut self, tag: u64) {
+        self.forgiven.insert(tag);
+        if self.forgiven.len() > FORGIVEN_MAX {
+            self.forgiven.pop_first();
+        }
+    }
+
+    /// Whether `tag` may be settled though it was taken back; once.
+    pub(super) fn is_forgiven(&mut self, tag: u64) -> bool {
+        self.forgiven.remove(&tag)
+    }
+
+    pub(super) fn next_delivery_tag(&mut self) -> u64 {
+        self.last_delivery_tag += 1;
+        self.last_delivery_tag
+    }
+}

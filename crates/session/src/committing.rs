@@ -1,0 +1,455 @@
+//! `tx.commit`: what a transaction kept back is made durable as one unit, in steps (see [`crate::giving_back`]) but
+//! for that one moment.
+//!
+//! ```text
+//!  settle: what makes the settlements durable  ─> look: who has a gate on the ways
+//!          ─> hide: the publishes, then dead letters, in their queues ─> stage: all of it, at once
+//!          ─> mark: the queues are told ─> release: the deliveries ─> wait until it is durable ─> show
+//! ```
+//! Messages enter their queues hidden, dead letters of what is rejected too; everything is staged as one
+//! change of the store. Once that is durable the messages show and the settlements happen
+//! ([`leveret_broker::commit`]): nobody sees half a transaction, before a crash or after. What a queue's limit refuses
+//! is no part of it, and the commit's answer is an error then.
+//!
+//! Gates are held from the look at what they guard until everything is staged, so a transaction past exchanges or
+//! queues that have one is hidden and staged in one step.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leveret_broker::commit::{PendingCommit, Rest};
+use leveret_broker::dead_letter;
+use leveret_broker::error::ChannelError;
+use leveret_broker::exchange::{
+    Gated, Gatekeeper, Gates, Numbers, Plan, sort_gated, without_blind_copies,
+};
+use leveret_broker::message::Message;
+use leveret_broker::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use leveret_broker::time::Timestamp;
+use leveret_codec::protocol::{AMQPClass, tx as wire};
+use leveret_routing::QueueId;
+use leveret_store_api::CommitPoint;
+use rustc_hash::FxHashMap;
+
+use super::commit_job::{Committing, QUEUE_COST, Stage};
+use super::connection::{COMMIT, Connection};
+use super::giving_back::cost_of_reading;
+use super::job::Job;
+use super::link::Link;
+use super::methods::encoded;
+use super::parked::{Committed, Parked};
+use super::publish::return_message;
+use super::queue_table::QueueNumber;
+use super::transaction::{Kept, Transaction};
+use super::unacked::Unacked;
+use crate::blocks::Blocks;
+
+/// What it costs to have a queue take a message.
+const MESSAGE_COST: usize = 2;
+/// What it costs to route a message.
+const ROUTE_COST: usize = 16;
+
+/// Publishes on their way into their queues, by queue.
+#[derive(Default)]
+struct ByQueue {
+    queues: Vec<(QueueHandle, Vec<Message>)>,
+    places: FxHashMap<QueueId, usize>,
+}
+
+impl ByQueue {
+    fn push(&mut self, queue: QueueHandle, message: Message) {
+        let last = self.queues.len();
+        let place = *self.places.entry(queue.id()).or_insert(last);
+        match self.queues.get_mut(place) {
+            Some((_, messages)) => messages.push(message),
+            None => self.queues.push((queue, vec![message])),
+        }
+    }
+
+    /// All of them enter.
+    fn enter(&mut self, plan: &mut Plan, now: Timestamp) {
+        for (queue, messages) in self.queues.drain(..) {
+            plan.enter_all(&queue, messages.into_iter(), now);
+        }
+        self.places.clear();
+    }
+}
+
+impl Connection {
+    pub(super) fn commit(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        transaction: Transaction,
+        now: Timestamp,
+    ) {
+        let committing = Committing {
+            channel: number,
+            began: now,
+            stage: Stage::Settle,
+            at: 0,
+            transaction,
+            by_queue: Vec::new(),
+            rows: FxHashMap::default(),
+            letters: Blocks::default(),
+            gated: Gated::new(),
+            partial: None,
+            plan: Plan::new(self.vhost.services.next_ticket(), Vec::new()),
+            refused: false,
+            point: CommitPoint::NONE,
+            credit: 0,
+        };
+        self.begin_now(link, Job::Committing(Box::new(committing)), now);
+    }
+
+    /// As much of a commit as fits into a step. False: nothing is left but to wait, or it has failed.
+    pub(super) fn commit_step(
+        &mut self,
+        link: &mut Link,
+        committing: &mut Committing,
+        now: Timestamp,
+    ) -> bool {
+        let mut left = self.step_cost().max(1);
+        while left > 0 {
+            let cost = match committing.stage {
+                Stage::Settle => self.settle_apart(committing, left),
+                Stage::LookAtLetters => self.look_at_letters(committing, left),
+                Stage::LookAtPublishes => self.look_at_publishes(committing, left),
+                Stage::HidePublishes if !committing.gated.is_empty() => {
+                    if let Err(error) = self.hide_all(link, committing, now) {
+                        // The channel closes, and rolls it back.
+                        if let Ok(transaction) = self.transaction(committing.channel) {
+                            *transaction = std::mem::take(&mut committing.transaction);
+                        }
+                        self.fail_channel(link, committing.channel, &error, COMMIT, now);
+                        return false;
+                    }
+                    left
+                }
+                Stage::HidePublishes => {
+                    let mut none = Gated::new();
+                    let gates = &mut Gates::lock(&mut none);
+                    self.hide_publishes(link, committing, gates, left, now)
+                }
+                Stage::HideLetters => {
+                    let mut none = Gated::new();
+                    let gates = &mut Gates::lock(&mut none);
+                    self.hide_letters(committing, gates, left, now)
+                }
+                Stage::BecomeDurable => {
+                    self.stage_transaction(committing);
+                    // Of very many changes that is what a step is there for.
+                    left
+                }
+                Stage::BeginDelays => {
+                    let Committing { plan, point, .. } = committing;
+                    let most = left.div_ceil(ROUTE_COST);
+                    if !plan.begin_delays(&self.vhost, *point, most, now) {
+                        committing.enter(Stage::Mark);
+                    }
+                    most
+                }
+                Stage::Mark => {
+                    let most = left.div_ceil(QUEUE_COST);
+                    committing.mark(most)
+                }
+                Stage::Release => match committing.transaction.settlements.pop() {
+                    Some((unacked, _)) => {
+                        committing.credit += u32::from(unacked.consumer.is_some());
+                        self.queues.release(unacked.queue);
+                        1
+                    }
+                    None => {
+                        self.await_durability(link, committing);
+                        return false;
+                    }
+                },
+            };
+            left = left.saturating_sub(cost);
+        }
+        true
+    }
+
+    /// What makes settlements durable, dead letters and all. Nothing has happened yet. Answers what it cost.
+    fn settle_apart(&self, committing: &mut Committing, most: usize) -> usize {
+        let mut parts: Vec<(QueueNumber, Vec<QueueSettlement>)> = Vec::new();
+        let mut places: FxHashMap<QueueNumber, usize> = FxHashMap::default();
+        let mut cost = 0;
+        let settlements = committing.transaction.settlements.iter_from(committing.at);
+        for (unacked, outcome) in settlements {
+            if cost >= most {
+                break;
+            }
+            committing.at += 1;
+            let place = *places.entry(unacked.queue).or_insert(parts.len());
+            cost += outcome.cost() + cost_of_reading(&unacked.held);
+            match parts.get_mut(place) {
+                Some((_, part)) => part.push(settlement(unacked, *outcome)),
+                None => {
+                    cost += QUEUE_COST;
+                    parts.push((unacked.queue, vec![settlement(unacked, *outcome)]));
+                }
+            }
+        }
+        if cost < most {
+            committing.enter(Stage::LookAtLetters);
+        }
+        let began = committing.began;
+        for (number, mut part) in parts {
+            let Some(queue) = self.queues.queue(number) else {
+                continue;
+            };
+            queue.read_for(&self.vhost.services.store, &mut part);
+            let changes = &mut committing.plan.changes;
+            let (letters, effects) = queue.settle_apart(&mut part, began, changes);
+            self.vhost.care(queue, effects, began);
+            for letter in letters {
+                changes.extend(dead_letter::acknowledgement(&letter));
+                if let Some(composed) = dead_letter::compose_for(queue, &letter, began) {
+                    committing.letters.push(composed);
+                }
+            }
+            let last = committing.by_queue.len();
+            let row = *committing.rows.entry(queue.id()).or_insert(last);
+            match committing.by_queue.get_mut(row) {
+                Some((_, parts)) => parts.push_back(part),
+                None => {
+                    let row = (queue.clone(), VecDeque::from([part]));
+                    committing.by_queue.push(row);
+                }
+            }
+        }
+        cost
+    }
+
+    /// Finds those with a gate on the ways of dead letters.
+    fn look_at_letters(&self, committing: &mut Committing, most: usize) -> usize {
+        let mut cost = 0;
+        for letter in committing.letters.iter_from(committing.at) {
+            if cost >= most {
+                break;
+            }
+            committing.at += 1;
+            cost += ROUTE_COST;
+            self.vhost
+                .gates_on_the_way(&letter.passing(), &mut committing.gated);
+        }
+        sort_gated(&mut committing.gated);
+        if cost < most {
+            committing.enter(Stage::LookAtPublishes);
+        }
+        cost
+    }
+
+    /// Finds those with a gate on the ways of publishes.
+    fn look_at_publishes(&self, committing: &mut Committing, most: usize) -> usize {
+        let Committing {
+            transaction, gated, ..
+        } = committing;
+        let mut cost = 0;
+        for kept in transaction.publishes.iter_from(committing.at) {
+            if cost >= most {
+                break;
+            }
+            committing.at += 1;
+            match kept {
+                Kept::Plain { targets, .. } => {
+                    cost += targets.len().max(1);
+                    let looking = targets.iter().filter(|queue| queue.deduplicates());
+                    gated.extend(looking.cloned().map(Gatekeeper::Queue));
+                }
+                Kept::Attended { publish, random } => {
+                    cost += ROUTE_COST;
+                    let exchange = publish.message.exchange_and_key().0;
+                    let exchange = String::from_utf8_lossy(exchange);
+                    if publish.number.is_some() {
+                        self.vhost.attend_to_producers(&exchange);
+                    }
+                    let passing = publish.passing(&exchange, *random, false);
+                    self.vhost.gates_on_the_way(&passing, gated);
+                }
+            }
+        }
+        sort_gated(gated);
+        if cost < most {
+            committing.enter(Stage::HidePublishes);
+        }
+        cost
+    }
+
+    /// Hides and stages everything with the gates locked.
+    fn hide_all(
+        &mut self,
+        link: &mut Link,
+        committing: &mut Committing,
+        now: Timestamp,
+    ) -> Result<(), ChannelError> {
+        let vhost = Arc::clone(&self.vhost);
+        let mut gated = std::mem::take(&mut committing.gated);
+        let mut gates = Gates::lock(&mut gated);
+        self.check_numbers(&committing.transaction.publishes, &mut gates)?;
+        self.hide_publishes(link, committing, &mut gates, usize::MAX, now);
+        self.hide_letters(committing, &mut gates, usize::MAX, now);
+        self.stage_transaction(committing);
+        gates.set_alarms(&vhost, now);
+        Ok(())
+    }
+
+    /// Whether producers' numbers leave none out: there is no `basic.nack` in a transaction, and half of
+    /// one is never carried out.
+    fn check_numbers(
+        &self,
+        publishes: &Blocks<Kept>,
+        gates: &mut Gates<'_>,
+    ) -> Result<(), ChannelError> {
+        let mut numbers = Numbers::default();
+        for kept in publishes.iter_from(0) {
+            let Kept::Attended { publish, random } = kept else {
+                continue;
+            };
+            if let Some(number) = publish.number {
+                let exchange = publish.message.exchange_and_key().0;
+                let exchange = String::from_utf8_lossy(exchange);
+                let passing = publish.passing(&exchange, *random, false);
+                for keeper in self.vhost.number_keepers(&passing) {
+                    numbers.check(keeper, &number, gates)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has queues and exchanges take publishes without showing them, for up to about `most`; answers what it cost.
+    fn hide_publishes(
+        &mut self,
+        link: &mut Link,
+        committing: &mut Committing,
+        gates: &mut Gates<'_>,
+        most: usize,
+        now: Timestamp,
+    ) -> usize {
+        let mut by_queue = ByQueue::default();
+        let mut cost = 0;
+        while cost < most {
+            let next = match committing.partial.take() {
+                Some(partial) => Some(partial),
+                None => match committing.transaction.publishes.pop() {
+                    Some(Kept::Plain {
+                        message,
+                        targets,
+                        mandatory,
+                    }) => {
+                        if targets.is_empty() && mandatory {
+                            let number = committing.channel;
+                            return_message(link, number, &without_blind_copies(message.clone()));
+                        }
+                        Some((message, targets.into_iter()))
+                    }
+                    Some(Kept::Attended { publish, random }) => {
+                        // What was published before enters its queues before.
+                        by_queue.enter(&mut committing.plan, now);
+                        let exchange = publish.message.exchange_and_key().0;
+                        let exchange = String::from_utf8_lossy(exchange);
+                        let passing = publish.passing(&exchange, random, false);
+                        let verdict = self.vhost.judge(&passing, gates, now);
+                        if passing.returned && !verdict.is_duplicate() {
+                            let message = without_blind_copies(publish.message.clone());
+                            return_message(link, committing.channel, &message);
+                        }
+                        committing.plan.take(verdict, &passing, gates, now);
+                        cost += 2 * ROUTE_COST;
+                        continue;
+                    }
+                    None => None,
+                },
+            };
+            let Some((message, mut targets)) = next else {
+                committing.enter(Stage::HideLetters);
+                break;
+            };
+            cost += MESSAGE_COST;
+            while cost < most {
+                let Some(target) = targets.next() else { break };
+                cost += MESSAGE_COST;
+                by_queue.push(target, message.clone());
+            }
+            if targets.len() > 0 {
+                committing.partial = Some((message, targets));
+            }
+        }
+        cost += by_queue.queues.len() * QUEUE_COST;
+        by_queue.enter(&mut committing.plan, now);
+        // What happens to dead letters is not the publisher's concern.
+        committing.refused = committing.plan.has_refused();
+        cost
+    }
+
+    /// Has queues and exchanges take dead letters without showing them.
+    fn hide_letters(
+        &self,
+        committing: &mut Committing,
+        gates: &mut Gates<'_>,
+        most: usize,
+        now: Timestamp,
+    ) -> usize {
+        let mut cost = 0;
+        while cost < most {
+            let Some(letter) = committing.letters.pop() else {
+                committing.enter(Stage::BecomeDurable);
+                break;
+            };
+            cost += 2 * ROUTE_COST;
+            let mut verdict = self.vhost.judge(&letter.passing(), gates, now);
+            verdict.retain(|queue| letter.may_enter(queue));
+            committing.plan.take(verdict, &letter.passing(), gates, now);
+        }
+        cost
+    }
+
+    /// Stages everything. Also with no changes: what was published before to what it is a duplicate of is waited for.
+    fn stage_transaction(&self, committing: &mut Committing) {
+        committing.point = self
+            .vhost
+            .services
+            .store
+            .stage(&mut committing.plan.changes);
+        committing.enter(Stage::BeginDelays);
+    }
+
+    /// The client is answered, and everything shows, when it is durable.
+    fn await_durability(&mut self, link: &mut Link, committing: &mut Committing) {
+        let services = &self.vhost.services;
+        let nothing = Plan::new(services.next_ticket(), Vec::new());
+        let plan = std::mem::replace(&mut committing.plan, nothing);
+        let (hidden_in, refused_letters) = plan.into_hidden();
+        let settlements = std::mem::take(&mut committing.by_queue);
+        let rest = Rest::new(settlements, hidden_in, refused_letters);
+        let commit = PendingCommit::new(&self.vhost, committing.point, committing.began, rest);
+        if self.leaves {
+            commit.finish_alone(services);
+            return;
+        }
+        let ok = AMQPClass::Tx(wire::AMQPMethod::CommitOk(wire::CommitOk {}));
+        let parked = Parked {
+            point: committing.point,
+            reply: encoded(committing.channel, &ok),
+            committed: Some(Committed {
+                commit,
+                channel: committing.channel,
+                credit: committing.credit,
+                _memory: committing.transaction.memory.take(),
+                refused: committing.refused,
+            }),
+        };
+        self.park(link, parked);
+    }
+}
+
+fn settlement(unacked: &Unacked, outcome: Outcome) -> QueueSettlement {
+    QueueSettlement {
+        held: unacked.held.clone(),
+        consumer: unacked.consumer,
+        outcome,
+        delivered_at: unacked.delivered_at,
+    }
+}

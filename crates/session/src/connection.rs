@@ -1,0 +1,480 @@
+//! An open connection: its channels, consumers and queues, and the order of its work.
+//!
+//! Publishes and settlements gather here while frames are read, and are carried out together:
+//! [`Connection::flush`] runs at the end of a read and before every method that is neither, so that
+//! the order a client sees holds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leveret_broker::budget::Budget;
+use leveret_broker::error::ChannelError;
+use leveret_broker::grant::Grant;
+use leveret_broker::mailbox::{Letters, Notice};
+use leveret_broker::queue::dispatch::HoldMark;
+use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::queue::handle::giving_back::GivingBack;
+use leveret_broker::time::Timestamp;
+use leveret_broker::vhost::VirtualHost;
+use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
+use leveret_codec::{ReplyCode, ShortString, write_method};
+use leveret_routing::QueueId;
+use leveret_store_api::CommitPoint;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::auth::Login;
+use super::batch::Batch;
+use super::body_memory::{Wanted, own};
+use super::channel::{Channel, PublishMode};
+use super::consumers::Consumers;
+use super::delivery_forms::DeliveryForms;
+use super::job::Job;
+use super::large_publish::LargePublish;
+use super::link::{Link, OUTPUT_MAX};
+use super::parked::{Parked, Showing};
+use super::places::ConnectionPlace;
+use super::queue_table::{ExclusiveQueues, QueueTable};
+use super::repeat_form::Repeat;
+use super::route_cache::RouteCache;
+
+/// How often it is asked whether consumers still keep up with a publisher that is held back for them.
+const HOLD_TIMEOUT_MS: u64 = 50;
+
+/// The class and method of `tx.commit`.
+pub(super) const COMMIT: (u16, u16) = (90, 20);
+
+/// A publisher held back.
+pub(super) enum Hold {
+    /// Until this queue has drained, or the time is up.
+    Queue(QueueHandle, HoldMark, Timestamp),
+    /// Until the store has caught up to this point.
+    Store(CommitPoint),
+    /// Until this queue's dead letters have gone.
+    Letters(QueueHandle),
+    /// Until there is memory.
+    Memory(Wanted),
+}
+
+pub(crate) struct Connection {
+    pub(super) vhost: Arc<VirtualHost>,
+    pub(super) login: Login,
+    pub(super) grant: Arc<Grant>,
+    pub(super) place: ConnectionPlace,
+    pub(super) opened: Timestamp,
+    pub(super) channels: FxHashMap<u16, Channel>,
+    /// Channels the client has closed, since all it had sent was read for the last time.
+    pub(super) just_closed: FxHashSet<u16>,
+    /// How many channels it ever opened.
+    pub(super) channels_opened: u64,
+    pub(super) consumers: Consumers,
+    pub(super) queues: QueueTable,
+    pub(super) routes: RouteCache,
+    pub(super) batch: Batch,
+    pub(super) repeat: Repeat,
+    pub(super) parked: Option<Parked>,
+    pub(super) hold: Option<Hold>,
+    /// A large message on its way to the disk; no further input is taken meanwhile.
+    pub(super) large: Option<Box<LargePublish>>,
+    /// Queues that die with this connection.
+    pub(super) exclusive_queues: ExclusiveQueues,
+    /// Channels with confirms that wait for a commit.
+    pub(super) confirming: Vec<u16>,
+    /// The commit point this session has asked the store to be woken at.
+    pub(super) wake_point: Option<CommitPoint>,
+    pub(super) letters: Letters,
+    /// Notices that are to be dealt with.
+    notices: VecDeque<Notice>,
+    pub(super) delivery_forms: DeliveryForms,
+    /// What is done in steps, the present one first; no further input is taken meanwhile.
+    pub(super) jobs: VecDeque<Job>,
+    /// What the settlements gathered so far cost.
+    pub(super) gathered: usize,
+    /// Channels of whose unacknowledged messages some are to leave memory.
+    pub(super) crowded: Vec<u16>,
+    /// The commit point at which more of them can.
+    pub(super) relief_point: Option<CommitPoint>,
+    /// The present step settles messages that are read for it.
+    pub(super) has_read: bool,
+    /// The next step is done when this is durable.
+    pub(super) work_point: Option<CommitPoint>,
+    /// Queues to which something came back that they have not delivered yet.
+    pub(super) quiet: FxHashMap<QueueId, GivingBack>,
+    /// Channels whose shared credit came back while somebody waits for it.
+    pub(super) freed: Vec<u16>,
+    /// Channels of whose credit only a part was handed out to those that wait.
+    pub(super) handing_out: Vec<u16>,
+    pub(super) close_requested: bool,
+    /// It closes, and nothing new begins.
+    pub(super) leaves: bool,
+    forced: Option<(ReplyCode, String)>,
+    /// The store is full; input stops with the first publish.
+    store_full: bool,
+    pub(super) publishes: bool,
+    /// No delivery must be settled before this moment.
+    pub(super) acknowledge_by: Timestamp,
+    /// For small bodies on their way.
+    pub(super) own_memory: Arc<Budget>,
+    /// Nothing that has memory of all stands still for too long before this moment.
+    pub(super) goes_on_by: Timestamp,
+}
+
+impl Connection {
+    pub(super) fn new(
+        vhost: Arc<VirtualHost>,
+        login: Login,
+        grant: Arc<Grant>,
+        place: ConnectionPlace,
+        now: Timestamp,
+    ) -> Connection {
+        Connection {
+            routes: RouteCache::new(&vhost.services.route_memory),
+            vhost,
+            login,
+            grant,
+            place,
+            opened: now,
+            channels: FxHashMap::default(),
+            just_closed: FxHashSet::default(),
+            channels_opened: 0,
+            consumers: Consumers::default(),
+            queues: QueueTable::default(),
+            batch: Batch::default(),
+            repeat: Repeat::default(),
+            parked: None,
+            hold: None,
+            large: None,
+            exclusive_queues: ExclusiveQueues::default(),
+            confirming: Vec::new(),
+            wake_point: None,
+            letters: Letters::default(),
+            notices: VecDeque::new(),
+            delivery_forms: DeliveryForms::default(),
+            jobs: VecDeque::new(),
+            gathered: 0,
+            crowded: Vec::new(),
+            relief_point: None,
+            has_read: false,
+            work_point: None,
+            quiet: FxHashMap::default(),
+            freed: Vec::new(),
+            handing_out: Vec::new(),
+            close_requested: false,
+            leaves: false,
+            forced: None,
+            store_full: false,
+            publishes: false,
+            acknowledge_by: Timestamp::NEVER,
+            own_memory: own(),
+            goes_on_by: Timestamp::NEVER,
+        }
+    }
+
+    pub(super) fn wants_input(&self, link: &Link) -> bool {
+        self.parked.is_none()
+            && self.hold.is_none()
+            && self.large.is_none()
+            && self.jobs.is_empty()
+            && !link.blocked
+            && link.output.len() < OUTPUT_MAX
+    }
+
+    pub(super) fn take_close_request(&mut self) -> bool {
+        std::mem::take(&mut self.close_requested)
+    }
+
+    /// Sends `reply` once `point` is durable; until then no more input is taken.
+    pub(super) fn reply_when_durable(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        reply: &AMQPClass,
+        point: CommitPoint,
+    ) {
+        if self.leaves {
+            return;
+        }
+        let mut bytes = Vec::new();
+        write_method(&mut bytes, number, reply);
+        self.park(
+            link,
+            Parked {
+                point,
+                reply: bytes,
+                committed: None,
+            },
+        );
+    }
+
+    pub(super) fn park(&mut self, link: &mut Link, parked: Parked) {
+        if self.vhost.services.is_durable(parked.point) {
+            self.unpark(link, parked);
+        } else {
+            self.parked = Some(parked);
+        }
+    }
+
+    fn unpark(&mut self, link: &mut Link, parked: Parked) {
+        let Parked {
+            reply, committed, ..
+        } = parked;
+        match committed {
+            None => link.output.buffer().extend_from_slice(&reply),
+            Some(committed) => {
+                let showing = Showing { committed, reply };
+                self.begin_now(link, Job::Showing(Box::new(showing)), link.now);
+            }
+        }
+    }
+
+    /// Shows a part of a transaction; answers whether there is more.
+    pub(super) fn show_step(
+        &mut self,
+        link: &mut Link,
+        showing: &mut Showing,
+        now: Timestamp,
+    ) -> bool {
+        let Showing { committed, reply } = showing;
+        if committed.commit.finish_some(self.step_cost(), now) {
+            return true;
+        }
+        if committed.refused {
+            let error = ChannelError::partial_transaction();
+            self.fail_channel(link, committed.channel, &error, COMMIT, now);
+            return false;
+        }
+        link.output.buffer().extend_from_slice(reply);
+        if let Some(channel) = self.channels.get_mut(&committed.channel)
+            && channel.credit.give_back(committed.credit)
+        {
+            self.hand_out_credit(committed.channel, now);
+        }
+        false
+    }
+
+    /// Carries out everything gathered so far.
+    pub(super) fn flush(&mut self, link: &mut Link, now: Timestamp) {
+        // Acknowledgements first: who sees the confirm of a publish knows those before it are durable.
+        self.flush_settlements(now);
+        self.flush_publishes(link, now);
+    }
+
+    /// Holds this publisher back, unless it also consumes: then its acknowledgements must be read.
+    pub(super) fn consider_hold(
+        &mut self,
+        link: &Link,
+        queue: Option<QueueHandle>,
+        point: CommitPoint,
+        now: Timestamp,
+    ) {
+        if self.hold.is_some() {
+            return;
+        }
+        let services = &self.vhost.services;
+        if services.store.staged_bytes() > link.broker.config().store_behind_bytes
+            && !services.is_durable(point)
+        {
+            self.hold = Some(Hold::Store(point));
+        } else if let Some(queue) = queue
+            && self.consumers.is_empty()
+            && let Some(mark) = queue.hold(&link.mailbox)
+        {
+            self.hold = Some(Hold::Queue(queue, mark, now + HOLD_TIMEOUT_MS));
+        }
+    }
+
+    /// Holds this publisher back if dead letters of these queues are made faster than they go on. Nobody's
+    /// acknowledgement is needed for that: those who consume wait too.
+    pub(super) fn consider_letters(
+        &mut self,
+        link: &Link,
+        queues: impl IntoIterator<Item = QueueHandle>,
+    ) {
+        for queue in queues {
+            if self.hold.is_none() && queue.outbox().hold(&link.mailbox) {
+                self.hold = Some(Hold::Letters(queue));
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        let hold = match &self.hold {
+            Some(Hold::Queue(.., deadline)) => *deadline,
+            _ => Timestamp::NEVER,
+        };
+        let settled_by = if self.is_working() {
+            Timestamp::NEVER
+        } else {
+            self.acknowledge_by
+        };
+        let earliest = hold.min(settled_by).min(self.goes_on_by);
+        Some(earliest).filter(|at| *at != Timestamp::NEVER)
+    }
+
+    pub(super) fn handle_timeout(&mut self, link: &mut Link, now: Timestamp) {
+        self.handle_overdue(link, now);
+        self.end_what_stands_still(link, now);
+        if let Some(Hold::Queue(queue, mark, deadline)) = &mut self.hold
+            && *deadline <= now
+        {
+            match queue.go_on_holding(*mark) {
+                Some(later) => (*mark, *deadline) = (later, now + HOLD_TIMEOUT_MS),
+                None => self.hold = None,
+            }
+        }
+    }
+
+    /// Sends the reply that waits for stable storage, if it has come there.
+    fn unpark_if_durable(&mut self, link: &mut Link) {
+        let services = Arc::clone(&self.vhost.services);
+        if let Some(parked) = self
+            .parked
+            .take_if(|parked| services.is_durable(parked.point))
+        {
+            self.unpark(link, parked);
+        }
+    }
+
+    /// Looks after commit points, holds and notices.
+    pub(super) fn handle_wake(&mut self, link: &mut Link) {
+        let services = Arc::clone(&self.vhost.services);
+        self.go_on(link, link.now);
+        if !self.is_working() {
+            self.unpark_if_durable(link);
+            self.go_on_handing_out(link.now);
+        }
+        self.look_after_large(link);
+        let released = link.mailbox.take_release();
+        let over = match &self.hold {
+            Some(Hold::Queue(..) | Hold::Letters(_)) => released,
+            Some(Hold::Store(point)) => services.is_durable(*point),
+            Some(Hold::Memory(wanted)) => {
+                let wanted = *wanted;
+                released && self.may_go_on(wanted, link)
+            }
+            None => false,
+        };
+        if over {
+            self.hold = None;
+        }
+    }
+
+    /// Registers for the earliest commit point this session waits for.
+    pub(super) fn register_wake(&mut self, link: &Link) {
+        let confirms = self
+            .confirming
+            .iter()
+            .filter_map(|number| self.channels.get(number)?.confirms_waiting_for());
+        let parked = self.parked.as_ref().map(|parked| parked.point);
+        let held = match &self.hold {
+            Some(Hold::Store(point)) => Some(*point),
+            _ => None,
+        };
+        let point = confirms
+            .chain(parked)
+            .chain(held)
+            .chain(self.relief_point)
+            .min();
+        if point == self.wake_point {
+            return;
+        }
+        self.wake_point = point;
+        if let Some(point) = point
+            && !self
+                .vhost
+                .services
+                .store
+                .wake_at(point, link.mailbox.waker())
+        {
+            // It has become durable in this moment: look again.
+            self.wake_point = None;
+            link.mailbox.wake();
+        }
+    }
+
+    /// Notices out of the mailbox; of very many, the rest later.
+    pub(super) fn take_notices(&mut self, link: &mut Link) {
+        let goes_on = !self.notices.is_empty();
+        self.notices.extend(self.letters.notices.drain(..));
+        if !goes_on && self.tell_some(link) {
+            self.begin(link, Job::Telling);
+        }
+    }
+
+    /// Deals with a part of the notices; answers whether there are more.
+    pub(super) fn tell_some(&mut self, link: &mut Link) -> bool {
+        const TOLD_MAX: usize = 512;
+        // Whoever deletes a queue has the answer before its consumers there are told.
+        self.unpark_if_durable(link);
+        let count = self.notices.len().min(TOLD_MAX);
+        let notices: Vec<Notice> = self.notices.drain(..count).collect();
+        for notice in notices {
+            match notice {
+                Notice::ConsumerCancelled(slot) => self.consumer_cancelled(link, slot),
+                Notice::CloseConnection(code, text) => self.forced = Some((code, text)),
+                Notice::Blocked(reason) => self.set_blocked(link, reason.as_deref()),
+            }
+        }
+        !self.notices.is_empty()
+    }
+
+    /// The connection is to be closed.
+    pub(super) fn force_close(&mut self, code: ReplyCode, text: String) {
+        self.forced = Some((code, text));
+    }
+
+    pub(super) fn forced_close(&mut self) -> Option<(ReplyCode, String)> {
+        self.forced.take()
+    }
+
+    /// The store is full (with the reason) or has room again.
+    pub(super) fn set_blocked(&mut self, link: &mut Link, reason: Option<&str>) {
+        self.store_full = reason.is_some();
+        link.blocked = self.store_full && self.publishes;
+        if !link.understands_blocked {
+            return;
+        }
+        let method = match reason {
+            Some(reason) => connection_wire::AMQPMethod::Blocked(connection_wire::Blocked {
+                reason: ShortString::from(reason),
+            }),
+            None => connection_wire::AMQPMethod::Unblocked(connection_wire::Unblocked {}),
+        };
+        link.send(0, &AMQPClass::Connection(method));
+    }
+
+    /// A publish came: from now on this connection is one that a full store blocks.
+    pub(super) fn note_publisher(&mut self, link: &mut Link) {
+        self.publishes = true;
+        if self.store_full {
+            link.blocked = true;
+        }
+    }
+
+    /// Gives buffers back that have grown in a burst.
+    pub(super) fn shrink(&mut self) {
+        self.letters.shrink();
+        self.batch.shrink();
+        self.repeat.forget();
+        self.delivery_forms.forget();
+    }
+
+    /// Nobody holds this publisher back any more.
+    pub(super) fn release_hold(&mut self, link: &Link) {
+        match self.hold.take() {
+            Some(Hold::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
+            Some(Hold::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
+            Some(Hold::Memory(_)) => self.stop_waiting_for_memory(link),
+            Some(Hold::Store(_)) | None => {}
+        }
+    }
+}
+
+impl Channel {
+    /// The earliest commit point this channel's confirms wait for.
+    fn confirms_waiting_for(&self) -> Option<CommitPoint> {
+        match &self.mode {
+            PublishMode::Confirm(confirms) => confirms.waiting_for(),
+            _ => None,
+        }
+    }
+}

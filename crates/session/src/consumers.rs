@@ -1,0 +1,165 @@
+//! The consumers of a connection, by slot, by channel and by tag.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use leveret_broker::mailbox::ConsumerSlot;
+use leveret_broker::queue::consumers::ConsumerRef;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use super::queue_table::QueueNumber;
+
+/// A consumer as its session knows it.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) channel: u16,
+    pub(super) tag: Box<[u8]>,
+    pub(super) no_ack: bool,
+    /// Its deliveries say at which offset they stand.
+    pub(super) of_stream: bool,
+    pub(super) queue: QueueNumber,
+    pub(super) reference: ConsumerRef,
+    /// `x-consumer-timeout` of `basic.consume`.
+    pub(super) timeout_ms: Option<u64>,
+    /// The address of direct reply-to, if it consumes from that.
+    pub(super) reply_address: Option<String>,
+}
+
+impl Consumer {
+    /// It consumes direct replies.
+    pub(super) fn gets_replies(&self) -> bool {
+        self.reply_address.is_some()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    pub(super) generation: u32,
+    pub(super) consumer: Option<Consumer>,
+    /// Where its channel's list has it.
+    pub(super) in_channel: usize,
+}
+
+/// All consumers of a connection. However many there are, one more or less costs the same.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    pub(super) places: Vec<Place>,
+    /// Places without a consumer.
+    pub(super) free: Vec<u32>,
+    tags: HashTable<Tagged>,
+    pub(super) by_channel: FxHashMap<u16, Vec<u32>>,
+}
+
+impl Consumers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tags.is_empty()
+    }
+
+    pub(super) fn get(&self, slot: ConsumerSlot) -> Option<&Consumer> {
+        let place = self.places.get(slot.index as usize)?;
+        if place.generation == slot.generation {
+            place.consumer.as_ref()
+        } else {
+            None
+        }
+    }
+
+    /// The slot the next consumer will have.
+    pub(super) fn next_slot(&self) -> ConsumerSlot {
+        let new = || u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        let index = self.free.last().copied().unwrap_or_else(new);
+        let place = self.places.get(index as usize);
+        let generation = place.map_or(0, |place| place.generation);
+        ConsumerSlot {
+            index,
+            generation: generation.wrapping_add(1),
+        }
+    }
+
+    /// Adds a consumer, at [`Consumers::next_slot`].
+    pub(super) fn insert(&mut self, slot: ConsumerSlot, consumer: Consumer) {
+        debug_assert_eq!(slot, self.next_slot());
+        if self.free.pop().is_none() {
+            self.places.push(Place::default());
+        }
+        let hash = hash_of(consumer.channel, &consumer.tag);
+        self.tags
+            .insert_unique(hash, Tagged { hash, slot }, |tagged| tagged.hash);
+        let of_channel = self.by_channel.entry(consumer.channel).or_default();
+        if let Some(place) = self.places.get_mut(slot.index as usize) {
+            place.in_channel = of_channel.len();
+            place.generation = slot.generation;
+            place.consumer = Some(consumer);
+        }
+        of_channel.push(slot.index);
+    }
+
+    pub(super) fn remove(&mut self, slot: ConsumerSlot) -> Option<Consumer> {
+        let place = self.places.get_mut(slot.index as usize)?;
+        if place.generation != slot.generation {
+            return None;
+        }
+        let consumer = place.consumer.take()?;
+        let position = place.in_channel;
+        self.free.push(slot.index);
+        let hash = hash_of(consumer.channel, &consumer.tag);
+        if let Ok(tagged) = self.tags.find_entry(hash, |tagged| tagged.slot == slot) {
+            tagged.remove();
+        }
+        if let Some(of_channel) = self.by_channel.get_mut(&consumer.channel) {
+            of_channel.swap_remove(position);
+            let moved = of_channel.get(position).copied();
+            if of_channel.is_empty() {
+                self.by_channel.remove(&consumer.channel);
+            }
+            if let Some(place) = moved.and_then(|moved| self.places.get_mut(moved as usize)) {
+                place.in_channel = position;
+            }
+        }
+        Some(consumer)
+    }
+
+    pub(super) fn find(&self, channel: u16, tag: &[u8]) -> Option<ConsumerSlot> {
+        let is_it = |tagged: &Tagged| {
+            let consumer = self.get(tagged.slot);
+            consumer.is_some_and(|it| it.channel == channel && *it.tag == *tag)
+        };
+        let found = self.tags.find(hash_of(channel, tag), is_it);
+        found.map(|tagged| tagged.slot)
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = ConsumerSlot> + '_ {
+        self.tags.iter().map(|tagged| tagged.slot)
+    }
+
+    pub(super) fn slots_of_channel(&self, channel: u16) -> impl Iterator<Item = ConsumerSlot> + '_ {
+        let of_channel = self.by_channel.get(&channel);
+        of_channel.into_iter().flatten().filter_map(|&index| {
+            let place = self.places.get(index as usize)?;
+            let generation = place.generation;
+            Some(ConsumerSlot { index, generation })
+        })
+    }
+
+    pub(super) fn of_channel(&self, channel: u16) -> impl Iterator<Item = &Consumer> {
+        self.slots_of_channel(channel)
+            .filter_map(|slot| self.get(slot))
+    }
+
+    /// Where replies to this channel go, if it consumes them.
+    pub(super) fn reply_address(&self, channel: u16) -> Option<&str> {
+        self.of_channel(channel)
+            .find_map(|consumer| consumer.reply_address.as_deref())
+    }
+}
+
+/// A consumer by its channel and tag, with the hash of these: a table that grows need not read very many tags at once.
+#[derive(Debug)]
+struct Tagged {
+    hash: u64,
+    slot: ConsumerSlot,
+}
+
+fn hash_of(channel: u16, tag: &[u8]) -> u64 {
+    FxBuildHasher.hash_one((channel, tag))
+}

@@ -1,0 +1,127 @@
+//! What a session tells the event exchange of itself, its channels and its consumers.
+//!
+//! Nothing here costs more than reading a flag while nothing is bound to that exchange.
+
+use leveret_broker::events::{Agreed, Closed, ConsumerTold, Dialled, Event};
+use leveret_broker::mailbox::ConsumerSlot;
+use leveret_broker::time::Timestamp;
+use leveret_codec::protocol::basic::Consume;
+use leveret_codec::{FieldTable, encode_table};
+
+use super::auth::Login;
+use super::connection::Connection;
+use super::consumers::Consumer;
+use super::link::Link;
+
+impl Link {
+    fn dialled(&self) -> Dialled<'_> {
+        Dialled {
+            session: self.id,
+            remote: self.peer.remote,
+            local: self.peer.local,
+            client_properties: self.client_properties.as_deref(),
+        }
+    }
+
+    /// Keeps what a client says of itself, if anybody would hear it.
+    pub(super) fn note_client(&mut self, properties: &FieldTable) {
+        if self.broker.services.events.is_heard() {
+            self.client_properties = Some(encode_table(properties).into());
+        }
+    }
+
+    /// `user` logged in, or for `error` did not.
+    pub(super) fn tell_authentication(&self, user: &str, mechanism: &str, error: Option<&str>) {
+        self.broker
+            .services
+            .tell(|_| Event::authentication(self.dialled(), user, mechanism, error));
+    }
+}
+
+impl Connection {
+    pub(super) fn tell_opened(&self, link: &Link, now: Timestamp) {
+        let Login { user, mechanism } = &self.login;
+        let agreed = Agreed {
+            user,
+            mechanism: mechanism.name(),
+            vhost: self.vhost.name(),
+            heartbeat_s: link.heartbeat_ms / 1000,
+            frame_max: link.frame_max,
+            channel_max: link.channel_max,
+        };
+        self.vhost
+            .services
+            .tell(|events| events.connection_created(link.dialled(), agreed, now));
+    }
+
+    pub(super) fn tell_closed(&self, link: &Link) {
+        self.vhost
+            .services
+            .tell(|events| events.connection_closed(link.dialled()));
+    }
+
+    pub(super) fn tell_channel(&self, link: &Link, number: u16, serial: u64) {
+        let (user, vhost) = (&self.login.user, self.vhost.name());
+        self.vhost
+            .services
+            .tell(|events| events.channel_created(link.dialled(), (serial, number), user, vhost));
+    }
+
+    /// A channel is given up; it tells so once, whoever closes it.
+    pub(super) fn tell_channel_closed(&self, link: &Link, number: u16, consumers: usize) {
+        let Some(channel) = self.channels.get(&number).filter(|it| !it.closing) else {
+            return;
+        };
+        let closed = Closed {
+            session: link.id,
+            serial: channel.serial,
+            user: &self.login.user,
+            consumers,
+        };
+        self.vhost
+            .services
+            .tell(|events| events.channel_closed(closed));
+    }
+
+    /// None for a consumer of direct replies, which nobody but its client knows.
+    fn consumer_told<'a>(
+        &'a self,
+        link: &Link,
+        consumer: &'a Consumer,
+    ) -> Option<ConsumerTold<'a>> {
+        if consumer.gets_replies() {
+            return None;
+        }
+        Some(ConsumerTold {
+            session: link.id,
+            serial: self.channels.get(&consumer.channel)?.serial,
+            user: &self.login.user,
+            tag: &consumer.tag,
+            queue: self.queues.queue(consumer.queue)?,
+        })
+    }
+
+    pub(super) fn tell_consumer(
+        &self,
+        link: &Link,
+        slot: ConsumerSlot,
+        consume: &Consume,
+        prefetch: u16,
+    ) {
+        let consumer = self.consumers.get(slot);
+        if let Some(told) = consumer.and_then(|it| self.consumer_told(link, it)) {
+            self.vhost.services.tell(|events| {
+                let (exclusive, no_ack) = (consume.exclusive, consume.no_ack);
+                events.consumer_created(told, exclusive, no_ack, prefetch, &consume.arguments)
+            });
+        }
+    }
+
+    pub(super) fn tell_consumer_gone(&self, link: &Link, consumer: &Consumer) {
+        if let Some(told) = self.consumer_told(link, consumer) {
+            self.vhost
+                .services
+                .tell(|events| events.consumer_deleted(told));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! A publish that waits for its bytes to be on the disk.
+
+use leveret_broker::message::Message;
+use leveret_broker::vhost::Targets;
+use leveret_store_api::Ahead;
+
+use super::body_memory::BodyMemory;
+
+/// A publish that waits for its bytes to be written.
+pub(super) struct LargePublish {
+    pub(super) ahead: Ahead,
+    pub(super) channel: u16,
+    pub(super) message: Message,
+    pub(super) targets: Targets,
+    pub(super) _memory: Option<BodyMemory>,
+}

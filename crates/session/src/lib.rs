@@ -1,0 +1,73 @@
+//! One client's side of the protocol: what a connection's bytes ask of the broker, and what it is answered.
+//!
+//! Bytes and the time go in; bytes, deadlines and wakes come out. Nothing here is async, reads a clock, opens a file or
+//! starts a thread, and a session knows no other. Follow one message: [`session`] (receive), `content`, `publish`,
+//! `batch`, and on its way out `deliver`, `unacked`, `settle`.
+
+#![forbid(unsafe_code)]
+
+mod ahead;
+mod assembly;
+mod attended;
+mod attended_publish;
+mod auth;
+mod batch;
+mod blocks;
+mod body_memory;
+mod channel;
+mod commit_job;
+mod committing;
+mod confirming;
+mod confirms;
+mod connection;
+mod consume;
+mod consumer_arguments;
+mod consumers;
+mod content;
+mod deleting;
+mod deletion;
+mod deliver;
+mod delivered;
+mod delivery_forms;
+mod ending;
+mod events;
+mod giving_back;
+mod greeting;
+mod handshake;
+mod job;
+mod known_routes;
+mod large_publish;
+mod link;
+mod memory;
+mod methods;
+pub mod output;
+mod overdue;
+mod parked;
+mod patience;
+mod places;
+mod publish;
+mod queue_table;
+mod relief;
+mod repeat;
+mod repeat_form;
+mod rolling_back;
+mod route_cache;
+mod routes_ahead;
+pub mod session;
+mod settle;
+mod settled;
+mod spread;
+mod spreading;
+mod stamp;
+mod stream;
+mod topology;
+mod trace;
+mod traced;
+mod transaction;
+mod tx;
+mod unacked;
+mod work;
+
+pub use link::Peer;
+pub use output::Output;
+pub use session::Session;

@@ -1,0 +1,186 @@
+//! Memory for what a client has begun and not finished: a body whose size is announced, an open transaction. A
+//! connection for which there is none left is not read; one that stands still while others wait is ended.
+
+use std::sync::Arc;
+
+use leveret_broker::budget::Share;
+use leveret_broker::error::{ChannelError, Failure};
+use leveret_broker::memory_pool::{Answer, Portion, STALL_MS};
+use leveret_broker::time::Timestamp;
+use leveret_codec::{ContentHeader, Frame, FrameKind, ReplyCode};
+
+use super::body_memory::{BodyMemory, Wanted};
+use super::channel::PublishMode;
+use super::connection::{Connection, Hold};
+use super::link::Link;
+
+impl Connection {
+    /// Whether there is memory for the body that a header frame announces. Without any, the frame is left where it
+    /// is, and the connection waits.
+    pub(super) fn has_memory_for(
+        &mut self,
+        link: &Link,
+        frame: &Frame<'_>,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        if frame.kind != FrameKind::Header {
+            return Ok(true);
+        }
+        let Some(channel) = self.channels.get_mut(&frame.channel) else {
+            return Ok(true);
+        };
+        let mut header = ContentHeader::default();
+        let is_legal = header.read(frame.payload).is_ok()
+            && header.body_size <= link.broker.config().message_bytes_max;
+        let (true, Some(assembly)) = (is_legal, channel.assembly.as_mut()) else {
+            // What is wrong with it is said by whoever takes it.
+            return Ok(true);
+        };
+        let size = usize::try_from(header.body_size).unwrap_or(usize::MAX);
+        let bytes = size.saturating_add(frame.payload.len());
+        let mut share = Share::new(&self.own_memory);
+        if share.take(bytes) {
+            assembly.memory = Some(BodyMemory::Own(share));
+            return Ok(true);
+        }
+        let services = &self.vhost.services;
+        if let PublishMode::Transaction(transaction) = &mut channel.mode
+            && !transaction.would_be_too_large(size, link.broker.config().transaction_bytes_max)
+        {
+            let pool = &services.transaction_memory;
+            let wants = transaction.memory_wanted(size);
+            let portion = transaction.memory(pool, now);
+            if wants > 0 && portion.take(wants, &link.mailbox, now) == Answer::Wait {
+                self.hold = Some(Hold::Memory(Wanted::Body));
+                return Ok(false);
+            }
+            self.goes_on_by = self.goes_on_by.min(now + STALL_MS);
+        }
+        let pool = Arc::clone(&services.assembly_memory);
+        let mut portion = Portion::new(&pool, now);
+        if bytes > pool.bytes() {
+            return Err(too_large(size, pool.bytes()));
+        }
+        if portion.take(bytes, &link.mailbox, now) == Answer::Wait {
+            let own: usize = self.portions().map(Portion::taken).sum();
+            if own.saturating_add(bytes) > pool.bytes() {
+                pool.stop_waiting(&link.mailbox);
+                return Err(too_large(size, pool.bytes()));
+            }
+            self.hold = Some(Hold::Memory(Wanted::Body));
+            return Ok(false);
+        }
+        if let Some(assembly) = self
+            .channels
+            .get_mut(&frame.channel)
+            .and_then(|channel| channel.assembly.as_mut())
+        {
+            assembly.memory = Some(BodyMemory::Shared(portion));
+        }
+        self.goes_on_by = self.goes_on_by.min(now + STALL_MS);
+        Ok(true)
+    }
+
+    /// What its bodies on their way have of the memory of all.
+    fn portions(&self) -> impl Iterator<Item = &Portion> {
+        let assemblies = self.channels.values().filter_map(|it| it.assembly.as_ref());
+        assemblies.filter_map(|assembly| assembly.memory.as_ref()?.portion())
+    }
+
+    /// A transaction has grown: if there was no memory for that, the connection waits.
+    pub(super) fn account_for_transaction(&mut self, link: &Link, number: u16, now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let PublishMode::Transaction(transaction) = &mut channel.mode else {
+            return;
+        };
+        let wants = transaction.memory_wanted(0);
+        let portion = transaction.memory(&self.vhost.services.transaction_memory, now);
+        portion.take_anyway(wants, now);
+        self.goes_on_by = self.goes_on_by.min(now + STALL_MS);
+        if self.hold.is_none() && portion.settle(&link.mailbox) == Answer::Wait {
+            self.hold = Some(Hold::Memory(Wanted::Transaction(number)));
+        }
+    }
+
+    /// The connection was told that there may be memory again.
+    pub(super) fn may_go_on(&mut self, wanted: Wanted, link: &Link) -> bool {
+        let Wanted::Transaction(number) = wanted else {
+            // It asks again with the frame it left.
+            return true;
+        };
+        let mode = self
+            .channels
+            .get_mut(&number)
+            .map(|channel| &mut channel.mode);
+        let Some(PublishMode::Transaction(transaction)) = mode else {
+            return true;
+        };
+        let portion = transaction.memory(&self.vhost.services.transaction_memory, link.now);
+        portion.settle(&link.mailbox) == Answer::Taken
+    }
+
+    /// It waits for memory no longer.
+    pub(super) fn stop_waiting_for_memory(&self, link: &Link) {
+        let services = &self.vhost.services;
+        services.assembly_memory.stop_waiting(&link.mailbox);
+        services.transaction_memory.stop_waiting(&link.mailbox);
+    }
+
+    /// Ends what stands still while others wait for the memory it has.
+    pub(super) fn end_what_stands_still(&mut self, link: &mut Link, now: Timestamp) {
+        if self.goes_on_by > now {
+            return;
+        }
+        self.goes_on_by = Timestamp::NEVER;
+        let waits = matches!(self.hold, Some(Hold::Memory(_)));
+        // Held for something else, it could not go on if it would.
+        let is_free = waits || self.wants_input(link);
+        if is_free
+            && self
+                .portions()
+                .any(|portion| portion.is_stalled(waits, now))
+        {
+            let text = format!(
+                "a body stood still for {} s while others waited for its memory",
+                STALL_MS / 1000
+            );
+            self.force_close(ReplyCode::ResourceError, text);
+            return;
+        }
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            let mode = self.channels.get(&number).map(|channel| &channel.mode);
+            let Some(PublishMode::Transaction(transaction)) = mode else {
+                continue;
+            };
+            let stalled = |portion: &Portion| portion.is_stalled(waits, now);
+            if is_free && transaction.portion().is_some_and(stalled) {
+                let error = ChannelError::precondition(format_args!(
+                    "the transaction stood still for {} s while others waited for its memory",
+                    STALL_MS / 1000
+                ));
+                self.fail_channel(link, number, &error, (0, 0), now);
+                self.hold.take_if(|hold| matches!(hold, Hold::Memory(_)));
+            }
+        }
+        if self.portions().next().is_some() || self.has_open_transactions() {
+            self.goes_on_by = now + STALL_MS;
+        }
+    }
+
+    fn has_open_transactions(&self) -> bool {
+        self.channels.values().any(|channel| match &channel.mode {
+            PublishMode::Transaction(transaction) => transaction.portion().is_some(),
+            _ => false,
+        })
+    }
+}
+
+fn too_large(size: usize, bytes: usize) -> Failure {
+    ChannelError::precondition(format_args!(
+        "message size {size} is larger than what is left of the {bytes} bytes for bodies on their way"
+    ))
+    .into()
+}

@@ -1,0 +1,193 @@
+//! Deliveries that stay unacknowledged for too long (`consumer_timeout`).
+//!
+//! A delivery is given its time when it is sent: the consumer's `x-consumer-timeout`, else the queue's
+//! (argument or policy), else the broker's setting. The connection remembers a moment before which
+//! nothing can be overdue, so that nothing is looked at meanwhile.
+
+use std::collections::VecDeque;
+
+use leveret_broker::config::{BrokerConfig, ConsumerTimeoutAction};
+use leveret_broker::error::ChannelError;
+use leveret_broker::queue::handle::{Held, Outcome, QueueHandle};
+use leveret_broker::time::Timestamp;
+
+use super::connection::Connection;
+use super::giving_back::READ_FOR_ONE;
+use super::job::{Job, TakingBack};
+use super::link::Link;
+use super::unacked::Unacked;
+
+/// When a delivery of now must be settled; `consumer_ms` is the consumer's own argument, 0 for ever.
+pub(super) fn due(
+    consumer_ms: Option<u64>,
+    queue: Option<&QueueHandle>,
+    config: &BrokerConfig,
+    now: Timestamp,
+) -> Timestamp {
+    let timeout_ms = consumer_ms
+        .or_else(|| queue.and_then(QueueHandle::consumer_timeout_ms))
+        .or(config.consumer_timeout_ms);
+    match timeout_ms {
+        None | Some(0) => Timestamp::NEVER,
+        Some(timeout_ms) => now + timeout_ms,
+    }
+}
+
+impl Connection {
+    /// Deals with every delivery whose time is up.
+    pub(super) fn handle_overdue(&mut self, link: &mut Link, now: Timestamp) {
+        if self.acknowledge_by > now || self.is_working() {
+            return;
+        }
+        self.acknowledge_by = Timestamp::NEVER;
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            while let Some((tag, timeout_ms)) = self.overdue(number, now) {
+                match link.broker.config().consumer_timeout_action {
+                    ConsumerTimeoutAction::Cancel if link.understands_cancel => {
+                        self.take_back(link, number, tag, now);
+                    }
+                    _ => {
+                        let error = ChannelError::consumer_timed_out(number, timeout_ms);
+                        self.fail_channel(link, number, &error, (0, 0), now);
+                    }
+                }
+                if self.is_working() {
+                    // All are looked at again once that is done.
+                    self.acknowledge_by = now;
+                    return;
+                }
+            }
+            self.expect_settlements(number);
+        }
+    }
+
+    /// Remembers when the first delivery of a channel must be settled.
+    pub(super) fn expect_settlements(&mut self, number: u16) {
+        let channel = self.channels.get(&number);
+        if let Some(first) = channel.and_then(|channel| channel.ledger.earliest_due()) {
+            self.acknowledge_by = self.acknowledge_by.min(first.due);
+        }
+    }
+
+    /// The tag of a delivery whose time is up, and what its time was.
+    fn overdue(&self, number: u16, now: Timestamp) -> Option<(u64, u64)> {
+        let unacked = self.channels.get(&number)?.ledger.earliest_due()?;
+        (unacked.due <= now).then(|| (unacked.tag, unacked.due - unacked.delivered_at))
+    }
+
+    /// The consumer of an overdue delivery is cancelled, and all it holds goes back. What came by
+    /// `basic.get` goes back alone.
+    fn take_back(&mut self, link: &mut Link, number: u16, tag: u64, now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let Some(overdue) = channel.ledger.take(tag) else {
+            return;
+        };
+        let (row, reference) = (overdue.queue, overdue.consumer);
+        let queue = self.queues.queue(row).cloned();
+        let slot = reference.and_then(|reference| {
+            self.consumers.slots_of_channel(number).find(|&slot| {
+                self.consumers
+                    .get(slot)
+                    .is_some_and(|it| it.queue == row && it.reference == reference)
+            })
+        });
+        tracing::warn!(
+            peer = %link.peer.remote,
+            user = self.login.user,
+            vhost = &**self.vhost.name(),
+            name = link.name(),
+            channel = number,
+            queue = queue.as_ref().map(QueueHandle::name),
+            "a delivery was not acknowledged in time; it goes back"
+        );
+        let mut undelivered = VecDeque::new();
+        if let (Some(queue), Some(_), Some(reference)) = (&queue, slot, reference) {
+            let effects = queue.withdraw(&[reference], now);
+            self.vhost.care(queue, effects, now);
+            link.mailbox.take(&mut self.letters);
+            link.mailbox.stay_awake();
+            undelivered = self.take_undelivered(|it| it.queue == row && it.reference == reference);
+        }
+        self.return_one(number, overdue);
+        self.flush_quietly(now);
+        self.finish_letters(link, now);
+        if let (Some(queue), Some(consumer)) = (queue, reference) {
+            let taking = TakingBack {
+                channel: number,
+                number: row,
+                queue,
+                consumer,
+                from: 0,
+                slot,
+                undelivered,
+            };
+            self.begin_now(link, Job::TakingBack(taking), now);
+        }
+    }
+
+    fn return_one(&mut self, number: u16, unacked: Unacked) {
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.forgive(unacked.tag);
+            if channel
+                .credit
+                .give_back(u32::from(unacked.consumer.is_some()))
+            {
+                self.freed.push(number);
+            }
+        }
+        if let Held::Reference(_) = unacked.held {
+            self.queues.expect_unread();
+        }
+        self.queues
+            .settle(unacked.queue, unacked.settled(Outcome::Returned), true);
+    }
+
+    /// Gives back a part of what the consumer holds; when nothing is left, it is told. Answers whether there
+    /// is more.
+    pub(super) fn take_back_step(
+        &mut self,
+        link: &mut Link,
+        taking: &mut TakingBack,
+        now: Timestamp,
+    ) -> bool {
+        let number = taking.channel;
+        let most = (self.step_cost() / Outcome::Returned.cost()).max(1);
+        let bytes = self.step_cost().saturating_mul(READ_FOR_ONE);
+        let mut returned = Vec::new();
+        let mut has_read = false;
+        let next = self.channels.get_mut(&number).and_then(|channel| {
+            let each = |unacked| returned.push(unacked);
+            let ledger = &mut channel.ledger;
+            let (most, unread) = ledger.readable(taking.from, most, bytes);
+            has_read = unread > 0;
+            ledger.take_of_consumer(taking.number, taking.consumer, taking.from, most, each)
+        });
+        self.has_read |= has_read;
+        for unacked in returned {
+            self.return_one(number, unacked);
+        }
+        self.flush_quietly(now);
+        if let Some(next) = next {
+            taking.from = next;
+            return true;
+        }
+        self.settle_undelivered(&mut taking.undelivered, now);
+        if !taking.undelivered.is_empty() {
+            return true;
+        }
+        for giving in self.take_quiet() {
+            let (queue, effects) = giving.finish(now);
+            self.vhost.care(&queue, effects, now);
+        }
+        let effects = taking.queue.start(now);
+        self.vhost.care(&taking.queue, effects, now);
+        self.flush_settlements(now);
+        if let Some(slot) = taking.slot {
+            self.consumer_cancelled(link, slot);
+        }
+        false
+    }
+}

@@ -1,0 +1,54 @@
+//! A connection's places among those its virtual host and user may have.
+
+use std::sync::Arc;
+
+use leveret_broker::broker::Broker;
+use leveret_broker::error::ConnectionError;
+use leveret_broker::tally::Place;
+use leveret_broker::users::UserTallies;
+use leveret_broker::vhost::VirtualHost;
+
+/// A connection that counts; its places are free again once it is dropped.
+pub(super) struct ConnectionPlace {
+    of_user: Arc<UserTallies>,
+    _places: [Place; 2],
+}
+
+impl ConnectionPlace {
+    /// Counts a connection.
+    ///
+    /// # Errors
+    /// 530 when a limit is reached.
+    pub(super) fn take(
+        broker: &Broker,
+        vhost: &VirtualHost,
+        user: &str,
+    ) -> Result<ConnectionPlace, ConnectionError> {
+        let vhost_limit = vhost.limits.read().max_connections;
+        let in_vhost = vhost
+            .connections
+            .enter(vhost_limit)
+            .map_err(|limit| ConnectionError::vhost_connection_limit(vhost.name(), user, limit))?;
+        let of_user = broker.users.tallies(user);
+        let limits = broker.users.limits(user);
+        let by_user = of_user
+            .connections
+            .enter(limits.max_connections)
+            .map_err(|limit| ConnectionError::user_connection_limit(user, limit))?;
+        Ok(ConnectionPlace {
+            of_user,
+            _places: [in_vhost, by_user],
+        })
+    }
+
+    /// Counts one of the connection's channels.
+    ///
+    /// # Errors
+    /// 530 when the user's limit is reached.
+    pub(super) fn channel(&self, broker: &Broker, user: &str) -> Result<Place, ConnectionError> {
+        self.of_user
+            .channels
+            .enter(broker.users.limits(user).max_channels)
+            .map_err(|limit| ConnectionError::user_channel_limit(user, limit))
+    }
+}

@@ -1,0 +1,169 @@
+//! The queues a connection has deliveries from, by small numbers, and the settlements for each.
+//!
+//! The ledger and the consumers name a queue by its number here, so that no shared reference count
+//! is touched per message.
+
+use leveret_broker::queue::handle::{QueueHandle, QueueSettlement};
+use leveret_broker::store::Store;
+use leveret_routing::QueueId;
+use rustc_hash::FxHashMap;
+
+/// A queue of this connection.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct QueueNumber(u32);
+
+struct Row {
+    queue: QueueHandle,
+    /// Consumers and unacknowledged deliveries that name it.
+    uses: u32,
+    settlements: Vec<QueueSettlement>,
+}
+
+#[derive(Default)]
+pub(super) struct QueueTable {
+    rows: Vec<Option<Row>>,
+    /// Rows without a queue.
+    free: Vec<QueueNumber>,
+    by_id: FxHashMap<QueueId, QueueNumber>,
+    /// Rows with settlements, each once.
+    dirty: Vec<QueueNumber>,
+    /// See [`QueueTable::expect_unread`].
+    unread: bool,
+}
+
+impl QueueTable {
+    /// The number of `queue`, with one use more.
+    pub(super) fn acquire(&mut self, queue: &QueueHandle) -> QueueNumber {
+        let QueueTable {
+            rows, free, by_id, ..
+        } = self;
+        let number = *by_id.entry(queue.id()).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                rows.push(None);
+                QueueNumber(u32::try_from(rows.len() - 1).unwrap_or(u32::MAX))
+            })
+        });
+        if let Some(place) = rows.get_mut(number.0 as usize) {
+            let row = place.get_or_insert_with(|| Row {
+                queue: queue.clone(),
+                uses: 0,
+                settlements: Vec::new(),
+            });
+            row.uses += 1;
+        }
+        number
+    }
+
+    /// The queue loses its number.
+    fn remove(&mut self, number: QueueNumber) {
+        let place = self.rows.get_mut(number.0 as usize);
+        if let Some(row) = place.and_then(Option::take) {
+            self.by_id.remove(&row.queue.id());
+            self.free.push(number);
+        }
+    }
+
+    fn row(&mut self, number: QueueNumber) -> Option<&mut Row> {
+        self.rows.get_mut(number.0 as usize)?.as_mut()
+    }
+
+    /// One use more of a queue that has a number.
+    pub(super) fn add_use(&mut self, number: QueueNumber) {
+        if let Some(row) = self.row(number) {
+            row.uses += 1;
+        }
+    }
+
+    /// One use less; a queue without uses loses its number once its settlements are carried out.
+    pub(super) fn release(&mut self, number: QueueNumber) {
+        let Some(row) = self.row(number) else { return };
+        row.uses = row.uses.saturating_sub(1);
+        if row.uses == 0 && row.settlements.is_empty() {
+            self.remove(number);
+        }
+    }
+
+    pub(super) fn queue(&self, number: QueueNumber) -> Option<&QueueHandle> {
+        self.rows
+            .get(number.0 as usize)?
+            .as_ref()
+            .map(|row| &row.queue)
+    }
+
+    /// Some of what is gathered may need its message, which only the store has.
+    pub(super) fn expect_unread(&mut self) {
+        self.unread = true;
+    }
+
+    /// Gathers a settlement; `used` says that it ends one use.
+    pub(super) fn settle(&mut self, number: QueueNumber, settlement: QueueSettlement, used: bool) {
+        let Some(row) = self.row(number) else { return };
+        row.uses = row.uses.saturating_sub(u32::from(used));
+        row.settlements.push(settlement);
+        if row.settlements.len() == 1 {
+            self.dirty.push(number);
+        }
+    }
+
+    /// Hands each queue's settlements to `carry_out`, with the messages they need.
+    pub(super) fn drain_settlements(
+        &mut self,
+        store: &Store,
+        mut carry_out: impl FnMut(&QueueHandle, &[QueueSettlement]),
+    ) {
+        const KEPT: usize = 256;
+        let unread = std::mem::take(&mut self.unread);
+        while let Some(number) = self.dirty.pop() {
+            let Some(row) = self.row(number) else {
+                continue;
+            };
+            if unread {
+                row.queue.read_for(store, &mut row.settlements);
+            }
+            carry_out(&row.queue, &row.settlements);
+            row.settlements.clear();
+            if row.settlements.capacity() > KEPT {
+                row.settlements = Vec::new();
+            }
+            if row.uses == 0 {
+                self.remove(number);
+            }
+        }
+    }
+
+    /// Whether any settlement waits.
+    pub(super) fn has_settlements(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+}
+
+/// The queues that die with a connection. Some are deleted before it, which nobody tells it: with each one that is
+/// added, two are looked at in turn, so that no more than half of them are gone.
+#[derive(Default)]
+pub(super) struct ExclusiveQueues {
+    queues: Vec<QueueHandle>,
+    next: usize,
+}
+
+impl ExclusiveQueues {
+    pub(super) fn add(&mut self, queue: QueueHandle) {
+        for _ in 0..2 {
+            if self.next >= self.queues.len() {
+                self.next = 0;
+            }
+            match self.queues.get(self.next) {
+                Some(queue) if queue.is_deleted() => drop(self.queues.swap_remove(self.next)),
+                _ => self.next += 1,
+            }
+        }
+        self.queues.push(queue);
+    }
+
+    pub(super) fn last(&self) -> Option<&QueueHandle> {
+        self.queues.last()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<QueueHandle> {
+        self.queues.pop()
+    }
+}

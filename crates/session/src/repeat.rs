@@ -1,0 +1,79 @@
+//! Publishes like the one before: recognised by their bytes and taken without being read anew.
+//!
+//! Most publishers send to the same place with the same properties time and again. Where a publish goes
+//! where the one before it went, its form is kept; those that follow and differ in nothing but their bodies
+//! have passed every check already and go to the same queues. Whatever is different in any way is left to
+//! the usual way, which decides anew.
+
+use leveret_broker::time::Timestamp;
+
+use super::channel::PublishMode;
+use super::connection::Connection;
+use super::link::Link;
+use super::repeat_form::Form;
+
+impl Connection {
+    /// Takes the publishes at the front of `input` that are like the one before them; answers how many bytes
+    /// they are.
+    pub(super) fn take_repeats(&mut self, link: &mut Link, input: &[u8], now: Timestamp) -> usize {
+        let Some(form) = self.repeat.form.as_deref_mut() else {
+            return 0;
+        };
+        let Form { pattern, message } = form;
+        let Some(mut next) = pattern.next(input) else {
+            if self.repeat.patience.fails() {
+                self.repeat.form = None;
+            }
+            return 0;
+        };
+        let number = pattern.channel();
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return 0;
+        };
+        let in_the_way = channel.closing || channel.is_assembling() || self.vhost.is_traced();
+        let goes_there = self.routes.is_of(self.vhost.generation())
+            && !self.batch.latest_targets.is_empty()
+            && self.batch.latest_names == message.names();
+        if in_the_way || !goes_there {
+            return 0;
+        }
+        let mut confirms = match &mut channel.mode {
+            PublishMode::Plain => None,
+            PublishMode::Confirm(confirms) => Some(confirms),
+            PublishMode::Transaction(_) => return 0,
+        };
+        let targets = u32::try_from(self.batch.latest_targets.len()).unwrap_or(u32::MAX);
+        let mut room = link.work.room_for_messages(targets);
+        let from = self.batch.len();
+        self.batch.expect(input.len() / next.1);
+        let mut used = 0;
+        let mut tag = 0;
+        loop {
+            let (body, length) = next;
+            if let Some(confirms) = &mut confirms {
+                tag = confirms.next_tag();
+            }
+            self.batch.push(message.compose(body), number, tag);
+            used += length;
+            room -= 1;
+            if room == 0 || self.batch.is_full() {
+                break;
+            }
+            match input.get(used..).and_then(|rest| pattern.next(rest)) {
+                Some(another) => next = another,
+                None => break,
+            }
+        }
+        let count = self.batch.len() - from;
+        link.work.add(count.saturating_mul(targets));
+        self.batch.direct(from);
+        if tag > 0 {
+            self.batch.note_confirm(number, tag);
+        }
+        self.repeat.patience.reward();
+        if self.batch.is_full() {
+            self.flush(link, now);
+        }
+        used
+    }
+}

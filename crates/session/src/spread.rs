@@ -1,0 +1,21 @@
+//! One message for very many queues, on its way into them.
+
+use leveret_broker::message::Message;
+use leveret_broker::queue::handle::QueueHandle;
+use leveret_routing::QueueId;
+use leveret_store_api::CommitPoint;
+use smallvec::SmallVec;
+
+/// A message on its way into very many queues.
+pub(super) struct Spreading {
+    pub(super) channel: u16,
+    /// The tag to be confirmed.
+    pub(super) tag: Option<u64>,
+    pub(super) message: Message,
+    pub(super) queues: std::vec::IntoIter<QueueId>,
+    pub(super) point: CommitPoint,
+    pub(super) spilled: CommitPoint,
+    pub(super) refused: bool,
+    pub(super) hold: Option<QueueHandle>,
+    pub(super) of_letters: SmallVec<[QueueHandle; 1]>,
+}

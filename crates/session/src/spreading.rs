@@ -1,0 +1,95 @@
+//! A message for very many queues goes to them in steps, see [`crate::giving_back`]. It is confirmed when all have it.
+
+use leveret_broker::message::Message;
+use leveret_broker::time::Timestamp;
+use leveret_routing::QueueId;
+use leveret_store_api::CommitPoint;
+use smallvec::SmallVec;
+
+use super::channel::PublishMode;
+use super::connection::Connection;
+use super::job::Job;
+use super::link::Link;
+use super::spread::Spreading;
+
+/// What it costs to have a queue take the message, where an acknowledgement costs 1.
+const QUEUE_COST: usize = 8;
+/// Of the queues whose dead letters are waited for, so many are remembered.
+const LETTERS_MAX: usize = 4;
+
+impl Connection {
+    /// Publishes a message to all of these, behind what was published before.
+    pub(super) fn spread(
+        &mut self,
+        link: &mut Link,
+        number: u16,
+        message: Message,
+        queues: Vec<QueueId>,
+        now: Timestamp,
+    ) {
+        self.flush(link, now);
+        let channel = self.channels.get_mut(&number);
+        let tag = match channel.map(|channel| &mut channel.mode) {
+            Some(PublishMode::Confirm(confirms)) => Some(confirms.next_tag()),
+            _ => None,
+        };
+        let spreading = Spreading {
+            channel: number,
+            tag,
+            message,
+            queues: queues.into_iter(),
+            point: CommitPoint::NONE,
+            spilled: CommitPoint::NONE,
+            refused: false,
+            hold: None,
+            of_letters: SmallVec::new(),
+        };
+        self.begin_now(link, Job::Spreading(Box::new(spreading)), now);
+    }
+
+    /// Whether what is published on a channel waits for `tx.commit`.
+    pub(super) fn keeps_back(&self, number: u16) -> bool {
+        let mode = self.channels.get(&number).map(|channel| &channel.mode);
+        matches!(mode, Some(PublishMode::Transaction(_)))
+    }
+
+    /// Publishes to some of the queues; answers whether there are more.
+    pub(super) fn spread_step(
+        &mut self,
+        link: &Link,
+        spreading: &mut Spreading,
+        now: Timestamp,
+    ) -> bool {
+        let most = (self.step_cost() / QUEUE_COST).max(1);
+        let mut rejected = Vec::new();
+        for id in spreading.queues.by_ref().take(most) {
+            let found = self.vhost.queues_by_id.get(&id).map(|queue| queue.clone());
+            // Gone meanwhile.
+            let Some(queue) = found else { continue };
+            let message = std::iter::once(spreading.message.clone());
+            let effects = queue.publish(message, now, &mut rejected);
+            spreading.point = spreading.point.max(effects.point);
+            spreading.spilled = spreading.spilled.max(effects.spilled);
+            if effects.letters && spreading.of_letters.len() < LETTERS_MAX {
+                spreading.of_letters.push(queue.clone());
+            }
+            if effects.hold {
+                spreading.hold = Some(queue.clone());
+            }
+            self.vhost.care(&queue, effects, now);
+        }
+        spreading.refused |= !rejected.is_empty();
+        if spreading.queues.len() > 0 {
+            return true;
+        }
+        if let Some(tag) = spreading.tag {
+            self.owe_confirm(spreading.channel, tag, spreading.refused, spreading.point);
+        }
+        if !self.leaves {
+            let staged = spreading.point.max(spreading.spilled);
+            self.consider_hold(link, spreading.hold.take(), staged, now);
+            self.consider_letters(link, spreading.of_letters.drain(..));
+        }
+        false
+    }
+}

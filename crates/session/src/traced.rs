@@ -1,0 +1,13 @@
+//! What is to be told of a delivery to the firehose.
+
+use leveret_broker::mailbox::InFlight;
+
+use super::queue_table::QueueNumber;
+
+/// A delivery to be traced.
+pub(super) struct Traced {
+    pub(super) channel: u16,
+    pub(super) queue: QueueNumber,
+    pub(super) in_flight: InFlight,
+    pub(super) of_stream: bool,
+}

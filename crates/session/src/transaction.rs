@@ -1,0 +1,127 @@
+//! `tx`: publishes and settlements kept back until they are committed, see [`crate::committing`], or rolled back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use leveret_broker::error::{ChannelError, Failure};
+use leveret_broker::memory_pool::{Pool, Portion};
+use leveret_broker::message::Message;
+use leveret_broker::queue::handle::Outcome;
+use leveret_broker::time::Timestamp;
+use leveret_broker::vhost::Targets;
+
+use super::attended_publish::AttendedPublish;
+use super::settled::Settled;
+use super::unacked::{Ledger, Unacked};
+use crate::blocks::Blocks;
+
+/// A publish that is kept back.
+pub(super) enum Kept {
+    Plain {
+        message: Message,
+        targets: Targets,
+        mandatory: bool,
+    },
+    /// Past exchanges that keep something, or with its producer's number: decided at the commit.
+    Attended {
+        publish: AttendedPublish,
+        random: u64,
+    },
+}
+
+/// What a channel has done since `tx.select` or the last commit.
+#[derive(Default)]
+pub(super) struct Transaction {
+    pub(super) publishes: Blocks<Kept>,
+    pub(super) settlements: Settled,
+    /// Deliveries that come back as it is rolled back, by tag.
+    pub(super) returning: BTreeMap<u64, Unacked>,
+    pub(super) bytes: usize,
+    pub(super) memory: Option<Portion>,
+}
+
+impl Transaction {
+    /// Keeps a publish back.
+    pub(super) fn publish(
+        &mut self,
+        message: Message,
+        targets: Targets,
+        mandatory: bool,
+        bytes_max: usize,
+    ) -> Result<(), Failure> {
+        self.reserve(&message, bytes_max)?;
+        self.publishes.push(Kept::Plain {
+            message,
+            targets,
+            mandatory,
+        });
+        Ok(())
+    }
+
+    /// Keeps a publish back that is looked at by itself.
+    pub(super) fn publish_attended(
+        &mut self,
+        publish: AttendedPublish,
+        random: u64,
+        bytes_max: usize,
+    ) -> Result<(), Failure> {
+        self.reserve(&publish.message, bytes_max)?;
+        self.publishes.push(Kept::Attended { publish, random });
+        Ok(())
+    }
+
+    /// What it has of the memory of all.
+    pub(super) fn portion(&self) -> Option<&Portion> {
+        self.memory.as_ref()
+    }
+
+    pub(super) fn memory(&mut self, pool: &Arc<Pool>, now: Timestamp) -> &mut Portion {
+        self.memory.get_or_insert_with(|| Portion::new(pool, now))
+    }
+
+    /// How much it wants for itself and `more` that it does not have.
+    pub(super) fn memory_wanted(&self, more: usize) -> usize {
+        let taken = self.memory.as_ref().map_or(0, Portion::taken);
+        self.bytes.saturating_add(more).saturating_sub(taken)
+    }
+
+    /// Whether a body of `more` bytes is refused for its size.
+    pub(super) fn would_be_too_large(&self, more: usize, bytes_max: usize) -> bool {
+        self.bytes.saturating_add(more) > bytes_max
+    }
+
+    pub(super) fn reserve(&mut self, message: &Message, bytes_max: usize) -> Result<(), Failure> {
+        self.bytes += message.memory_bytes();
+        if self.bytes > bytes_max {
+            return Err(ChannelError::precondition(format_args!(
+                "transaction is larger than the {bytes_max} bytes allowed"
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Keeps a settlement back.
+    pub(super) fn settle(&mut self, unacked: Unacked, outcome: Outcome) {
+        self.settlements.push(unacked, outcome);
+    }
+
+    /// Forgets a part of it, of at most `most` publishes and settlements; the deliveries that were to be settled come
+    /// back into the ledger, oldest first. Answers whether there is more.
+    pub(super) fn roll_back_some(&mut self, ledger: &mut Ledger, most: usize) -> bool {
+        for _ in 0..most {
+            if self.publishes.pop().is_some() {
+                continue;
+            }
+            if let Some((unacked, _)) = self.settlements.pop() {
+                self.returning.insert(unacked.tag, unacked);
+            } else if let Some((_, unacked)) = self.returning.pop_first() {
+                ledger.put_back(unacked);
+            } else {
+                *self = Transaction::default();
+                return false;
+            }
+        }
+        true
+    }
+}
