@@ -50,8 +50,9 @@ pub enum Failure {
     Channel(ChannelError),
     /// Closes the connection.
     Connection(ConnectionError),
-    /// Closes the socket without a word, as RabbitMQ does for what it cannot even name.
-    Abort,
+    /// Closes the socket without a word, as RabbitMQ does for what it cannot even name; the log is told why, unless it
+    /// has been already.
+    Abort(Option<String>),
 }
 
 impl From<ChannelError> for Failure {
@@ -80,7 +81,7 @@ impl Failure {
         match self {
             Failure::Channel(error) => &error.text,
             Failure::Connection(error) => &error.text,
-            Failure::Abort => "refused",
+            Failure::Abort(_) => "refused",
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The command line and the `LEVERET_…` environment, as clap reads them. Owns the names of the options and their help;
 //! knows no defaults (see `config`) and does nothing.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
@@ -20,20 +21,6 @@ const PREFIX: &str = "LEVERET_";
 /// What Leveret is, at the head of its help.
 const ABOUT: &str = "Leveret is a message broker that takes RabbitMQ's place. It speaks AMQP 0-9-1, keeps durable \
     messages on disk and needs no configuration. Without a command it serves.";
-
-/// Words for a command that it has elsewhere.
-const OTHER_WORDS: [(&str, &[&str]); 4] = [
-    (
-        "serve",
-        &["start", "run", "server", "up", "daemon", "start_server"],
-    ),
-    ("store verify", &["verify", "check", "fsck"]),
-    ("store rebuild", &["rebuild", "repair"]),
-    (
-        "store discard-definitions",
-        &["discard-definitions", "discard"],
-    ),
-];
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -244,52 +231,25 @@ settings! {
 
 /// Reads the command line. The error is one line of text; help and version are errors of clap's own kind, to be
 /// printed as they are.
-pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(arguments)
 }
 
-/// Clap's error in one line: what is wrong, then how to find out more.
-#[must_use]
-pub fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines = text
-        .lines()
-        .take_while(|line| !line.trim().is_empty())
-        .map(str::trim);
-    let said = lines.collect::<Vec<_>>().join(" ");
-    let said = said.strip_prefix("error: ").unwrap_or(&said);
-    let help = "`leveret --help` lists all options and their environment variables";
-    match meant(error) {
-        Some(meant) => format!("{said}; did you mean `{meant}`? {help}"),
-        None => format!("{said}; {help}"),
+/// The ready file that is named where the command line cannot be understood otherwise: there, the last time, or in the
+/// environment.
+pub(crate) fn ready_file(arguments: &[OsString], environment: Option<OsString>) -> Option<PathBuf> {
+    const FLAG: &str = "--ready-file";
+    let joined = format!("{FLAG}=");
+    let mut found = environment;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == FLAG {
+            found = arguments.next().cloned().or(found);
+        } else if let Some(path) = argument.as_bytes().strip_prefix(joined.as_bytes()) {
+            found = Some(OsStr::from_bytes(path).to_owned());
+        }
     }
-}
-
-/// The flag or command that was meant, if one is like what was given.
-fn meant(error: &clap::Error) -> Option<&str> {
-    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some((command, _)) = OTHER_WORDS
-            .iter()
-            .find(|(_, words)| words.contains(&given.as_str()))
-    {
-        return Some(command);
-    }
-    // clap's own measure takes `sevre` for `store`.
-    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some(command) = similar(given, ["serve", "store"].into_iter())
-    {
-        return Some(command);
-    }
-    let kinds = [
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedValue,
-    ];
-    kinds.iter().find_map(|kind| match error.get(*kind)? {
-        ContextValue::String(meant) => Some(meant.as_str()),
-        ContextValue::Strings(meant) => meant.first().map(String::as_str),
-        _ => None,
-    })
+    found.filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Tells of variables that look as if they were meant for an option and are none. Others that begin like ours may be
@@ -304,7 +264,7 @@ pub(crate) fn warn_of_misspelt_variables() {
     }
 }
 
-fn misspelt(names: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<(String, String)> {
+fn misspelt(names: impl IntoIterator<Item = OsString>) -> Vec<(String, String)> {
     let command = Cli::command();
     let known: Vec<&str> = command
         .get_arguments()
@@ -325,6 +285,7 @@ fn misspelt(names: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<(String,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hints::one_line;
 
     fn cli(arguments: &[&str]) -> Result<Cli, String> {
         let arguments = std::iter::once("leveret").chain(arguments.iter().copied());
@@ -401,22 +362,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_probably_meant_is_said() {
-        let check = |arguments: &[&str], meant: &str| {
-            let error = cli(arguments).unwrap_err();
-            assert!(
-                error.contains(&format!("did you mean `{meant}`?")),
-                "{error}"
-            );
+    fn the_ready_file_is_found_on_a_command_line_with_mistakes() {
+        let found = |arguments: &[&str], environment: Option<&str>| {
+            let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
+            let found = ready_file(&arguments, environment.map(OsString::from));
+            found.map(|path| path.to_str().unwrap().to_owned())
         };
-        check(&["--lisen", ":1"], "--listen");
-        check(&["serve", "--heart-beat", "1"], "--heartbeat");
-        check(&["serv"], "serve");
-        check(&["sevre"], "serve");
-        check(&["start"], "serve");
-        check(&["stor", "verify", "x"], "store");
-        check(&["store", "verfy", "x"], "verify");
-        assert!(!cli(&["surf"]).unwrap_err().contains("did you mean `surf"));
+        let path = Some("x.json".to_owned());
+        let apart = [
+            "serve",
+            "--lisen",
+            ":1",
+            "--ready-file",
+            "x.json",
+            "-p",
+            "1",
+        ];
+        assert_eq!(found(&apart, None), path);
+        assert_eq!(found(&apart, Some("y.json")), path);
+        assert_eq!(found(&["--ready-file=x.json", "--heartbeat"], None), path);
+        assert_eq!(
+            found(&["--ready-file=y.json", "--ready-file", "x.json"], None),
+            path
+        );
+        assert_eq!(found(&["--lisen", ":1"], Some("x.json")), path);
+        assert_eq!(found(&["--lisen", ":1", "--ready-file"], None), None);
+        assert_eq!(found(&["--ready-file="], None), None);
     }
 
     #[test]

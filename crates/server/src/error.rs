@@ -46,6 +46,14 @@ pub enum StartError {
         /// The system's reason.
         reason: io::Error,
     },
+    /// The ready file is another broker's.
+    #[error(
+        "ready file {path} is that of a broker that runs; give each broker its own with --ready-file"
+    )]
+    ReadyFileInUse {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The system refuses threads, descriptors or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

@@ -14,6 +14,7 @@ mod deadlines;
 mod definitions;
 mod descriptors;
 mod error;
+mod hints;
 mod listener;
 mod log;
 mod lookout;
@@ -31,6 +32,7 @@ mod store;
 mod store_commands;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -50,7 +52,8 @@ const EXIT_NO_COMMAND: u8 = 2;
 /// Runs the command line `arguments`, the program's name first, and returns the process's exit code: 0 after help or
 /// an orderly stop, 1 if the command could not be started, 2 if the broker failed while it ran or a check found damage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match args::parse(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let cli = match args::parse(arguments.clone()) {
         Ok(cli) => cli,
         // A command without the one that must follow: clap lists those.
         Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -58,7 +61,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(EXIT_NO_COMMAND);
         }
         Err(error) if error.use_stderr() => {
-            return report(&ServeError::Start(StartError::Arguments(args::one_line(
+            let named = args::ready_file(&arguments, std::env::var_os("LEVERET_READY_FILE"));
+            named.as_deref().map(forget_earlier_run);
+            return report(&ServeError::Start(StartError::Arguments(hints::one_line(
                 &error,
             ))));
         }
@@ -86,9 +91,19 @@ fn dispatch(cli: Cli) -> Result<(), ServeError> {
             settings: inner.settings.or(outer.settings),
         },
     };
+    let named = options.settings.ready_file.as_deref();
+    named.map(forget_earlier_run);
     let config =
         Config::load(options, &|name| std::env::var(name).ok()).map_err(StartError::from)?;
+    // The file of the configuration may name it.
+    config.ready_file.as_deref().map(forget_earlier_run);
     serve::serve(config)
+}
+
+/// Whatever a start fails of, the ready file of an earlier run is gone by then. One that cannot be removed stops the
+/// start later.
+fn forget_earlier_run(ready_file: &Path) {
+    drop(readiness::remove_stale(ready_file));
 }
 
 /// One line on standard error, and the exit code.

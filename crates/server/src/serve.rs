@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::lookout::Lookout;
 use crate::management::Management;
 use crate::memory::Activity;
-use crate::readiness::{self, ReadyDraft, ReadyFile};
+use crate::readiness::{self, ReadyDraft};
 use crate::shared::Shared;
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
@@ -47,10 +47,10 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         .chain(http)
         .map(|(address, protocol)| Bound::bind(address, protocol))
         .collect::<Result<Vec<_>, _>>()?;
-    if let Some(path) = &config.ready_file {
-        ReadyFile::remove_stale(path)?;
-    }
     let store = OpenStore::open(&config.storage)?;
+    if let Some(path) = &config.ready_file {
+        readiness::claim(path)?;
+    }
     let broker = Broker::open(config.broker, store.handle(), clock.now());
     let broker = broker.map_err(|error| StartError::Broker(error.to_string()))?;
     if let Some(path) = &config.definitions {

@@ -103,7 +103,8 @@ pub(crate) struct Connection {
     pub(super) freed: Vec<u16>,
     /// Channels of whose credit only a part was handed out to those that wait.
     pub(super) handing_out: Vec<u16>,
-    pub(super) close_requested: bool,
+    /// The client's `connection.close`, to be answered.
+    pub(super) close_requested: Option<connection_wire::Close>,
     /// It closes, and nothing new begins.
     pub(super) leaves: bool,
     forced: Option<(ReplyCode, String)>,
@@ -158,7 +159,7 @@ impl Connection {
             quiet: FxHashMap::default(),
             freed: Vec::new(),
             handing_out: Vec::new(),
-            close_requested: false,
+            close_requested: None,
             leaves: false,
             forced: None,
             store_full: false,
@@ -178,8 +179,8 @@ impl Connection {
             && link.output.len() < OUTPUT_MAX
     }
 
-    pub(super) fn take_close_request(&mut self) -> bool {
-        std::mem::take(&mut self.close_requested)
+    pub(super) fn take_close_request(&mut self) -> Option<connection_wire::Close> {
+        self.close_requested.take()
     }
 
     /// Sends `reply` once `point` is durable; until then no more input is taken.

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use leveret_broker::error::{ChannelError, ConnectionError};
-use leveret_codec::{AMQPValue, FieldTable};
+use leveret_codec::protocol::connection::Close;
+use leveret_codec::{AMQPValue, FieldTable, ReplyCode};
 
 use super::connection::Connection;
 use super::link::Link;
@@ -16,11 +17,11 @@ const NAME_BYTES_MAX: usize = 255;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending<'a> {
     /// The client asked for it.
-    Client,
+    Client(&'a Close),
     /// It was closed with this error, or by an administrator or the end of the broker.
     Closed(&'a ConnectionError),
-    /// What the client sent deserves no answer.
-    Aborted,
+    /// What the client sent, or did not send, deserves no answer.
+    Aborted(&'a str),
     /// The client was silent for too long.
     Heartbeat,
     /// The socket is gone.
@@ -73,6 +74,21 @@ impl Session {
         }
     }
 
+    /// A connection that is not open yet is closed without a word; of one that is open the end is told.
+    pub(super) fn log_abort(&self, reason: Option<&str>) {
+        if let Some(reason) = reason
+            && !matches!(self.phase, Phase::Open(_))
+        {
+            tracing::warn!(
+                peer = %self.link.peer.remote,
+                user = self.user(),
+                name = self.link.name(),
+                reason,
+                "closing connection"
+            );
+        }
+    }
+
     /// A connection is closed for an error.
     pub(super) fn log_error(&self, error: &ConnectionError) {
         let vhost = match &self.phase {
@@ -106,19 +122,20 @@ impl Connection {
     }
 
     pub(super) fn log_ended(&self, link: &Link, ending: Ending<'_>) {
+        // Writing to a String does not fail.
         let mut reason = String::new();
         let expected = match ending {
-            Ending::Client => {
-                reason.push_str("closed by the client");
-                true
+            Ending::Client(close) => {
+                let (code, text) = (close.reply_code, close.reply_text.as_str());
+                let _ = write!(reason, "closed by the client: {code} {text}");
+                code == ReplyCode::Success.number() || code == 0
             }
             Ending::Closed(error) => {
-                // Writing to a String does not fail.
                 let _ = write!(reason, "{} {}", error.code.number(), error.text);
                 true
             }
-            Ending::Aborted => {
-                reason.push_str("closed for what it sent");
+            Ending::Aborted(why) => {
+                reason.push_str(why);
                 false
             }
             Ending::Heartbeat => {

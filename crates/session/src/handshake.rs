@@ -50,7 +50,7 @@ impl Session {
                     .output
                     .buffer()
                     .extend_from_slice(&PROTOCOL_HEADER);
-                self.leave(Farewell::Nothing, Ending::Aborted);
+                self.leave(Farewell::Nothing, Ending::Aborted("another protocol"));
                 Some(rest.len())
             }
             ProtocolHeader::Amqp091 => {
@@ -83,21 +83,22 @@ impl Session {
             _ if matches!(self.phase, Phase::AwaitOpen(_)) => {
                 return Err(ConnectionError::frame_out_of_place(frame).into());
             }
-            _ => return Err(Failure::Abort),
+            _ => return Err(out_of_place()),
         }
         let class = match decode_method(frame.payload) {
             Ok(Method::Control(class)) => *class,
-            Ok(_) | Err(MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. }) => {
-                return Err(Failure::Abort);
+            Ok(_) => return Err(out_of_place()),
+            Err(error @ (MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. })) => {
+                return Err(Failure::Abort(Some(error.to_string())));
             }
             Err(error) => return Err(ConnectionError::undecodable(&error).into()),
         };
         let AMQPClass::Connection(method) = class else {
-            return Err(Failure::Abort);
+            return Err(out_of_place());
         };
         match (&self.phase, method) {
-            (_, wire::AMQPMethod::Close(_)) => {
-                self.answer_close();
+            (_, wire::AMQPMethod::Close(close)) => {
+                self.answer_close(&close);
                 Ok(())
             }
             (Phase::AwaitStartOk, wire::AMQPMethod::StartOk(start_ok)) => {
@@ -246,7 +247,7 @@ impl Session {
             let refused = ConnectionError::new(ReplyCode::AccessRefused, text);
             Err(refused.of_nothing().into())
         } else {
-            Err(Failure::Abort)
+            Err(Failure::Abort(None))
         }
     }
 
@@ -292,7 +293,7 @@ impl Session {
                 error.text,
                 "tuning refused"
             );
-            return Err(Failure::Abort);
+            return Err(Failure::Abort(None));
         }
         self.link.frame_max = frame_max;
         self.link.channel_max = channel_max;
@@ -338,6 +339,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn out_of_place() -> Failure {
+    let reason = "a frame that has no place before connection.open";
+    Failure::Abort(Some(reason.to_owned()))
 }
 
 /// `server-properties`: clients choose their behaviour by product, version and capabilities.

@@ -49,8 +49,8 @@ impl Connection {
         }
         let method = match decode_method(frame.payload) {
             Ok(method) => method,
-            Err(MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. }) => {
-                return Err(Failure::Abort);
+            Err(error @ (MethodError::UnknownClass(_) | MethodError::UnknownMethod { .. })) => {
+                return Err(Failure::Abort(Some(error.to_string())));
             }
             Err(error) => return Err(ConnectionError::undecodable(&error).into()),
         };
@@ -128,9 +128,9 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         match method.control() {
-            Some(AMQPClass::Connection(connection_wire::AMQPMethod::Close(_))) => {
+            Some(AMQPClass::Connection(connection_wire::AMQPMethod::Close(close))) => {
                 self.flush(link, now);
-                self.close_requested = true;
+                self.close_requested = Some(close.clone());
                 Ok(())
             }
             Some(AMQPClass::Connection(connection_wire::AMQPMethod::UpdateSecret(_))) => {

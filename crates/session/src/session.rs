@@ -41,6 +41,8 @@ const CLOSE_TIMEOUT_MS: u64 = 5_000;
 /// is late by no more than this, which is a quarter of the shortest interval.
 const COARSE_MS: u64 = 250;
 
+const NO_ANSWER: &str = "no answer in time";
+
 /// A frame without content is this long, and only a heartbeat is one.
 const HEARTBEAT_BYTES: usize = leveret_codec::FRAME_OVERHEAD;
 
@@ -213,9 +215,9 @@ impl Session {
             self.settle_failure(result, ids, frame.channel, now);
         }
         if let Phase::Open(connection) = &mut self.phase
-            && connection.take_close_request()
+            && let Some(close) = connection.take_close_request()
         {
-            self.answer_close();
+            self.answer_close(&close);
         }
         Some(used)
     }
@@ -233,13 +235,16 @@ impl Session {
     fn await_close_ok(&mut self, frame: &Frame<'_>) {
         match leveret_codec::method_ids(frame.payload) {
             Some((10, 51)) if frame.kind == FrameKind::Method => self.phase = Phase::Finished,
-            Some((10, 50)) if frame.kind == FrameKind::Method => self.answer_close(),
+            // It crossed ours, of which the end has been told.
+            Some((10, 50)) if frame.kind == FrameKind::Method => {
+                self.leave(Farewell::CloseOk, Ending::Lost);
+            }
             _ => {}
         }
     }
 
-    pub(crate) fn answer_close(&mut self) {
-        self.leave(Farewell::CloseOk, Ending::Client);
+    pub(crate) fn answer_close(&mut self, close: &wire::Close) {
+        self.leave(Farewell::CloseOk, Ending::Client(close));
     }
 
     /// Turns a failure into what the client sees of it.
@@ -262,7 +267,10 @@ impl Session {
                 self.log_error(&error);
                 self.close_with(&error, ids, now);
             }
-            Err(Failure::Abort) => self.abort(Ending::Aborted),
+            Err(Failure::Abort(reason)) => {
+                self.log_abort(reason.as_deref());
+                self.abort(Ending::Aborted(reason.as_deref().unwrap_or_default()));
+            }
         }
     }
 
@@ -448,10 +456,10 @@ impl Session {
                 peer = %self.link.peer.remote,
                 user = self.user(),
                 name = self.link.name(),
-                "closing connection: no answer in time"
+                "closing connection: {NO_ANSWER}"
             );
             self.link.deadline = None;
-            self.abort(Ending::Aborted);
+            self.abort(Ending::Aborted(NO_ANSWER));
             return;
         }
         self.late_login(now);

@@ -638,6 +638,16 @@ def test_one_connection_takes_many_requests(managed):
     connection.close()
 
 
+def test_who_has_asked_and_says_no_more_is_answered(managed):
+    head = b"GET /api/overview HTTP/1.1\r\nHost: x\r\n"
+    for authorization, status in ((b"Z3Vlc3Q6Z3Vlc3Q=", b"200"), (b"Z3Vlc3Q6d3Jvbmc=", b"401")):
+        with socket.create_connection(managed.management(), timeout=20) as peer:
+            peer.sendall(head + b"Authorization: Basic " + authorization + b"\r\n\r\n")
+            peer.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: peer.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 " + status), answer
+
+
 def test_the_broker_stops_with_requests_open(own_broker):
     broker = own_broker("--management-listen", "127.0.0.1:0")
     with socket.create_connection(broker.management()) as peer:

@@ -7,7 +7,7 @@ use std::time::Duration;
 use leveret_tests::{Leveret, PATIENCE, Stopwatch, eventually};
 
 use crate::process::{
-    PROTOCOL_HEADER, connect, log_in, read_method, read_to_end, try_log_in, write_method,
+    PROTOCOL_HEADER, connect, log_in, read_method, read_to_end, try_log_in, write_method, write_on,
 };
 
 /// The longest a stop may take.
@@ -119,6 +119,10 @@ fn other_protocols_are_named() {
         (b"AMQP\x03\x01\x00\x00", "AMQP 1.0"),
         (b"AMQP\x00\x01\x00\x00", "AMQP 1.0"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03", "TLS"),
+        (b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03abc", "MQTT"),
+        (b"CONNECT\naccept-version:1.2\n\n\0", "STOMP"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY protocol"),
+        (b"CONNECT broker:5672 HTTP/1.1\r\n\r\n", "HTTP CONNECT"),
         (b"EHLO example.org\r\n", "unknown"),
     ] {
         let mut socket = connect(broker.addr());
@@ -145,7 +149,42 @@ fn the_end_of_a_connection_is_told_with_its_reason() {
             &of_closed,
             "\"guest\"",
             "vhost=\"/\"",
-            "closed by the client",
+            "closed by the client: 200 bye",
+        ],
+    );
+
+    let mut failed = log_in(broker.addr());
+    let of_failed = peer(&failed);
+    write_method(&mut failed, 10, 50, b"\x02\x1d\x07trouble\0\0\0\0");
+    read_method(&mut failed);
+    await_line(
+        &broker,
+        &[
+            "WARN",
+            ended,
+            &of_failed,
+            "closed by the client: 541 trouble",
+        ],
+    );
+
+    let mut unknown = log_in(broker.addr());
+    let of_unknown = peer(&unknown);
+    write_method(&mut unknown, 10, 99, b"");
+    read_to_end(&mut unknown);
+    await_line(&broker, &[ended, &of_unknown, "unknown method", "99"]);
+
+    let mut hasty = connect(broker.addr());
+    let of_hasty = peer(&hasty);
+    hasty.write_all(PROTOCOL_HEADER).unwrap();
+    read_method(&mut hasty);
+    write_on(&mut hasty, 1, 20, 10, b"\0");
+    read_to_end(&mut hasty);
+    await_line(
+        &broker,
+        &[
+            "closing connection",
+            &of_hasty,
+            "no place before connection.open",
         ],
     );
 

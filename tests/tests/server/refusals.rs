@@ -129,6 +129,8 @@ fn bad_options() {
     );
     check(&["surf"], &[], &["surf"]);
     check(&["start"], &[], &["start", "did you mean `serve`?"]);
+    check(&["stop"], &[], &["stop", "SIGTERM"]);
+    check(&["-p", "5673"], &[], &["did you mean `--listen`?"]);
     check(
         &["--config", "/none/such.toml"],
         &[],

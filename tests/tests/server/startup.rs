@@ -1,6 +1,7 @@
 //! A start: the line, the ready file, ports, layers of options.
 
 use std::fs;
+use std::net::TcpListener;
 
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
@@ -70,24 +71,83 @@ fn a_port_alone_is_open_for_ipv4_and_ipv6_and_shown_as_it_is() {
 }
 
 #[test]
-fn the_ready_file_of_an_earlier_run_goes_at_the_start() {
+fn the_ready_file_of_an_earlier_run_goes_whatever_a_start_fails_of() {
     let mut broker = Leveret::start(&[]);
     let ready = broker.directory().join("ready.json");
     broker.kill9();
-    assert!(ready.exists());
+    let left = fs::read(&ready).unwrap();
     fs::write(broker.data_dir().join("format"), "garbled").unwrap();
-    let line = refusal(
-        &[
-            "--listen",
-            "127.0.0.1:0",
-            "--data-dir",
-            broker.data_dir().to_str().unwrap(),
-            "--ready-file",
-            ready.to_str().unwrap(),
-        ],
-        &[],
-    );
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let file = broker.directory().join("leveret.toml");
+    fs::write(
+        &file,
+        format!("ready_file = '{}'\nlisten = ['{taken}']", ready.display()),
+    )
+    .unwrap();
+    let (ready_file, data_dir) = (ready.to_str().unwrap(), broker.data_dir());
+    let free = ["--listen", "127.0.0.1:0", "--ready-file", ready_file];
+    for options in [
+        &["--data-dir", data_dir.to_str().unwrap()][..],
+        &["--in-memory", "--listen", &taken],
+        &["--in-memory", "--definitions", "/none/such.json"],
+        &["--default-password-file", "/none/such"],
+        &["--config", "/none/such.toml"],
+        &["--port", "5673"],
+        &["--heartbeat", "often"],
+    ] {
+        fs::write(&ready, &left).unwrap();
+        let line = refusal(&[&free[..], options].concat(), &[]);
+        assert!(!ready.exists(), "{line}");
+    }
+    fs::write(&ready, &left).unwrap();
+    let line = refusal(&["--config", file.to_str().unwrap()], &[]);
     assert!(!ready.exists(), "{line}");
+    fs::write(&ready, &left).unwrap();
+    let line = refusal(&["--lisen", ":0"], &[("LEVERET_READY_FILE", ready_file)]);
+    assert!(!ready.exists(), "{line}");
+}
+
+#[test]
+fn the_ready_file_of_a_broker_that_runs_stays() {
+    let mut broker = Leveret::start(&[]);
+    let ready = broker.directory().join("ready.json");
+    let said = fs::read(&ready).unwrap();
+    let data_dir = broker.data_dir();
+    let address = broker.addr().to_string();
+    let with = ["--ready-file", ready.to_str().unwrap()];
+    let free = ["--listen", "127.0.0.1:0"];
+    for (options, reason) in [
+        (
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--data-dir",
+                data_dir.to_str().unwrap(),
+            ][..],
+            "in use by another process",
+        ),
+        (&["--listen", &address], "the port is in use"),
+        (&["--in-memory", free[0], free[1]], "ready file"),
+        (&["--lisen", ":0"], "--lisen"),
+    ] {
+        let line = refusal(&[&with[..], options].concat(), &[]);
+        assert!(line.contains(reason), "{line}");
+        assert_eq!(fs::read(&ready).unwrap(), said, "{line}");
+    }
+    drop(log_in(broker.addr()));
+    assert!(broker.terminate().success());
+    assert!(!ready.exists());
+}
+
+#[test]
+fn a_broker_that_stops_leaves_the_ready_file_of_another() {
+    let mut broker = Leveret::start(&["--in-memory"]);
+    let ready = broker.directory().join("ready.json");
+    fs::remove_file(&ready).unwrap();
+    fs::write(&ready, "another's").unwrap();
+    assert!(broker.terminate().success());
+    assert_eq!(fs::read(&ready).unwrap(), b"another's");
 }
 
 #[test]

@@ -38,6 +38,9 @@ const SLICES_MAX: usize = 64;
 /// What clients read when the broker stops; RabbitMQ's words, which some of them parse.
 const SHUTDOWN_TEXT: &str = "broker forced connection closure with reason 'shutdown'";
 
+/// What the log says of a peer that closes its socket without a word of AMQP.
+const PEER_CLOSED: &str = "the client closed its socket";
+
 /// Serves one accepted socket until it is closed.
 ///
 /// ```text
@@ -198,7 +201,7 @@ impl Open {
             step.goes_on("timeout");
             // What the client has said meanwhile counts, however long nobody listened.
             if let Err(error) = self.listen(socket, task) {
-                tracing::debug!(%error, "connection lost");
+                self.session.note_lost(&error.to_string());
                 return Poll::Ready(Ending::Gone);
             }
             self.session.handle_timeout(now);
@@ -287,7 +290,7 @@ impl Open {
             match self.read(socket, task)? {
                 Poll::Pending => return Ok(Pause::Idle),
                 Poll::Ready(0) => {
-                    self.session.note_lost("the client closed its socket");
+                    self.session.note_lost(PEER_CLOSED);
                     return Ok(Pause::Ended(Ending::Gone));
                 }
                 Poll::Ready(count) => budget = budget.saturating_sub(count),
@@ -336,7 +339,7 @@ impl Open {
         if self.doze.is_on() {
             self.look(socket);
         } else if let Poll::Ready(0) = self.read(socket, task)? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, PEER_CLOSED));
         }
         Ok(())
     }
