@@ -21,6 +21,7 @@ use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{self, ExchangeLogs};
 use crate::farewell;
 use crate::message::Message;
+use crate::queue::NOTHING_STAGED;
 use crate::queue::answers::Deleted;
 use crate::queue::counts::QueueCounts;
 use crate::queue::effects::Effects;
@@ -28,9 +29,10 @@ use crate::queue::handle::QueueHandle;
 use crate::queue::identity::{QueueIdentity, SessionId};
 use crate::queue::kind::QueueKind;
 use crate::queue::machine::Machine;
-use crate::queue::options::{self, DeclaredProperties};
-use crate::queue::{NOTHING_STAGED, equivalence};
 use crate::services::Party;
+use crate::settings::declared::DeclaredProperties;
+use crate::settings::names::{ALTERNATE_EXCHANGE, QUEUE_TYPE};
+use crate::settings::{declared, equivalence};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
@@ -62,10 +64,10 @@ impl QueueDeclaration {
     pub fn choose_type(&mut self, default: Option<QueueKind>) {
         let fits = self.durable && !self.exclusive && !self.auto_delete;
         if let Some(kind) = default.filter(|_| fits)
-            && argument(&self.arguments, "x-queue-type").is_none()
+            && argument(&self.arguments, QUEUE_TYPE).is_none()
         {
             let name = AMQPValue::LongString(LongString::from(kind.name()));
-            self.arguments.insert("x-queue-type".into(), name);
+            self.arguments.insert(QUEUE_TYPE.into(), name);
         }
     }
 
@@ -243,7 +245,7 @@ impl VirtualHost {
     ) -> Result<Result<DeclaredQueue, QueueHandle>, Failure> {
         self.check_queue_limit(&declaration.name)?;
         may_make(declaration)?;
-        let options = options::parse(
+        declared::check(
             &declaration.arguments,
             declaration.properties(),
             &declaration.name,
@@ -254,7 +256,7 @@ impl VirtualHost {
             return Ok(Err(existing.clone()));
         }
         self.check_queue_limit(&declaration.name)?;
-        let options = self.options_in_force(&declaration.name, options, &declaration.arguments);
+        let options = self.options_in_force(&declaration.name, &declaration.arguments);
         let durable = declaration.durable;
         let definition = (durable && !declaration.exclusive)
             .then(|| self.define_queue(declaration, options.max_priority));
@@ -619,10 +621,9 @@ fn check_same_exchange(
     for (flag, current, received) in flags {
         check_flag(flag, current, received, "exchange", name, vhost)?;
     }
-    let argument =
-        |exchange: &Exchange| argument(&exchange.arguments, "alternate-exchange").cloned();
+    let argument = |exchange: &Exchange| argument(&exchange.arguments, ALTERNATE_EXCHANGE).cloned();
     equivalence::check_equivalent_argument(
-        "alternate-exchange",
+        ALTERNATE_EXCHANGE,
         argument(current).as_ref(),
         argument(received).as_ref(),
         "exchange",

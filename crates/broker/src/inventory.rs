@@ -16,7 +16,8 @@ use crate::grant::Grant;
 use crate::permission::{Access, Resource};
 use crate::policy::{Policy, PolicyKind};
 use crate::queue::handle::QueueHandle;
-use crate::queue::options;
+use crate::settings::by_policy::effective;
+use crate::settings::declared;
 use crate::time::Timestamp;
 use crate::users::User;
 use crate::vhost::VirtualHost;
@@ -43,27 +44,14 @@ pub struct AppliedPolicies {
 
 impl AppliedPolicies {
     fn new(user: Option<&Policy>, operator: Option<&Policy>) -> AppliedPolicies {
-        let mut definition = user.map_or_else(Map::new, |policy| policy.spec.definition.clone());
-        for (key, value) in operator.iter().flat_map(|policy| &policy.spec.definition) {
-            let stricter = definition.get(key).map(|own| stricter(own, value).clone());
-            definition.insert(key.clone(), stricter.unwrap_or_else(|| value.clone()));
-        }
+        let definition = |policy: &Policy| policy.spec.definition.clone();
+        let of_user = user.map(definition).unwrap_or_default();
+        let of_operator = operator.map(definition).unwrap_or_default();
         AppliedPolicies {
             policy: user.map(|policy| policy.spec.name.clone()),
             operator_policy: operator.map(|policy| policy.spec.name.clone()),
-            definition,
+            definition: effective(of_user, &of_operator),
         }
-    }
-}
-
-/// rabbitmq: of two numbers the lower one is in force, of anything else the operator's. A negative
-/// number is no limit (`delivery-limit`).
-fn stricter<'a>(user: &'a Value, operator: &'a Value) -> &'a Value {
-    match (user.as_i64(), operator.as_i64()) {
-        (Some(user_limit), Some(limit)) if user_limit >= 0 && (limit < 0 || user_limit < limit) => {
-            user
-        }
-        _ => operator,
     }
 }
 
@@ -206,7 +194,7 @@ impl VirtualHost {
     #[must_use]
     pub fn policies_of_queue(&self, queue: &QueueHandle) -> AppliedPolicies {
         let identity = queue.identity();
-        let kind = options::kind(&identity.arguments);
+        let kind = declared::kind(&identity.arguments);
         let policies = self.policies.read();
         let of_kind = |by| policies.for_queue(by, &identity.name, kind);
         AppliedPolicies::new(of_kind(PolicyKind::User), of_kind(PolicyKind::Operator))
@@ -227,26 +215,7 @@ impl VirtualHost {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::{is_loopback, stricter};
-
-    #[test]
-    fn the_stricter_limit_is_shown() {
-        for (user, operator, expected) in [
-            (json!(5), json!(9), json!(5)),
-            (json!(9), json!(5), json!(5)),
-            (json!(-1), json!(5), json!(5)),
-            (json!(5), json!(-1), json!(5)),
-            (
-                json!("drop-head"),
-                json!("reject-publish"),
-                json!("reject-publish"),
-            ),
-        ] {
-            assert_eq!(stricter(&user, &operator), &expected);
-        }
-    }
+    use super::is_loopback;
 
     #[test]
     fn mapped_loopback_addresses_are_loopback() {

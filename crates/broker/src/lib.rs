@@ -46,6 +46,7 @@ pub mod policy;
 pub mod queue;
 mod recovery;
 mod services;
+pub mod settings;
 pub mod store;
 pub mod stream;
 pub mod tally;

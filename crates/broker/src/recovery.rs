@@ -24,7 +24,6 @@ use crate::policy::Policy;
 use crate::queue::handle::QueueHandle;
 use crate::queue::identity::QueueIdentity;
 use crate::queue::machine::Machine;
-use crate::queue::options;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
@@ -275,8 +274,7 @@ impl Broker {
     ) -> Result<Vec<LogId>, Unusable> {
         let vhost = self.vhost_of(&definition.vhost)?;
         // What was accepted when it was declared is not judged again.
-        let options = options::accepted(&definition.arguments);
-        let options = vhost.options_in_force(&definition.name, options, &definition.arguments);
+        let options = vhost.options_in_force(&definition.name, &definition.arguments);
         let services = &self.services;
         let mut queue = Machine::new(
             options,

@@ -13,17 +13,19 @@ use leveret_routing::{Exchange, Topology};
 use leveret_store_api::{Change, CommitPoint};
 
 use crate::arguments::{argument, text};
-use crate::deduplication::Rules;
+use crate::deduplication::{Rules, WINDOW};
 use crate::definitions::{Definition, PolicyDefinition};
 use crate::error::ChannelError;
 use crate::events::Event;
 use crate::message::Message;
-use crate::policy::merge::options_in_force;
 use crate::policy::set::Policies;
-use crate::policy::settings::PolicySettings;
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
 use crate::queue::handle::QueueHandle;
-use crate::queue::options::{self, QueueOptions};
+use crate::queue::options::QueueOptions;
+use crate::settings::declared;
+use crate::settings::in_force::options_in_force;
+use crate::settings::names::ALTERNATE_EXCHANGE;
+use crate::settings::value::Value;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
@@ -45,7 +47,7 @@ impl VirtualHost {
         let identity = queue.identity();
         let policies = self.policies.read();
         policies
-            .for_queue(kind, &identity.name, options::kind(&identity.arguments))
+            .for_queue(kind, &identity.name, declared::kind(&identity.arguments))
             .map(|policy| policy.spec.name.clone())
     }
 
@@ -157,33 +159,30 @@ impl VirtualHost {
             return Rules::default();
         }
         let settings = self.policies.read().exchange_settings(exchange);
-        settings.map_or(Rules::default(), |settings| settings.deduplication)
+        Rules {
+            window_ms: settings.get(WINDOW).and_then(Value::number),
+        }
     }
 
     fn apply_to_queues(self: &Arc<Self>, now: Timestamp) {
         let queues: Vec<QueueHandle> = self.queues.iter().map(|queue| queue.clone()).collect();
         for queue in queues {
             let identity = queue.identity();
-            let declared = options::accepted(&identity.arguments);
             let effects = {
                 let policies = self.policies.read();
-                let settings = policies.queue_settings(&identity.name, declared.kind);
-                let options = in_force(declared, &identity.arguments, settings.as_ref());
-                queue.set_options(options, now)
+                let kind = declared::kind(&identity.arguments);
+                let settings = policies.queue_settings(&identity.name, kind);
+                queue.set_options(options_in_force(&identity.arguments, &settings), now)
             };
             self.care(&queue, effects, now);
         }
     }
 
     /// The options of a queue under the policies of this moment.
-    pub(crate) fn options_in_force(
-        &self,
-        name: &str,
-        declared: QueueOptions,
-        arguments: &FieldTable,
-    ) -> QueueOptions {
-        let settings = self.policies.read().queue_settings(name, declared.kind);
-        in_force(declared, arguments, settings.as_ref())
+    pub(crate) fn options_in_force(&self, name: &str, arguments: &FieldTable) -> QueueOptions {
+        let kind = declared::kind(arguments);
+        let settings = self.policies.read().queue_settings(name, kind);
+        options_in_force(arguments, &settings)
     }
 
     /// Where an exchange's unroutable messages go: by argument, else by policy.
@@ -192,11 +191,12 @@ impl VirtualHost {
         if exchange.name.is_empty() {
             return None;
         }
-        argument(&exchange.arguments, "alternate-exchange")
+        argument(&exchange.arguments, ALTERNATE_EXCHANGE)
             .and_then(text)
             .or_else(|| {
                 let settings = self.policies.read().exchange_settings(&exchange.name);
-                settings?.alternate_exchange
+                let alternate = settings.get(ALTERNATE_EXCHANGE)?;
+                alternate.text().map(str::to_owned)
             })
     }
 
@@ -209,16 +209,5 @@ impl VirtualHost {
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn in_force(
-    declared: QueueOptions,
-    arguments: &FieldTable,
-    settings: Option<&PolicySettings>,
-) -> QueueOptions {
-    match settings {
-        Some(settings) => options_in_force(declared, arguments, settings),
-        None => declared,
     }
 }

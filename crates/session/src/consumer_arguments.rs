@@ -4,7 +4,8 @@ use leveret_broker::arguments::{argument, expect_integer};
 use leveret_broker::error::ChannelError;
 use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::queue::kind::QueueKind;
-use leveret_broker::queue::options;
+use leveret_broker::settings::declared::consumer_timeout_ms;
+use leveret_broker::settings::names::CONSUMER_TIMEOUT;
 use leveret_broker::stream::StreamRead;
 use leveret_broker::time::Timestamp;
 use leveret_codec::FieldTable;
@@ -39,8 +40,7 @@ impl ConsumerArguments {
         };
         let of_stream = queue.kind() == QueueKind::Stream;
         let mut parsed = ConsumerArguments {
-            timeout_ms: options::consumer_timeout_ms(arguments)
-                .map_err(wrong(options::CONSUMER_TIMEOUT))?,
+            timeout_ms: consumer_timeout_ms(arguments).map_err(wrong(CONSUMER_TIMEOUT))?,
             ..ConsumerArguments::default()
         };
         if of_stream {

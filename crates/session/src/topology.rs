@@ -10,7 +10,8 @@ use leveret_broker::error::{ChannelError, ConnectionError, Failure};
 use leveret_broker::grant::Grant;
 use leveret_broker::permission::{Access, Resource};
 use leveret_broker::queue::kind::QueueKind;
-use leveret_broker::queue::options::{self, DEAD_LETTER_EXCHANGE};
+use leveret_broker::settings::declared;
+use leveret_broker::settings::names::DEAD_LETTER_EXCHANGE;
 use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
 use leveret_codec::{FieldTable, ReplyCode, ShortString, shorten, value_type_name};
@@ -442,7 +443,7 @@ impl Connection {
         };
         declaration.choose_type(self.vhost.default_queue_type());
         let name = &mut declaration.name;
-        match options::kind(&declaration.arguments) {
+        match declared::kind(&declaration.arguments) {
             QueueKind::Classic if name.is_empty() => *name = generated_name("amq.gen-")?,
             kind if name.is_empty() => return Err(ChannelError::server_named(kind).into()),
             _ if name.starts_with(RESERVED_PREFIX) => {

@@ -9,7 +9,7 @@ use super::{BindingPlan, ImportError, InVhost, Placed, PlacedIn, Plan};
 use crate::broker::Broker;
 use crate::declare::QueueDeclaration;
 use crate::definitions::{Definition, PolicyDefinition};
-use crate::queue::options;
+use crate::settings::declared;
 
 /// Ids of queues that are not there yet; real ones are counted from the other end.
 const PLANNED_QUEUE: u64 = u64::MAX;
@@ -168,8 +168,7 @@ impl Plan {
         let mut declaration = it.clone();
         declaration.choose_type(default);
         let properties = declaration.properties();
-        options::parse(&declaration.arguments, properties, &declaration.name, vhost)
-            .map(drop)
+        declared::check(&declaration.arguments, properties, &declaration.name, vhost)
             .map_err(|error| placed.error(error.text))
     }
 

@@ -1,10 +1,9 @@
 //! Policies: settings for all queues and exchanges whose name matches a pattern, changeable at any
 //! time. Parsed and checked once (`settings`), kept per virtual host (`set`), merged with a queue's
-//! arguments (`merge`); what a change does to live queues is in `vhost_policies`.
+//! arguments (`crate::settings::in_force`); what a change does to live queues is in `vhost_policies`.
 //!
 //! Rules and error texts are RabbitMQ's (policies guide).
 
-pub(crate) mod merge;
 pub(crate) mod set;
 pub(crate) mod settings;
 #[cfg(test)]
@@ -17,7 +16,8 @@ use crate::definitions::DefinitionError;
 use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
 use crate::queue::kind::QueueKind;
-pub use settings::{DeliveryLimit, PolicySettings};
+use crate::settings::by_policy::PolicySettings;
+use crate::settings::kinds::Kinds;
 
 /// Who sets a policy.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -137,7 +137,7 @@ pub enum PolicyError {
     #[error("'{key}' must be a boolean, got {value}")]
     Flag {
         /// The key.
-        key: &'static str,
+        key: String,
         /// The value, shown as RabbitMQ shows it.
         value: String,
     },
@@ -152,8 +152,8 @@ pub(crate) struct Policy {
     pub(crate) spec: PolicySpec,
     pub(crate) settings: PolicySettings,
     pattern: Pattern,
-    /// Queue types that some key is not for.
-    unsupported: u8,
+    /// The queue types that all keys are for.
+    kinds: Kinds,
 }
 
 impl Policy {
@@ -163,20 +163,18 @@ impl Policy {
             pattern: excerpt(&spec.pattern).into_owned(),
             reason,
         })?;
-        let (settings, unsupported) = settings::parse(kind, &spec.definition)?;
+        let (settings, kinds) = settings::parse(kind, &spec.definition)?;
         Ok(Policy {
             spec,
             settings,
             pattern,
-            unsupported,
+            kinds,
         })
     }
 
     /// rabbitmq: a policy with any key that is not for the queue's type does not apply to it at all
     fn applies_to_queue(&self, name: &str, kind: QueueKind) -> bool {
-        self.spec.apply_to.covers(kind)
-            && self.unsupported & settings::bit(kind) == 0
-            && self.pattern.matches(name)
+        self.spec.apply_to.covers(kind) && self.kinds.have(kind) && self.pattern.matches(name)
     }
 
     fn applies_to_exchange(&self, name: &str) -> bool {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::settings::PolicySettings;
 use super::{Policy, PolicyKind};
 use crate::queue::kind::QueueKind;
+use crate::settings::by_policy::PolicySettings;
 
 /// All policies of a virtual host, by name.
 #[derive(Debug, Default)]
@@ -58,16 +58,16 @@ impl Policies {
         })
     }
 
-    /// What the policies set for a queue; None: nothing.
-    pub(crate) fn queue_settings(&self, name: &str, queue: QueueKind) -> Option<PolicySettings> {
+    /// What the policies say to a queue.
+    pub(crate) fn queue_settings(&self, name: &str, queue: QueueKind) -> PolicySettings {
         merged(
             self.for_queue(PolicyKind::User, name, queue),
             self.for_queue(PolicyKind::Operator, name, queue),
         )
     }
 
-    /// What the policies set for an exchange; None: nothing.
-    pub(crate) fn exchange_settings(&self, name: &str) -> Option<PolicySettings> {
+    /// What the policies say to an exchange.
+    pub(crate) fn exchange_settings(&self, name: &str) -> PolicySettings {
         merged(
             self.for_exchange(PolicyKind::User, name),
             self.for_exchange(PolicyKind::Operator, name),
@@ -90,13 +90,11 @@ fn highest(
     best
 }
 
-fn merged(policy: Option<&Policy>, operator: Option<&Policy>) -> Option<PolicySettings> {
+fn merged(policy: Option<&Policy>, operator: Option<&Policy>) -> PolicySettings {
     match (policy, operator) {
-        (None, None) => None,
-        (Some(one), None) | (None, Some(one)) => Some(one.settings.clone()),
-        (Some(policy), Some(operator)) => {
-            Some(policy.settings.clone().limited_by(&operator.settings))
-        }
+        (None, None) => PolicySettings::default(),
+        (Some(one), None) | (None, Some(one)) => one.settings.clone(),
+        (Some(policy), Some(operator)) => policy.settings.clone().limited_by(&operator.settings),
     }
 }
 
@@ -106,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::policy::{ApplyTo, PolicySpec};
+    use crate::settings::value::Value as Said;
 
     fn policy(name: &str, apply_to: &str, priority: i64, definition: &Value) -> Policy {
         let spec = PolicySpec {
@@ -143,11 +142,9 @@ mod tests {
         ]);
         assert_eq!(name_for(&policies, "a1", QueueKind::Classic), Some("a"));
         assert_eq!(name_for(&policies, "b1", QueueKind::Classic), None);
-        let settings = policies.queue_settings("a1", QueueKind::Classic).unwrap();
-        assert_eq!(
-            (settings.max_length, settings.message_ttl_ms),
-            (Some(1), None)
-        );
+        let settings = policies.queue_settings("a1", QueueKind::Classic);
+        assert_eq!(settings.get("x-max-length"), Some(&Said::Number(1)));
+        assert_eq!(settings.get("x-message-ttl"), None);
     }
 
     #[test]

@@ -7,16 +7,15 @@ use leveret_routing::RouteInput;
 use leveret_store_api::SteppedStore;
 use serde_json::{Value, json};
 
-use super::{ApplyTo, DeliveryLimit, PolicyKind, PolicySettings, PolicySpec};
+use super::{ApplyTo, PolicyKind, PolicySpec};
 use crate::broker::{Broker, DEFAULT_VHOST};
 use crate::config::BrokerConfig;
 use crate::definitions_import::Plan;
 use crate::message::{Body, Message, MessageScratch};
-use crate::policy::merge::options_in_force;
 use crate::queue::answers::GetResult;
 use crate::queue::handle::QueueHandle;
 use crate::queue::kind::Overflow;
-use crate::queue::options::{self, QueueOptions};
+use crate::queue::options::QueueOptions;
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
@@ -306,41 +305,33 @@ fn policies_and_limits_outlive_a_restart() {
     assert_eq!(alternate, None);
 }
 
-/// The options of a queue with these arguments under these settings.
-fn in_force(arguments: &Value, policy: PolicySettings) -> QueueOptions {
-    let queue = json!([{"name": "q", "arguments": arguments}]);
-    let world = with_queues(&queue);
-    let queue = world.queue("q");
-    let arguments = &queue.identity().arguments;
-    options_in_force(options::accepted(arguments), arguments, &policy)
+/// The options of a queue with these arguments under a policy.
+fn in_force(arguments: &Value, policy: &Value) -> QueueOptions {
+    let world = with_queues(&json!([{"name": "p", "arguments": arguments}]));
+    world.set(PolicyKind::User, "policy", "queues", policy);
+    world.options("p")
 }
 
 #[test]
 fn arguments_and_policies_merge_as_the_queue_type_says() {
-    let reject = || PolicySettings {
-        overflow: Some(Overflow::RejectPublish),
-        dead_letter_exchange: Some("policy".to_owned()),
-        ..PolicySettings::default()
-    };
+    let reject = json!({"overflow": "reject-publish", "dead-letter-exchange": "policy"});
     let arguments = |kind: &str| json!({"x-queue-type": kind, "x-overflow": "drop-head", "x-dead-letter-exchange": "argument"});
-    let classic = in_force(&arguments("classic"), reject());
+    let classic = in_force(&arguments("classic"), &reject);
     assert_eq!(classic.overflow, Overflow::DropHead);
-    let quorum = in_force(&arguments("quorum"), reject());
+    let quorum = in_force(&arguments("quorum"), &reject);
     assert_eq!(quorum.overflow, Overflow::RejectPublish);
     assert_eq!(quorum.dead_letter_exchange.as_deref(), Some("argument"));
-    let bare = in_force(&json!({}), reject());
+    let bare = in_force(&json!({}), &reject);
     assert_eq!(bare.overflow, Overflow::RejectPublish);
     assert_eq!(bare.dead_letter_exchange.as_deref(), Some("policy"));
 
     let stream = in_force(
-        &json!({"x-queue-type": "stream", "x-max-length-bytes": 5, "x-max-age": "1s"}),
-        PolicySettings {
-            max_length_bytes: Some(9),
-            ..PolicySettings::default()
-        },
+        &json!({"x-queue-type": "stream", "x-max-length-bytes": 5, "x-max-age": "1s", "x-consumer-timeout": 9}),
+        &json!({"max-length-bytes": 9, "consumer-timeout": 5}),
     );
     assert_eq!(stream.max_length_bytes, Some(9));
     assert_eq!(stream.max_age_ms, Some(1000));
+    assert_eq!(stream.consumer_timeout_ms, Some(5));
 }
 
 #[test]
@@ -350,11 +341,8 @@ fn delivery_limits_merge_and_replace_the_default() {
         if let Some(argument) = argument {
             arguments["x-delivery-limit"] = argument.into();
         }
-        let policy = PolicySettings {
-            delivery_limit: policy.map(DeliveryLimit::new),
-            ..PolicySettings::default()
-        };
-        in_force(&arguments, policy).delivery_limit
+        let policy = policy.map_or(json!({"max-length": 9}), |it| json!({"delivery-limit": it}));
+        in_force(&arguments, &policy).delivery_limit
     };
     let cases = [
         (None, None, Some(20)),

@@ -26,12 +26,19 @@ impl QueueKind {
         }
     }
 
+    const ALL: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
+
     /// The type by its name or by that of RabbitMQ's module.
     #[must_use]
     pub fn parse(name: &str) -> Option<QueueKind> {
-        let all = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
-        all.into_iter()
-            .find(|kind| kind.name() == name || kind.module() == name)
+        let mut all = QueueKind::ALL.into_iter();
+        all.find(|kind| kind.name() == name || kind.module() == name)
+    }
+
+    /// The type by its name, as `x-queue-type` has it.
+    #[must_use]
+    pub fn of_argument(name: &str) -> Option<QueueKind> {
+        QueueKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// RabbitMQ's module name, which its error texts show.

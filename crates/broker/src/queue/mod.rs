@@ -17,7 +17,6 @@ mod deduplicate;
 pub mod delivery_count;
 pub mod dispatch;
 pub mod effects;
-pub(crate) mod equivalence;
 mod givers;
 pub mod handle;
 mod hands;

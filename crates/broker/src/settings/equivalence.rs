@@ -4,17 +4,16 @@ use leveret_codec::{
     AMQPValue, FieldTable, show_value, value_as_integer as integer, value_type_name as type_name,
 };
 
-use super::options::{
-    self, ALL, CLASSIC, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, QUEUES, QUORUM,
-    SINGLE_ACTIVE_CONSUMER, bit,
-};
+use super::declared;
+use super::kinds::{ALL, CLASSIC, Kinds, QUEUES, QUORUM};
+use super::names::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, QUEUE_TYPE, SINGLE_ACTIVE_CONSUMER};
 use crate::arguments::{argument, text};
 use crate::error::ChannelError;
 use crate::queue::kind::QueueKind;
 
 /// What a second declaration of a queue is compared by first, in RabbitMQ's order, which is another than
 /// that of the checks.
-const COMPARED_FIRST: &[(&str, u8)] = &[
+const COMPARED_FIRST: &[(&str, Kinds)] = &[
     (DEAD_LETTER_EXCHANGE, QUORUM),
     (DEAD_LETTER_KEY, QUORUM),
     ("x-dead-letter-strategy", QUORUM),
@@ -31,24 +30,31 @@ const COMPARED_FIRST: &[(&str, u8)] = &[
     ("x-queue-mode", CLASSIC),
     ("x-queue-version", CLASSIC),
     (SINGLE_ACTIVE_CONSUMER, QUEUES),
-    ("x-queue-type", ALL),
+    (QUEUE_TYPE, ALL),
     ("x-quorum-initial-group-size", QUORUM),
     ("x-delivery-limit", QUORUM),
     ("x-message-ttl", QUORUM),
 ];
 
+/// The names of all arguments that this type of queue takes.
+fn taken(kind: QueueKind) -> impl Iterator<Item = &'static str> {
+    let known = declared::known();
+    known
+        .filter(move |it| it.kinds.have(kind))
+        .map(|it| it.name)
+}
+
 /// The arguments by which two declarations of a queue of this type are compared, in order. Others mean nothing to it.
 fn compared(kind: QueueKind) -> impl Iterator<Item = &'static str> {
     let first = COMPARED_FIRST
         .iter()
-        .filter(move |(_, kinds)| kinds & bit(kind) != 0)
-        .map(|(name, _)| *name);
-    let rest = options::names(kind).filter(move |name| {
-        !COMPARED_FIRST
-            .iter()
-            .any(|(first, kinds)| first == name && kinds & bit(kind) != 0)
-    });
-    first.chain(rest)
+        .filter(move |(_, kinds)| kinds.have(kind));
+    let is_first = move |name: &&str| first.clone().any(|(first, _)| first == name);
+    let rest = taken(kind).filter(move |name| !is_first(name));
+    let first = COMPARED_FIRST
+        .iter()
+        .filter(move |(_, kinds)| kinds.have(kind));
+    first.map(|(name, _)| *name).chain(rest)
 }
 
 /// Checks that a second declaration of a queue means the same arguments as the first.
@@ -61,7 +67,7 @@ pub(crate) fn check_equivalent(
     name: &str,
     vhost: &str,
 ) -> Result<(), ChannelError> {
-    for key in compared(options::kind(current)) {
+    for key in compared(declared::kind(current)) {
         let (current, received) = (argument(current, key), argument(received, key));
         check_equivalent_argument(key, current, received, "queue", name, vhost)?;
     }
@@ -84,7 +90,7 @@ pub(crate) fn check_equivalent_argument(
         (None, None) => return Ok(()),
         // rabbitmq: the default queue type may be left out or named
         (None, Some(value)) | (Some(value), None)
-            if key == "x-queue-type" && text(value).as_deref() == Some("classic") =>
+            if key == QUEUE_TYPE && text(value).as_deref() == Some("classic") =>
         {
             return Ok(());
         }
@@ -252,7 +258,7 @@ mod tests {
         for kind in [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream] {
             let mut all: Vec<_> = compared(kind).collect();
             all.sort_unstable();
-            let mut known: Vec<_> = options::names(kind).collect();
+            let mut known: Vec<_> = taken(kind).collect();
             known.sort_unstable();
             assert_eq!(all, known);
         }
