@@ -90,6 +90,13 @@ impl ChannelCredit {
             .is_ok()
     }
 
+    /// How many deliveries are unacknowledged or reserved.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn taken(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire) & !WAITED_FOR
+    }
+
     /// For how many deliveries there is room.
     pub(crate) fn room(&self) -> u32 {
         match self.limit() {

@@ -14,6 +14,8 @@ pub mod brake;
 pub mod broker;
 pub mod budget;
 mod care;
+#[cfg(debug_assertions)]
+pub mod check;
 pub mod commit;
 pub mod config;
 pub mod credit;

@@ -88,6 +88,12 @@ impl Pager {
         }
     }
 
+    /// Whether nobody has asked.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.parties.lock().is_empty()
+    }
+
     /// Who has asked first; whoever asks again is behind all others.
     pub(crate) fn next(&self) -> Option<Party> {
         let mut parties = self.parties.lock();

@@ -1,5 +1,8 @@
 //! The consumers of a connection, by slot, by channel and by tag.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;

@@ -3,6 +3,9 @@
 //! The ledger and the consumers name a queue by its number here, so that no shared reference count
 //! is touched per message.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use leveret_broker::queue::handle::{QueueHandle, QueueSettlement};
 use leveret_broker::store::Store;
 use leveret_routing::QueueId;

@@ -9,6 +9,9 @@
 //!       └───────────────┴── errors, timeouts ──────┘                      └────────────────────^
 //! ```
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::sync::Arc;
 use std::task::Waker;
 

@@ -9,6 +9,8 @@
 //! Messages leave memory where all connections together hold too many, see [`leveret_broker::unacked_memory`].
 
 mod block;
+#[cfg(debug_assertions)]
+mod check;
 mod older;
 mod packed;
 #[cfg(test)]

@@ -8,6 +8,9 @@
 //! Whoever finds its channel's limit reached (`basic.qos` global) waits in the line of [`ChannelCredit`] too, and
 //! comes back with a `Grant` of its session.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

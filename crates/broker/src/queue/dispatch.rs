@@ -432,12 +432,11 @@ impl Queue {
             lost: Lost::default(),
         };
         level.loaded(request, messages, damaged, expires, now, &mut unready);
-        self.ready = self.ready.saturating_sub(unready.lost.messages);
-        self.ready_memory = self.ready_memory.saturating_sub(unready.lost.memory);
-        self.ready_body_bytes = self
-            .ready_body_bytes
-            .saturating_sub(unready.lost.body_bytes);
-        self.taken += unready.lost.messages;
+        let lost = unready.lost;
+        self.ready -= lost.messages;
+        self.ready_memory = self.ready_memory + lost.more_memory - lost.memory;
+        self.ready_body_bytes = self.ready_body_bytes + lost.more_body_bytes - lost.body_bytes;
+        self.taken += lost.messages;
         self.expiring |= level
             .front()
             .is_some_and(|front| front.expires_at != Timestamp::NEVER);

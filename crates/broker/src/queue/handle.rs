@@ -4,6 +4,8 @@
 //! back meanwhile. The gate of a queue that looks for duplicates comes before its lock. Store stage,
 //! mailboxes and credit are leaves below it. Sessions are woken and memory is freed after unlocking.
 
+#[cfg(debug_assertions)]
+mod check;
 pub mod giving_back;
 mod reading;
 

@@ -114,6 +114,19 @@ impl Hidden {
         shown
     }
 
+    /// How much is hidden.
+    #[cfg(debug_assertions)]
+    pub(crate) fn counted(&self) -> HiddenCounts {
+        let mut counted = HiddenCounts::default();
+        for run in &self.0 {
+            counted.add(HiddenCounts {
+                messages: run.last - run.first + 1,
+                body_bytes: run.body_bytes,
+            });
+        }
+        counted
+    }
+
     /// Whether a message must not be seen yet.
     pub(crate) fn contains(&self, sequence: Sequence) -> bool {
         self.0

@@ -11,6 +11,8 @@
 //! ```
 
 pub mod answers;
+#[cfg(debug_assertions)]
+mod check;
 pub mod consumers;
 pub mod counts;
 mod deduplicate;
@@ -54,7 +56,7 @@ use effects::Effects;
 use givers::Givers;
 use hidden::HiddenCounts;
 use options::QueueOptions;
-use ready::Level;
+use ready::{Level, Paged};
 use retry::Retries;
 use statistics::Statistics;
 
@@ -182,22 +184,25 @@ impl Queue {
             self.levels[index].log = Some(log);
             return;
         };
-        self.levels[index] = Level::recovered(
-            log,
-            state.first,
-            state.next,
-            state.live,
-            state.bytes,
-            self.store.delivered(log),
-        );
-        self.numbered_otherwise += state.next.0;
-        self.ready += state.live;
-        self.ready_memory += state.bytes;
-        self.ready_body_bytes += match self.options.max_length_bytes {
+        let body_bytes = match self.options.max_length_bytes {
             // No more than the limit has to be read, or a bit over it.
             Some(_) => self.stored_body_bytes(log, state.first),
             None => state.bytes,
         };
+        let paged = Paged {
+            from: state.first,
+            until: state.next,
+            count: state.live,
+            memory: state.bytes,
+            body_bytes,
+        };
+        self.levels[index] = Level::recovered(log, paged, self.store.delivered(log));
+        self.numbered_otherwise += state.next.0;
+        self.ready += state.live;
+        if state.live > 0 {
+            self.ready_memory += paged.memory;
+            self.ready_body_bytes += paged.body_bytes;
+        }
         if state.live > 0 {
             self.top = self.top.max(index);
         }

@@ -42,6 +42,13 @@ impl Outbox {
         outbox.letters.extend(letters);
     }
 
+    /// Whether there are no letters.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_idle(&self) -> bool {
+        let outbox = self.0.lock();
+        (outbox.as_ref()).is_none_or(|outbox| outbox.letters.is_empty() && !outbox.moving)
+    }
+
     /// Whether the caller is the mover from now on. He calls [`Outbox::next`] until there is none, or
     /// has somebody else do so.
     pub(crate) fn begin_moving(&self) -> bool {

@@ -10,6 +10,8 @@
 //! next message is the earlier one of the first returned one and the head's. This file knows no consumers, no
 //! sockets and does no I/O: what must be read is asked for, and handed in by [`Level::loaded`].
 
+#[cfg(debug_assertions)]
+pub(crate) mod check;
 mod paging;
 mod returned;
 #[cfg(test)]
@@ -117,16 +119,32 @@ pub(crate) struct Unready {
     pub(crate) waiting: Vec<(Timestamp, Entry)>,
     /// Those that cannot be read, and how often they were delivered.
     pub(crate) damaged: Vec<(DamagedMessage<Message>, DeliveryCount)>,
-    /// What the paged run counted and will not give: those that cannot be read, and those the store does not have.
+    /// What was counted and is not there: those that cannot be read, and those the store does not have.
     pub(crate) lost: Lost,
 }
 
-/// A part of a paged run that is none.
+/// A part of what only the store has that is none, and what there is beyond it: after a start the bytes are those of
+/// the store, and of a part of a run they are known in the mean.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lost {
     pub(crate) messages: u64,
     pub(crate) memory: u64,
     pub(crate) body_bytes: u64,
+    /// Bytes that were not counted and are there.
+    pub(crate) more_memory: u64,
+    pub(crate) more_body_bytes: u64,
+}
+
+impl Lost {
+    /// Takes a message out of what a run has counted; answers what the run has left.
+    fn read(&mut self, counted: (u64, u64), memory: u64, body_bytes: u64) -> (u64, u64) {
+        self.more_memory += memory.saturating_sub(counted.0);
+        self.more_body_bytes += body_bytes.saturating_sub(counted.1);
+        (
+            counted.0.saturating_sub(memory),
+            counted.1.saturating_sub(body_bytes),
+        )
+    }
 }
 
 impl Paged {
@@ -144,6 +162,13 @@ impl Paged {
         lost.messages += messages;
         lost.memory += memory;
         lost.body_bytes += body_bytes;
+    }
+
+    /// The run ends here: what it has left is not there.
+    fn lose_all(self, lost: &mut Lost) {
+        lost.messages += self.count;
+        lost.memory += self.memory;
+        lost.body_bytes += self.body_bytes;
     }
 }
 
@@ -178,26 +203,13 @@ pub(crate) struct Level {
 
 impl Level {
     /// A level as the store remembers it: all its messages are in the paged run.
-    pub(crate) fn recovered(
-        log: LogId,
-        from: Sequence,
-        next: Sequence,
-        count: u64,
-        bytes: u64,
-        delivered: Delivered,
-    ) -> Level {
-        let paged = (count > 0).then_some(Paged {
-            from,
-            until: next,
-            count,
-            memory: bytes,
-            body_bytes: bytes,
-        });
+    pub(crate) fn recovered(log: LogId, paged: Paged, delivered: Delivered) -> Level {
+        let next = paged.until.0;
         Level {
             log: Some(log),
-            next: next.0,
-            paged,
-            delivered_below: next.0,
+            next,
+            paged: (paged.count > 0).then_some(paged),
+            delivered_below: next,
             delivered_before: delivered,
             ..Level::default()
         }

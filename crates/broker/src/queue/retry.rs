@@ -12,6 +12,9 @@
 //! ```
 //! Of those of a level that are due, what is in memory waits for what is before it and must be read.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use leveret_store_api::{

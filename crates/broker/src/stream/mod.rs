@@ -14,6 +14,8 @@
 //! they are. Readers that fall behind are served by the pager, outside the lock. With a store that
 //! keeps nothing, the stream lives in memory up to [`MEMORY_BYTES_MAX`].
 
+#[cfg(debug_assertions)]
+mod check;
 mod deliver;
 mod page;
 mod publish;

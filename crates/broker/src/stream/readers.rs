@@ -4,6 +4,9 @@
 //! With a single active consumer only one reads; the next one goes on where it left off, at the
 //! first message that was not settled.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 

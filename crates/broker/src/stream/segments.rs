@@ -4,6 +4,9 @@
 //! where the stream may be cut: finer than RabbitMQ's (a sixteenth of the limits), never more than
 //! [`SEGMENTS_MAX`], and made anew after a restart. The newest segment is never removed.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::VecDeque;
 
 use leveret_store_api::LogState;

@@ -9,6 +9,9 @@
 //! message after a crash. What is not in the store yet is never let go of. With a store that keeps
 //! nothing, the tail is the whole stream.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::VecDeque;
 
 use leveret_store_api::{CommitPoint, Payload};

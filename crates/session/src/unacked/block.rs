@@ -1,5 +1,8 @@
 //! A block of older deliveries: as they were, or, once their messages have left memory, packed.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use leveret_broker::mailbox::InFlight;
 use leveret_broker::queue::consumers::ConsumerRef;
 use leveret_broker::queue::handle::{Held, Reference};

@@ -1,6 +1,9 @@
 //! Deliveries that have been unsettled for long, where there are very many, in blocks: millions of them are never
 //! moved or freed at once.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::VecDeque;
 
 use leveret_broker::queue::consumers::ConsumerRef;

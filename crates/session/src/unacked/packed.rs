@@ -1,5 +1,8 @@
 //! Deliveries whose messages only the store has, closely packed: 16 bytes for each, and what many have in common once.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 

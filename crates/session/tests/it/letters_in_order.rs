@@ -61,6 +61,7 @@ fn nobody_overtakes_whoever_moves_them() {
         client.publish_with(key, body, &message);
     }
     client.seen();
+    world.is_not_alone();
     held.stop_the_next();
     let (done, is_done) = mpsc::channel();
     std::thread::spawn({
@@ -81,6 +82,7 @@ fn nobody_overtakes_whoever_moves_them() {
 
 fn publish_numbers(broker: &Arc<Broker>, publisher: usize, rounds: usize) {
     let world = World::around(Arc::clone(broker), None, NOW);
+    world.is_not_alone();
     let client: Client = world.client();
     for round in 0..rounds {
         let first = round * 8;

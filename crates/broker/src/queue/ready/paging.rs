@@ -268,8 +268,8 @@ impl Level {
                 // Another read was faster.
                 self.paged = Some(paged);
             } else {
-                // The store has none of the rest; the run ends here.
-                paged.lose(paged.count, &mut unready.lost);
+                // The store has none of the rest.
+                paged.lose_all(&mut unready.lost);
             }
             return;
         }
@@ -292,8 +292,11 @@ impl Level {
             let memory = stored.payload.memory_bytes();
             paged.from = Sequence(stored.sequence.0 + 1);
             paged.count = paged.count.saturating_sub(1);
-            paged.memory = paged.memory.saturating_sub(memory as u64);
-            paged.body_bytes = paged.body_bytes.saturating_sub(stored.payload.body_bytes());
+            (paged.memory, paged.body_bytes) = unready.lost.read(
+                (paged.memory, paged.body_bytes),
+                memory as u64,
+                stored.payload.body_bytes(),
+            );
             let (retries, time) = (stored.flags, Timestamp(stored.time_ms));
             let expires_at = expires(&stored);
             let delivery_count = self.count_before(stored.sequence, stored.flags, stored.count);
@@ -319,7 +322,7 @@ impl Level {
         if paged.count > 0 && paged.from < paged.until {
             self.paged = Some(paged);
         } else {
-            paged.lose(paged.count, &mut unready.lost);
+            paged.lose_all(&mut unready.lost);
         }
     }
 

@@ -4,6 +4,9 @@
 //! for there being many. What is more than the head's window leaves memory once the store has it: of a run
 //! of messages that follow each other and came back equally often, a few bytes stay.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use leveret_store_api::{CommitPoint, Sequence};
@@ -283,19 +286,22 @@ impl Returned {
         match bytes {
             Some((memory, body_bytes)) => {
                 rest.length -= 1;
-                rest.memory = rest.memory.saturating_sub(memory);
-                rest.body_bytes = rest.body_bytes.saturating_sub(body_bytes);
+                let counted = (rest.memory, rest.body_bytes);
+                (rest.memory, rest.body_bytes) = lost.read(counted, memory, body_bytes);
             }
             None => rest.split(1).count_lost(lost),
         }
-        self.keep(first, before);
-        self.keep(Sequence(sequence.0 + 1), rest);
+        self.keep(first, before, lost);
+        self.keep(Sequence(sequence.0 + 1), rest, lost);
         Some(run.came)
     }
 
-    fn keep(&mut self, first: Sequence, run: Run) {
+    /// Of a run without messages nothing is left.
+    fn keep(&mut self, first: Sequence, run: Run, lost: &mut Lost) {
         if run.length > 0 {
             self.runs.insert(first, run);
+        } else {
+            run.count_lost(lost);
         }
     }
 
@@ -309,8 +315,8 @@ impl Returned {
             let mut rest = run;
             let before = rest.split(from.0.saturating_sub(first.0));
             let gone = rest.split(until.0 - first.0.max(from.0));
-            self.keep(first, before);
-            self.keep(until, rest);
+            self.keep(first, before, lost);
+            self.keep(until, rest, lost);
             gone.count_lost(lost);
         }
     }

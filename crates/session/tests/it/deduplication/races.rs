@@ -106,6 +106,7 @@ impl Race {
         client.declare_exchange("x", "direct", &[Flag::Durable], &window);
         client.bind("plain", "x", "k");
         client.seen();
+        world.is_not_alone();
         held.stop_the_next();
         Race {
             store,

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
+#[cfg(debug_assertions)]
+use leveret_broker::check::Outside;
 use leveret_broker::message::Message;
 use leveret_broker::{Broker, BrokerConfig, Timestamp};
 use leveret_store_api::{CommitPoint, MemoryStore, SteppedStore};
@@ -53,6 +55,9 @@ pub struct World {
     now: Cell<Timestamp>,
     pager: Arc<Woken>,
     clients: RefCell<Vec<Rc<RefCell<Wired>>>>,
+    /// So many steps are not followed by [`World::check`].
+    #[cfg(debug_assertions)]
+    checks_later: Cell<usize>,
 }
 
 impl World {
@@ -111,6 +116,8 @@ impl World {
             now: Cell::new(now),
             pager,
             clients: RefCell::default(),
+            #[cfg(debug_assertions)]
+            checks_later: Cell::default(),
         });
         world.run();
         world
@@ -241,7 +248,7 @@ impl World {
         self.clients.borrow_mut().push(Rc::clone(client));
     }
 
-    /// Does what drivers do until nothing moves.
+    /// Does what drivers do until nothing moves, and counts everything anew then.
     pub fn run(&self) {
         const TURNS_MAX: usize = 100_000;
         if self.stands_still.get() {
@@ -249,10 +256,37 @@ impl World {
         }
         for _ in 0..TURNS_MAX {
             if !self.turn() {
+                #[cfg(debug_assertions)]
+                self.check();
                 return;
             }
         }
         panic!("the broker never comes to rest");
+    }
+
+    /// From now on other threads are at work too: what is seen of them need not balance.
+    pub fn is_not_alone(&self) {
+        #[cfg(debug_assertions)]
+        self.checks_later.set(usize::MAX);
+    }
+
+    /// Everything balances. Where there is much to count, that is seen to less often.
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        const FREE_OF_COST: usize = 512;
+        if let Some(left) = self.checks_later.get().checked_sub(1) {
+            self.checks_later.set(left);
+            return;
+        }
+        let mut outside = Outside::default();
+        for client in self.everybody() {
+            if let Some(session) = &client.borrow().session {
+                session.check(&mut outside);
+            }
+        }
+        let (faults, looked_at) = self.broker.check(outside);
+        assert!(faults.is_empty(), "does not balance: {faults:#?}");
+        self.checks_later.set(looked_at / FREE_OF_COST);
     }
 
     /// From now on nothing moves but by [`World::turn`].
