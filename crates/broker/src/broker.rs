@@ -111,10 +111,13 @@ impl Broker {
         &self.services.aside
     }
 
-    /// What came back or was made until now is nobody's news.
+    /// What came back or was made until now is nobody's news, but what is damaged of it.
     fn begin_to_tell(&self) {
         if let Some(vhost) = self.vhost(DEFAULT_VHOST) {
             vhost.note_listeners(&vhost.topology.read());
+        }
+        for event in self.services.events.open() {
+            self.services.tell(|_| event);
         }
     }
 

@@ -295,9 +295,7 @@ impl Broker {
             services.stage_definitions(&mut vec![put]);
         }
         let key_logs = definition.key_logs;
-        if let Some(logs) = key_logs {
-            queue.set_key_logs(logs, true);
-        }
+        let damaged_keys = key_logs.map_or(0, |logs| queue.set_key_logs(logs, true));
         let identity = QueueIdentity {
             id: services.next_queue_id(),
             name: definition.name,
@@ -314,6 +312,10 @@ impl Broker {
             services.producers_max,
             &services.store,
         );
+        let damaged = damaged_keys + queue.damaged_numbers();
+        if damaged > 0 {
+            vhost.tell_damaged("queue", queue.name(), damaged);
+        }
         vhost.insert_queue(&mut vhost.topology.write(), &queue);
         vhost.care(&queue, queue.touch(now), now);
         // The head is read in the background, so that what has expired meanwhile goes.

@@ -294,6 +294,9 @@ impl VirtualHost {
             services.producers_max,
             &services.store,
         );
+        if attended.damaged() > 0 {
+            self.tell_damaged("exchange", name, attended.damaged());
+        }
         // At once: what became due meanwhile goes on as soon as all of the topology is there.
         let at_once = Timestamp::default();
         services.wake_exchange_at(at_once, &attended);

@@ -210,10 +210,9 @@ impl Deduplication {
         }
     }
 
-    /// Reads back what the store has kept. Blocks on files.
-    pub(crate) fn recover(&mut self, store: &Store, whose: &str) {
-        self.headers.recover(store, whose);
-        self.message_ids.recover(store, whose);
+    /// Reads back what the store has kept; answers how much of it is damaged. Blocks on files.
+    pub(crate) fn recover(&mut self, store: &Store, whose: &str) -> u64 {
+        self.headers.recover(store, whose) + self.message_ids.recover(store, whose)
     }
 
     /// Other rules, by policy.

@@ -67,22 +67,26 @@ impl Producers {
         }
     }
 
-    /// As the store has kept them; without a log they do not survive a restart. Blocks on files.
+    /// As the store has kept them, and how many of them are damaged; without a log they do not survive a restart. Blocks
+    /// on files.
     pub(crate) fn recovered(
         log: Option<LogId>,
         max: usize,
         store: &Store,
         whose: &str,
-    ) -> Producers {
+    ) -> (Producers, u64) {
         let mut producers = Producers::new(log, max);
+        let mut damaged = 0;
         if let Some(log) = log {
-            producers.next_record = record::read_all(store, log, whose, |stored| {
+            let read = record::read_all(store, log, whose, |stored| {
                 if let Some(number) = record::number(&stored.payload) {
                     producers.put(&number, stored.sequence.0);
                 }
             });
+            producers.next_record = read.next;
+            damaged = read.damaged;
         }
-        producers
+        (producers, damaged)
     }
 
     /// The producer's latest number is this one, of this record; answers the record of the one before.

@@ -55,14 +55,22 @@ pub(crate) fn number(record: &Message) -> Option<Number> {
     })
 }
 
-/// Reads all records of a log in their order; answers the next sequence. Blocks on files.
+/// What was read of a log of records.
+pub(crate) struct Records {
+    /// The next sequence.
+    pub(crate) next: u64,
+    /// So many could not be read.
+    pub(crate) damaged: u64,
+}
+
+/// Reads all records of a log in their order. Blocks on files.
 pub(crate) fn read_all(
     store: &Store,
     log: LogId,
     whose: &str,
     mut take: impl FnMut(&StoredMessage<Message>),
-) -> u64 {
-    let mut next = 0;
+) -> Records {
+    let (mut next, mut damaged_count) = (0, 0);
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
@@ -78,11 +86,15 @@ pub(crate) fn read_all(
             break;
         };
         next = last.0 + 1;
+        damaged_count += damaged.len() as u64;
         damaged::forget(store, log, &damaged);
         buffer.iter().for_each(&mut take);
     }
     let state = store.log_state(log);
-    state.map_or(next, |state| state.next.0.max(next))
+    Records {
+        next: state.map_or(next, |state| state.next.0.max(next)),
+        damaged: damaged_count,
+    }
 }
 
 #[cfg(test)]

@@ -98,15 +98,17 @@ impl Window {
         }
     }
 
-    pub(crate) fn recover(&mut self, store: &Store, whose: &str) {
-        let Some(log) = self.log else { return };
-        let next = record::read_all(store, log, whose, |stored| {
+    /// Reads back what the store has kept; answers how much of it is damaged.
+    pub(crate) fn recover(&mut self, store: &Store, whose: &str) -> u64 {
+        let Some(log) = self.log else { return 0 };
+        let read = record::read_all(store, log, whose, |stored| {
             if let Some(key) = record::key(&stored.payload) {
                 self.skip_to(stored.sequence.0);
                 self.put(key, Timestamp(stored.time_ms));
             }
         });
-        self.skip_to(next);
+        self.skip_to(read.next);
+        read.damaged
     }
 
     /// The next entry has this position; entries that are missing before it are made up.

@@ -75,6 +75,8 @@ pub struct Events {
     /// Something is bound to the exchange.
     heard: AtomicBool,
     waiting: Mutex<Waiting>,
+    /// What was found while the broker was being opened, when nobody could hear of it yet; None once it is open.
+    found: Mutex<Option<Vec<Event>>>,
     node: Box<str>,
     /// When the broker was opened, seconds: it makes process ids unique over restarts.
     opened_s: u64,
@@ -85,6 +87,7 @@ impl Events {
         Events {
             heard: AtomicBool::new(false),
             waiting: Mutex::default(),
+            found: Mutex::new(Some(Vec::new())),
             node: node.into(),
             opened_s: opened.0 / 1000,
         }
@@ -98,6 +101,22 @@ impl Events {
     /// Something is bound to the exchange now, or nothing any more.
     pub(crate) fn set_heard(&self, heard: bool) {
         self.heard.store(heard, Ordering::Relaxed);
+    }
+
+    /// Keeps an event for those who will hear it once the broker is open; gives it back if it is.
+    pub(crate) fn keep(&self, event: Event) -> Option<Event> {
+        match &mut *self.found.lock() {
+            Some(found) => {
+                found.push(event);
+                None
+            }
+            None => Some(event),
+        }
+    }
+
+    /// The broker is open: what was kept until now.
+    pub(crate) fn open(&self) -> Vec<Event> {
+        self.found.lock().take().unwrap_or_default()
     }
 
     /// Adds an event; true if the timer task must be called.

@@ -125,8 +125,10 @@ impl VirtualHost {
             messages,
             "damaged messages were set aside"
         );
-        let told = |_: &Events| Event::messages_damaged(self.name(), kind, name, messages);
-        self.services.tell(told);
+        let event = Event::messages_damaged(self.name(), kind, name, messages);
+        if let Some(event) = self.services.events.keep(event) {
+            self.services.tell(|_| event);
+        }
     }
 
     pub(crate) fn tell_exchange(&self, topology: &Topology, name: &str, by: &str) {

@@ -87,6 +87,8 @@ pub struct Attended {
     /// The last messages are remembered.
     pub(super) has_history: bool,
     pub(super) gate: Mutex<Gate>,
+    /// So much of what the store had kept could not be read.
+    damaged: u64,
 }
 
 impl std::fmt::Debug for Attended {
@@ -115,7 +117,8 @@ impl Attended {
         let key_logs = logs.keys.filter(|_| !volatile);
         let keys = Deduplication::new(rules, cache, key_logs);
         let producer_log = key_logs.map(KeyLogs::of_producers);
-        let producers = Producers::recovered(producer_log, producers_max, store, &exchange.name);
+        let (producers, damaged) =
+            Producers::recovered(producer_log, producers_max, store, &exchange.name);
         let history = (exchange.kind == ExchangeKind::RecentHistory)
             .then(|| exchange.history_length().ok())
             .flatten()
@@ -123,7 +126,8 @@ impl Attended {
                 let log = logs.history.filter(|_| !volatile).map(LogId);
                 History::new(length, log)
             });
-        let attended = Attended {
+        let mut attended = Attended {
+            damaged,
             id,
             gone: AtomicBool::new(false),
             deduplicates: AtomicBool::new(keys.is_on()),
@@ -142,7 +146,7 @@ impl Attended {
                 .delayed
                 .map(|log| Delayed::new(LogId(log), exchange.durable, volatile)),
         };
-        attended.recover(store);
+        attended.damaged += attended.recover(store);
         Arc::new(attended)
     }
 
@@ -165,15 +169,23 @@ impl Attended {
         self.delayed.as_ref()
     }
 
-    fn recover(&self, store: &Store) {
+    /// Answers how much is damaged.
+    fn recover(&self, store: &Store) -> u64 {
+        let mut damaged = 0;
         if let Some(delayed) = &self.delayed {
-            delayed.recover(store, &self.name);
+            damaged += delayed.recover(store, &self.name);
         }
         let mut gate = self.gate.lock();
-        gate.keys.recover(store, &self.name);
+        damaged += gate.keys.recover(store, &self.name);
         if let Some(history) = &mut gate.history {
-            history.recover(store, &self.name);
+            damaged += history.recover(store, &self.name);
         }
+        damaged
+    }
+
+    /// How much of what the store had kept could not be read when this was made.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// Whether duplicates are looked for.

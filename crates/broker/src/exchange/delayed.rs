@@ -69,8 +69,9 @@ impl Delayed {
         }
     }
 
-    /// Learns from the log which messages wait for what time. Keeps no bodies.
-    pub(crate) fn recover(&self, store: &Store, exchange: &str) {
+    /// Learns from the log which messages wait for what time. Keeps no bodies. Answers how many are damaged.
+    pub(crate) fn recover(&self, store: &Store, exchange: &str) -> u64 {
+        let mut damaged_count = 0;
         let mut places = Vec::new();
         let mut next = 0;
         let mut buffer = Vec::new();
@@ -88,6 +89,7 @@ impl Delayed {
                 break;
             };
             next = last.0 + 1;
+            damaged_count += damaged.len() as u64;
             damaged::forget(store, self.log, &damaged);
             places.extend(buffer.iter().map(|stored| DelayedPlace {
                 due: Timestamp(stored.time_ms),
@@ -99,6 +101,7 @@ impl Delayed {
             .log_state(self.log)
             .map_or(next, |state| state.next.0.max(next));
         self.held.lock().recover(places, next);
+        damaged_count
     }
 
     /// A place for a message that is due at `due`, and the change that makes it durable there.

@@ -88,9 +88,10 @@ impl History {
         self.messages.iter().map(|remembered| &remembered.message)
     }
 
-    /// Reads back what the store has kept.
-    pub(crate) fn recover(&mut self, store: &Store, exchange: &str) {
-        let Some(log) = self.log else { return };
+    /// Reads back what the store has kept; answers how many messages are damaged.
+    pub(crate) fn recover(&mut self, store: &Store, exchange: &str) -> u64 {
+        let Some(log) = self.log else { return 0 };
+        let mut damaged_count = 0;
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
@@ -106,6 +107,7 @@ impl History {
                 break;
             };
             self.next = last.0 + 1;
+            damaged_count += damaged.len() as u64;
             damaged::forget(store, log, &damaged);
             let found = buffer.drain(..).map(|stored| Remembered {
                 message: stored.payload,
@@ -116,6 +118,7 @@ impl History {
         if let Some(state) = store.log_state(log) {
             self.next = self.next.max(state.next.0);
         }
+        damaged_count
     }
 }
 

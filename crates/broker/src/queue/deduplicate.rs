@@ -105,15 +105,16 @@ fn key_of(message: &Message) -> Option<Key> {
 
 impl Queue {
     /// Begins to look at what the options ask for. `logs`: where a durable queue keeps its keys.
-    pub(crate) fn set_key_logs(&mut self, logs: KeyLogs, recovers: bool) {
+    /// Answers how many of the keys that the store had kept are damaged.
+    pub(crate) fn set_key_logs(&mut self, logs: KeyLogs, recovers: bool) -> u64 {
         self.key_logs = Some(logs);
         // Made anew, with its logs.
         self.deduplication = None;
-        self.apply_deduplication(recovers);
+        self.apply_deduplication(recovers)
     }
 
-    /// The options in force have changed.
-    pub(crate) fn apply_deduplication(&mut self, recovers: bool) {
+    /// The options in force have changed. Answers how much is damaged of what is recovered.
+    pub(crate) fn apply_deduplication(&mut self, recovers: bool) -> u64 {
         let rules = self.options.deduplication;
         let unique = self.options.unique;
         let logs = self.key_logs.filter(|_| !self.store.is_volatile());
@@ -124,7 +125,7 @@ impl Queue {
         };
         let on = rules.is_on() || unique || (recovers && logs.is_some_and(has_keys));
         if self.deduplication.is_none() && !on {
-            return;
+            return 0;
         }
         let it = self.deduplication.get_or_insert_with(|| {
             let published = Deduplication::new(rules, None, logs);
@@ -140,12 +141,13 @@ impl Queue {
             }
             false => it.present = None,
         }
-        if recovers {
-            it.published.recover(&self.store, "a queue");
-            for log in self.levels.iter().filter_map(|level| level.log) {
-                it.recover_present(&self.store, log);
-            }
+        if !recovers {
+            return 0;
         }
+        for log in self.levels.iter().filter_map(|level| level.log) {
+            it.recover_present(&self.store, log);
+        }
+        it.published.recover(&self.store, "a queue")
     }
 
     /// Whether a message is new here; [`Queue::note_admitted`] follows if it is taken.

@@ -441,20 +441,33 @@ impl Queue {
             .front()
             .is_some_and(|front| front.expires_at != Timestamp::NEVER);
         self.wait_again(request.level, unready.waiting);
-        // It was out once too often when the broker ended.
+        let level = request.level;
+        let mut damaged = unready.damaged.into_iter().peekable();
+        // Both are in the order of their sequences, and leave in it.
         for entry in unready.spent {
+            while let Some((damaged, count)) =
+                damaged.next_if(|(damaged, _)| damaged.sequence < entry.sequence)
+            {
+                self.set_aside_unready(level, damaged, count, effects);
+            }
+            // It was out once too often when the broker ended.
             self.forget_ready(&entry);
-            self.bury(
-                request.level,
-                entry,
-                DeadLetterReason::DeliveryLimit,
-                effects,
-            );
+            self.bury(level, entry, DeadLetterReason::DeliveryLimit, effects);
         }
-        for (damaged, delivery_count) in unready.damaged {
-            let retries = damaged.head.as_ref().map_or(0, |head| head.flags);
-            self.set_aside(request.level, damaged, delivery_count, retries, effects);
+        for (damaged, count) in damaged {
+            self.set_aside_unready(level, damaged, count, effects);
         }
+    }
+
+    fn set_aside_unready(
+        &mut self,
+        level: u8,
+        damaged: DamagedMessage<Message>,
+        delivery_count: DeliveryCount,
+        effects: &mut Effects,
+    ) {
+        let retries = damaged.head.as_ref().map_or(0, |head| head.flags);
+        self.set_aside(level, damaged, delivery_count, retries, effects);
     }
 
     /// A message that the store cannot read goes to the dead letters without its body, if it is known what it was, or

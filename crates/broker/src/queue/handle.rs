@@ -73,6 +73,7 @@ struct Shared {
     /// See [`crate::exchange`]: taken before the queue is locked, and kept until what is published is
     /// staged. Holds the producers that number what they publish here through the default exchange.
     gate: Mutex<Producers>,
+    damaged_numbers: u64,
     /// Where they are kept.
     producer_log: Option<LogId>,
     /// The log of each level, if messages survive a restart and leave when they are settled.
@@ -108,12 +109,14 @@ impl QueueHandle {
         let producer_log = logs
             .filter(|_| !store.is_volatile())
             .map(KeyLogs::of_producers);
-        let producers = Producers::recovered(producer_log, producers_max, store, &identity.name);
+        let (producers, damaged) =
+            Producers::recovered(producer_log, producers_max, store, &identity.name);
         let keeps = identity.durable && machine.kind() != QueueKind::Stream && !store.is_volatile();
         let level_logs = machine.logs().into_iter().filter(|_| keeps);
         QueueHandle(Arc::new(Shared {
             level_logs: level_logs.map(|(_, log)| log).collect(),
             gate: Mutex::new(producers),
+            damaged_numbers: damaged,
             producer_log,
             identity,
             kind: machine.kind(),
@@ -122,6 +125,11 @@ impl QueueHandle {
             machine: Mutex::new(machine),
             outbox: Outbox::default(),
         }))
+    }
+
+    /// How many of the producers' numbers that the store had kept could not be read.
+    pub(crate) fn damaged_numbers(&self) -> u64 {
+        self.0.damaged_numbers
     }
 
     /// A waker that calls `wake` with this queue, as long as it exists.

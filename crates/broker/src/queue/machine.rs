@@ -95,9 +95,11 @@ impl Machine {
     }
 
     /// Where a durable queue keeps the keys of what was published to it. A stream keeps none.
-    pub(crate) fn set_key_logs(&mut self, logs: KeyLogs, recovers: bool) {
-        if let Machine::Queue(queue) = self {
-            queue.set_key_logs(logs, recovers);
+    /// Answers how many of the keys that the store had kept are damaged.
+    pub(crate) fn set_key_logs(&mut self, logs: KeyLogs, recovers: bool) -> u64 {
+        match self {
+            Machine::Queue(queue) => queue.set_key_logs(logs, recovers),
+            Machine::Stream(_) => 0,
         }
     }
 

@@ -137,13 +137,13 @@ impl Queue {
                 acknowledged.add(settlement.delivered_at, now, &mut self.statistics);
             }
             if !self.deleted {
-                self.settle_one(settlement, effects);
+                self.settle_one(settlement);
             }
         }
         acknowledged.finish(now, &mut self.statistics);
         let mut moved = false;
-        if comes_back && !self.deleted {
-            moved = self.put_all_back(settlements, now, effects);
+        if !only_acknowledged && !self.deleted {
+            moved = self.leave_or_come_back(settlements, now, effects);
         }
         if let Some((who, count)) = returning {
             self.consumers.credit_returned(who, count);
@@ -183,7 +183,8 @@ impl Queue {
         }
     }
 
-    fn settle_one(&mut self, settlement: &Settlement, effects: &mut Effects) {
+    /// Settles what neither comes back nor goes to the dead letters.
+    fn settle_one(&mut self, settlement: &Settlement) {
         let held = &settlement.held;
         match settlement.outcome {
             Outcome::Acknowledged => match held {
@@ -206,14 +207,12 @@ impl Queue {
                 }
                 self.count_ended(reason, dead_lettered);
             }
-            outcome => match held {
-                Held::Damaged(damaged) => self.set_aside_delivery(damaged, effects),
-                _ if outcome != Outcome::Rejected => {}
-                Held::Message(in_flight) => {
-                    self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
-                }
-                Held::Reference(reference) => self.reject_unread(reference),
-            },
+            Outcome::Rejected
+            | Outcome::Requeued
+            | Outcome::Returned
+            | Outcome::Undelivered
+            | Outcome::Uncounted
+            | Outcome::Waits(_) => {}
         }
     }
 
@@ -223,8 +222,9 @@ impl Queue {
         self.options.kind == QueueKind::Quorum && self.options.delivery_limit.is_none()
     }
 
-    /// Puts back what is to be; answers whether some went to the end.
-    fn put_all_back(
+    /// Puts back what is to be, and lets go to the dead letters what is not, for whatever reason, in their order.
+    /// Answers whether some went to the end.
+    fn leave_or_come_back(
         &mut self,
         settlements: &[Settlement],
         now: Timestamp,
@@ -235,11 +235,14 @@ impl Queue {
         let mut moving: Vec<InFlight> = Vec::new();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         for Settlement { held, outcome, .. } in settlements {
+            if matches!(outcome, Outcome::Acknowledged | Outcome::Ended(..)) {
+                continue;
+            }
             let in_flight = match held {
                 Held::Message(in_flight) => in_flight,
                 Held::Reference(reference) => {
                     match outcome {
-                        Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..) => {}
+                        Outcome::Rejected => self.reject_unread(reference),
                         Outcome::Requeued | Outcome::Returned => {
                             self.statistics.record().totals.requeued += 1;
                             self.put_back_unread(reference.counted());
@@ -248,10 +251,16 @@ impl Queue {
                     }
                     continue;
                 }
-                Held::Damaged(_) => continue,
+                Held::Damaged(damaged) => {
+                    self.set_aside_delivery(damaged, effects);
+                    continue;
+                }
             };
             match outcome {
-                Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..) => {}
+                Outcome::Acknowledged | Outcome::Ended(..) => {}
+                Outcome::Rejected => {
+                    self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
+                }
                 Outcome::Waits(due) => self.wait_until(*due, in_flight.clone()),
                 Outcome::Undelivered | Outcome::Uncounted => {
                     if in_flight.redelivered {

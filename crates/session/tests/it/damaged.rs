@@ -40,6 +40,33 @@ fn restarted(world: &World, log: LogId, lost: &[u64], kind: Damage) -> Rc<World>
     World::on(Arc::new(store), config, world.now())
 }
 
+/// Has the queue `told` hear of damaged messages.
+pub(crate) fn hear(client: &Client) {
+    client.declare_ok("told", &[Flag::Durable], &[]);
+    client.bind("told", "amq.rabbitmq.event", "message.damaged");
+    client.expect(&["bind-ok"]);
+}
+
+/// How many damaged messages of `name`, which is of this kind, the queue `told` has heard of; it hears of no others.
+pub(crate) fn heard(world: &Rc<World>, kind: &str, name: &str) -> i64 {
+    world.pass(1);
+    let listener = world.client();
+    let (events, _) = listener.counts("told");
+    let mut messages = 0;
+    for _ in 0..events {
+        listener.get("told", true);
+        let headers = listener.seen()[0].headers();
+        assert_eq!(headers.inner().get("name"), Some(&string(name)));
+        assert_eq!(headers.inner().get("vhost"), Some(&string("/")));
+        assert_eq!(headers.inner().get("kind"), Some(&string(kind)));
+        match headers.inner().get("messages") {
+            Some(AMQPValue::LongLongInt(count)) => messages += count,
+            other => panic!("{other:?}"),
+        }
+    }
+    messages
+}
+
 /// A durable queue of 30 messages with little in memory, the 7th to 9th and the last of which are damaged.
 fn prepared(kind: Damage, arguments: &[(&str, AMQPValue)]) -> (Rc<World>, Client) {
     prepared_without(&[7, 8, 9, 29], kind, arguments)
@@ -53,9 +80,7 @@ fn prepared_without(
     let world = World::paging(600);
     let client = world.client();
     client.declare_ok("dead", &[Flag::Durable], &[]);
-    client.declare_ok("told", &[Flag::Durable], &[]);
-    client.bind("told", "amq.rabbitmq.event", "message.damaged");
-    client.expect(&["bind-ok"]);
+    hear(&client);
     client.declare_ok("q", &[Flag::Durable], arguments);
     for n in 0..30 {
         let properties = AMQPProperties::default()
@@ -357,7 +382,9 @@ fn a_delayed_exchange_goes_past_it() {
             .into_iter()
             .find(has_messages)
             .expect("a log");
+        hear(&client);
         let world = restarted(&world, log, &[0, 4, 9], kind);
+        assert_eq!(heard(&world, "exchange", "later"), 3);
         let client = world.client();
         client.consume_ok("q", "c");
         world.pass(6_000);
@@ -392,7 +419,9 @@ fn a_recent_history_and_windows_go_without_it() {
             client.publish_with("", &n.to_string(), &properties);
         }
         let log = world.store().logs()[0];
+        hear(&client);
         let world = restarted(&world, log, &[2, 9], kind);
+        assert_eq!(heard(&world, "exchange", "talk"), 2);
         let client = world.client();
         client.declare_ok("late", &[Flag::Durable], &[]);
         client.bind("late", "talk", "");
@@ -409,22 +438,57 @@ fn a_recent_history_and_windows_go_without_it() {
 #[test]
 fn an_event_tells_of_it() {
     let (world, client) = prepared(Damage::All, &[]);
-    let listener = world.client();
     client.consume_ok("q", "c");
     client.seen();
-    world.pass(1);
-    let mut messages = 0;
-    let (events, _) = listener.counts("told");
-    for _ in 0..events {
-        listener.get("told", true);
-        let headers = listener.seen()[0].headers();
-        assert_eq!(headers.inner().get("name"), Some(&string("q")));
-        assert_eq!(headers.inner().get("vhost"), Some(&string("/")));
-        assert_eq!(headers.inner().get("kind"), Some(&string("queue")));
-        match headers.inner().get("messages") {
-            Some(AMQPValue::LongLongInt(count)) => messages += count,
-            other => panic!("{other:?}"),
+    assert_eq!(heard(&world, "queue", "q"), 4);
+}
+
+#[test]
+fn the_next_start_has_nothing_to_tell() {
+    for kind in ALL {
+        let world = World::durable();
+        let client = world.client();
+        let length = [("x-recent-history-length", number(20))];
+        client.declare_exchange("talk", "x-recent-history", &[Flag::Durable], &length);
+        client.expect(&["exchange.declare-ok"]);
+        let properties = Properties {
+            exchange: "talk",
+            ..Properties::persistent()
+        };
+        for n in 0..5 {
+            client.publish_with("", &n.to_string(), &properties);
         }
+        hear(&client);
+        let log = world.store().logs()[0];
+        let world = restarted(&world, log, &[2, 3], kind);
+        assert_eq!(heard(&world, "exchange", "talk"), 2);
+        // What the system refused to read is read now, and what was damaged is gone.
+        assert_eq!(heard(&world.restarted(), "exchange", "talk"), 0);
     }
-    assert_eq!(messages, 4);
+}
+
+#[test]
+fn it_keeps_its_place_among_those_that_were_delivered_too_often() {
+    let world = World::paging(600);
+    let client = world.client();
+    let arguments = [
+        ("x-queue-type", string("quorum")),
+        ("x-delivery-limit", number(1)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("dead", &[Flag::Durable], &[]);
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    for n in 0..6 {
+        client.publish_with("q", &n.to_string(), &Properties::persistent());
+    }
+    client.consume_ok("q", "c");
+    assert_eq!(client.bodies().len(), 6);
+    client.nack(0, true, true);
+    assert_eq!(client.bodies().len(), 6);
+    let world = restarted(&world, log(&world, "q"), &[1, 4], Damage::Body);
+    let client = world.client();
+    assert_eq!(client.counts("q"), (0, 0));
+    client.consume_ok("dead", "c");
+    assert_eq!(client.bodies(), ["0", "", "2", "3", "", "5"]);
 }

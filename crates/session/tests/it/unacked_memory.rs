@@ -219,6 +219,23 @@ fn what_goes_on_to_other_places_is_read_for_that() {
 }
 
 #[test]
+fn letters_of_one_step_keep_their_order_whatever_they_leave_for() {
+    for is_limit in [true, false] {
+        let mut arguments = to_the_dead();
+        arguments.extend([
+            ("x-queue-type", string("quorum")),
+            ("x-delivery-limit", number(0)),
+        ]);
+        let world = frugal();
+        let client = held(&world, 6, &arguments, &Properties::persistent());
+        damage(&world, "q", [1, 4]);
+        client.nack(6, true, is_limit);
+        client.consume_ok("dead", "letters");
+        client.expect_bodies("m1  m3 m4  m6");
+    }
+}
+
+#[test]
 fn large_bodies_leave_memory_and_are_read_a_few_at_a_time() {
     let world = frugal();
     let client = world.client();

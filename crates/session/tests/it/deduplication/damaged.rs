@@ -7,6 +7,7 @@ use leveret_codec::AMQPValue;
 use leveret_store_api::{Damage, LogId, MessageLog, Sequence};
 
 use super::{WINDOW, bodies, exchange, from, id, key, queue};
+use crate::damaged::{hear, heard};
 use crate::harness::calls::{number, string};
 use crate::harness::{Client, Properties, World};
 
@@ -37,7 +38,12 @@ fn restarted(world: &World, log: LogId, lost: &[u64], kind: Damage) -> Rc<World>
 
 /// Publishes five messages, each known by something, and once more after a restart that cannot read what two of them
 /// are known by: those are taken again, the others are not, as often as they come.
-fn check(prepare: impl Fn(&Rc<World>) -> Client, to: &str, message: impl Fn(u64) -> Properties) {
+fn check(
+    prepare: impl Fn(&Rc<World>) -> Client,
+    (kind_of_it, name): (&str, &str),
+    to: &str,
+    message: impl Fn(u64) -> Properties,
+) {
     for kind in ALL {
         let world = World::durable();
         let client = prepare(&world);
@@ -46,7 +52,9 @@ fn check(prepare: impl Fn(&Rc<World>) -> Client, to: &str, message: impl Fn(u64)
         }
         assert_eq!(bodies(&client, "q"), "0 1 2 3 4");
         let log = key_log(&world);
+        hear(&client);
         let world = restarted(&world, log, &[1, 4], kind);
+        assert_eq!(heard(&world, kind_of_it, name), 2);
         let client = world.client();
         for _ in 0..2 {
             for n in 0..MESSAGES {
@@ -72,11 +80,13 @@ fn a_window_goes_without_it() {
     let window = [(WINDOW, number(60_000))];
     check(
         |world| exchange(world, "direct", &window),
+        ("exchange", "x"),
         "k",
         |n| id("x", &n.to_string()),
     );
     check(
         |world| queue(world, &window),
+        ("queue", "q"),
         "q",
         |n| id("", &n.to_string()),
     );
@@ -90,6 +100,7 @@ fn the_plugins_cache_goes_without_it() {
     ];
     check(
         |world| exchange(world, "x-message-deduplication", &cache),
+        ("exchange", "x"),
         "k",
         |n| key("x", &n.to_string()),
     );
@@ -99,9 +110,14 @@ fn the_plugins_cache_goes_without_it() {
 fn the_numbers_of_other_producers_are_known() {
     let window = [(WINDOW, number(60_000))];
     let producer = |n: u64| from("x", &format!("producer {n}"), 7);
-    check(|world| exchange(world, "direct", &window), "k", producer);
+    check(
+        |world| exchange(world, "direct", &window),
+        ("exchange", "x"),
+        "k",
+        producer,
+    );
     let producer = |n: u64| from("", &format!("producer {n}"), 7);
-    check(|world| queue(world, &window), "q", producer);
+    check(|world| queue(world, &window), ("queue", "q"), "q", producer);
 }
 
 #[test]
