@@ -99,7 +99,7 @@ impl Default for JournalOptions {
             checkpoint_bytes: 64 << 20,
             checkpoint_interval_ms: 30_000,
             spare_segments: 1,
-            idle_ms: 20_000,
+            idle_ms: 10_000,
             free_bytes_step: 2 << 20,
             free_pause_ms: 8,
             copy_pause_ms: 4,
