@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leveret_routing::{BindError, Binding, Destination, Exchange, Topology};
+use leveret_routing::{BindError, Binding, Cleared, Destination, QueueId, Removed, Topology};
 use leveret_store_api::{Change, CommitPoint};
 
 use crate::deduplication::Look;
@@ -35,7 +35,7 @@ impl VirtualHost {
         let history = source.map_or_else(Vec::new, |source| gates.history(&source));
         let mut topology = self.topology.write();
         self.check_ends(&topology, &binding)?;
-        let definition = self.define_binding(&topology, &binding, &[], &[]);
+        let definition = self.define_binding(&topology, &binding, &Removed::default());
         let put = definition.map(|it| Definition::Binding(it).put());
         let put = put.transpose()?;
         let destination = binding.destination.clone();
@@ -48,7 +48,7 @@ impl VirtualHost {
         let mut plan = Plan::new(self.services.next_ticket(), put.into_iter().collect());
         self.routes_changed();
         self.note_listeners(&topology);
-        self.tell_binding(&binding, None, |ends| Event::binding_created(ends, by));
+        self.tell_binding(&binding, |ends| Event::binding_created(ends, by));
         if let Destination::Queue(id) = destination
             && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
         {
@@ -158,31 +158,31 @@ impl VirtualHost {
     }
 
     /// Removes a binding for the user `by`. Neither a missing one nor a missing end is an error.
-    pub fn unbind(&self, binding: &Binding, by: &str) -> CommitPoint {
+    pub fn unbind(self: &Arc<Self>, binding: &Binding, by: &str) -> CommitPoint {
         let mut topology = self.topology.write();
         let gone = topology.unbind(binding);
         let mut changes = Vec::new();
         self.forget_binding_aside(binding, &mut changes);
-        self.forget(&topology, &gone, &[], &mut changes);
-        self.forget_attended(&gone.exchanges, &mut changes);
-        self.routes_changed();
-        self.tell_removed(&topology, &gone, None, by);
-        self.stage(&mut changes).max(self.point_of(gone.is_empty()))
+        self.forget(&topology, &gone, changes, by)
+            .max(self.point_of(gone.is_empty()))
     }
 
-    /// The stored form of a binding; None when either end is not durable.
+    /// The stored form of a binding; None when either end is not durable. `gone` are those of which nothing is left.
     pub(crate) fn define_binding(
         &self,
         topology: &Topology,
         binding: &Binding,
-        leaving: &[QueueHandle],
-        gone: &[Exchange],
+        gone: &Removed,
     ) -> Option<BindingDefinition> {
         let durable_exchange = |name: &str| {
-            topology
-                .exchange(name)
-                .or_else(|| gone.iter().find(|exchange| exchange.name == name))
-                .is_some_and(|exchange| exchange.durable)
+            let cleared = || {
+                gone.cleared.iter().find_map(|it| match it {
+                    Cleared::Exchange(exchange) if exchange.name == name => Some(exchange),
+                    _ => None,
+                })
+            };
+            let exchange = topology.exchange_even_leaving(name).or_else(cleared);
+            exchange.is_some_and(|exchange| exchange.durable)
         };
         if !durable_exchange(&binding.source) {
             return None;
@@ -190,9 +190,7 @@ impl VirtualHost {
         let (name, to_exchange) = match &binding.destination {
             Destination::Exchange(name) => (durable_exchange(name).then(|| name.clone())?, true),
             Destination::Queue(id) => {
-                let found = self.queues_by_id.get(id).map(|queue| queue.clone());
-                let queue =
-                    found.or_else(|| leaving.iter().find(|queue| queue.id() == *id).cloned())?;
+                let queue = self.queue_even_leaving(*id)?;
                 let identity = queue.identity();
                 (
                     (identity.durable && identity.exclusive.is_none())
@@ -207,6 +205,12 @@ impl VirtualHost {
             &name,
             to_exchange,
         ))
+    }
+
+    /// A queue, also if it is leaving.
+    pub(crate) fn queue_even_leaving(&self, id: QueueId) -> Option<QueueHandle> {
+        let found = self.queues_by_id.get(&id).map(|queue| queue.clone());
+        found.or_else(|| self.leaving.get(id))
     }
 
     /// `VirtualHost::forget_aside` for bindings to a queue, whatever their arguments.

@@ -371,11 +371,6 @@ impl Broker {
             }
             Party::Task(task) => task.go_on(&self.services, now),
             Party::Letters(queue) => self.go_on_moving(&queue, now),
-            Party::Doomed(queue) => {
-                if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                    vhost.delete_some(&queue);
-                }
-            }
             Party::Events => self.publish_events(now),
         }
     }

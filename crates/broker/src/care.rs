@@ -8,6 +8,7 @@ use leveret_store_api::CommitPoint;
 
 use crate::dead_letter::LETTERS_MAX;
 use crate::deduplication::Look;
+use crate::events::INTERNAL_USER;
 use crate::exchange::Passing;
 use crate::message::Message;
 use crate::queue::effects::Effects;
@@ -79,7 +80,7 @@ impl VirtualHost {
                 work.extend(self.move_letters(&queue, &mut letters_max, now));
             }
             if effects.delete_queue {
-                self.delete_some(&queue);
+                self.delete_queue(&queue, INTERNAL_USER);
             }
         }
     }

@@ -6,20 +6,18 @@
 use std::sync::Arc;
 
 use leveret_codec::{AMQPValue, FieldTable, LongString};
-use leveret_routing::{Destination, Exchange, Removed, Topology};
+use leveret_routing::{Exchange, Topology};
 use leveret_store_api::{Change, CommitPoint};
-use parking_lot::RwLockWriteGuard;
 
 use crate::arguments::argument;
 use crate::deadlines::Owner;
 use crate::deduplication::KeyLogs;
-use crate::definitions::{
-    Definition, ExchangeDefinition, QueueDefinition, Subject, remove_exchange, remove_queue,
-};
+use crate::definitions::{Definition, ExchangeDefinition, QueueDefinition, Subject, remove_queue};
 use crate::error::{ChannelError, Failure};
 use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{self, ExchangeLogs};
 use crate::farewell;
+use crate::leaving::TopologyWriting;
 use crate::message::Message;
 use crate::queue::NOTHING_STAGED;
 use crate::queue::answers::Deleted;
@@ -29,15 +27,11 @@ use crate::queue::handle::QueueHandle;
 use crate::queue::identity::{QueueIdentity, SessionId};
 use crate::queue::kind::QueueKind;
 use crate::queue::machine::Machine;
-use crate::services::Party;
 use crate::settings::declared::DeclaredProperties;
 use crate::settings::names::{ALTERNATE_EXCHANGE, QUEUE_TYPE};
 use crate::settings::{declared, equivalence};
 use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
-
-/// So many bindings go with what they belong to; of more, so many at a time before it.
-const BINDINGS_SLICE: usize = 512;
 
 /// How the addresses of direct reply-to begin.
 pub(crate) const REPLY_ADDRESS_PREFIX: &str = "amq.rabbitmq.reply-to.";
@@ -251,7 +245,7 @@ impl VirtualHost {
             &declaration.name,
             self.name(),
         )?;
-        let mut topology = self.topology.write();
+        let mut topology = self.topology_without(|_| self.leaving.has(&declaration.name));
         if let Some(existing) = self.queues.get(&declaration.name) {
             return Ok(Err(existing.clone()));
         }
@@ -335,8 +329,8 @@ impl VirtualHost {
         self.queues.insert(queue.name().to_owned(), queue.clone());
     }
 
-    /// Deletes a queue for the user `by` if the conditions hold, as [`VirtualHost::delete_for_good`], but at once,
-    /// however many bindings it has: nothing comes between the look and the end, no message and no consumer.
+    /// Deletes a queue for the user `by` if the conditions hold, as [`VirtualHost::delete_queue`]. Nothing comes between
+    /// the look and the end, no message and no consumer.
     ///
     /// # Errors
     /// 406 when it is in use or not empty.
@@ -354,8 +348,7 @@ impl VirtualHost {
         }
         let deleted = queue.delete_if(|counts| self.check_conditions(queue, counts, conditions))?;
         self.queues.remove(queue.name());
-        let (messages, point) = self.forget_deleted(topology, queue, deleted, by);
-        Ok((messages, self.forget_aside_too(queue, point)))
+        Ok(self.forget_deleted(topology, queue, deleted, by))
     }
 
     /// What was put aside under its name goes with a queue, too; the commit point of both.
@@ -387,25 +380,9 @@ impl VirtualHost {
     }
 
     /// Deletes a queue for the user `by`, and what was put aside under its name; answers how many messages it had, and
-    /// the commit point.
-    pub fn delete_for_good(self: &Arc<Self>, queue: &QueueHandle, by: &str) -> (u64, CommitPoint) {
-        let (messages, point) = self.delete_queue(queue, by);
-        (messages, self.forget_aside_too(queue, point))
-    }
-
-    /// Deletes a queue of the broker's own accord: one with very many bindings has the pager go on.
-    pub(crate) fn delete_some(self: &Arc<Self>, queue: &QueueHandle) {
-        if self.thin_out(&Destination::Queue(queue.id())) {
-            self.services.pager.ask(Party::Doomed(queue.clone()));
-        } else {
-            self.delete_queue(queue, INTERNAL_USER);
-        }
-    }
-
-    /// Deletes a queue with its bindings; its consumers are told once that is durable.
+    /// the commit point. It is no longer found, and its consumers are told once that is durable; of very many bindings
+    /// some are left to [`VirtualHost::clear_some`].
     pub fn delete_queue(self: &Arc<Self>, queue: &QueueHandle, by: &str) -> (u64, CommitPoint) {
-        let what = Destination::Queue(queue.id());
-        while self.thin_out(&what) {}
         let topology = self.topology.write();
         let removed = self
             .queues
@@ -419,88 +396,33 @@ impl VirtualHost {
 
     /// What is left to be done when a queue is deleted and gone from the names; answers what its deletion does.
     fn forget_deleted(
-        &self,
-        mut topology: RwLockWriteGuard<'_, Topology>,
+        self: &Arc<Self>,
+        mut topology: TopologyWriting<'_>,
         queue: &QueueHandle,
         (deleted, effects): (Deleted, Effects),
         by: &str,
     ) -> (u64, CommitPoint) {
-        let what = Destination::Queue(queue.id());
         self.queues_by_id.remove(&queue.id());
+        self.leaving.add(queue);
         let gone = topology.remove_queue(queue.name(), queue.id());
         self.services.deadlines.forget(Owner::Queue(queue.id().0));
         let mut changes = deleted.changes;
-        changes.extend(self.thinned.lock().remove(&what).into_iter().flatten());
         let identity = queue.identity();
         if identity.durable && identity.exclusive.is_none() {
             changes.push(remove_queue(self.name(), queue.name()));
         }
-        // A durable exchange may go with a queue that is not durable.
-        self.forget(&topology, &gone, std::slice::from_ref(queue), &mut changes);
-        self.forget_attended(&gone.exchanges, &mut changes);
-        let point = self.stage(&mut changes);
-        self.routes_changed();
-        self.tell_removed(&topology, &gone, Some(queue), INTERNAL_USER);
+        let point = self.forget(&topology, &gone, changes, INTERNAL_USER);
         if !is_reply_address(queue.name()) {
             self.services.tell(|_| Event::queue_deleted(queue, by));
         }
         drop(topology);
         self.services.pager.free(effects.garbage);
         farewell::tell_at(&self.services, deleted.orphans, point);
-        (deleted.messages, point)
-    }
-
-    /// Removes some of the bindings of what is to be deleted, if it has very many, so that the rest goes in one step;
-    /// false if there is nothing more to be done beforehand. In the store they go with what they belong to, whoever
-    /// deletes that.
-    pub fn thin_out(&self, what: &Destination) -> bool {
-        let mut topology = self.topology.write();
-        if topology.binding_count(what) <= BINDINGS_SLICE {
-            return false;
-        }
-        let gone = Removed {
-            bindings: topology.thin_out(what, BINDINGS_SLICE),
-            exchanges: Vec::new(),
-        };
-        let mut changes = Vec::new();
-        self.forget(&topology, &gone, &[], &mut changes);
-        if !changes.is_empty() {
-            let mut thinned = self.thinned.lock();
-            thinned.entry(what.clone()).or_default().extend(changes);
-        }
-        self.routes_changed();
-        self.tell_removed(&topology, &gone, None, INTERNAL_USER);
-        !gone.is_empty()
+        (deleted.messages, self.forget_aside_too(queue, point))
     }
 
     pub(crate) fn stage(&self, changes: &mut Vec<Change<Message>>) -> CommitPoint {
         self.services.stage_definitions(changes)
-    }
-
-    /// Adds the removal of durable definitions to `changes`. `leaving` are queues that are no longer found.
-    pub(crate) fn forget(
-        &self,
-        topology: &Topology,
-        gone: &Removed,
-        leaving: &[QueueHandle],
-        changes: &mut Vec<Change<Message>>,
-    ) {
-        for binding in &gone.bindings {
-            if let Some(definition) =
-                self.define_binding(topology, binding, leaving, &gone.exchanges)
-            {
-                changes.push(Definition::Binding(definition).remove());
-            }
-        }
-        for exchange in gone.exchanges.iter().filter(|exchange| exchange.durable) {
-            changes.push(remove_exchange(self.name(), &exchange.name));
-        }
-        let mut thinned = self.thinned.lock();
-        if !thinned.is_empty() {
-            let exchanges = gone.exchanges.iter();
-            let whats = exchanges.map(|it| Destination::Exchange(it.name.clone()));
-            changes.extend(whats.filter_map(|what| thinned.remove(&what)).flatten());
-        }
     }
 
     /// Finds or makes an exchange. `by` is the user who declares it; `may_make` is asked whether it may be made, not
@@ -510,12 +432,12 @@ impl VirtualHost {
     /// 406 when one of the same name differs, or its arguments are wrong; 541 when it cannot be stored; and what
     /// `may_make` says.
     pub fn declare_exchange(
-        &self,
+        self: &Arc<Self>,
         exchange: Exchange,
         by: &str,
         may_make: impl FnOnce(&Exchange) -> Result<(), ChannelError>,
     ) -> Result<CommitPoint, Failure> {
-        let mut topology = self.topology.write();
+        let mut topology = self.topology_without(|it| it.is_leaving(&exchange.name));
         if let Some(current) = topology.exchange(&exchange.name) {
             check_same_exchange(current, &exchange, self.name())?;
             return Ok(self.services.definitions_point());
@@ -541,10 +463,10 @@ impl VirtualHost {
         Ok(self.stage(&mut changes))
     }
 
-    /// Deletes an exchange for the user `by`; a missing one is no error.
-    pub fn delete_exchange(&self, name: &str, by: &str) -> CommitPoint {
-        while self.thin_out(&Destination::Exchange(name.to_owned())) {}
-        self.take_exchange_out(&mut self.topology.write(), name, by)
+    /// Deletes an exchange for the user `by`; a missing one is no error. It is no longer found; of very many bindings
+    /// some are left to [`VirtualHost::clear_some`].
+    pub fn delete_exchange(self: &Arc<Self>, name: &str, by: &str) -> CommitPoint {
+        self.take_exchange_out(self.topology.write(), name, by)
     }
 
     /// Deletes an exchange that nothing is bound to for the user `by`; a missing one is no error.
@@ -552,30 +474,32 @@ impl VirtualHost {
     /// # Errors
     /// 406 when it is in use.
     pub fn delete_exchange_if_unused(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         by: &str,
     ) -> Result<CommitPoint, ChannelError> {
-        let mut topology = self.topology.write();
+        let topology = self.topology.write();
         if topology.exchange_in_use(name) {
             return Err(ChannelError::precondition(format_args!(
                 "exchange '{name}' in vhost '{}' in use",
                 self.name()
             )));
         }
-        Ok(self.take_exchange_out(&mut topology, name, by))
+        Ok(self.take_exchange_out(topology, name, by))
     }
 
-    fn take_exchange_out(&self, topology: &mut Topology, name: &str, by: &str) -> CommitPoint {
+    fn take_exchange_out(
+        self: &Arc<Self>,
+        mut topology: TopologyWriting<'_>,
+        name: &str,
+        by: &str,
+    ) -> CommitPoint {
         let gone = topology.delete_exchange(name);
         let mut changes = Vec::new();
         let aside = Subject::Exchange(self.name().to_string(), name.to_owned());
         self.services.aside.forget(&aside, &mut changes);
-        self.forget(topology, &gone, &[], &mut changes);
-        self.forget_attended(&gone.exchanges, &mut changes);
-        self.routes_changed();
-        self.tell_removed(topology, &gone, None, by);
-        self.stage(&mut changes).max(self.point_of(gone.is_empty()))
+        self.forget(&topology, &gone, changes, by)
+            .max(self.point_of(gone.is_empty()))
     }
 }
 

@@ -35,6 +35,7 @@ mod farewell;
 pub mod grant;
 pub mod inventory;
 pub mod large_body;
+mod leaving;
 pub mod limits;
 pub mod mailbox;
 pub mod marks;

@@ -18,6 +18,7 @@ use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PolicyDefinition,
     QueueDefinition, Subject, logs_named,
 };
+use crate::events::INTERNAL_USER;
 use crate::grant::TopicPermission;
 use crate::message::Message;
 use crate::policy::Policy;
@@ -112,12 +113,14 @@ impl Broker {
             .collect();
         let mut known = FxHashSet::default();
         let mut changes = Vec::new();
+        let mut unused = Vec::new();
         for stored in all {
-            self.recover_one(stored, &taken, &mut known, &mut changes, now);
+            self.recover_one(stored, &taken, &mut known, &mut changes, &mut unused, now);
         }
         for vhost in self.vhosts() {
             vhost.apply_to_exchanges();
         }
+        self.end_unused(&unused);
         self.services.stage_definitions(&mut changes);
         known.extend(self.aside().logs());
         if self.aside().keep_unknown_logs() {
@@ -136,6 +139,7 @@ impl Broker {
         taken: &HashSet<Vec<u8>>,
         known: &mut FxHashSet<LogId>,
         changes: &mut Vec<Change<Message>>,
+        unused: &mut Vec<BindingDefinition>,
         now: Timestamp,
     ) {
         let aside = stored.before.is_some();
@@ -159,8 +163,11 @@ impl Broker {
                 }
             }
             (Ok(()), _) => {}
-            (Err(Unusable::Gone(reason)), _) => {
+            (Err(Unusable::Gone(reason)), read) => {
                 tracing::warn!(definition = %subject(), reason, "a definition is given up");
+                if let Ok(Definition::Binding(binding)) = read {
+                    unused.push(binding.clone());
+                }
                 let key = stored.key.clone();
                 changes.push(Change::RemoveDefinition { key });
             }
@@ -198,6 +205,21 @@ impl Broker {
                     key,
                     logs,
                 });
+            }
+        }
+    }
+
+    /// Auto-delete exchanges go with the last of these bindings, which the last stop or crash has left behind.
+    fn end_unused(&self, bindings: &[BindingDefinition]) {
+        for binding in bindings {
+            let Some(vhost) = self.vhost(&binding.vhost) else {
+                continue;
+            };
+            let is_auto_delete = vhost
+                .exchange(&binding.source)
+                .is_some_and(|it| it.auto_delete);
+            if is_auto_delete && !vhost.is_source(&binding.source) {
+                vhost.delete_exchange(&binding.source, INTERNAL_USER);
             }
         }
     }

@@ -37,8 +37,6 @@ pub(crate) enum Party {
     Queue(QueueHandle),
     /// Its dead letters are to be moved on.
     Letters(QueueHandle),
-    /// It is to be deleted, and has very many bindings.
-    Doomed(QueueHandle),
     Exchange(Arc<Attended>),
     Task(Arc<dyn Task>),
     Events,
@@ -240,7 +238,8 @@ impl Services {
     }
 
     /// When every definition made so far is durable: what is found must be as durable as what is made.
-    pub(crate) fn definitions_point(&self) -> CommitPoint {
+    #[must_use]
+    pub fn definitions_point(&self) -> CommitPoint {
         CommitPoint(self.definitions.load(Ordering::Acquire))
     }
 

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use leveret_codec::{ContentHeader, RawTable, RawValue};
-use leveret_routing::{Destination, Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
+use leveret_routing::{Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
 use leveret_store_api::Change;
-use parking_lot::{Mutex, RwLock};
-use rustc_hash::FxHashMap;
+use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::deadlines::Owner;
@@ -19,6 +18,7 @@ use crate::deduplication::{KeyLogs, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
 use crate::error::ChannelError;
 use crate::exchange::{Attended, ExchangeLogs};
+use crate::leaving::Leaving;
 use crate::limits::VhostLimits;
 use crate::message::Message;
 use crate::policy::set::Policies;
@@ -61,8 +61,8 @@ pub struct VirtualHost {
     attended: DashMap<String, Arc<Attended>>,
     /// Where exchanges keep what they keep, or would.
     exchange_logs: DashMap<String, ExchangeLogs>,
-    /// What the store is to be told when one of these goes: bindings it had, which went before it.
-    pub(crate) thinned: Mutex<FxHashMap<Destination, Vec<Change<Message>>>>,
+    /// Queues that are deleted and have bindings left.
+    pub(crate) leaving: Leaving,
     /// What the whole broker shares.
     pub services: Arc<Services>,
 }
@@ -96,7 +96,7 @@ impl VirtualHost {
             connections: Arc::default(),
             attended: DashMap::with_shard_amount(4),
             exchange_logs: DashMap::with_shard_amount(4),
-            thinned: Mutex::default(),
+            leaving: Leaving::default(),
             services,
         }
     }

@@ -26,4 +26,4 @@ mod topology_routing;
 pub use binding::{BindError, Binding, Destination, QueueId};
 pub use exchange::{Exchange, ExchangeError, ExchangeKind};
 pub use route::{Route, RouteInput};
-pub use topology::{Removed, Topology};
+pub use topology::{Cleared, Removed, Topology};

@@ -1,5 +1,9 @@
 //! The control plane: exchanges, queues and bindings come and go, and take with them what depends on
 //! them. Everything here is checked and may be slow; `topology_routing` is the part that is fast.
+//!
+//! What goes is no longer found, and no message goes its way, from one moment to the next. Its bindings may be very
+//! many, and each may take an exchange along that nothing else keeps: of them only some go in that moment, the others
+//! by [`Topology::clear_away`]. Until then it is said to be leaving.
 
 use std::ops::Range;
 
@@ -22,15 +26,33 @@ pub struct Topology {
     by_name: HashMap<Box<str>, ExchangeIndex>,
     queues: FxHashMap<QueueId, QueueNode>,
     bindings: BindingTable,
+    /// What is leaving, the latest last.
+    leaving: Vec<Target>,
+    /// The exchanges among it.
+    leaving_names: HashMap<Box<str>, ExchangeIndex>,
 }
+
+/// So many bindings and exchanges go in the moment in which something is removed.
+const AT_ONCE: usize = 512;
 
 /// What a removal took with it, auto-deleted exchanges included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Removed {
     /// The bindings that went. The default exchange's, which nobody made, are not among them.
     pub bindings: Vec<Binding>,
-    /// The exchanges that went.
+    /// The exchanges that are no longer found. Some of their bindings may be left.
     pub exchanges: Vec<Exchange>,
+    /// Exchanges and queues of which nothing is left.
+    pub cleared: Vec<Cleared>,
+}
+
+/// Something of which nothing is left.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cleared {
+    /// It may be declared again.
+    Exchange(Exchange),
+    /// Nothing leads to it.
+    Queue(QueueId),
 }
 
 impl Removed {
@@ -48,6 +70,7 @@ pub(crate) struct Node {
     pub(crate) matcher: Matcher,
     /// See [`Exchange::is_attended`].
     pub(crate) attended: bool,
+    pub(crate) leaving: bool,
     outgoing: Vec<BindingIndex>,
     incoming: Vec<BindingIndex>,
 }
@@ -55,6 +78,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 struct QueueNode {
     name: Box<str>,
+    leaving: bool,
     incoming: Vec<BindingIndex>,
 }
 
@@ -87,6 +111,8 @@ impl Topology {
             by_name: HashMap::default(),
             queues: FxHashMap::default(),
             bindings: BindingTable::default(),
+            leaving: Vec::new(),
+            leaving_names: HashMap::default(),
         };
         for (name, kind, internal) in PREDECLARED {
             topology.declare_exchange(Exchange {
@@ -108,9 +134,18 @@ impl Topology {
         self.node(self.index(name)?).map(|node| &node.exchange)
     }
 
+    /// The exchange called `name`, also if it is leaving.
+    #[must_use]
+    pub fn exchange_even_leaving(&self, name: &str) -> Option<&Exchange> {
+        let leaving = || self.leaving_names.get(name).copied();
+        self.node(self.index(name).or_else(leaving)?)
+            .map(|node| &node.exchange)
+    }
+
     /// All exchanges, the default exchange first.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        self.places.iter().map(|(_, node)| &node.exchange)
+        let nodes = self.places.iter().map(|(_, node)| node);
+        nodes.filter(|it| !it.leaving).map(|it| &it.exchange)
     }
 
     /// The exchanges at some of the places for exchanges. An exchange keeps its place for as long as it is there, so
@@ -118,7 +153,7 @@ impl Topology {
     pub fn exchanges_at(&self, places: Range<usize>) -> impl Iterator<Item = &Exchange> {
         let end = places.end.min(self.exchange_places());
         let nodes = (places.start..end).filter_map(|at| self.places.get(at));
-        nodes.map(|node| &node.exchange)
+        nodes.filter(|it| !it.leaving).map(|it| &it.exchange)
     }
 
     /// How many places for exchanges there are.
@@ -128,15 +163,17 @@ impl Topology {
         last.map_or(0, |(at, _)| at + 1)
     }
 
-    /// Adds an exchange; false, and no change, if there is one of that name. Whether the arguments make
+    /// Adds an exchange; false, and no change, if there is one of that name, or one is leaving. Whether the arguments make
     /// sense is [`Exchange::check`]'s question.
     pub fn declare_exchange(&mut self, exchange: Exchange) -> bool {
-        if self.by_name.contains_key(exchange.name.as_str()) {
+        let name = exchange.name.as_str();
+        if self.by_name.contains_key(name) || self.is_leaving(name) {
             return false;
         }
         let name = exchange.name.as_str().into();
         let at = self.places.insert(Node {
             attended: exchange.is_attended(),
+            leaving: false,
             matcher: Matcher::new(&exchange),
             exchange,
             outgoing: Vec::new(),
@@ -152,8 +189,28 @@ impl Topology {
     pub fn delete_exchange(&mut self, name: &str) -> Removed {
         let mut removed = Removed::default();
         if let Some(at) = self.index(name).filter(|at| *at != DEFAULT) {
-            self.delete_exchanges(vec![at], &mut removed);
+            self.let_exchange_go(at, &mut removed);
+            self.clear(AT_ONCE, &mut removed);
         }
+        removed
+    }
+
+    /// Whether an exchange of that name is leaving.
+    #[must_use]
+    pub fn is_leaving(&self, exchange: &str) -> bool {
+        self.leaving_names.contains_key(exchange)
+    }
+
+    /// Whether anything is left for [`Self::clear_away`].
+    #[must_use]
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Removes up to about `most` bindings and exchanges of what is leaving.
+    pub fn clear_away(&mut self, most: usize) -> Removed {
+        let mut removed = Removed::default();
+        self.clear(most, &mut removed);
         removed
     }
 
@@ -189,6 +246,7 @@ impl Topology {
             id,
             QueueNode {
                 name: name.into(),
+                leaving: false,
                 incoming: Vec::new(),
             },
         );
@@ -201,20 +259,13 @@ impl Topology {
     /// Forgets a queue and all bindings to it. An unknown one, or one of another name, is no error.
     pub fn remove_queue(&mut self, name: &str, id: QueueId) -> Removed {
         let mut removed = Removed::default();
-        if self
-            .queues
-            .get(&id)
-            .is_none_or(|queue| *queue.name != *name)
-        {
-            return removed;
+        match self.queues.get_mut(&id) {
+            Some(queue) if *queue.name == *name && !queue.leaving => queue.leaving = true,
+            _ => return removed,
         }
         self.with_default(name, id, |matcher, terms| matcher.remove(terms));
-        let incoming = self
-            .queues
-            .get_mut(&id)
-            .map(|queue| std::mem::take(&mut queue.incoming));
-        self.remove_bindings(incoming.unwrap_or_default(), &mut removed);
-        self.queues.remove(&id);
+        self.leaving.push(Target::Queue(id));
+        self.clear(AT_ONCE, &mut removed);
         removed
     }
 
@@ -267,47 +318,10 @@ impl Topology {
     pub fn unbind(&mut self, binding: &Binding) -> Removed {
         let mut removed = Removed::default();
         if let Some(at) = self.bindings.find(binding) {
-            self.remove_bindings(vec![at], &mut removed);
+            self.remove_binding(at, &mut removed);
+            self.clear(AT_ONCE, &mut removed);
         }
         removed
-    }
-
-    /// How many bindings lead to a queue, or to and from an exchange.
-    #[must_use]
-    pub fn binding_count(&self, of: &Destination) -> usize {
-        match of {
-            Destination::Queue(id) => self.queues.get(id).map_or(0, |queue| queue.incoming.len()),
-            Destination::Exchange(name) => {
-                let node = self.index(name).and_then(|at| self.node(at));
-                node.map_or(0, |node| node.outgoing.len() + node.incoming.len())
-            }
-        }
-    }
-
-    /// Removes up to `count` of these bindings and answers which, but none that takes an exchange along: of those of an
-    /// auto-delete exchange one stays.
-    pub fn thin_out(&mut self, of: &Destination, count: usize) -> Vec<Binding> {
-        let latest = |list: &[BindingIndex]| list.iter().rev().take(count).copied().collect();
-        let mut places: Vec<BindingIndex> = match of {
-            Destination::Queue(id) => self.queues.get(id).map(|queue| latest(&queue.incoming)),
-            Destination::Exchange(name) => {
-                let node = self.index(name).and_then(|at| self.node(at));
-                node.map(|node| [latest(&node.outgoing), latest(&node.incoming)].concat())
-            }
-        }
-        .unwrap_or_default();
-        places.truncate(count);
-        let mut unused = Vec::new();
-        let mut removed = Removed::default();
-        for at in places {
-            let source = self.bindings.get(at).and_then(|it| self.node(it.source));
-            let is_needed = |it: &Node| it.exchange.auto_delete && it.outgoing.len() == 1;
-            if source.is_some_and(|source| !is_needed(source)) {
-                self.remove_binding(at, &mut unused, &mut removed);
-            }
-        }
-        debug_assert!(unused.is_empty());
-        removed.bindings
     }
 
     /// Whether there is such a binding.
@@ -316,7 +330,8 @@ impl Topology {
         self.bindings.find(binding).is_some()
     }
 
-    /// All bindings that were made; the default exchange's follow from [`Self::queues`].
+    /// All bindings that were made, those of what is leaving included; the default exchange's follow from
+    /// [`Self::queues`].
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.bindings.iter()
     }
@@ -344,7 +359,8 @@ impl Topology {
 
     /// The queues that were added, by name and id, in no particular order.
     pub fn queues(&self) -> impl Iterator<Item = (&str, QueueId)> {
-        self.queues.iter().map(|(id, queue)| (&*queue.name, *id))
+        let queues = self.queues.iter().filter(|(_, queue)| !queue.leaving);
+        queues.map(|(id, queue)| (&*queue.name, *id))
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<ExchangeIndex> {
@@ -381,7 +397,9 @@ impl Topology {
         };
         let source = exchange(&binding.source)?;
         let target = match &binding.destination {
-            Destination::Queue(id) if self.queues.contains_key(id) => Target::Queue(*id),
+            Destination::Queue(id) if self.queues.get(id).is_some_and(|it| !it.leaving) => {
+                Target::Queue(*id)
+            }
             Destination::Queue(id) => return Err(BindError::NoQueue(*id)),
             Destination::Exchange(name) => Target::Exchange(exchange(name)?),
         };
@@ -428,40 +446,74 @@ impl Topology {
         }
     }
 
-    fn remove_bindings(&mut self, places: Vec<BindingIndex>, removed: &mut Removed) {
-        let mut unused = Vec::new();
-        for at in places {
-            self.remove_binding(at, &mut unused, removed);
+    /// An exchange is no longer found.
+    fn let_exchange_go(&mut self, at: ExchangeIndex, removed: &mut Removed) {
+        let Some(node) = self.places.get_mut(at.0 as usize) else {
+            return;
+        };
+        node.leaving = true;
+        if let Some((name, _)) = self.by_name.remove_entry(node.exchange.name.as_str()) {
+            self.leaving_names.insert(name, at);
         }
-        self.delete_exchanges(unused, removed);
+        removed.exchanges.push(node.exchange.clone());
+        self.leaving.push(Target::Exchange(at));
     }
 
-    /// Deletes the exchanges at `doomed` and those that are thereby no longer used.
-    fn delete_exchanges(&mut self, mut doomed: Vec<ExchangeIndex>, removed: &mut Removed) {
-        while let Some(at) = doomed.pop() {
-            let Some(node) = self.node_mut(at) else {
-                continue;
-            };
-            let mut places = std::mem::take(&mut node.outgoing);
-            places.append(&mut node.incoming);
-            for binding in places {
-                self.remove_binding(binding, &mut doomed, removed);
+    /// [`Self::clear_away`]; the latest goes first, and what goes for want of it before the rest of its bindings.
+    fn clear(&mut self, most: usize, removed: &mut Removed) {
+        let mut left = most.max(1);
+        while left > 0
+            && let Some(&target) = self.leaving.last()
+        {
+            let places = self.take_bindings(target, left);
+            left = left.saturating_sub(places.len().max(1));
+            if places.is_empty() {
+                self.leaving.pop();
+                self.finish(target, removed);
             }
-            let Some(node) = self.places.try_remove(at.0 as usize) else {
-                continue;
-            };
-            self.by_name.remove(node.exchange.name.as_str());
-            removed.exchanges.push(node.exchange);
+            for binding in places {
+                self.remove_binding(binding, removed);
+            }
         }
     }
 
-    /// Removes a binding, and notes its source in `unused` if that was auto-delete's last.
-    fn remove_binding(
-        &mut self,
-        at: BindingIndex,
-        unused: &mut Vec<ExchangeIndex>,
-        removed: &mut Removed,
-    ) {
+    /// Takes up to `most` bindings off the lists of what they lead to or from. Their order is that of the list.
+    fn take_bindings(&mut self, target: Target, most: usize) -> Vec<BindingIndex> {
+        let split = |list: &mut Vec<BindingIndex>, most: usize| {
+            list.split_off(list.len().saturating_sub(most))
+        };
+        match target {
+            Target::Queue(id) => {
+                let queue = self.queues.get_mut(&id);
+                queue.map(|queue| split(&mut queue.incoming, most))
+            }
+            Target::Exchange(at) => self.node_mut(at).map(|node| {
+                let mut places = split(&mut node.outgoing, most);
+                places.extend(split(&mut node.incoming, most - places.len()));
+                places
+            }),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Nothing leads to or from it any more.
+    fn finish(&mut self, target: Target, removed: &mut Removed) {
+        match target {
+            Target::Queue(id) => {
+                self.queues.remove(&id);
+                removed.cleared.push(Cleared::Queue(id));
+            }
+            Target::Exchange(at) => {
+                if let Some(node) = self.places.try_remove(at.0 as usize) {
+                    self.leaving_names.remove(node.exchange.name.as_str());
+                    removed.cleared.push(Cleared::Exchange(node.exchange));
+                }
+            }
+        }
+    }
+
+    /// Removes a binding, and has its source leave if that is auto-delete and has no other.
+    fn remove_binding(&mut self, at: BindingIndex, removed: &mut Removed) {
         let Some(bound) = self.bindings.remove(at) else {
             return;
         };
@@ -476,11 +528,12 @@ impl Topology {
         if let Some(node) = self.node_mut(source) {
             node.matcher.remove(&terms(&binding, target, seed));
             let moved = swap_remove(&mut node.outgoing, in_source, at);
-            if node.exchange.auto_delete && node.outgoing.is_empty() {
-                unused.push(source);
-            }
+            let is_unused = node.exchange.auto_delete && node.outgoing.is_empty() && !node.leaving;
             if let Some(moved) = moved.and_then(|moved| self.bindings.get_mut(moved)) {
                 moved.in_source = in_source;
+            }
+            if is_unused {
+                self.let_exchange_go(source, removed);
             }
         }
         let moved = self
@@ -507,7 +560,7 @@ fn terms(binding: &Binding, target: Target, seed: u64) -> Terms<'_> {
     }
 }
 
-/// Takes `at` out of `list`, where it is at `position` unless the list has been taken as a whole;
+/// Takes `at` out of `list`, where it is at `position` unless it has been taken with others;
 /// answers which one has moved to `position` instead.
 fn swap_remove(
     list: &mut Vec<BindingIndex>,

@@ -33,7 +33,9 @@ impl Topology {
         let mut position = 0;
         while let Some(at) = route.reached(position) {
             position += 1;
-            let Some(node) = self.node(at) else { continue };
+            let Some(node) = self.node(at).filter(|it| !it.leaving) else {
+                continue;
+            };
             route.cacheable &= !node.attended && node.matcher.is_cacheable();
             if node.attended && !passes(&node.exchange) {
                 continue;

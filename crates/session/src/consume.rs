@@ -2,6 +2,7 @@
 
 use leveret_broker::declare::QueueDeclaration;
 use leveret_broker::error::{ChannelError, ConnectionError, Failure};
+use leveret_broker::events::INTERNAL_USER;
 use leveret_broker::mailbox::ConsumerSlot;
 use leveret_broker::message::Message;
 use leveret_broker::permission::{Access, Resource};
@@ -17,7 +18,8 @@ use leveret_store_api::StoredMessage;
 use super::connection::Connection;
 use super::consumer_arguments::ConsumerArguments;
 use super::consumers::Consumer;
-use super::deletion::{Answer, Doomed};
+use super::deleting::queue_deleted;
+use super::deletion::Answer;
 use super::delivered::note_one;
 use super::delivery_forms::write_content;
 use super::link::Link;
@@ -259,7 +261,11 @@ impl Connection {
             reply = encoded(number, &AMQPClass::Basic(wire::AMQPMethod::CancelOk(ok)));
         }
         match doomed {
-            Some(queue) => self.delete(link, Doomed::Queue(queue), Answer::Reply(reply)),
+            Some(queue) => {
+                let (messages, point) = self.vhost.delete_queue(&queue, INTERNAL_USER);
+                let deleted = queue_deleted(messages);
+                self.tell_deleted(link, Answer::Reply(reply), deleted, point);
+            }
             None => link.output.buffer().extend_from_slice(&reply),
         }
         Ok(())

@@ -1,64 +1,80 @@
-//! What is deleted and has very many bindings loses them in steps (see [`crate::giving_back`]) before it goes.
+//! What is deleted and has very many bindings leaves in steps (see [`crate::giving_back`]), and its client is told when
+//! nothing is left of it.
 
-use leveret_broker::events::INTERNAL_USER;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
-use leveret_routing::Destination;
+use leveret_codec::{Frame, FrameKind, decode_method};
 use leveret_store_api::CommitPoint;
 
 use super::connection::Connection;
-use super::deletion::{Answer, Deleting, Doomed};
+use super::deletion::{Answer, Clearing, Told};
 use super::job::Job;
 use super::link::Link;
+use super::topology::clean;
 
 impl Connection {
-    /// Deletes a queue or an exchange, whatever is in it or uses it.
-    pub(super) fn delete(&mut self, link: &mut Link, doomed: Doomed, answer: Answer) {
-        let deleting = Deleting {
-            doomed,
-            answer: Some(answer),
-        };
-        self.begin_now(link, Job::Deleting(deleting), link.now);
-    }
-
-    /// A part of a deletion; answers whether there is more.
-    pub(super) fn delete_step(&mut self, link: &mut Link, deleting: &mut Deleting) -> bool {
-        let what = match &deleting.doomed {
-            Doomed::Queue(queue) => Destination::Queue(queue.id()),
-            Doomed::Exchange(name) => Destination::Exchange(name.clone()),
-        };
-        if self.vhost.thin_out(&what) {
-            return true;
-        }
-        let by = match deleting.answer {
-            Some(Answer::Deleted { .. }) => &self.login.user,
-            _ => INTERNAL_USER,
-        };
-        let (deleted, point) = match &deleting.doomed {
-            Doomed::Queue(queue) => {
-                let (messages, point) = self.vhost.delete_for_good(queue, by);
-                (queue_deleted(messages), point)
-            }
-            Doomed::Exchange(name) => (exchange_deleted(), self.vhost.delete_exchange(name, by)),
-        };
-        if let Some(answer) = deleting.answer.take() {
-            self.answer_deletion(link, answer, deleted, point);
-        }
-        false
-    }
-
-    pub(super) fn answer_deletion(
+    /// Something was deleted at `point`; the client is told when it is cleared away, and durable.
+    pub(super) fn tell_deleted(
         &mut self,
         link: &mut Link,
         answer: Answer,
         deleted: AMQPClass,
         point: CommitPoint,
     ) {
-        match answer {
+        let told = Told {
+            answer,
+            deleted,
+            point,
+        };
+        if self.vhost.is_clearing() {
+            let answer = Some(told);
+            self.begin(link, Job::Clearing(Clearing { answer }));
+        } else {
+            self.answer_deletion(link, told);
+        }
+    }
+
+    /// Clears away a slice of what was deleted; answers whether there is more.
+    pub(super) fn clear_step(&mut self, link: &mut Link, clearing: &mut Clearing) -> bool {
+        if self.vhost.clear_some() {
+            return true;
+        }
+        if let Some(mut told) = clearing.answer.take() {
+            told.point = told.point.max(self.vhost.services.definitions_point());
+            self.answer_deletion(link, told);
+        }
+        false
+    }
+
+    fn answer_deletion(&mut self, link: &mut Link, told: Told) {
+        match told.answer {
             Answer::Deleted { channel, nowait } => {
-                self.answer(link, channel, nowait, deleted, point);
+                self.answer(link, channel, nowait, told.deleted, told.point);
             }
             Answer::Reply(reply) => link.output.buffer().extend_from_slice(&reply),
         }
+    }
+
+    /// Whether a frame has to wait: it declares what was deleted a moment ago, of which something is left.
+    pub(super) fn must_clear_for(&mut self, link: &Link, frame: &Frame<'_>) -> bool {
+        if !self.vhost.is_clearing() || frame.kind != FrameKind::Method {
+            return false;
+        }
+        let method = decode_method(frame.payload).ok();
+        let is_leaving = match method.as_ref().and_then(|method| method.control()) {
+            Some(AMQPClass::Exchange(exchange_wire::AMQPMethod::Declare(declare))) => {
+                let name = clean(declare.exchange.as_str());
+                self.vhost.is_leaving(Some(&name), None)
+            }
+            Some(AMQPClass::Queue(wire::AMQPMethod::Declare(declare))) => {
+                let name = clean(declare.queue.as_str());
+                self.vhost.is_leaving(None, Some(&name))
+            }
+            _ => false,
+        };
+        if is_leaving {
+            self.begin(link, Job::Clearing(Clearing { answer: None }));
+        }
+        is_leaving
     }
 }
 

@@ -1,12 +1,7 @@
 //! What is deleted, and what the client is told then.
 
-use leveret_broker::queue::handle::QueueHandle;
-
-/// What is deleted.
-pub(super) enum Doomed {
-    Queue(QueueHandle),
-    Exchange(String),
-}
+use leveret_codec::protocol::AMQPClass;
+use leveret_store_api::CommitPoint;
 
 /// What the client is told of it.
 pub(super) enum Answer {
@@ -16,8 +11,14 @@ pub(super) enum Answer {
     Reply(Vec<u8>),
 }
 
-/// A deletion in steps: whether it may be was decided before.
-pub(super) struct Deleting {
-    pub(super) doomed: Doomed,
-    pub(super) answer: Option<Answer>,
+/// What was deleted is cleared away; then the client is told.
+pub(super) struct Clearing {
+    pub(super) answer: Option<Told>,
+}
+
+/// What the client is told, once that is durable.
+pub(super) struct Told {
+    pub(super) answer: Answer,
+    pub(super) deleted: AMQPClass,
+    pub(super) point: CommitPoint,
 }

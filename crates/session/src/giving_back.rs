@@ -20,7 +20,6 @@ use leveret_broker::queue::consumers::ConsumerRef;
 use leveret_broker::queue::handle::giving_back::GivingBack;
 use leveret_broker::queue::handle::{Held, Outcome, QueueHandle, QueueSettlement};
 use leveret_broker::time::Timestamp;
-use leveret_routing::Destination;
 use rustc_hash::FxHashMap;
 
 use super::channel::PublishMode;
@@ -81,7 +80,7 @@ impl Connection {
         let goes_on = match &mut job {
             Job::Settling(settling) => self.settle_step(settling, now),
             Job::RollingBack(rolling) => self.roll_back_step(link, rolling),
-            Job::Deleting(deleting) => self.delete_step(link, deleting),
+            Job::Clearing(clearing) => self.clear_step(link, clearing),
             Job::Spreading(spreading) => self.spread_step(link, spreading, now),
             Job::Committing(committing) => self.commit_step(link, committing, now),
             Job::Showing(showing) => self.show_step(link, showing, now),
@@ -301,13 +300,12 @@ impl Connection {
         while left > 0 {
             let cost = match closing.stage {
                 Stage::Withdraw => self.withdraw_some(closing, left, now),
-                Stage::Doom => match closing.doomed.last() {
-                    Some(queue) if self.vhost.thin_out(&Destination::Queue(queue.id())) => left,
+                Stage::Doom => match closing.doomed.pop() {
                     Some(queue) => {
-                        self.vhost.delete_queue(queue, INTERNAL_USER);
-                        closing.doomed.pop();
+                        self.vhost.delete_queue(&queue, INTERNAL_USER);
                         DELETION_COST
                     }
+                    None if self.vhost.clear_some() => left,
                     None => {
                         closing.stage = Stage::Empty;
                         0
@@ -361,13 +359,12 @@ impl Connection {
                         return false;
                     }
                 },
-                Stage::DeleteQueues => match self.exclusive_queues.last() {
-                    Some(queue) if self.vhost.thin_out(&Destination::Queue(queue.id())) => left,
+                Stage::DeleteQueues => match self.exclusive_queues.pop() {
                     Some(queue) => {
-                        self.vhost.delete_queue(queue, INTERNAL_USER);
-                        self.exclusive_queues.pop();
+                        self.vhost.delete_queue(&queue, INTERNAL_USER);
                         DELETION_COST
                     }
+                    None if self.vhost.clear_some() => left,
                     None => {
                         self.end_channels(link, closing);
                         self.tell_closed(link);

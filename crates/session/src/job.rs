@@ -9,7 +9,7 @@ use leveret_broker::queue::handle::{Outcome, QueueHandle, QueueSettlement};
 use rustc_hash::FxHashMap;
 
 use super::commit_job::Committing;
-use super::deletion::Deleting;
+use super::deletion::Clearing;
 use super::parked::Showing;
 use super::queue_table::QueueNumber;
 use super::rolling_back::RollingBack;
@@ -19,7 +19,7 @@ use super::spread::Spreading;
 pub(super) enum Job {
     Settling(Settling),
     RollingBack(RollingBack),
-    Deleting(Deleting),
+    Clearing(Clearing),
     Spreading(Box<Spreading>),
     Committing(Box<Committing>),
     Showing(Box<Showing>),

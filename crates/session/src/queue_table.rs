@@ -162,10 +162,6 @@ impl ExclusiveQueues {
         self.queues.push(queue);
     }
 
-    pub(super) fn last(&self) -> Option<&QueueHandle> {
-        self.queues.last()
-    }
-
     pub(super) fn pop(&mut self) -> Option<QueueHandle> {
         self.queues.pop()
     }

@@ -20,7 +20,7 @@ use leveret_store_api::CommitPoint;
 
 use super::connection::Connection;
 use super::deleting::{exchange_deleted, queue_deleted};
-use super::deletion::{Answer, Doomed};
+use super::deletion::Answer;
 use super::link::Link;
 use super::publish::REPLY_TO;
 use super::stream::refuse_for_streams;
@@ -34,7 +34,7 @@ pub(super) fn generated_name(prefix: &str) -> Result<String, Failure> {
 }
 
 /// rabbitmq: carriage returns and line feeds are not part of a name.
-fn clean(name: &str) -> String {
+pub(super) fn clean(name: &str) -> String {
     name.replace(['\r', '\n'], "")
 }
 
@@ -139,13 +139,12 @@ impl Connection {
                     unbind.arguments,
                 )?;
                 let point = self.vhost.unbind(&binding, &self.login.user);
-                self.answer(
-                    link,
-                    number,
-                    unbind.nowait,
-                    AMQPClass::Exchange(Exchange::UnbindOk(exchange_wire::UnbindOk {})),
-                    point,
-                );
+                let answer = Answer::Deleted {
+                    channel: number,
+                    nowait: unbind.nowait,
+                };
+                let ok = AMQPClass::Exchange(Exchange::UnbindOk(exchange_wire::UnbindOk {}));
+                self.tell_deleted(link, answer, ok, point);
             }
             _ => {
                 return Err(ConnectionError::command_invalid("unimplemented method").into());
@@ -260,13 +259,13 @@ impl Connection {
             channel: number,
             nowait: delete.nowait,
         };
-        if delete.if_unused {
-            let user = &self.login.user;
-            let point = self.vhost.delete_exchange_if_unused(&name, user)?;
-            self.answer_deletion(link, answer, exchange_deleted(), point);
+        let user = &self.login.user;
+        let point = if delete.if_unused {
+            self.vhost.delete_exchange_if_unused(&name, user)?
         } else {
-            self.delete(link, Doomed::Exchange(name), answer);
-        }
+            self.vhost.delete_exchange(&name, user)
+        };
+        self.tell_deleted(link, answer, exchange_deleted(), point);
         Ok(())
     }
 
@@ -341,13 +340,12 @@ impl Connection {
                     Some(binding) => self.vhost.unbind(&binding, &self.login.user),
                     None => self.vhost.forget_bindings_aside(&source, &queue, &key),
                 };
-                self.answer(
-                    link,
-                    number,
-                    false,
-                    AMQPClass::Queue(Queue::UnbindOk(wire::UnbindOk {})),
-                    point,
-                );
+                let answer = Answer::Deleted {
+                    channel: number,
+                    nowait: false,
+                };
+                let ok = AMQPClass::Queue(Queue::UnbindOk(wire::UnbindOk {}));
+                self.tell_deleted(link, answer, ok, point);
             }
             Queue::Purge(purge) => {
                 let name = self.queue_name(number, purge.queue.as_str())?;
@@ -516,7 +514,7 @@ impl Connection {
         };
         let Ok(queue) = self.vhost.queue(&name) else {
             let point = self.vhost.forget_queue_aside(&name);
-            self.answer_deletion(link, answer, queue_deleted(0), point);
+            self.tell_deleted(link, answer, queue_deleted(0), point);
             return Ok(());
         };
         self.vhost.check_exclusive(&queue, link.id)?;
@@ -524,13 +522,9 @@ impl Connection {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         };
-        if delete.if_unused || delete.if_empty {
-            let user = &self.login.user;
-            let (messages, point) = self.vhost.delete_queue_if(&queue, conditions, user)?;
-            self.answer_deletion(link, answer, queue_deleted(messages), point);
-        } else {
-            self.delete(link, Doomed::Queue(queue), answer);
-        }
+        let user = &self.login.user;
+        let (messages, point) = self.vhost.delete_queue_if(&queue, conditions, user)?;
+        self.tell_deleted(link, answer, queue_deleted(messages), point);
         Ok(())
     }
 }

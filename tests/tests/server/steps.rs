@@ -1,5 +1,7 @@
 //! No step of the broker takes long, whatever is asked of it: debug builds count and name those that do.
 
+mod leaving;
+
 use std::io::Write;
 
 use leveret_codec::protocol::{basic, channel, queue, tx};

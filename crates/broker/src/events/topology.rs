@@ -141,21 +141,13 @@ impl VirtualHost {
         });
     }
 
-    /// `leaving` is a queue that is no longer found.
-    pub(crate) fn tell_binding(
-        &self,
-        binding: &Binding,
-        leaving: Option<&QueueHandle>,
-        event: impl FnOnce(Ends<'_>) -> Event,
-    ) {
+    pub(crate) fn tell_binding(&self, binding: &Binding, event: impl FnOnce(Ends<'_>) -> Event) {
         self.services.tell(|_| {
             let queue;
             let (destination, to_exchange) = match &binding.destination {
                 Destination::Exchange(name) => (name.as_str(), true),
                 Destination::Queue(id) => {
-                    let leaving = leaving.filter(|it| it.id() == *id).cloned();
-                    let found = || self.queues_by_id.get(id).map(|it| it.clone());
-                    queue = leaving.or_else(found);
+                    queue = self.queue_even_leaving(*id);
                     (queue.as_ref().map_or("", QueueHandle::name), false)
                 }
             };
@@ -169,13 +161,7 @@ impl VirtualHost {
     }
 
     /// These have gone, for the user `by`; auto-deleted exchanges among them.
-    pub(crate) fn tell_removed(
-        &self,
-        topology: &Topology,
-        gone: &Removed,
-        leaving: Option<&QueueHandle>,
-        by: &str,
-    ) {
+    pub(crate) fn tell_removed(&self, topology: &Topology, gone: &Removed, by: &str) {
         self.note_listeners(topology);
         for exchange in &gone.exchanges {
             let name = &exchange.name;
@@ -183,7 +169,7 @@ impl VirtualHost {
                 .tell(|_| Event::exchange_deleted(self.name(), name, by));
         }
         for binding in &gone.bindings {
-            self.tell_binding(binding, leaving, |ends| Event::binding_deleted(ends, by));
+            self.tell_binding(binding, |ends| Event::binding_deleted(ends, by));
         }
     }
 }

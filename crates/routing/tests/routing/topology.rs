@@ -2,7 +2,8 @@
 
 use leveret_codec::FieldTable;
 use leveret_routing::{
-    BindError, Binding, Destination, Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology,
+    BindError, Binding, Cleared, Destination, Exchange, ExchangeKind, QueueId, Removed, Route,
+    RouteInput, Topology,
 };
 
 use crate::support::{
@@ -185,40 +186,89 @@ fn auto_delete_goes_with_the_last_binding_from_it_along_a_chain() {
     assert_eq!(names(&topology).len(), 7);
 }
 
-#[test]
-fn thinning_out_takes_no_exchange_along() {
-    let mut topology = with_queues(2);
-    let auto_delete = Exchange {
+/// An exchange that goes with its last binding.
+fn auto_delete(name: &str) -> Exchange {
+    Exchange {
         auto_delete: true,
-        ..exchange("a", ExchangeKind::Direct)
-    };
-    topology.declare_exchange(auto_delete);
-    for key in ["1", "2", "3"] {
-        topology.bind(to_queue("a", 0, key)).unwrap();
-        topology.bind(to_queue("amq.direct", 0, key)).unwrap();
-        topology.bind(to_queue("amq.direct", 1, key)).unwrap();
+        ..exchange(name, ExchangeKind::Fanout)
     }
-    let queue = Destination::Queue(QueueId(0));
-    assert_eq!(topology.binding_count(&queue), 6);
-    let mut sizes = Vec::new();
-    loop {
-        let gone = topology.thin_out(&queue, 2);
-        if gone.is_empty() {
-            break;
+}
+
+/// What went, a slice at a time, until all is cleared away.
+fn clear(topology: &mut Topology, most: usize) -> Vec<Removed> {
+    let mut all = Vec::new();
+    while topology.has_leaving() {
+        all.push(topology.clear_away(most));
+    }
+    all
+}
+
+#[test]
+fn what_is_deleted_and_has_very_many_bindings_is_not_found_from_the_first_moment_on() {
+    const MANY: usize = 2000;
+    let mut topology = with_queues(2);
+    topology.declare_exchange(exchange("e", ExchangeKind::Topic));
+    for number in 0..MANY {
+        let key = number.to_string();
+        topology.bind(to_queue("e", 0, &key)).unwrap();
+        topology.bind(to_exchange("amq.topic", "e", &key)).unwrap();
+        topology.bind(to_queue("amq.direct", 0, &key)).unwrap();
+    }
+    topology.bind(to_queue("e", 1, "1")).unwrap();
+    let first = topology.delete_exchange("e");
+    assert!(first.bindings.len() < MANY && first.cleared.is_empty());
+    let names: Vec<&str> = first.exchanges.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["e"]);
+    assert!(topology.is_leaving("e") && topology.exchange("e").is_none());
+    assert!(topology.exchange_even_leaving("e").is_some());
+    assert!(topology.exchanges().all(|it| it.name != "e"));
+    assert_eq!(by_key(&topology, "amq.topic", "1"), NOWHERE);
+    assert!(topology.bind(to_queue("e", 1, "new")).is_err());
+    assert!(!topology.declare_exchange(exchange("e", ExchangeKind::Topic)));
+    assert!(topology.delete_exchange("e").is_empty());
+
+    let removed = topology.remove_queue("q0", QueueId(0));
+    assert!(topology.queues().all(|(name, _)| name != "q0"));
+    assert!(topology.bind(to_queue("amq.topic", 0, "new")).is_err());
+    assert!(topology.remove_queue("q0", QueueId(0)).is_empty());
+    let slices = clear(&mut topology, 100);
+    assert!(slices.iter().all(|it| it.bindings.len() <= 100));
+    let total = first.bindings.len() + removed.bindings.len();
+    let later: usize = slices.iter().map(|it| it.bindings.len()).sum();
+    assert_eq!(total + later, 3 * MANY + 1);
+    let cleared: Vec<&Cleared> = slices.iter().flat_map(|it| &it.cleared).collect();
+    assert!(matches!(
+        cleared[..],
+        [Cleared::Queue(QueueId(0)), Cleared::Exchange(_)]
+    ));
+    assert_eq!(topology.bindings().count(), 0);
+    assert!(topology.declare_exchange(exchange("e", ExchangeKind::Topic)));
+}
+
+#[test]
+fn what_goes_along_goes_in_slices_too() {
+    const MANY: usize = 2000;
+    let name = |number: usize| format!("x{number}");
+    // A chain, and as many that lead to one queue.
+    for is_chain in [true, false] {
+        let mut topology = with_queues(1);
+        for number in 0..MANY {
+            topology.declare_exchange(auto_delete(&name(number)));
+            let binding = match number {
+                0 => to_queue("x0", 0, ""),
+                _ if is_chain => to_exchange(&name(number), &name(number - 1), ""),
+                _ => to_queue(&name(number), 0, ""),
+            };
+            topology.bind(binding).unwrap();
         }
-        assert!(gone.iter().all(|it| it.destination == queue));
-        sizes.push(gone.len());
+        let first = topology.remove_queue("q0", QueueId(0));
+        assert!(first.bindings.len() < MANY, "{is_chain}");
+        let slices = clear(&mut topology, 100);
+        assert!(slices.iter().all(|it| it.exchanges.len() <= 101));
+        let later: usize = slices.iter().map(|it| it.exchanges.len()).sum();
+        assert_eq!(first.exchanges.len() + later, MANY, "{is_chain}");
+        assert_eq!(topology.exchanges().count(), 7, "{is_chain}");
     }
-    assert!(sizes.iter().all(|&size| size <= 2), "{sizes:?}");
-    assert_eq!(sizes.iter().sum::<usize>(), 5);
-    assert_eq!(topology.binding_count(&queue), 1);
-    assert!(topology.exchange_in_use("a"));
-    for key in ["1", "2", "3"] {
-        assert_eq!(by_key(&topology, "amq.direct", key), [1]);
-    }
-    let exchange = Destination::Exchange("amq.direct".to_owned());
-    assert_eq!(topology.thin_out(&exchange, 100).len(), 3);
-    assert_eq!(topology.remove_queue("q0", QueueId(0)).exchanges.len(), 1);
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn delete(ids: (u16, u16), name: &str) -> Vec<u8> {
     wire::method(1, ids, arguments)
 }
 
-/// A queue's bindings go a few at a time before it; a crash before the end of that brings all of them back.
+/// A queue is gone at once, and its bindings go a few at a time: a crash takes all of them or none.
 #[test]
 fn a_queue_with_very_many_bindings_is_deleted_in_turns() {
     let world = World::durable();
@@ -277,12 +277,19 @@ fn a_queue_with_very_many_bindings_is_deleted_in_turns() {
     client.seen();
     let other = world.client();
     assert_eq!(unbound(&other), 0);
+    world.stand_still();
     client.write(&delete((50, 40), "q"));
     client.turn();
     client.expect_nothing();
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    assert!(vhost.queue("q").is_err() && vhost.is_clearing());
+    assert_eq!(unbound(&world.restarted().client()), 0);
+    world.store().commit();
     let crashed = world.restarted();
-    assert_eq!(unbound(&crashed.client()), 0);
-    world.run();
+    let after = crashed.client();
+    after.declare_ok("q", &[Flag::Durable], &[]);
+    assert_eq!(unbound(&after), BINDINGS);
+    world.go_on();
     client.expect(&[format!("delete-ok {BINDINGS}")]);
     assert_eq!(unbound(&other), BINDINGS);
     let world = world.restarted();
@@ -349,14 +356,14 @@ fn an_exchange_with_very_many_bindings_is_deleted_in_turns() {
         client.bind("q", "e", &number.to_string());
     }
     client.seen();
+    world.stand_still();
     client.write(&delete((40, 20), "e"));
     client.turn();
     client.expect_nothing();
     let vhost = world.broker.vhost("/").expect("the virtual host");
-    assert!(vhost.exchange("e").is_some());
-    world.run();
+    assert!(vhost.exchange("e").is_none() && vhost.is_clearing());
+    world.go_on();
     client.expect(&["exchange.delete-ok"]);
-    assert!(vhost.exchange("e").is_none());
     // One by the same name has nothing of it, after a restart either.
     client.declare_exchange("e", "direct", &[Flag::Durable], &[]);
     client.expect(&["exchange.declare-ok"]);
@@ -399,10 +406,9 @@ fn what_goes_by_itself_loses_very_many_bindings_in_turns() {
         };
         client.turn();
         client.expect_nothing();
-        assert!(is_there());
+        assert!(!is_there() && vhost.is_clearing());
         world.go_on();
         client.expect(&[answer]);
-        assert!(!is_there());
         assert_eq!(unbound(&other), BINDINGS);
     }
     // With its connection.
@@ -411,9 +417,9 @@ fn what_goes_by_itself_loses_very_many_bindings_in_turns() {
     world.stand_still();
     client.disconnect();
     client.turn();
-    assert!(is_there());
+    assert!(!is_there() && vhost.is_clearing() && !client.is_closed());
     world.go_on();
-    assert!(!is_there() && client.is_closed());
+    assert!(client.is_closed());
     assert_eq!(unbound(&other), BINDINGS);
     // For want of use.
     let client = world.client();
@@ -421,8 +427,96 @@ fn what_goes_by_itself_loses_very_many_bindings_in_turns() {
     world.stand_still();
     world.wait(1000);
     world.broker.handle_timeout(world.now());
-    assert!(is_there());
+    assert!(!is_there() && vhost.is_clearing());
     world.go_on();
-    assert!(!is_there());
     assert_eq!(unbound(&other), BINDINGS);
+}
+
+/// Whoever declares what is still being cleared away waits until nothing of it is left, in memory and in the store.
+#[test]
+fn a_name_is_given_again_when_all_is_cleared_away() {
+    let world = World::durable();
+    let (client, other) = (world.client(), world.client());
+    let bound = || {
+        client.declare_ok("q", &[Flag::Durable], &[]);
+        client.declare_exchange("e", "direct", &[Flag::Durable], &[]);
+        for number in 0..BINDINGS {
+            client.bind("q", "e", &number.to_string());
+        }
+        client.seen();
+    };
+    let vhost = world.broker.vhost("/").expect("the virtual host");
+    let declare_exchange = {
+        let names = Arguments::new().ticket().short("e").short("direct");
+        let flags = names.bits(&[false, true, false, false, false]);
+        wire::method(1, (40, 10), flags.table(&FieldTable::default()))
+    };
+    let declare_queue = {
+        let flags = Arguments::new().ticket().short("q").bits(&[false, true]);
+        wire::method(1, (50, 10), flags.table(&FieldTable::default()))
+    };
+    for (ids, name, declare, answer) in [
+        ((40, 20), "e", &declare_exchange, "exchange.declare-ok"),
+        ((50, 40), "q", &declare_queue, "declare-ok q 0 0"),
+    ] {
+        bound();
+        world.stand_still();
+        client.write(&delete(ids, name));
+        client.turn();
+        other.write(declare);
+        other.turn();
+        assert!(vhost.is_clearing());
+        other.expect_nothing();
+        world.go_on();
+        assert!(!vhost.is_clearing());
+        other.expect(&[answer]);
+        client.seen();
+        // The binding is that of the new one, whatever the store was told of the old.
+        client.bind("q", "e", "1");
+        client.seen();
+        for world in [world.restarted(), Rc::clone(&world)] {
+            let client = world.client();
+            let to = Properties::to("e").mandatory();
+            client.publish_with("1", "", &to);
+            client.expect_nothing();
+            client.publish_with("2", "", &to);
+            client.expect(&["return 312 NO_ROUTE ''"]);
+        }
+        client.delete("q", false, false);
+        client.delete_exchange("e", false);
+        client.seen();
+    }
+}
+
+/// A crash in between leaves no exchange behind that goes with what is gone.
+#[test]
+fn what_goes_along_with_very_many_others_stays_away() {
+    let world = World::durable();
+    let client = world.client();
+    client.declare_ok("q", &[Flag::Durable], &[]);
+    for number in 0..BINDINGS {
+        let name = format!("x{number}");
+        let flags = [Flag::Durable, Flag::AutoDelete];
+        client.declare_exchange(&name, "direct", &flags, &[]);
+        client.bind("q", &name, "");
+    }
+    client.seen();
+    world.stand_still();
+    client.write(&delete((50, 40), "q"));
+    client.turn();
+    client.expect_nothing();
+    world.store().commit();
+    let left = |world: &World| {
+        let names = world.broker.vhost("/").expect("it").exchange_names();
+        names.iter().filter(|name| name.starts_with('x')).count()
+    };
+    let crashed = world.restarted();
+    crashed.run();
+    assert_eq!(left(&crashed), 0);
+    assert_eq!(left(&crashed.restarted()), 0);
+    assert!(left(&world) > 0);
+    world.go_on();
+    client.expect(&["delete-ok 0"]);
+    assert_eq!(left(&world), 0);
+    assert_eq!(left(&world.restarted()), 0);
 }
