@@ -23,7 +23,7 @@ impl Connection {
         memory: &mut Option<BodyMemory>,
         now: Timestamp,
     ) -> bool {
-        let mode = self.channels.get(&channel).map(|channel| &channel.mode);
+        let mode = self.channels.get(channel).map(|channel| &channel.mode);
         if !message.is_persistent() || matches!(mode, Some(PublishMode::Transaction(_))) {
             return false;
         }
@@ -67,7 +67,7 @@ impl Connection {
     /// Puts the large message into the batch, written or not.
     pub(super) fn publish_large(&mut self) -> Option<Ahead> {
         let large = *self.large.take()?;
-        let channel = self.channels.get_mut(&large.channel);
+        let channel = self.channels.get_mut(large.channel);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Confirm(confirms)) => {
                 let tag = confirms.next_tag();

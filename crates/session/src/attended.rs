@@ -2,7 +2,6 @@
 
 use leveret_broker::error::Failure;
 use leveret_broker::exchange::without_blind_copies;
-use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::time::Timestamp;
 use leveret_store_api::CommitPoint;
 
@@ -10,6 +9,7 @@ use super::attended_publish::AttendedPublish;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::link::Link;
+use super::pressure::Pressure;
 use super::publish::return_message;
 
 impl Connection {
@@ -40,20 +40,24 @@ impl Connection {
         let passing = publish.passing(&exchange, random, strict);
         let passed = self.vhost.pass(&passing, Vec::new(), &|_| true, now);
         let of_letters = passed.left.iter().filter(|(_, effects)| effects.letters);
-        let of_letters: Vec<QueueHandle> = of_letters.map(|(queue, _)| queue.clone()).collect();
+        let letters = of_letters.map(|(queue, _)| queue.clone()).collect();
         self.vhost.care_for_all(passed.left, now);
         if passing.returned && !passed.duplicate && !passed.refused {
             return_message(link, number, &without_blind_copies(publish.message.clone()));
         }
         self.settle_attended(number, passed.refused, passed.point);
-        self.consider_hold(link, passed.hold, passed.point, now);
-        self.consider_letters(link, of_letters);
+        let pressure = Pressure {
+            queue: passed.hold,
+            staged: passed.point,
+            letters,
+        };
+        self.consider(link, pressure, now);
         Ok(())
     }
 
     /// Owes the publisher its confirm.
     fn settle_attended(&mut self, number: u16, refused: bool, point: CommitPoint) {
-        let channel = self.channels.get_mut(&number);
+        let channel = self.channels.get_mut(number);
         if let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
             let tag = confirms.next_tag();
             self.owe_confirm(number, tag, refused, point);
@@ -62,7 +66,7 @@ impl Connection {
 
     /// Owes the publisher the confirm of one publish.
     pub(super) fn owe_confirm(&mut self, number: u16, tag: u64, refused: bool, point: CommitPoint) {
-        let channel = self.channels.get_mut(&number);
+        let channel = self.channels.get_mut(number);
         let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
             return;
         };

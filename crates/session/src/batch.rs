@@ -283,10 +283,9 @@ impl Batch {
         &mut self,
         now: Timestamp,
         mut after: impl FnMut(&QueueHandle, Effects),
-    ) -> (CommitPoint, Vec<u32>, Option<QueueHandle>) {
+    ) -> (CommitPoint, Vec<u32>) {
         let mut point = CommitPoint::NONE;
         let mut refused = Vec::new();
-        let mut hold = None;
         let Batch {
             messages,
             targets,
@@ -302,14 +301,11 @@ impl Batch {
                     .filter_map(|place| target.numbers().nth(place)),
             );
             point = point.max(effects.point);
-            if effects.hold {
-                hold = Some(target.queue.clone());
-            }
             after(&target.queue, effects);
         }
         refused.sort_unstable();
         refused.dedup();
-        (point, refused, hold)
+        (point, refused)
     }
 
     /// The queues of the latest publish.

@@ -45,7 +45,7 @@ impl Connection {
         let durable = self.vhost.services.store.durable_point();
         let channels = &mut self.channels;
         self.confirming.retain(|number| {
-            match channels.get_mut(number).map(|channel| &mut channel.mode) {
+            match channels.get_mut(*number).map(|channel| &mut channel.mode) {
                 Some(PublishMode::Confirm(confirms)) => {
                     !confirms.release(durable, *number, link.output.buffer())
                 }

@@ -11,8 +11,6 @@ use leveret_broker::budget::Budget;
 use leveret_broker::error::ChannelError;
 use leveret_broker::grant::Grant;
 use leveret_broker::mailbox::{Letters, Notice};
-use leveret_broker::queue::dispatch::HoldMark;
-use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::queue::handle::giving_back::GivingBack;
 use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::VirtualHost;
@@ -20,12 +18,13 @@ use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::auth::Login;
 use super::batch::Batch;
-use super::body_memory::{Wanted, own};
+use super::body_memory::own;
 use super::channel::{Channel, PublishMode};
+use super::channels::Channels;
 use super::consumers::Consumers;
 use super::delivery_forms::DeliveryForms;
 use super::job::Job;
@@ -33,27 +32,14 @@ use super::large_publish::LargePublish;
 use super::link::{Link, OUTPUT_MAX};
 use super::parked::{Parked, Showing};
 use super::places::ConnectionPlace;
+use super::pressure::Pressure;
 use super::queue_table::{ExclusiveQueues, QueueTable};
 use super::repeat_form::Repeat;
 use super::route_cache::RouteCache;
-
-/// How often it is asked whether consumers still keep up with a publisher that is held back for them.
-const HOLD_TIMEOUT_MS: u64 = 50;
+use super::waiting::Waiting;
 
 /// The class and method of `tx.commit`.
 pub(super) const COMMIT: (u16, u16) = (90, 20);
-
-/// A publisher held back.
-pub(super) enum Hold {
-    /// Until this queue has drained, or the time is up.
-    Queue(QueueHandle, HoldMark, Timestamp),
-    /// Until the store has caught up to this point.
-    Store(CommitPoint),
-    /// Until this queue's dead letters have gone.
-    Letters(QueueHandle),
-    /// Until there is memory.
-    Memory(Wanted),
-}
 
 pub(crate) struct Connection {
     pub(super) vhost: Arc<VirtualHost>,
@@ -61,32 +47,23 @@ pub(crate) struct Connection {
     pub(super) grant: Arc<Grant>,
     pub(super) place: ConnectionPlace,
     pub(super) opened: Timestamp,
-    pub(super) channels: FxHashMap<u16, Channel>,
-    /// Channels the client has closed, since all it had sent was read for the last time.
-    pub(super) just_closed: FxHashSet<u16>,
-    /// How many channels it ever opened.
-    pub(super) channels_opened: u64,
+    pub(super) channels: Channels,
+    pub(super) waiting: Waiting,
     pub(super) consumers: Consumers,
     pub(super) queues: QueueTable,
     pub(super) routes: RouteCache,
     pub(super) batch: Batch,
     pub(super) repeat: Repeat,
-    pub(super) parked: Option<Parked>,
-    pub(super) hold: Option<Hold>,
     /// A large message on its way to the disk; no further input is taken meanwhile.
     pub(super) large: Option<Box<LargePublish>>,
     /// Queues that die with this connection.
     pub(super) exclusive_queues: ExclusiveQueues,
     /// Channels with confirms that wait for a commit.
     pub(super) confirming: Vec<u16>,
-    /// The commit point this session has asked the store to be woken at.
-    pub(super) wake_point: Option<CommitPoint>,
     pub(super) letters: Letters,
     /// Notices that are to be dealt with.
     notices: VecDeque<Notice>,
     pub(super) delivery_forms: DeliveryForms,
-    /// What is done in steps, the present one first; no further input is taken meanwhile.
-    pub(super) jobs: VecDeque<Job>,
     /// What the settlements gathered so far cost.
     pub(super) gathered: usize,
     /// Channels of whose unacknowledged messages some are to leave memory.
@@ -95,8 +72,6 @@ pub(crate) struct Connection {
     pub(super) relief_point: Option<CommitPoint>,
     /// The present step settles messages that are read for it.
     pub(super) has_read: bool,
-    /// The next step is done when this is durable.
-    pub(super) work_point: Option<CommitPoint>,
     /// Queues to which something came back that they have not delivered yet.
     pub(super) quiet: FxHashMap<QueueId, GivingBack>,
     /// Channels whose shared credit came back while somebody waits for it.
@@ -115,8 +90,6 @@ pub(crate) struct Connection {
     pub(super) acknowledge_by: Timestamp,
     /// For small bodies on their way.
     pub(super) own_memory: Arc<Budget>,
-    /// Nothing that has memory of all stands still for too long before this moment.
-    pub(super) goes_on_by: Timestamp,
 }
 
 impl Connection {
@@ -129,33 +102,27 @@ impl Connection {
     ) -> Connection {
         Connection {
             routes: RouteCache::new(&vhost.services.route_memory),
+            waiting: Waiting::new(&vhost),
             vhost,
             login,
             grant,
             place,
             opened: now,
-            channels: FxHashMap::default(),
-            just_closed: FxHashSet::default(),
-            channels_opened: 0,
+            channels: Channels::default(),
             consumers: Consumers::default(),
             queues: QueueTable::default(),
             batch: Batch::default(),
             repeat: Repeat::default(),
-            parked: None,
-            hold: None,
             large: None,
             exclusive_queues: ExclusiveQueues::default(),
             confirming: Vec::new(),
-            wake_point: None,
             letters: Letters::default(),
             notices: VecDeque::new(),
             delivery_forms: DeliveryForms::default(),
-            jobs: VecDeque::new(),
             gathered: 0,
             crowded: Vec::new(),
             relief_point: None,
             has_read: false,
-            work_point: None,
             quiet: FxHashMap::default(),
             freed: Vec::new(),
             handing_out: Vec::new(),
@@ -166,15 +133,12 @@ impl Connection {
             publishes: false,
             acknowledge_by: Timestamp::NEVER,
             own_memory: own(),
-            goes_on_by: Timestamp::NEVER,
         }
     }
 
     pub(super) fn wants_input(&self, link: &Link) -> bool {
-        self.parked.is_none()
-            && self.hold.is_none()
+        self.waiting.is_over()
             && self.large.is_none()
-            && self.jobs.is_empty()
             && !link.blocked
             && link.output.len() < OUTPUT_MAX
     }
@@ -207,10 +171,8 @@ impl Connection {
     }
 
     pub(super) fn park(&mut self, link: &mut Link, parked: Parked) {
-        if self.vhost.services.is_durable(parked.point) {
+        if let Some(parked) = self.waiting.park(parked) {
             self.unpark(link, parked);
-        } else {
-            self.parked = Some(parked);
         }
     }
 
@@ -244,7 +206,7 @@ impl Connection {
             return false;
         }
         link.output.buffer().extend_from_slice(reply);
-        if let Some(channel) = self.channels.get_mut(&committed.channel)
+        if let Some(channel) = self.channels.get_mut(committed.channel)
             && channel.credit.give_back(committed.credit)
         {
             self.hand_out_credit(committed.channel, now);
@@ -259,103 +221,47 @@ impl Connection {
         self.flush_publishes(link, now);
     }
 
-    /// Holds this publisher back, unless it also consumes: then its acknowledgements must be read.
-    pub(super) fn consider_hold(
-        &mut self,
-        link: &Link,
-        queue: Option<QueueHandle>,
-        point: CommitPoint,
-        now: Timestamp,
-    ) {
-        if self.hold.is_some() {
-            return;
-        }
-        let services = &self.vhost.services;
-        if services.store.staged_bytes() > link.broker.config().store_behind_bytes
-            && !services.is_durable(point)
-        {
-            self.hold = Some(Hold::Store(point));
-        } else if let Some(queue) = queue
-            && self.consumers.is_empty()
-            && let Some(mark) = queue.hold(&link.mailbox)
-        {
-            self.hold = Some(Hold::Queue(queue, mark, now + HOLD_TIMEOUT_MS));
-        }
-    }
-
-    /// Holds this publisher back if dead letters of these queues are made faster than they go on. Nobody's
-    /// acknowledgement is needed for that: those who consume wait too.
-    pub(super) fn consider_letters(
-        &mut self,
-        link: &Link,
-        queues: impl IntoIterator<Item = QueueHandle>,
-    ) {
-        for queue in queues {
-            if self.hold.is_none() && queue.outbox().hold(&link.mailbox) {
-                self.hold = Some(Hold::Letters(queue));
-            }
-        }
+    /// Holds this publisher back for those it is too fast for, if need be.
+    pub(super) fn consider(&mut self, link: &Link, pressure: Pressure, now: Timestamp) {
+        let consumes = !self.consumers.is_empty();
+        self.waiting.consider(link, pressure, consumes, now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        let hold = match &self.hold {
-            Some(Hold::Queue(.., deadline)) => *deadline,
-            _ => Timestamp::NEVER,
-        };
         let settled_by = if self.is_working() {
             Timestamp::NEVER
         } else {
             self.acknowledge_by
         };
-        let earliest = hold.min(settled_by).min(self.goes_on_by);
+        let earliest = self.waiting.deadline().min(settled_by);
         Some(earliest).filter(|at| *at != Timestamp::NEVER)
     }
 
     pub(super) fn handle_timeout(&mut self, link: &mut Link, now: Timestamp) {
         self.handle_overdue(link, now);
         self.end_what_stands_still(link, now);
-        if let Some(Hold::Queue(queue, mark, deadline)) = &mut self.hold
-            && *deadline <= now
-        {
-            match queue.go_on_holding(*mark) {
-                Some(later) => (*mark, *deadline) = (later, now + HOLD_TIMEOUT_MS),
-                None => self.hold = None,
-            }
-        }
+        self.waiting.go_on_holding(now);
     }
 
     /// Sends the reply that waits for stable storage, if it has come there.
     fn unpark_if_durable(&mut self, link: &mut Link) {
-        let services = Arc::clone(&self.vhost.services);
-        if let Some(parked) = self
-            .parked
-            .take_if(|parked| services.is_durable(parked.point))
-        {
+        if let Some(parked) = self.waiting.take_durable() {
             self.unpark(link, parked);
         }
     }
 
     /// Looks after commit points, holds and notices.
     pub(super) fn handle_wake(&mut self, link: &mut Link) {
-        let services = Arc::clone(&self.vhost.services);
         self.go_on(link, link.now);
         if !self.is_working() {
             self.unpark_if_durable(link);
             self.go_on_handing_out(link.now);
         }
         self.look_after_large(link);
-        let released = link.mailbox.take_release();
-        let over = match &self.hold {
-            Some(Hold::Queue(..) | Hold::Letters(_)) => released,
-            Some(Hold::Store(point)) => services.is_durable(*point),
-            Some(Hold::Memory(wanted)) => {
-                let wanted = *wanted;
-                released && self.may_go_on(wanted, link)
-            }
-            None => false,
-        };
-        if over {
-            self.hold = None;
+        if let Some(wanted) = self.waiting.look_after_hold(link)
+            && self.may_go_on(wanted, link)
+        {
+            self.waiting.let_go();
         }
     }
 
@@ -364,32 +270,9 @@ impl Connection {
         let confirms = self
             .confirming
             .iter()
-            .filter_map(|number| self.channels.get(number)?.confirms_waiting_for());
-        let parked = self.parked.as_ref().map(|parked| parked.point);
-        let held = match &self.hold {
-            Some(Hold::Store(point)) => Some(*point),
-            _ => None,
-        };
-        let point = confirms
-            .chain(parked)
-            .chain(held)
-            .chain(self.relief_point)
-            .min();
-        if point == self.wake_point {
-            return;
-        }
-        self.wake_point = point;
-        if let Some(point) = point
-            && !self
-                .vhost
-                .services
-                .store
-                .wake_at(point, link.mailbox.waker())
-        {
-            // It has become durable in this moment: look again.
-            self.wake_point = None;
-            link.mailbox.wake();
-        }
+            .filter_map(|number| self.channels.get(*number)?.confirms_waiting_for());
+        let others = confirms.chain(self.relief_point);
+        self.waiting.register_wake(link, others);
     }
 
     /// Notices out of the mailbox; of very many, the rest later.
@@ -457,16 +340,6 @@ impl Connection {
         self.batch.shrink();
         self.repeat.forget();
         self.delivery_forms.forget();
-    }
-
-    /// Nobody holds this publisher back any more.
-    pub(super) fn release_hold(&mut self, link: &Link) {
-        match self.hold.take() {
-            Some(Hold::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
-            Some(Hold::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
-            Some(Hold::Memory(_)) => self.stop_waiting_for_memory(link),
-            Some(Hold::Store(_)) | None => {}
-        }
     }
 }
 

@@ -274,7 +274,7 @@ impl Connection {
     /// The session forgets the consumer.
     pub(super) fn forget_consumer(&mut self, link: &Link, slot: ConsumerSlot) -> Option<Consumer> {
         let consumer = self.consumers.remove(slot)?;
-        let channel = self.channels.get(&consumer.channel);
+        let channel = self.channels.get(consumer.channel);
         if let Some((channel, queue)) = channel.zip(self.queues.queue(consumer.queue)) {
             channel.credit.leave(queue.id(), slot);
         }

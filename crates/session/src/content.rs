@@ -56,7 +56,7 @@ impl Connection {
 
     /// Behind a `channel.close` it is passed over.
     fn content_of_no_channel(&self, number: u16) -> Result<(), Failure> {
-        if self.just_closed.contains(&number) {
+        if self.channels.is_just_closed(number) {
             return Ok(());
         }
         Err(not_a_method())
@@ -70,7 +70,7 @@ impl Connection {
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return self.content_of_no_channel(number);
         };
         if channel.closing {
@@ -105,7 +105,7 @@ impl Connection {
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return self.content_of_no_channel(number);
         };
         if channel.closing {

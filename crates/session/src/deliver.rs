@@ -99,7 +99,7 @@ impl Connection {
             }
             noted = noted.saturating_sub(run);
             let Some((consumer, channel)) =
-                consumer.and_then(|it| Some((it, channels.get_mut(&it.channel)?)))
+                consumer.and_then(|it| Some((it, channels.get_mut(it.channel)?)))
             else {
                 // Cancelling and closing take the mailbox out first, so nothing is left for nobody.
                 deliveries.by_ref().take(run).for_each(drop);

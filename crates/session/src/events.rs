@@ -69,7 +69,7 @@ impl Connection {
 
     /// A channel is given up; it tells so once, whoever closes it.
     pub(super) fn tell_channel_closed(&self, link: &Link, number: u16, consumers: usize) {
-        let Some(channel) = self.channels.get(&number).filter(|it| !it.closing) else {
+        let Some(channel) = self.channels.get(number).filter(|it| !it.closing) else {
             return;
         };
         let closed = Closed {
@@ -94,7 +94,7 @@ impl Connection {
         }
         Some(ConsumerTold {
             session: link.id,
-            serial: self.channels.get(&consumer.channel)?.serial,
+            serial: self.channels.get(consumer.channel)?.serial,
             user: &self.login.user,
             tag: &consumer.tag,
             queue: self.queues.queue(consumer.queue)?,

@@ -55,26 +55,17 @@ impl Connection {
 
     /// Whether something is under way that goes on with the next [`Connection::go_on`].
     pub(super) fn is_working(&self) -> bool {
-        !self.jobs.is_empty()
+        self.waiting.is_working()
     }
 
     /// Has `job` done in steps, behind what is under way.
     pub(super) fn begin(&mut self, link: &Link, job: Job) {
-        self.jobs.push_back(job);
-        link.mailbox.wake();
+        self.waiting.begin(link, job);
     }
 
     /// Does one step of what is under way; asks to be called again if there is more.
     pub(super) fn go_on(&mut self, link: &mut Link, now: Timestamp) {
-        let services = &self.vhost.services;
-        if self
-            .work_point
-            .is_some_and(|point| !services.is_durable(point))
-        {
-            return;
-        }
-        self.work_point = None;
-        let Some(mut job) = self.jobs.pop_front() else {
+        let Some(mut job) = self.waiting.next_job() else {
             return;
         };
         let goes_on = match &mut job {
@@ -90,36 +81,15 @@ impl Connection {
             Job::Closing(closing) => self.close_step(link, closing, now),
         };
         if goes_on {
-            self.jobs.push_front(job);
+            self.waiting.go_on_with(job);
         }
-        self.wait_for_the_store(link);
-        if self.is_working() && self.work_point.is_none() {
-            link.mailbox.wake();
-        }
-    }
-
-    /// Nobody will come back for the next step: it is done at once.
-    pub(super) fn wait_no_more(&mut self) {
-        self.work_point = None;
-    }
-
-    /// What was read for its settlement may be staged again, as dead letters: where the store is behind, the next step
-    /// waits for it, so that they are not all in memory together.
-    fn wait_for_the_store(&mut self, link: &Link) {
-        let store = &self.vhost.services.store;
         let has_read = std::mem::take(&mut self.has_read);
-        if has_read
-            && self.is_working()
-            && store.staged_bytes() > link.broker.config().store_behind_bytes
-        {
-            let point = store.stage(&mut Vec::new());
-            self.work_point = store.wake_at(point, link.mailbox.waker()).then_some(point);
-        }
+        self.waiting.end_step(link, has_read);
     }
 
     /// Does all of a piece of work that fits into one step at once, and the rest later.
     pub(super) fn begin_now(&mut self, link: &mut Link, job: Job, now: Timestamp) {
-        let is_next = self.jobs.is_empty();
+        let is_next = !self.is_working();
         self.begin(link, job);
         if is_next {
             self.go_on(link, now);
@@ -143,7 +113,7 @@ impl Connection {
                 queues: self.take_quiet(),
                 reply: std::mem::take(&mut settling.reply),
             };
-            self.jobs.push_front(Job::Starting(starting));
+            self.waiting.go_on_with(Job::Starting(starting));
         }
         more
     }
@@ -186,7 +156,7 @@ impl Connection {
     /// whether there are more.
     pub(super) fn settle_some(&mut self, number: u16, up_to: u64, outcome: Outcome) -> bool {
         let left = self.step_cost().saturating_sub(self.gathered);
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return false;
         };
         let at_least = usize::from(self.gathered == 0);
@@ -235,7 +205,7 @@ impl Connection {
         now: Timestamp,
     ) {
         let slots = self.consumers.slots_of_channel(number).collect();
-        if let Some(channel) = self.channels.get_mut(&number) {
+        if let Some(channel) = self.channels.get_mut(number) {
             channel.credit.leave_all();
             channel.assembly = None;
         }
@@ -255,17 +225,21 @@ impl Connection {
         let _written = self.publish_large();
         self.flush(link, now);
         // A commit under way is not undone.
-        if let Some(committed) = self.parked.take().and_then(|parked| parked.committed) {
+        if let Some(committed) = self
+            .waiting
+            .take_parked()
+            .and_then(|parked| parked.committed)
+        {
             committed.commit.finish_alone(&self.vhost.services);
         }
-        self.release_hold(link);
-        for channel in self.channels.values() {
+        self.waiting.release_hold(link);
+        for channel in self.channels.iter() {
             channel.credit.leave_all();
         }
         let slots: Vec<ConsumerSlot> = self.consumers.slots().collect();
         let consumes = !slots.is_empty();
         let closing = Closing {
-            channels: self.channels.keys().copied().collect(),
+            channels: self.channels.numbers(),
             ..Connection::closing(Whose::Connection, slots)
         };
         let job = Job::Closing(Box::new(closing));
@@ -485,7 +459,7 @@ impl Connection {
             return 0;
         };
         let most = self.step_cost();
-        if let Some(channel) = self.channels.get_mut(&number)
+        if let Some(channel) = self.channels.get_mut(number)
             && let PublishMode::Transaction(transaction) = &mut channel.mode
             && transaction.roll_back_some(&mut channel.ledger, most)
         {
@@ -523,10 +497,10 @@ impl Connection {
                 self.tell_channel_closed(link, number, consumers_of(number));
                 match closing.afterwards {
                     Afterwards::Gone => {
-                        self.channels.remove(&number);
+                        self.channels.remove(number);
                     }
                     Afterwards::AwaitsCloseOk => {
-                        if let Some(channel) = self.channels.get_mut(&number) {
+                        if let Some(channel) = self.channels.get_mut(number) {
                             channel.reset_closing();
                         }
                     }
@@ -534,7 +508,7 @@ impl Connection {
                 link.output.buffer().extend_from_slice(&closing.reply);
             }
             Whose::Connection => {
-                let numbers: Vec<u16> = self.channels.keys().copied().collect();
+                let numbers = self.channels.numbers();
                 for number in numbers {
                     self.tell_channel_closed(link, number, consumers_of(number));
                 }

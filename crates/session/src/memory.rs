@@ -11,7 +11,7 @@ use leveret_codec::{ContentHeader, Frame, FrameKind, ReplyCode};
 
 use super::body_memory::{BodyMemory, Wanted};
 use super::channel::PublishMode;
-use super::connection::{Connection, Hold};
+use super::connection::Connection;
 use super::link::Link;
 
 impl Connection {
@@ -26,7 +26,7 @@ impl Connection {
         if frame.kind != FrameKind::Header {
             return Ok(true);
         }
-        let Some(channel) = self.channels.get_mut(&frame.channel) else {
+        let Some(channel) = self.channels.get_mut(frame.channel) else {
             return Ok(true);
         };
         let mut header = ContentHeader::default();
@@ -51,10 +51,10 @@ impl Connection {
             let wants = transaction.memory_wanted(size);
             let portion = transaction.memory(pool, now);
             if wants > 0 && portion.take(wants, &link.mailbox, now) == Answer::Wait {
-                self.hold = Some(Hold::Memory(Wanted::Body));
+                self.waiting.hold_for_memory(Wanted::Body);
                 return Ok(false);
             }
-            self.goes_on_by = self.goes_on_by.min(now + STALL_MS);
+            self.waiting.watch_memory(now);
         }
         let pool = Arc::clone(&services.assembly_memory);
         let mut portion = Portion::new(&pool, now);
@@ -67,29 +67,29 @@ impl Connection {
                 pool.stop_waiting(&link.mailbox);
                 return Err(too_large(size, pool.bytes()));
             }
-            self.hold = Some(Hold::Memory(Wanted::Body));
+            self.waiting.hold_for_memory(Wanted::Body);
             return Ok(false);
         }
         if let Some(assembly) = self
             .channels
-            .get_mut(&frame.channel)
+            .get_mut(frame.channel)
             .and_then(|channel| channel.assembly.as_mut())
         {
             assembly.memory = Some(BodyMemory::Shared(portion));
         }
-        self.goes_on_by = self.goes_on_by.min(now + STALL_MS);
+        self.waiting.watch_memory(now);
         Ok(true)
     }
 
     /// What its bodies on their way have of the memory of all.
     fn portions(&self) -> impl Iterator<Item = &Portion> {
-        let assemblies = self.channels.values().filter_map(|it| it.assembly.as_ref());
+        let assemblies = self.channels.iter().filter_map(|it| it.assembly.as_ref());
         assemblies.filter_map(|assembly| assembly.memory.as_ref()?.portion())
     }
 
     /// A transaction has grown: if there was no memory for that, the connection waits.
     pub(super) fn account_for_transaction(&mut self, link: &Link, number: u16, now: Timestamp) {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return;
         };
         let PublishMode::Transaction(transaction) = &mut channel.mode else {
@@ -98,9 +98,10 @@ impl Connection {
         let wants = transaction.memory_wanted(0);
         let portion = transaction.memory(&self.vhost.services.transaction_memory, now);
         portion.take_anyway(wants, now);
-        self.goes_on_by = self.goes_on_by.min(now + STALL_MS);
-        if self.hold.is_none() && portion.settle(&link.mailbox) == Answer::Wait {
-            self.hold = Some(Hold::Memory(Wanted::Transaction(number)));
+        self.waiting.watch_memory(now);
+        if !self.waiting.is_held_back() && portion.settle(&link.mailbox) == Answer::Wait {
+            let wanted = Wanted::Transaction(number);
+            self.waiting.hold_for_memory(wanted);
         }
     }
 
@@ -112,7 +113,7 @@ impl Connection {
         };
         let mode = self
             .channels
-            .get_mut(&number)
+            .get_mut(number)
             .map(|channel| &mut channel.mode);
         let Some(PublishMode::Transaction(transaction)) = mode else {
             return true;
@@ -121,20 +122,12 @@ impl Connection {
         portion.settle(&link.mailbox) == Answer::Taken
     }
 
-    /// It waits for memory no longer.
-    pub(super) fn stop_waiting_for_memory(&self, link: &Link) {
-        let services = &self.vhost.services;
-        services.assembly_memory.stop_waiting(&link.mailbox);
-        services.transaction_memory.stop_waiting(&link.mailbox);
-    }
-
     /// Ends what stands still while others wait for the memory it has.
     pub(super) fn end_what_stands_still(&mut self, link: &mut Link, now: Timestamp) {
-        if self.goes_on_by > now {
+        if !self.waiting.ends_watch(now) {
             return;
         }
-        self.goes_on_by = Timestamp::NEVER;
-        let waits = matches!(self.hold, Some(Hold::Memory(_)));
+        let waits = self.waiting.is_held_for_memory();
         // Held for something else, it could not go on if it would.
         let is_free = waits || self.wants_input(link);
         if is_free
@@ -149,9 +142,9 @@ impl Connection {
             self.force_close(ReplyCode::ResourceError, text);
             return;
         }
-        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        let numbers = self.channels.numbers();
         for number in numbers {
-            let mode = self.channels.get(&number).map(|channel| &channel.mode);
+            let mode = self.channels.get(number).map(|channel| &channel.mode);
             let Some(PublishMode::Transaction(transaction)) = mode else {
                 continue;
             };
@@ -162,16 +155,18 @@ impl Connection {
                     STALL_MS / 1000
                 ));
                 self.fail_channel(link, number, &error, (0, 0), now);
-                self.hold.take_if(|hold| matches!(hold, Hold::Memory(_)));
+                if self.waiting.is_held_for_memory() {
+                    self.waiting.let_go();
+                }
             }
         }
         if self.portions().next().is_some() || self.has_open_transactions() {
-            self.goes_on_by = now + STALL_MS;
+            self.waiting.watch_memory(now);
         }
     }
 
     fn has_open_transactions(&self) -> bool {
-        self.channels.values().any(|channel| match &channel.mode {
+        self.channels.iter().any(|channel| match &channel.mode {
             PublishMode::Transaction(transaction) => transaction.portion().is_some(),
             _ => false,
         })

@@ -57,7 +57,7 @@ impl Connection {
         if frame.channel == 0 {
             return self.connection_method(link, &method, now).map(|()| 0);
         }
-        match self.channels.get(&frame.channel) {
+        match self.channels.get(frame.channel) {
             Some(channel) if channel.closing => {
                 return self
                     .closing_method(link, frame.channel, &method)
@@ -162,7 +162,8 @@ impl Connection {
             Some(AMQPClass::Channel(method)) => Some(method),
             _ => None,
         };
-        if self.just_closed.contains(&number) && !matches!(method, Some(wire::AMQPMethod::Open(_)))
+        if self.channels.is_just_closed(number)
+            && !matches!(method, Some(wire::AMQPMethod::Open(_)))
         {
             Self::pass_over(link, number, method);
             return Ok(());
@@ -178,11 +179,9 @@ impl Connection {
             wire::AMQPMethod::Open(_) => {
                 link.work.add(work::METHOD);
                 let place = self.place.channel(&link.broker, &self.login.user)?;
-                self.channels_opened += 1;
-                self.just_closed.remove(&number);
-                let channel = Channel::new(number, self.channels_opened, place);
-                self.channels.insert(number, channel);
-                self.tell_channel(link, number, self.channels_opened);
+                let serial = self.channels.next_serial();
+                self.channels.open(Channel::new(number, serial, place));
+                self.tell_channel(link, number, serial);
                 link.send(
                     number,
                     &AMQPClass::Channel(wire::AMQPMethod::OpenOk(wire::OpenOk {})),
@@ -211,7 +210,7 @@ impl Connection {
     ) -> Result<(), Failure> {
         match method.control() {
             Some(AMQPClass::Channel(wire::AMQPMethod::CloseOk(_))) => {
-                self.channels.remove(&number);
+                self.channels.remove(number);
             }
             // rabbitmq: a close that crossed ours is answered; ours still waits for its answer
             Some(AMQPClass::Channel(wire::AMQPMethod::Close(_))) => {
@@ -273,7 +272,7 @@ impl Connection {
                 Err(ConnectionError::not_implemented("active=false").into())
             }
             wire::AMQPMethod::Close(_) => {
-                self.just_closed.insert(number);
+                self.channels.note_closed(number);
                 let ok = AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {}));
                 self.close_channel(link, number, Afterwards::Gone, encoded(number, &ok), now);
                 Ok(())
@@ -289,7 +288,7 @@ impl Connection {
     /// The channel that frames on it were checked to have.
     pub(super) fn channel(&mut self, number: u16) -> Result<&mut Channel, Failure> {
         self.channels
-            .get_mut(&number)
+            .get_mut(number)
             .ok_or_else(|| ConnectionError::channel_error("expected 'channel.open'").into())
     }
 

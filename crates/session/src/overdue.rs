@@ -40,7 +40,7 @@ impl Connection {
             return;
         }
         self.acknowledge_by = Timestamp::NEVER;
-        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        let numbers = self.channels.numbers();
         for number in numbers {
             while let Some((tag, timeout_ms)) = self.overdue(number, now) {
                 match link.broker.config().consumer_timeout_action {
@@ -64,7 +64,7 @@ impl Connection {
 
     /// Remembers when the first delivery of a channel must be settled.
     pub(super) fn expect_settlements(&mut self, number: u16) {
-        let channel = self.channels.get(&number);
+        let channel = self.channels.get(number);
         if let Some(first) = channel.and_then(|channel| channel.ledger.earliest_due()) {
             self.acknowledge_by = self.acknowledge_by.min(first.due);
         }
@@ -72,14 +72,14 @@ impl Connection {
 
     /// The tag of a delivery whose time is up, and what its time was.
     fn overdue(&self, number: u16, now: Timestamp) -> Option<(u64, u64)> {
-        let unacked = self.channels.get(&number)?.ledger.earliest_due()?;
+        let unacked = self.channels.get(number)?.ledger.earliest_due()?;
         (unacked.due <= now).then(|| (unacked.tag, unacked.due - unacked.delivered_at))
     }
 
     /// The consumer of an overdue delivery is cancelled, and all it holds goes back. What came by
     /// `basic.get` goes back alone.
     fn take_back(&mut self, link: &mut Link, number: u16, tag: u64, now: Timestamp) {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return;
         };
         let Some(overdue) = channel.ledger.take(tag) else {
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     fn return_one(&mut self, number: u16, unacked: Unacked) {
-        if let Some(channel) = self.channels.get_mut(&number) {
+        if let Some(channel) = self.channels.get_mut(number) {
             channel.forgive(unacked.tag);
             if channel
                 .credit
@@ -158,7 +158,7 @@ impl Connection {
         let bytes = self.step_cost().saturating_mul(READ_FOR_ONE);
         let mut returned = Vec::new();
         let mut has_read = false;
-        let next = self.channels.get_mut(&number).and_then(|channel| {
+        let next = self.channels.get_mut(number).and_then(|channel| {
             let each = |unacked| returned.push(unacked);
             let ledger = &mut channel.ledger;
             let (most, unread) = ledger.readable(taking.from, most, bytes);

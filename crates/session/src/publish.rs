@@ -6,13 +6,11 @@ use leveret_broker::exchange::{blind_keys, copy_without_blind, without_blind_cop
 use leveret_broker::marks::Marks;
 use leveret_broker::message::{Message, parse_expiration};
 use leveret_broker::permission::{Access, Resource};
-use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::{Targets, VirtualHost, carbon_copies};
 use leveret_codec::{ContentHeader, RawTable, ReplyCode, decode_header, split_names, write_return};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
-use smallvec::SmallVec;
 
 use super::assembly::WholePublish;
 use super::attended_publish::AttendedPublish;
@@ -20,6 +18,7 @@ use super::batch::Batch;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::link::Link;
+use super::pressure::Pressure;
 use super::route_cache::{RouteCache, RouteNumber};
 use super::trace::keys_of_publish;
 use super::work;
@@ -128,7 +127,7 @@ impl Connection {
             }
             destination = Destination::ThisOnce(self.vhost.handles(&queues));
         }
-        let channel = self.channels.get_mut(&number);
+        let channel = self.channels.get_mut(number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Transaction(transaction)) => {
                 let targets = destination.targets(&self.batch, &self.routes, &self.vhost);
@@ -307,29 +306,21 @@ impl Connection {
             return;
         }
         let vhost = &self.vhost;
-        let mut spilled = CommitPoint::NONE;
-        let mut of_letters: SmallVec<[QueueHandle; 1]> = SmallVec::new();
-        let (point, refused, hold) = self.batch.carry_out(now, |queue, effects| {
-            spilled = spilled.max(effects.spilled);
-            if effects.letters {
-                of_letters.push(queue.clone());
-            }
+        let mut pressure = Pressure::none();
+        let (point, refused) = self.batch.carry_out(now, |queue, effects| {
+            pressure.add(queue, &effects);
             vhost.care(queue, effects, now);
         });
         self.owe_confirms(point, &refused);
         self.batch.clear();
-        let staged = point.max(spilled);
-        if hold.is_some() || staged > CommitPoint::NONE {
-            self.consider_hold(link, hold, staged, now);
-        }
-        self.consider_letters(link, of_letters);
+        self.consider(link, pressure, now);
     }
 
     fn owe_confirms(&mut self, point: CommitPoint, refused: &[u32]) {
         for &(number, last_tag) in &self.batch.confirming {
             let Some(PublishMode::Confirm(confirms)) = self
                 .channels
-                .get_mut(&number)
+                .get_mut(number)
                 .map(|channel| &mut channel.mode)
             else {
                 continue;

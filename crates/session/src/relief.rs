@@ -13,7 +13,7 @@ impl Connection {
     /// A channel was sent a delivery of so many bytes.
     pub(super) fn consider_relief(&mut self, number: u16, sent: usize) {
         let memory = &self.vhost.services.unacked_memory;
-        if let Some(channel) = self.channels.get_mut(&number)
+        if let Some(channel) = self.channels.get_mut(number)
             && channel.ledger.is_to_be_relieved(sent, memory)
             && !self.crowded.contains(&number)
         {
@@ -24,7 +24,7 @@ impl Connection {
     /// A transaction keeps more settlements back.
     pub(super) fn consider_settled(&mut self, number: u16) {
         let memory = &self.vhost.services.unacked_memory;
-        if let Some(channel) = self.channels.get_mut(&number)
+        if let Some(channel) = self.channels.get_mut(number)
             && let PublishMode::Transaction(transaction) = &mut channel.mode
             && transaction.settlements.is_to_be_relieved(memory)
             && !self.crowded.contains(&number)
@@ -49,8 +49,8 @@ impl Connection {
         *relief_point = None;
         let mut goes_on = false;
         crowded.retain(|number| {
-            let Some(channel) = channels.get_mut(number).filter(|_| !goes_on) else {
-                return channels.contains_key(number);
+            let Some(channel) = channels.get_mut(*number).filter(|_| !goes_on) else {
+                return channels.contains(*number);
             };
             let mut keep = |queue: QueueNumber, messages: &mut [&mut InFlight]| {
                 queues.queue(queue)?.keep_in_store(messages)

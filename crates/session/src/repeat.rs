@@ -27,7 +27,7 @@ impl Connection {
             return 0;
         };
         let number = pattern.channel();
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return 0;
         };
         let in_the_way = channel.closing || channel.is_assembling() || self.vhost.is_traced();

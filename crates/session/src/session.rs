@@ -24,7 +24,6 @@ use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat,
 };
-use rustc_hash::FxHashSet;
 
 use crate::auth::Login;
 use crate::connection::Connection;
@@ -164,7 +163,7 @@ impl Session {
         if input.is_empty()
             && let Phase::Open(connection) = &mut self.phase
         {
-            connection.just_closed = FxHashSet::default();
+            connection.channels.forget_closed();
         }
     }
 
@@ -520,7 +519,7 @@ impl Drop for Session {
         }
         while let Phase::Leaving(connection, _) = &mut self.phase {
             let now = self.link.now;
-            connection.wait_no_more();
+            connection.waiting.wait_no_more();
             connection.go_on(&mut self.link, now);
             self.consider_farewell();
         }

@@ -51,7 +51,7 @@ impl Connection {
         multiple: bool,
         outcome: Outcome,
     ) -> Result<(), Failure> {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
         // spec: basic.ack delivery-tag: 0 with multiple means all so far
@@ -137,7 +137,7 @@ impl Connection {
             handing_out,
             ..
         } = self;
-        let Some(credit) = channels.get(&number).map(|channel| &channel.credit) else {
+        let Some(credit) = channels.get(number).map(|channel| &channel.credit) else {
             return;
         };
         let more = credit.hand_out(most, |slots, share| {
@@ -166,7 +166,7 @@ impl Connection {
 
     /// `basic.recover`: everything unacknowledged goes back to its queue; then the client is told by `reply`.
     pub(super) fn recover(&mut self, link: &mut Link, number: u16, reply: Vec<u8>, now: Timestamp) {
-        let Some(channel) = self.channels.get(&number) else {
+        let Some(channel) = self.channels.get(number) else {
             return;
         };
         let (up_to, outcome) = (channel.last_delivery_tag, Outcome::Returned);

@@ -1,10 +1,10 @@
 //! One message for very many queues, on its way into them.
 
 use leveret_broker::message::Message;
-use leveret_broker::queue::handle::QueueHandle;
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
-use smallvec::SmallVec;
+
+use super::pressure::Pressure;
 
 /// A message on its way into very many queues.
 pub(super) struct Spreading {
@@ -14,8 +14,6 @@ pub(super) struct Spreading {
     pub(super) message: Message,
     pub(super) queues: std::vec::IntoIter<QueueId>,
     pub(super) point: CommitPoint,
-    pub(super) spilled: CommitPoint,
     pub(super) refused: bool,
-    pub(super) hold: Option<QueueHandle>,
-    pub(super) of_letters: SmallVec<[QueueHandle; 1]>,
+    pub(super) pressure: Pressure,
 }

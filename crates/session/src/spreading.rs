@@ -4,12 +4,12 @@ use leveret_broker::message::Message;
 use leveret_broker::time::Timestamp;
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
-use smallvec::SmallVec;
 
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::job::Job;
 use super::link::Link;
+use super::pressure::Pressure;
 use super::spread::Spreading;
 
 /// What it costs to have a queue take the message, where an acknowledgement costs 1.
@@ -28,7 +28,7 @@ impl Connection {
         now: Timestamp,
     ) {
         self.flush(link, now);
-        let channel = self.channels.get_mut(&number);
+        let channel = self.channels.get_mut(number);
         let tag = match channel.map(|channel| &mut channel.mode) {
             Some(PublishMode::Confirm(confirms)) => Some(confirms.next_tag()),
             _ => None,
@@ -39,17 +39,15 @@ impl Connection {
             message,
             queues: queues.into_iter(),
             point: CommitPoint::NONE,
-            spilled: CommitPoint::NONE,
             refused: false,
-            hold: None,
-            of_letters: SmallVec::new(),
+            pressure: Pressure::none(),
         };
         self.begin_now(link, Job::Spreading(Box::new(spreading)), now);
     }
 
     /// Whether what is published on a channel waits for `tx.commit`.
     pub(super) fn keeps_back(&self, number: u16) -> bool {
-        let mode = self.channels.get(&number).map(|channel| &channel.mode);
+        let mode = self.channels.get(number).map(|channel| &channel.mode);
         matches!(mode, Some(PublishMode::Transaction(_)))
     }
 
@@ -69,13 +67,8 @@ impl Connection {
             let message = std::iter::once(spreading.message.clone());
             let effects = queue.publish(message, now, &mut rejected);
             spreading.point = spreading.point.max(effects.point);
-            spreading.spilled = spreading.spilled.max(effects.spilled);
-            if effects.letters && spreading.of_letters.len() < LETTERS_MAX {
-                spreading.of_letters.push(queue.clone());
-            }
-            if effects.hold {
-                spreading.hold = Some(queue.clone());
-            }
+            spreading.pressure.add(&queue, &effects);
+            spreading.pressure.letters.truncate(LETTERS_MAX);
             self.vhost.care(&queue, effects, now);
         }
         spreading.refused |= !rejected.is_empty();
@@ -86,9 +79,8 @@ impl Connection {
             self.owe_confirm(spreading.channel, tag, spreading.refused, spreading.point);
         }
         if !self.leaves {
-            let staged = spreading.point.max(spreading.spilled);
-            self.consider_hold(link, spreading.hold.take(), staged, now);
-            self.consider_letters(link, spreading.of_letters.drain(..));
+            let pressure = std::mem::replace(&mut spreading.pressure, Pressure::none());
+            self.consider(link, pressure, now);
         }
         false
     }

@@ -61,7 +61,7 @@ impl Connection {
     /// A part of a rollback; answers whether there is more.
     pub(super) fn roll_back_step(&mut self, link: &mut Link, rolling: &RollingBack) -> bool {
         let most = self.step_cost();
-        let channel = self.channels.get_mut(&rolling.channel);
+        let channel = self.channels.get_mut(rolling.channel);
         if let Some(channel) = channel
             && let PublishMode::Transaction(transaction) = &mut channel.mode
             && transaction.roll_back_some(&mut channel.ledger, most)

@@ -37,14 +37,10 @@ impl Connection {
         outside.faults.look_at(format!("session {:?}", link.id));
         outside.connections += 1;
         self.consumers.check(&mut outside.faults);
-        for channel in self.channels.values() {
+        for channel in self.channels.iter() {
             channel.ledger.check(&mut outside.faults);
         }
-        let commits = self
-            .parked
-            .as_ref()
-            .is_some_and(|it| it.committed.is_some());
-        if self.is_working() || commits || !self.handing_out.is_empty() || !self.freed.is_empty() {
+        if self.waiting.commits() || !self.handing_out.is_empty() || !self.freed.is_empty() {
             outside.is_partial = true;
             return;
         }
@@ -59,12 +55,12 @@ impl Connection {
             self.count_on_its_way(delivery, &mut counted, outside);
         }
         drop(letters);
-        for channel in self.channels.values() {
+        for channel in self.channels.iter() {
             self.count_channel(channel, &mut counted, outside);
         }
         let faults = &mut outside.faults;
         self.queues.check(&counted.uses, faults);
-        for channel in self.channels.values().filter(|channel| !channel.closing) {
+        for channel in self.channels.iter().filter(|channel| !channel.closing) {
             let credit = counted.credit.get(&channel.number).copied().unwrap_or(0);
             faults.same("credit of a channel", channel.credit.taken(), credit);
         }
