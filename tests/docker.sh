@@ -186,8 +186,9 @@ services:
   consumer: {image: $project-examples}
   producer: {image: $project-examples}
 EOF
-LEVERET_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
-export LEVERET_PORT
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'; }
+LEVERET_PORT=$(free_port) LEVERET_MANAGEMENT_PORT=$(free_port)
+export LEVERET_PORT LEVERET_MANAGEMENT_PORT
 compose up --detach --no-build >"$work/compose.log" 2>&1 || { cat "$work/compose.log" && fail "compose up"; }
 await 60 "receiving the ten numbers" received_all compose logs consumer
 python3 - "$LEVERET_PORT" <<'EOF' || fail "the published port"

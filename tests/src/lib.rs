@@ -296,6 +296,8 @@ impl Leveret {
             .args([OsString::from("--ready-file"), ready_file.into()])
             .args([OsString::from("--data-dir"), self.data_dir().into()])
             .args(&self.options)
+            // Many brokers run at a time, and one of them could have its usual port.
+            .env("LEVERET_MANAGEMENT_LISTEN", "none")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
             .stdin(Stdio::null())

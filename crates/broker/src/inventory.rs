@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::task::Waker;
 
-use leveret_routing::Exchange;
+use leveret_routing::{Binding, Destination, Exchange, QueueId, Topology};
 use leveret_store_api::CommitPoint;
 use serde_json::{Map, Value};
 
@@ -40,6 +40,44 @@ pub struct AppliedPolicies {
     pub operator_policy: Option<String>,
     /// What both of them set.
     pub definition: Map<String, Value>,
+}
+
+/// So much is copied before others may have the topology.
+const SLICE: usize = 1024;
+
+/// Which bindings are meant.
+#[derive(Clone, Copy, Debug)]
+pub enum BindingsOf<'a> {
+    /// All.
+    All,
+    /// Those from this exchange.
+    Source(&'a str),
+    /// Those to this queue or exchange.
+    Destination(&'a Destination),
+}
+
+impl BindingsOf<'_> {
+    /// The bindings at the places from `from`, [`SLICE`] of them at most; None where there are no more
+    /// places.
+    fn slice(self, topology: &Topology, from: usize) -> Option<Vec<Binding>> {
+        let part: Vec<Binding> = match self {
+            BindingsOf::All => {
+                if from >= topology.binding_places() {
+                    return None;
+                }
+                return Some(topology.bindings_at(from..from + SLICE).cloned().collect());
+            }
+            BindingsOf::Source(name) => {
+                let all = topology.bindings_of_source(name);
+                all.skip(from).take(SLICE).cloned().collect()
+            }
+            BindingsOf::Destination(destination) => {
+                let all = topology.bindings_of_destination(destination);
+                all.skip(from).take(SLICE).cloned().collect()
+            }
+        };
+        (!part.is_empty()).then_some(part)
+    }
 }
 
 impl AppliedPolicies {
@@ -166,11 +204,29 @@ impl VirtualHost {
         self.queues.iter().map(|queue| queue.clone()).collect()
     }
 
+    /// The bindings that were made, in no order: those that the default exchange has follow from the
+    /// queues' names.
+    #[must_use]
+    pub fn bindings(&self, of: BindingsOf<'_>) -> Vec<Binding> {
+        let mut copied = Vec::new();
+        let mut from = 0;
+        while let Some(slice) = of.slice(&self.topology.read(), from) {
+            copied.extend(slice);
+            from += SLICE;
+        }
+        copied
+    }
+
+    /// The name of a queue.
+    #[must_use]
+    pub fn queue_name(&self, id: QueueId) -> Option<String> {
+        let queue = self.queues_by_id.get(&id)?;
+        Some(queue.name().to_owned())
+    }
+
     /// The names of all exchanges, in no order.
     #[must_use]
     pub fn exchange_names(&self) -> Vec<String> {
-        /// So many are copied before others may have the topology.
-        const SLICE: usize = 1024;
         let mut names = Vec::new();
         let mut from = 0;
         loop {

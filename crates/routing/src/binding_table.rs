@@ -2,6 +2,7 @@
 //! constant time however many share an end.
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use leveret_codec::{FieldTable, encode_table};
@@ -62,6 +63,18 @@ impl BindingTable {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.places.iter().map(|(_, bound)| &bound.binding)
+    }
+
+    /// How many places there are.
+    pub(crate) fn places(&self) -> usize {
+        self.places.iter().next_back().map_or(0, |(at, _)| at + 1)
+    }
+
+    /// The bindings at some of the places.
+    pub(crate) fn at(&self, places: Range<usize>) -> impl Iterator<Item = &Binding> {
+        let end = places.end.min(self.places());
+        let bound = (places.start..end).filter_map(|at| self.places.get(at));
+        bound.map(|bound| &bound.binding)
     }
 
     pub(crate) fn find(&self, binding: &Binding) -> Option<BindingIndex> {

@@ -336,6 +336,17 @@ impl Topology {
         self.bindings.iter()
     }
 
+    /// How many places for bindings there are.
+    #[must_use]
+    pub fn binding_places(&self) -> usize {
+        self.bindings.places()
+    }
+
+    /// The bindings at some of the places for bindings, as [`Self::exchanges_at`].
+    pub fn bindings_at(&self, places: Range<usize>) -> impl Iterator<Item = &Binding> {
+        self.bindings.at(places)
+    }
+
     /// The bindings from exchange `name`.
     pub fn bindings_of_source(&self, name: &str) -> impl Iterator<Item = &Binding> {
         let node = self.index(name).and_then(|at| self.node(at));

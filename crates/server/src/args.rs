@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::config::values::{
-    ByteSize, DiskShare, ListenAddress, LogFilter, LogFormat, Name, Names, Number, Span,
-    TimeoutAction,
+    ByteSize, DiskShare, ListenAddress, LogFilter, LogFormat, ManagementAddress, Name, Names,
+    Number, Span, TimeoutAction,
 };
 use crate::similar::similar;
 
@@ -111,9 +111,9 @@ settings! {
     /// Listen for AMQP clients here; repeatable; port 0 picks a free one [default: 5672, on every interface]
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_LISTEN")]
     listen: Vec<ListenAddress>,
-    /// Serve the management HTTP API here; repeatable; port 0 picks a free one [default: nowhere]
+    /// Serve the management HTTP API here; repeatable; port 0 picks a free one; none: nowhere [default: 15672, on every interface]
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_MANAGEMENT_LISTEN")]
-    management_listen: Vec<ListenAddress>,
+    management_listen: Vec<ManagementAddress>,
     /// Keep everything durable in this directory [default: ./leveret-data]
     #[arg(long, value_name = "DIR", env = "LEVERET_DATA_DIR")]
     data_dir: PathBuf,

@@ -16,13 +16,13 @@ use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener, Protocol};
 use crate::log::Log;
 use crate::lookout::Lookout;
-use crate::management::Management;
+use crate::management::ManagementHost;
 use crate::memory::Activity;
 use crate::readiness::{self, ReadyDraft};
 use crate::shared::Shared;
 use crate::shutdown::{EarlySignals, Signals};
 use crate::store::{OpenStore, StoreWatch};
-use crate::{args, deadlines, definitions, memory, pager, steps};
+use crate::{args, deadlines, definitions, management, memory, pager, steps};
 
 /// How long a stopping broker waits for its clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -41,12 +41,10 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let signals = EarlySignals::install().map_err(StartError::System)?;
     memory::set_up();
 
-    let amqp = config.listeners.iter().map(|it| (*it, Protocol::Amqp));
-    let http = config.management.iter().map(|it| (*it, Protocol::Http));
-    let bound = amqp
-        .chain(http)
-        .map(|(address, protocol)| Bound::bind(address, protocol))
-        .collect::<Result<Vec<_>, _>>()?;
+    let amqp = config.listeners.iter();
+    let amqp = amqp.map(|address| Bound::bind(*address, Protocol::Amqp));
+    let mut bound = amqp.collect::<Result<Vec<_>, _>>()?;
+    bound.extend(management::bind(&config.management)?);
     let store = OpenStore::open(&config.storage)?;
     if let Some(path) = &config.ready_file {
         readiness::claim(path)?;
@@ -158,11 +156,11 @@ async fn until_stopped(
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();
     let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
-    let management = Management::new(Arc::clone(shared), listeners.iter());
+    let management = ManagementHost::new(shared, &listeners);
     for listener in listeners {
         match listener.protocol() {
             Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),
-            Protocol::Http => tasks.spawn(Arc::clone(&management).accept(listener)),
+            Protocol::Http => tasks.spawn(management.clone().accept(listener)),
         };
     }
     drop(management);

@@ -14,6 +14,8 @@ from support.examples import Example
 from support.services import PostgreSQL, Redis
 from support.wire import WireClient
 
+pytest_plugins = ["support.served"]
+
 EXTERNAL_URL = os.environ.get("AMQP_TEST_URL")
 
 

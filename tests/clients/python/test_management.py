@@ -86,10 +86,28 @@ def test_the_ready_file_and_standard_output_name_the_listener(managed):
     assert f"http://127.0.0.1:{port}" in managed.output.read_text()
 
 
-def test_there_is_no_listener_unless_asked_for(own_broker):
-    broker = own_broker()
+def test_there_is_no_listener_where_none_is_wanted(own_broker):
+    broker = own_broker("--management-listen", "none")
     with pytest.raises(AssertionError, match="no listener for http"):
         broker.management()
+
+
+def test_an_address_that_was_asked_for_must_be_free(managed, own_broker):
+    broker = own_broker("--management-listen", f"127.0.0.1:{managed.management()[1]}", start=False)
+    with pytest.raises(AssertionError, match="the broker ended with 1: .*--management-listen"):
+        broker.start()
+
+
+def test_the_usual_port_is_taken_by_one_and_the_next_does_without(own_broker):
+    """Whether it is free at first is not for the test to say."""
+    brokers = [own_broker(start=False) for _ in range(2)]
+    for broker in brokers:
+        broker.at_usual_ports = True
+        broker.start()
+    has_api = ["there is no API" not in broker.log.read_text() for broker in brokers]
+    assert has_api[1] is False
+    for broker, has in zip(brokers, has_api):
+        assert ("http://0.0.0.0:15672" in broker.output.read_text()) is has
 
 
 def test_overview(managed, api, channel):
@@ -289,11 +307,11 @@ def test_other_ways_to_say_no(api):
     assert api.request("GET", "/").status == 404
     assert api.request("GET", "/api/queues/%zz").refusal()[:2] == (400, "bad_request")
     assert api.refusal("queues", sort="messages")[:2] == (501, "not_implemented")
-    assert api.refusal("queues", "/", "q", method="PUT")[:2] == (501, "not_implemented")
-    assert api.refusal("queues", "/", "q", method="DELETE")[:2] == (501, "not_implemented")
     answer = api.request("POST", path("overview"), body=b"{}")
     assert answer.refusal()[:2] == (405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.headers["allow"] == "HEAD, GET, OPTIONS"
+    answer = api.request("OPTIONS", path("queues", "/", "q"))
+    assert (answer.status, answer.headers["allow"]) == (200, "HEAD, GET, PUT, DELETE, OPTIONS")
 
 
 def test_head_has_no_body(api):
@@ -626,6 +644,18 @@ def established(port, from_port):
         rows = [line.split() for line in table][1:]
     wanted = (f":{port:04X}", f":{from_port:04X}", "01")
     return any((row[1][-5:], row[2][-5:], row[3]) == wanted for row in rows)
+
+
+def test_who_has_said_all_and_closes_its_side_is_answered(managed):
+    request = b"GET /api/overview HTTP/1.1\r\nHost: x\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n"
+    for _ in range(20):
+        with socket.create_connection(managed.management(), timeout=15) as peer:
+            peer.sendall(request)
+            peer.shutdown(socket.SHUT_WR)
+            received = b""
+            while part := peer.recv(65536):
+                received += part
+        assert received.startswith(b"HTTP/1.1 200") and received.endswith(b"}")
 
 
 def test_one_connection_takes_many_requests(managed):

@@ -16,6 +16,7 @@ pub(crate) fn run(options: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
     command
         .args(options)
+        .env("LEVERET_MANAGEMENT_LISTEN", "none")
         .envs(variables.iter().copied())
         .current_dir(directory.path());
     command.output().unwrap()

@@ -57,6 +57,30 @@ fn the_core_is_synchronous_and_reads_no_clock() {
 }
 
 #[test]
+fn the_management_api_opens_nothing_and_sees_the_broker_in_one_place() {
+    let absent = [
+        "TcpListener",
+        "TcpStream",
+        "UnixStream",
+        "std::fs",
+        "std::thread",
+        "SystemTime",
+    ];
+    assert_eq!(lines_with("management", &absent), [""; 0]);
+    let house = [
+        "leveret_broker",
+        "leveret_session",
+        "leveret_routing",
+        "leveret_store_api",
+    ];
+    let elsewhere: Vec<_> = lines_with("management", &house)
+        .into_iter()
+        .filter(|line| !line.contains("management/src/view"))
+        .collect();
+    assert_eq!(elsewhere, [""; 0]);
+}
+
+#[test]
 fn only_the_store_names_sled_and_it_knows_no_amqp() {
     for crate_name in [
         "codec",
@@ -64,6 +88,7 @@ fn only_the_store_names_sled_and_it_knows_no_amqp() {
         "store-api",
         "broker",
         "session",
+        "management",
         "server",
     ] {
         assert_eq!(lines_with(crate_name, &["sled"]), [""; 0], "{crate_name}");
@@ -121,13 +146,17 @@ fn every_form_of_a_dependency_is_seen() {
 
 #[test]
 fn dependencies_point_one_way() {
-    let allowed: [(&str, &[&str]); 6] = [
+    let allowed: [(&str, &[&str]); 7] = [
         ("codec", &[]),
         ("routing", &["codec"]),
         ("store-api", &[]),
         ("store", &["store-api"]),
         ("broker", &["codec", "routing", "store-api"]),
         ("session", &["codec", "routing", "store-api", "broker"]),
+        (
+            "management",
+            &["codec", "routing", "store-api", "broker", "session"],
+        ),
     ];
     for (crate_name, allowed) in allowed {
         let manifest = fs::read_to_string(crates().join(crate_name).join("Cargo.toml")).unwrap();

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use leveret_broker::BrokerConfig;
 
 use crate::args::{ServeOptions, Settings};
-use values::{ListenAddress, LogFilter, LogFormat, Number};
+use values::{ListenAddress, LogFilter, LogFormat, ManagementAddress, Number};
 
 /// AMQP's registered port.
 const AMQP_PORT: u16 = 5672;
+/// rabbitmq: the port of its management plugin
+const MANAGEMENT_PORT: u16 = 15672;
 /// Where durable things go unless said otherwise.
 const DATA_DIRECTORY: &str = "./leveret-data";
 
@@ -25,8 +27,8 @@ const DATA_DIRECTORY: &str = "./leveret-data";
 pub struct Config {
     /// Where to listen for AMQP clients; never empty.
     pub listeners: Vec<ListenAddress>,
-    /// Where to serve the management API; often nowhere.
-    pub management: Vec<ListenAddress>,
+    /// Where to serve the management API.
+    pub management: ManagementListen,
     /// Where durable things go.
     pub storage: Storage,
     /// The broker's own part.
@@ -41,6 +43,28 @@ pub struct Config {
     pub definitions: Option<PathBuf>,
     /// Threads that serve connections.
     pub worker_threads: usize,
+}
+
+/// Where to serve the management API.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ManagementListen {
+    /// There, if it is free: nobody asked for it.
+    Usual(ListenAddress),
+    /// At all of these; none of them: nowhere.
+    Asked(Vec<ListenAddress>),
+}
+
+impl From<Option<Vec<ManagementAddress>>> for ManagementListen {
+    fn from(wanted: Option<Vec<ManagementAddress>>) -> Self {
+        let Some(wanted) = wanted else {
+            return Self::Usual(ListenAddress::everywhere(MANAGEMENT_PORT));
+        };
+        let addresses = wanted.into_iter().filter_map(|address| match address {
+            ManagementAddress::At(address) => Some(address),
+            ManagementAddress::Nowhere => None,
+        });
+        Self::Asked(addresses.collect())
+    }
 }
 
 /// Where durable things go.
@@ -134,7 +158,7 @@ impl Config {
             } else {
                 listeners
             },
-            management: settings.management_listen.take().unwrap_or_default(),
+            management: settings.management_listen.take().into(),
             storage,
             log_filter: settings.log.take().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),

@@ -76,6 +76,28 @@ impl ListenAddress {
     }
 }
 
+/// Where to serve the management API: an address as in [`ListenAddress`], or `none`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ManagementAddress {
+    /// Nowhere.
+    Nowhere,
+    /// There.
+    At(ListenAddress),
+}
+
+impl FromStr for ManagementAddress {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.trim() == "none" {
+            return Ok(Self::Nowhere);
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            ValueError::new("ADDRESS:PORT, such as 0.0.0.0:15672, a port alone, or none")
+        })
+    }
+}
+
 /// A number of bytes: `131072`, `64KiB`, `16MiB`, `1GiB`, or in powers of ten `64KB`, `16MB`, `1GB`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ByteSize(pub u64);
@@ -346,6 +368,7 @@ macro_rules! deserialize_from_text {
 
 deserialize_from_text!(
     ListenAddress,
+    ManagementAddress,
     ByteSize,
     DiskShare,
     Span,

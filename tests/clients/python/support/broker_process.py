@@ -52,6 +52,8 @@ class BrokerProcess:
         self.log = self.directory / "broker.log"
         self.output = self.directory / "broker.out"
         self.process = None
+        # Many brokers run at a time, and one of them could have the usual port of the API.
+        self.at_usual_ports = False
         self.host, self.port = "127.0.0.1", 0
 
     @property
@@ -70,6 +72,8 @@ class BrokerProcess:
         command = [self.binary, "--listen", f"127.0.0.1:{port}", "--data-dir", str(self.data_dir),
                    "--ready-file", str(ready), *self.arguments]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LEVERET_")}
+        if not self.at_usual_ports:
+            environment["LEVERET_MANAGEMENT_LISTEN"] = "none"
         with open(self.output, "ab") as output, open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=log,
                                             cwd=self.directory, env=environment, start_new_session=True,

@@ -56,6 +56,22 @@ class Management:
         assert answer.headers["content-type"] == "application/json"
         return answer.json
 
+    def send(self, method, *parts, body=None, headers=None, **query):
+        """A request with a body of JSON; its answer, which is no failure of the broker."""
+        text = None if body is None else json.dumps(body)
+        answer = self.request(method, path(*parts, **query), headers, text)
+        assert answer.status < 500, (method, parts, answer.status, answer.body)
+        return answer
+
+    def put(self, *parts, **options):
+        return self.send("PUT", *parts, **options)
+
+    def post(self, *parts, **options):
+        return self.send("POST", *parts, **options)
+
+    def delete(self, *parts, **options):
+        return self.send("DELETE", *parts, **options)
+
     def refusal(self, *parts, method="GET", **query):
         return self.request(method, path(*parts, **query)).refusal()
 

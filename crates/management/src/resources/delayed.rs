@@ -1,17 +1,62 @@
 //! The messages that an `x-delayed-message` exchange holds back: listed, and cancelled one by one. Leveret's own.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, DelayedPlace, Timestamp};
-use leveret_store_api::CommitPoint;
+use axum::routing::{delete, get};
 use serde_json::{Value, json};
 
-use super::answer::Refusal;
-use super::fields;
-use super::query::Query;
+use crate::api::Table;
+use crate::door;
+use crate::http::answer::{Refusal, json_of, no_content};
+use crate::http::ask::{Ask, Reply};
+use crate::http::query::Query;
+use crate::http::table;
+use crate::view::{Access, Cancelled, CommitPoint, DelayedPlace, Timestamp, View};
+
+pub(super) fn table() -> Table {
+    const MESSAGES: &str = "/api/exchanges/{vhost}/{exchange}/delayed";
+    const MESSAGE: &str = "/api/exchanges/{vhost}/{exchange}/delayed/{id}";
+    Table::new()
+        .route(MESSAGES, get(messages))
+        .route(MESSAGE, delete(message))
+}
+
+async fn messages(ask: Ask) -> Reply {
+    may(&ask, Access::Read)?;
+    let part = Part::parse(&ask.query)?;
+    let desk = ask.api.desk.clone();
+    let shown = desk.work(move || {
+        let (vhost, exchange) = (ask.name("vhost"), ask.exchange());
+        list(&ask.api.view, vhost, exchange, part)
+    });
+    Ok(json_of(&shown.await??))
+}
+
+/// Cancels a message; answers when that is durable.
+async fn message(ask: Ask) -> Reply {
+    // As for deleting the exchange, which takes all of them.
+    may(&ask, Access::Configure)?;
+    // What is no number is no message's.
+    let id = ask.name("id").parse().map_err(|_| Refusal::NotFound)?;
+    let api = Arc::clone(&ask.api);
+    let point = api.desk.work(move || cancel(&ask, id)).await??;
+    durable(&api.view, point).await?;
+    Ok(no_content())
+}
+
+fn may(ask: &Ask, access: Access) -> Result<(), Refusal> {
+    let user = &ask.caller.user;
+    door::check_exchange(
+        &ask.api.view,
+        user,
+        ask.name("vhost"),
+        access,
+        ask.exchange(),
+    )
+}
 
 /// How long a cancellation may take to be durable before the client is told that it is not yet.
 const DURABLE_WITHIN: Duration = Duration::from_secs(30);
@@ -24,13 +69,13 @@ struct Seen {
 
 /// Which part of the list is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+struct Part {
     limit: usize,
     after: Option<DelayedPlace>,
 }
 
 impl Part {
-    pub(super) fn parse(query: &Query) -> Result<Self, Refusal> {
+    fn parse(query: &Query) -> Result<Self, Refusal> {
         let wrong = || Refusal::bad("after must be what 'next' of an earlier answer said");
         let after = query.get("after").filter(|after| !after.is_empty());
         let after = after
@@ -55,21 +100,13 @@ fn name(place: &DelayedPlace) -> String {
 }
 
 /// The list. Blocks on files.
-pub(super) fn list(
-    broker: &Broker,
-    vhost: &str,
-    exchange: &str,
-    part: Part,
-    now: Timestamp,
-) -> Result<Value, Refusal> {
-    let gone = |_| not_delayed(broker, vhost, exchange);
-    let seen = |message: &Message| Seen {
-        routing_key: fields::text(message.exchange_and_key().1),
+fn list(view: &View, vhost: &str, exchange: &str, part: Part) -> Result<Value, Refusal> {
+    let now = view.now();
+    let page = view.delayed_messages(vhost, exchange, part.after, part.limit, |message| Seen {
+        routing_key: table::text(message.exchange_and_key().1),
         body_bytes: message.body_bytes(),
-    };
-    let page = broker.delayed_messages(vhost, exchange, part.after, part.limit, seen);
-    let page = page.map_err(gone)?;
-    let count = broker.delayed_count(vhost, exchange).map_err(gone)?;
+    });
+    let (page, count) = page.ok_or_else(|| not_delayed(view, vhost, exchange))?;
     let next = page.messages.last().filter(|_| page.more);
     let shown = page.messages.iter().map(|message| {
         let seen = message.seen.as_ref();
@@ -89,38 +126,34 @@ pub(super) fn list(
 }
 
 /// Why there are no delayed messages.
-fn not_delayed(broker: &Broker, vhost: &str, exchange: &str) -> Refusal {
-    let there = broker
-        .vhost(vhost)
-        .and_then(|vhost| vhost.exchange(exchange));
-    match there {
-        Some(_) => Refusal::Gone(format!(
+fn not_delayed(view: &View, vhost: &str, exchange: &str) -> Refusal {
+    if view.has_exchange(vhost, exchange) {
+        Refusal::Gone(format!(
             "exchange '{exchange}' in vhost '{vhost}' is not of type x-delayed-message"
-        )),
-        None => Refusal::NotFound,
+        ))
+    } else {
+        Refusal::NotFound
     }
 }
 
-/// Cancels a message; answers when that is durable. Looks at each message held.
-pub(super) fn cancel(
-    broker: &Broker,
-    vhost: &str,
-    exchange: &str,
-    id: u64,
-) -> Result<CommitPoint, Refusal> {
-    match broker.cancel_delayed(vhost, exchange, id) {
-        Ok(Some(point)) => Ok(point),
-        Ok(None) => Err(Refusal::Gone(format!(
+fn cancel(ask: &Ask, id: u64) -> Result<CommitPoint, Refusal> {
+    let view = &ask.api.view;
+    let (vhost, exchange) = (ask.name("vhost"), ask.exchange());
+    let user = &ask.caller.user.name;
+    tracing::info!(vhost, exchange, id, user, "cancelling a delayed message");
+    match view.cancel_delayed(vhost, exchange, id) {
+        Cancelled::Staged(point) => Ok(point),
+        Cancelled::Unknown => Err(Refusal::Gone(format!(
             "no delayed message {id} in exchange '{exchange}' in vhost '{vhost}' (any more)"
         ))),
-        Err(_) => Err(not_delayed(broker, vhost, exchange)),
+        Cancelled::NotDelayed => Err(not_delayed(view, vhost, exchange)),
     }
 }
 
 /// Waits until everything up to `point` is on stable storage.
-pub(super) async fn durable(broker: &Broker, point: CommitPoint) -> Result<(), Refusal> {
+async fn durable(view: &View, point: CommitPoint) -> Result<(), Refusal> {
     let durable = poll_fn(|task| {
-        if broker.wake_when_durable(point, task.waker()) {
+        if view.wake_when_durable(point, task.waker()) {
             Poll::Pending
         } else {
             Poll::Ready(())

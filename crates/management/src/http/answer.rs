@@ -1,16 +1,14 @@
 //! Answers and refusals: status, headers, JSON. The texts are RabbitMQ's where it has one.
 
-use bytes::Bytes;
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use hyper::{Response, StatusCode};
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::body::AnswerBody;
+use crate::view::Refused;
 
 /// What a request is answered with.
-pub(super) type Answer = Response<AnswerBody>;
+pub(crate) type Answer = Response<Body>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// rabbitmq: the realm of its management plugin, which clients may look for
@@ -18,7 +16,7 @@ const REALM: HeaderValue = HeaderValue::from_static("Basic realm=\"RabbitMQ Mana
 
 /// Why a request is not answered with what it asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// No name and password, or wrong ones.
     Unauthenticated,
     /// This user may not.
@@ -29,19 +27,44 @@ pub(super) enum Refusal {
     Gone(String),
     /// The request makes no sense: RabbitMQ's name for the mistake, and what is wrong.
     Bad(&'static str, String),
-    /// The resource has these methods only.
-    MethodNotAllowed(&'static str),
+    /// The resource does not have this method.
+    MethodNotAllowed,
     /// RabbitMQ has it, Leveret has not.
     NotImplemented(String),
     /// Too many logins from there have failed.
     TooManyLogins,
+    /// The request takes too long to come.
+    Timeout,
     /// It takes too long.
     Unavailable(String),
 }
 
 impl Refusal {
-    pub(super) fn bad(reason: impl Into<String>) -> Self {
+    pub(crate) fn bad(reason: impl Into<String>) -> Self {
         Self::Bad("bad_request", reason.into())
+    }
+
+    /// The answer could not be built: a panic, which is logged.
+    pub(crate) fn broken() -> Self {
+        Self::Unavailable("the answer could not be built".to_owned())
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Said { code: 404, text } => Self::Gone(text),
+            // rabbitmq: what is refused for want of a permission
+            Refused::Said { code: 403, text } => Self::NotAuthorised(text),
+            Refused::Said { text, .. } => Self::bad(text),
+            Refused::Name(name) => Self::bad(format!(
+                "a name of {} bytes; at most 255 are possible",
+                name.len()
+            )),
+            Refused::Late => Self::Unavailable(
+                "the broker has not answered in time: the disk is full or very slow".to_owned(),
+            ),
+        }
     }
 }
 
@@ -58,7 +81,7 @@ impl From<Refusal> for Answer {
             Refusal::NotFound => (StatusCode::NOT_FOUND, "Object Not Found", "Not Found"),
             Refusal::Gone(reason) => (StatusCode::NOT_FOUND, "not_found", reason.as_str()),
             Refusal::Bad(error, reason) => (StatusCode::BAD_REQUEST, *error, reason.as_str()),
-            Refusal::MethodNotAllowed(_) => (
+            Refusal::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method Not Allowed",
@@ -72,6 +95,11 @@ impl From<Refusal> for Answer {
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_requests",
                 "too many failed logins from this address; try again later",
+            ),
+            Refusal::Timeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "the request did not come in time",
             ),
             Refusal::Unavailable(reason) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -87,9 +115,6 @@ impl From<Refusal> for Answer {
             Refusal::TooManyLogins => {
                 drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5")));
             }
-            Refusal::MethodNotAllowed(methods) => {
-                drop(headers.insert(ALLOW, HeaderValue::from_static(methods)));
-            }
             _ => {}
         }
         answer
@@ -97,12 +122,12 @@ impl From<Refusal> for Answer {
 }
 
 /// 200 with a value.
-pub(super) fn json_of(value: &Value) -> Answer {
-    with_body(AnswerBody::Whole(Some(Bytes::from(value.to_string()))))
+pub(crate) fn json_of(value: &Value) -> Answer {
+    with_body(Body::from(value.to_string()))
 }
 
 /// 200 with a body of JSON.
-pub(super) fn with_body(body: AnswerBody) -> Answer {
+pub(crate) fn with_body(body: Body) -> Answer {
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
@@ -111,8 +136,13 @@ pub(super) fn with_body(body: AnswerBody) -> Answer {
 }
 
 /// 204.
-pub(super) fn no_content() -> Answer {
-    let mut answer = Response::new(AnswerBody::Whole(None));
-    *answer.status_mut() = StatusCode::NO_CONTENT;
+pub(crate) fn no_content() -> Answer {
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// Nothing but a status.
+pub(crate) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status;
     answer
 }

@@ -1,27 +1,40 @@
 //! The broker as a whole.
 
-use leveret_broker::users::User;
+use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::{Management, queues};
+use super::queues;
+use crate::api::{Api, Table};
+use crate::http::answer::json_of;
+use crate::http::ask::{Ask, Reply};
+use crate::view::User;
 
-/// `/api/overview`. Numbers of messages, queues and exchanges are those that the user may see.
-pub(super) fn show(management: &Management, user: &User) -> Value {
-    let broker = &management.shared.broker;
-    let config = broker.config();
-    let mut vhosts = broker.vhosts();
-    if !user.is_monitor() {
-        vhosts.retain(|vhost| broker.may_enter(vhost.name(), &user.name));
-    }
+pub(super) fn table() -> Table {
+    Table::new().route("/api/overview", get(overview))
+}
+
+async fn overview(ask: Ask) -> Reply {
+    let Ask {
+        api, caller, query, ..
+    } = ask;
+    let (columns, desk) = (query.columns(), api.desk.clone());
+    let shown = desk.work(move || columns.cut(show(&api, &caller.user)));
+    Ok(json_of(&shown.await?))
+}
+
+/// Numbers of messages, queues and exchanges are those that the user may see.
+fn show(api: &Api, user: &User) -> Value {
+    let view = &api.view;
+    let names = view.names();
     let (mut queue_count, mut consumers, mut exchanges) = (0, 0, 0);
     let (mut messages, mut ready, mut unacknowledged) = (0, 0, 0);
-    for vhost in &vhosts {
+    for vhost in view.vhosts_of(user) {
         exchanges += vhost.exchange_names().len();
-        for queue in vhost.queue_handles() {
+        for queue in vhost.queues() {
             let counts = queue.counts();
             queue_count += 1;
             consumers += u64::from(counts.consumers);
-            messages += queues::messages(&counts);
+            messages += queues::total(&counts);
             ready += counts.ready;
             unacknowledged += counts.unacknowledged;
         }
@@ -29,10 +42,10 @@ pub(super) fn show(management: &Management, user: &User) -> Value {
     let mut shown = json!({
         "product_name": "Leveret",
         "product_version": env!("CARGO_PKG_VERSION"),
-        "rabbitmq_version": config.version,
-        "management_version": config.version,
-        "cluster_name": config.cluster_name,
-        "node": config.cluster_name,
+        "rabbitmq_version": names.version,
+        "management_version": names.version,
+        "cluster_name": names.cluster,
+        "node": names.cluster,
         "disable_stats": false,
         "enable_queue_totals": false,
         "queue_totals": {
@@ -48,9 +61,9 @@ pub(super) fn show(management: &Management, user: &User) -> Value {
     });
     // rabbitmq: connections and what is listened on are for monitors
     if user.is_monitor() {
-        shown["object_totals"]["connections"] = Value::from(broker.connection_count());
-        shown["object_totals"]["channels"] = Value::from(broker.channel_count());
-        let listeners = management.listeners.iter();
+        shown["object_totals"]["connections"] = Value::from(view.connection_count());
+        shown["object_totals"]["channels"] = Value::from(view.channel_count());
+        let listeners = api.listeners.iter();
         shown["listeners"] = listeners
             .map(|listener| {
                 json!({

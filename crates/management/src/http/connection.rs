@@ -1,20 +1,23 @@
-//! One HTTP connection: hyper over a socket, within bounds of time and size.
+//! One HTTP connection: hyper over a stream, within bounds of time and size.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::Answer;
 use super::guests::{Answered, Guest};
 use super::patience::Patient;
-use super::{Management, door, service};
+use crate::api::Api;
+use crate::door;
+use crate::routes::Routes;
 
 /// How long a request's head may take to come, and how long a connection may wait for its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,30 +30,27 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// … and after this time more in any case.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Serves one accepted socket until it is closed, or until the guest has to go.
-pub(super) async fn serve(
-    management: Arc<Management>,
-    socket: TcpStream,
+/// Serves one stream until it is closed, or until the guest has to go.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    api: &Api,
+    routes: &Routes,
+    stream: S,
     remote: SocketAddr,
     guest: Guest,
 ) {
     let guest = &guest;
-    let answer = service_fn(|request| {
-        let management = Arc::clone(&management);
-        async move {
-            let from = remote.ip();
-            // Who is held up counts as silent meanwhile, and gives way.
-            let held = door::hold(&management.shared, request.headers(), from).await;
-            let asking = guest.ask();
-            let answer = match held {
-                Ok(()) => service::answer(&management, from, &request).await?,
-                Err(refusal) => Answer::from(refusal),
-            };
-            Ok::<_, Infallible>(answer.map(|body| Answered {
-                body,
-                _asking: asking,
-            }))
-        }
+    let answer = service_fn(|request: Request<Incoming>| async move {
+        // Who is held up counts as silent meanwhile, and gives way.
+        let held = door::hold(&api.view, request.headers(), remote.ip()).await;
+        let asking = guest.ask();
+        let answer = match held {
+            Ok(()) => routes.answer(request, remote).await,
+            Err(refusal) => Answer::from(refusal),
+        };
+        Ok::<_, Infallible>(answer.map(|body| Answered {
+            body,
+            _asking: asking,
+        }))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -59,7 +59,7 @@ pub(super) async fn serve(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patient::new(socket, guest.taking())), answer);
+        .serve_connection(TokioIo::new(Patient::new(stream, guest.taking())), answer);
     let mut connection = pin!(connection);
     let served = async {
         match tokio::time::timeout(LIFETIME, connection.as_mut()).await {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::answer::Refusal;
+
 /// One piece of work at a time.
 #[derive(Clone)]
-pub(super) struct Desk(Arc<Semaphore>);
+pub(crate) struct Desk(Arc<Semaphore>);
 
 impl Default for Desk {
     fn default() -> Self {
@@ -16,18 +18,22 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// Does `work`, which may lock queues and read files; None if it panicked or the process ends.
-    pub(super) async fn work<T: Send + 'static>(
+    /// Does `work`, which may lock queues and read files.
+    ///
+    /// # Errors
+    /// It panicked, which is logged, or the process ends.
+    pub(crate) async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, Refusal> {
         // The permit goes into the thread: work that nobody waits for any more still counts.
-        let permit = Arc::clone(&self.0).acquire_owned().await.ok()?;
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        let permit = permit.map_err(|_| Refusal::broken())?;
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(permit);
             done
         });
-        done.await.ok()
+        done.await.map_err(|_| Refusal::broken())
     }
 }

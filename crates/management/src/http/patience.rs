@@ -1,4 +1,4 @@
-//! A socket whose peer must take what is written to it: after a while without progress writing fails.
+//! A stream whose peer must take what is written to it: after a while without progress writing fails.
 
 use std::future::Future;
 use std::io;
@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::guests::Taking;
@@ -15,19 +14,19 @@ use super::guests::Taking;
 /// How long a peer may take nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The socket. Reading is not bounded here: hyper bounds the time for a request's head.
-pub(super) struct Patient {
-    socket: TcpStream,
+/// The stream. Reading is not bounded here: hyper bounds the time for a request's head.
+pub(super) struct Patient<S> {
+    stream: S,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Told when that begins and ends.
     taking: Taking,
 }
 
-impl Patient {
-    pub(super) fn new(socket: TcpStream, taking: Taking) -> Self {
+impl<S> Patient<S> {
+    pub(super) fn new(stream: S, taking: Taking) -> Self {
         Self {
-            socket,
+            stream,
             stalled: None,
             taking,
         }
@@ -60,23 +59,23 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(task, buffer)
+        Pin::new(&mut self.stream).poll_read(task, buffer)
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write(task, bytes);
+        let written = Pin::new(&mut self.stream).poll_write(task, bytes);
         self.bounded(task, written)
     }
 
@@ -85,19 +84,19 @@ impl AsyncWrite for Patient {
         task: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write_vectored(task, slices);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
         self.bounded(task, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(task)
+        Pin::new(&mut self.stream).poll_flush(task)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(task)
+        Pin::new(&mut self.stream).poll_shutdown(task)
     }
 }

@@ -1,12 +1,12 @@
 //! Lists, whole or a page of them. A long one is built and sent piece by piece, so that neither its memory nor the work
 //! on it at a stretch grows with what there is.
 
-use bytes::Bytes;
+use axum::body::{Body, Bytes};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::answer::{Answer, Refusal, with_body};
-use super::body::AnswerBody;
+use super::answer::{Answer, Refusal, json_of, with_body};
+use super::body::Parts;
 use super::desk::Desk;
 use super::query::{Columns, ListQuery, Page};
 
@@ -14,9 +14,11 @@ use super::query::{Columns, ListQuery, Page};
 const PIECE_BYTES: usize = 64 << 10;
 
 /// What is in a list: cheap to copy and to hold, shown when its turn comes.
-pub(super) trait Item: Send + 'static {
+pub(crate) trait Item: Send + 'static {
     /// The virtual host and the name; lists are in their order.
     fn place(&self) -> (&str, &str);
+    /// What decides between two of one place.
+    fn rest(&self) -> impl Ord + '_ {}
     /// As JSON; None if it is gone.
     fn show(&self) -> Option<Value>;
 }
@@ -32,7 +34,7 @@ struct Listing<T> {
 }
 
 /// Answers a list of what `collect` finds, which is called on the desk.
-pub(super) async fn answer<T: Item>(
+pub(crate) async fn answer<T: Item>(
     desk: &Desk,
     query: ListQuery,
     collect: impl FnOnce() -> Vec<T> + Send + 'static,
@@ -40,20 +42,22 @@ pub(super) async fn answer<T: Item>(
     let first = desk.work(move || {
         let mut listing = Listing::new(collect(), query)?;
         let piece = listing.piece();
-        Ok((listing, piece))
+        Ok::<_, Refusal>((listing, piece))
     });
-    let (listing, piece) = first.await.ok_or_else(broken)??;
+    let (listing, piece) = first.await??;
     if listing.items.len() == 0 {
-        return Ok(with_body(AnswerBody::Whole(Some(piece))));
+        return Ok(with_body(Body::from(piece)));
     }
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(send(desk.clone(), listing, piece, sender));
-    Ok(with_body(AnswerBody::Parts(receiver)))
+    Ok(with_body(Body::new(Parts(receiver))))
 }
 
-/// The desk failed: a panic, which is logged.
-pub(super) fn broken() -> Refusal {
-    Refusal::Unavailable("the answer could not be built".to_owned())
+/// Answers one thing.
+pub(crate) async fn one(desk: &Desk, item: impl Item, columns: Columns) -> Result<Answer, Refusal> {
+    let show = move || item.show().map(|shown| columns.cut(shown));
+    let shown = desk.work(show).await?;
+    shown.map(|shown| json_of(&shown)).ok_or(Refusal::NotFound)
 }
 
 /// Builds piece after piece, each when the one before is on its way, until nobody wants more.
@@ -73,8 +77,8 @@ async fn send<T: Item>(
             (listing, piece)
         });
         match next.await {
-            Some(built) => (listing, piece) = built,
-            None => return,
+            Ok(built) => (listing, piece) = built,
+            Err(_) => return,
         }
     }
 }
@@ -82,7 +86,10 @@ async fn send<T: Item>(
 impl<T: Item> Listing<T> {
     fn new(mut items: Vec<T>, query: ListQuery) -> Result<Self, Refusal> {
         let total = items.len();
-        items.sort_by(|one, other| one.place().cmp(&other.place()));
+        items.sort_by(|one, other| {
+            let places = one.place().cmp(&other.place());
+            places.then_with(|| one.rest().cmp(&other.rest()))
+        });
         if query.reverse {
             items.reverse();
         }
@@ -164,7 +171,7 @@ fn cut_out<T>(page: Page, items: &mut Vec<T>, total: usize) -> Result<Value, Ref
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::management::query::Query;
+    use crate::http::query::Query;
 
     struct Named(String);
 
@@ -180,9 +187,8 @@ mod tests {
 
     /// The pieces of a list of `names`, put together, and how many there were.
     fn listed(names: &[String], query: &str) -> Result<(Value, usize), Refusal> {
-        let query = Query::parse(Some(query))
-            .and_then(|query| query.list())
-            .unwrap();
+        let uri = format!("/?{query}").parse().unwrap();
+        let query = Query::of(&uri).and_then(|query| query.list()).unwrap();
         let mut listing = Listing::new(names.iter().cloned().map(Named).collect(), query)?;
         let (mut text, mut pieces) = (Vec::new(), 0);
         loop {

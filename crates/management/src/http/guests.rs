@@ -23,7 +23,7 @@ const STALLED: Duration = Duration::from_secs(1);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Guests(Mutex<Inside>);
+pub(crate) struct Guests(Mutex<Inside>);
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -53,7 +53,7 @@ impl Seat {
 
 /// One connection; it has left when this is dropped.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub struct Guest {
     guests: Arc<Guests>,
     number: u64,
     leave: Arc<Notify>,
@@ -61,21 +61,21 @@ pub(super) struct Guest {
 
 /// Tells whether the guest takes what it is sent.
 #[derive(Debug)]
-pub(super) struct Taking {
+pub(crate) struct Taking {
     guests: Arc<Guests>,
     number: u64,
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(crate) struct Asking {
     guests: Arc<Guests>,
     number: u64,
 }
 
 impl Guests {
     /// Lets somebody in, for whom somebody silent may have to go; None if all are being answered.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
         self.enter_at(address, Instant::now())
     }
 
@@ -135,12 +135,12 @@ impl Inside {
 
 impl Guest {
     /// Returns when the guest has to go.
-    pub(super) async fn sent_away(&self) {
+    pub(crate) async fn sent_away(&self) {
         self.leave.notified().await;
     }
 
     /// A request has come.
-    pub(super) fn ask(&self) -> Asking {
+    pub(crate) fn ask(&self) -> Asking {
         self.set(None);
         Asking {
             guests: Arc::clone(&self.guests),
@@ -149,7 +149,7 @@ impl Guest {
     }
 
     /// For who writes to it.
-    pub(super) fn taking(&self) -> Taking {
+    pub(crate) fn taking(&self) -> Taking {
         Taking {
             guests: Arc::clone(&self.guests),
             number: self.number,
@@ -165,7 +165,7 @@ impl Guest {
 
 impl Taking {
     /// Nothing has been taken `since`; None: all is.
-    pub(super) fn stalls(&self, since: Option<Instant>) {
+    pub(crate) fn stalls(&self, since: Option<Instant>) {
         if let Some(seat) = self.guests.lock().guests.get_mut(&self.number) {
             seat.stalled_since = since;
         }
@@ -189,9 +189,9 @@ impl Drop for Asking {
 }
 
 /// A body during which the guest counts as being answered.
-pub(super) struct Answered<B> {
-    pub(super) body: B,
-    pub(super) _asking: Asking,
+pub(crate) struct Answered<B> {
+    pub(crate) body: B,
+    pub(crate) _asking: Asking,
 }
 
 impl<B: Body + Unpin> Body for Answered<B> {

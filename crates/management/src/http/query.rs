@@ -1,9 +1,10 @@
 //! What follows the question mark: pages, columns, filters. Names, rules and error texts are RabbitMQ's.
 
+use axum::extract;
+use axum::http::Uri;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
-use super::route::decode;
 
 /// rabbitmq: items of a page where the request does not say, and at most
 const PAGE_SIZE: usize = 100;
@@ -11,51 +12,49 @@ const PAGE_SIZE_MAX: usize = 500;
 
 /// Names and values, in order.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 /// One page of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Counted from 1.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// Items of a page.
-    pub(super) size: usize,
+    pub(crate) size: usize,
 }
 
 /// What is wanted of a list.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ListQuery {
+pub(crate) struct ListQuery {
     /// One page of it, or all of it.
-    pub(super) page: Option<Page>,
+    pub(crate) page: Option<Page>,
     /// Only names with this in them, lower case.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// From the last to the first.
-    pub(super) reverse: bool,
+    pub(crate) reverse: bool,
     /// Which fields.
-    pub(super) columns: Columns,
+    pub(crate) columns: Columns,
 }
 
 /// The fields that are wanted, each as the way to it through nested objects; none: all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Columns(Vec<Vec<String>>);
+pub(crate) struct Columns(Vec<Vec<String>>);
 
 impl Query {
-    pub(super) fn parse(text: Option<&str>) -> Result<Self, Refusal> {
-        let pairs = text
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let read = |text: &str| decode(&text.replace('+', " "));
-            Ok((read(name)?, read(value)?))
-        });
-        pairs.collect::<Result<_, _>>().map(Self)
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Refusal> {
+        let parsed = extract::Query::try_from_uri(uri);
+        let extract::Query(pairs) = parsed.map_err(|error| Refusal::bad(error.body_text()))?;
+        Ok(Self(pairs))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether something is asked for.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.get(name) == Some("true")
     }
 
     /// A number, if it is there.
@@ -66,7 +65,7 @@ impl Query {
     }
 
     /// `limit`, from 1 to the largest page.
-    pub(super) fn limit(&self) -> Result<usize, Refusal> {
+    pub(crate) fn limit(&self) -> Result<usize, Refusal> {
         let limit = self.number("limit")?.unwrap_or(PAGE_SIZE);
         if (1..=PAGE_SIZE_MAX).contains(&limit) {
             Ok(limit)
@@ -78,7 +77,7 @@ impl Query {
     }
 
     /// Which fields are wanted.
-    pub(super) fn columns(&self) -> Columns {
+    pub(crate) fn columns(&self) -> Columns {
         let columns = self.get("columns").unwrap_or_default().split(',');
         let columns = columns.filter(|column| !column.is_empty());
         let path = |column: &str| column.split('.').map(str::to_owned).collect();
@@ -86,7 +85,7 @@ impl Query {
     }
 
     /// What is wanted of a list.
-    pub(super) fn list(&self) -> Result<ListQuery, Refusal> {
+    pub(crate) fn list(&self) -> Result<ListQuery, Refusal> {
         let page = self.page()?;
         if let Some(sort) = self
             .get("sort")
@@ -99,13 +98,13 @@ impl Query {
         let name = self
             .get("name")
             .filter(|name| page.is_some() && !name.is_empty());
-        if name.is_some() && self.get("use_regex") == Some("true") {
+        if name.is_some() && self.flag("use_regex") {
             return Err(Refusal::NotImplemented("use_regex is not there".to_owned()));
         }
         Ok(ListQuery {
             page,
             name: name.map(str::to_lowercase),
-            reverse: self.get("sort_reverse") == Some("true"),
+            reverse: self.flag("sort_reverse"),
             columns: self.columns(),
         })
     }
@@ -127,7 +126,7 @@ impl Query {
 
 impl Columns {
     /// Leaves in `value` what is wanted.
-    pub(super) fn cut(&self, value: Value) -> Value {
+    pub(crate) fn cut(&self, value: Value) -> Value {
         let paths: Vec<&[String]> = self.0.iter().map(Vec::as_slice).collect();
         cut(value, &paths)
     }
@@ -162,7 +161,7 @@ mod tests {
     use super::*;
 
     fn query(text: &str) -> Query {
-        Query::parse(Some(text)).unwrap()
+        Query::of(&format!("/?{text}").parse().unwrap()).unwrap()
     }
 
     #[test]
@@ -225,6 +224,5 @@ mod tests {
         let query = query("name=a+b%2Bc&x");
         assert_eq!(query.get("name"), Some("a b+c"));
         assert_eq!(query.get("x"), Some(""));
-        assert!(Query::parse(Some("a=%f")).is_err());
     }
 }

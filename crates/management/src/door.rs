@@ -1,33 +1,53 @@
 //! Who asks, and whether it may see what it asks for: HTTP Basic authentication against the broker's users, RabbitMQ's
 //! tags, and permissions. Texts are RabbitMQ's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::HeaderMap;
-use hyper::header::AUTHORIZATION;
-use leveret_broker::inventory::LoginError;
-use leveret_broker::permission::{Access, Resource};
-use leveret_broker::users::User;
-use leveret_broker::{Broker, Verdict};
 use tokio::time::sleep;
 
-use super::answer::Refusal;
-use crate::shared::Shared;
+use crate::http::answer::Refusal;
+use crate::view::{Access, Caller, LoginError, User, Verdict, View};
+
+/// The address a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From(pub(crate) SocketAddr);
+
+/// What somebody must be to be answered.
+pub(crate) trait Level: Send + 'static {
+    /// Refuses who is not.
+    fn check(user: &User) -> Result<(), Refusal>;
+}
+
+/// Anybody with one of the tags of the API.
+pub(crate) struct Management;
+
+impl Level for Management {
+    fn check(user: &User) -> Result<(), Refusal> {
+        demand(user, true, "")
+    }
+}
+
+fn demand(user: &User, is_one: bool, text: &str) -> Result<(), Refusal> {
+    if is_one {
+        return Ok(());
+    }
+    tracing::warn!(user = user.name, reason = text, "HTTP access denied");
+    Err(Refusal::NotAuthorised(text.to_owned()))
+}
 
 /// Holds up whoever tries to log in after too many have failed: until it is time, or not at all where too many wait.
-pub(super) async fn hold(
-    shared: &Shared,
-    headers: &HeaderMap,
-    from: IpAddr,
-) -> Result<(), Refusal> {
+pub(crate) async fn hold(view: &View, headers: &HeaderMap, from: IpAddr) -> Result<(), Refusal> {
     let Some((name, _)) = credentials(headers) else {
         return Ok(());
     };
-    let now = shared.clock.now();
-    match shared.broker.consider_login(&name, from, now) {
+    let now = view.now();
+    match view.consider_login(&name, from) {
         Verdict::Go => Ok(()),
         Verdict::Wait(until, _waiting) => {
             sleep(Duration::from_millis(until - now)).await;
@@ -43,19 +63,22 @@ pub(super) async fn hold(
 /// The user who asks.
 ///
 /// rabbitmq: there is no way in without one of the management tags
-pub(super) fn enter(shared: &Shared, headers: &HeaderMap, from: IpAddr) -> Result<User, Refusal> {
-    let (name, password) = credentials(headers).ok_or(Refusal::Unauthenticated)?;
+pub(crate) fn enter(view: &View, parts: &Parts) -> Result<Caller, Refusal> {
+    let (name, password) = credentials(&parts.headers).ok_or(Refusal::Unauthenticated)?;
+    let from = parts
+        .extensions
+        .get::<From>()
+        .ok_or(Refusal::Unauthenticated)?;
     let refused = |reason: &str| {
-        tracing::warn!(user = name, %from, reason, "HTTP access denied");
+        tracing::warn!(user = name, from = %from.0.ip(), reason, "HTTP access denied");
         Refusal::NotAuthorised(reason.to_owned())
     };
-    let now = shared.clock.now();
-    match shared.broker.log_in(&name, &password, from, now) {
-        Ok(user) if user.is_management() => Ok(user),
+    match view.log_in(&name, password, from.0) {
+        Ok(caller) if caller.user.is_management() => Ok(caller),
         Ok(_) => Err(refused("Not management user")),
         Err(LoginError::NotLoopback) => Err(refused("User can only log in via localhost")),
         Err(LoginError::Credentials) => {
-            tracing::warn!(user = name, %from, "HTTP access denied: invalid credentials");
+            tracing::warn!(user = name, from = %from.0.ip(), "HTTP access denied: invalid credentials");
             Err(Refusal::Unauthenticated)
         }
     }
@@ -76,9 +99,9 @@ fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
 }
 
 /// rabbitmq: what is in a virtual host is for those who may connect to it, for administrators and for monitors
-pub(super) fn check_vhost(broker: &Broker, user: &User, vhost: &str) -> Result<(), Refusal> {
+pub(crate) fn check_vhost(view: &View, user: &User, vhost: &str) -> Result<(), Refusal> {
     // One that does not exist is told as such.
-    if broker.vhost(vhost).is_none() || user.is_monitor() || broker.may_enter(vhost, &user.name) {
+    if !view.has_vhost(vhost) || user.is_monitor() || view.may_enter(vhost, user) {
         return Ok(());
     }
     Err(Refusal::NotAuthorised(
@@ -87,27 +110,23 @@ pub(super) fn check_vhost(broker: &Broker, user: &User, vhost: &str) -> Result<(
 }
 
 /// Checks a permission on an exchange, as for AMQP: administrators need it too. There must be one.
-pub(super) fn check_exchange(
-    broker: &Broker,
+pub(crate) fn check_exchange(
+    view: &View,
     user: &User,
     vhost: &str,
     access: Access,
     exchange: &str,
 ) -> Result<(), Refusal> {
-    let there = broker
-        .vhost(vhost)
-        .and_then(|vhost| vhost.exchange(exchange));
-    if there.is_none() {
+    if !view.has_exchange(vhost, exchange) {
         return Err(Refusal::NotFound);
     }
-    broker
-        .check_access(vhost, &user.name, access, Resource::Exchange(exchange))
-        .map_err(|error| Refusal::NotAuthorised(error.text))
+    view.check_exchange(vhost, user, access, exchange)
+        .map_err(Refusal::NotAuthorised)
 }
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use axum::http::header::HeaderValue;
 
     use super::*;
 

@@ -1,0 +1,38 @@
+//! What all requests share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::http::desk::Desk;
+use crate::view::View;
+
+/// A part of the table of resources.
+pub(crate) type Table = Router<Arc<Api>>;
+
+/// A listening socket, as the overview shows it.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// What is spoken there.
+    pub protocol: &'static str,
+    /// Where it is.
+    pub address: SocketAddr,
+}
+
+/// What all requests share.
+pub(crate) struct Api {
+    pub(crate) view: View,
+    pub(crate) listeners: Vec<Listening>,
+    pub(crate) desk: Desk,
+}
+
+impl Api {
+    pub(crate) fn new(view: View, listeners: Vec<Listening>) -> Arc<Self> {
+        Arc::new(Self {
+            view,
+            listeners,
+            desk: Desk::default(),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! The management HTTP API: what there is, as RabbitMQ's management plugin shows it, what may be done to it, and what
+//! only Leveret has.
+//!
+//! Answers are built on tokio's threads for blocking work, one piece at a time, so that no connection of the data path
+//! waits for one. The broker is seen through [`view`] alone; sockets are the server's, which hands in streams.
+//!
+//! ```text
+//!   stream ──> http/connection ──> door (who is it) ──> routes ──> resources/… ──> desk (one at a time) ──> answer
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod door;
+mod http;
+mod resources;
+mod routes;
+pub mod view;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use api::Api;
+pub use api::Listening;
+pub use http::guests::Guest;
+use http::guests::Guests;
+use routes::Routes;
+use view::View;
+
+/// The API, for all of its connections.
+pub struct Management {
+    api: Arc<Api>,
+    guests: Arc<Guests>,
+    /// Made for the first connection: while nobody asks they cost no memory.
+    routes: OnceLock<Routes>,
+}
+
+impl Management {
+    /// `listeners` are all listeners of the process.
+    #[must_use]
+    pub fn new(view: View, listeners: Vec<Listening>) -> Self {
+        Self {
+            api: Api::new(view, listeners),
+            routes: OnceLock::new(),
+            guests: Arc::default(),
+        }
+    }
+
+    /// Lets a connection in, for which a silent one may have to go; None if all are being answered.
+    #[must_use]
+    pub fn enter(&self, address: IpAddr) -> Option<Guest> {
+        self.guests.enter(address)
+    }
+
+    /// Serves one connection until it is closed, or until the guest has to go.
+    pub async fn serve<S>(&self, stream: S, remote: SocketAddr, guest: Guest)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let routes = self.routes.get_or_init(|| Routes::new(&self.api));
+        http::connection::serve(&self.api, routes, stream, remote, guest).await;
+    }
+}

@@ -1,0 +1,76 @@
+//! From a path and a method to whoever answers: the table of all resources, and what is the same for each of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::{ALLOW, HeaderValue};
+use axum::http::{HeaderMap, Method, StatusCode};
+use hyper::body::Incoming;
+use tower::util::ServiceExt;
+use tower_http::normalize_path::NormalizePath;
+
+use crate::api::Api;
+use crate::door;
+use crate::http::answer::{Answer, Refusal, empty};
+use crate::http::ask::BODY_BYTES_MAX;
+use crate::http::path::is_well_encoded;
+use crate::resources;
+
+/// The order in which RabbitMQ lists what can be done with a resource.
+const METHODS: [Method; 6] = [
+    Method::HEAD,
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
+/// The whole table.
+pub(crate) struct Routes(NormalizePath<Router>);
+
+impl Routes {
+    pub(crate) fn new(api: &Arc<Api>) -> Self {
+        let router = resources::all()
+            .fallback(async || Refusal::NotFound)
+            .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(Arc::clone(api));
+        // A slash at the end names nothing more.
+        Self(NormalizePath::trim_trailing_slash(router))
+    }
+
+    /// Answers one request. What it does not read of the body stays unread: hyper closes the connection then.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Answer {
+        let is_well_encoded = is_well_encoded(request.uri().path())
+            && request.uri().query().is_none_or(is_well_encoded);
+        if !is_well_encoded {
+            return Refusal::bad("the path or query is not percent-encoded").into();
+        }
+        let asks_for_methods = request.method() == Method::OPTIONS;
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(door::From(from));
+        let Ok(mut answer) = self.0.clone().oneshot(request).await;
+        if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
+            let methods = methods(answer.headers());
+            if asks_for_methods {
+                answer = empty(StatusCode::OK);
+            }
+            answer.headers_mut().insert(ALLOW, methods);
+        }
+        answer
+    }
+}
+
+/// What can be done with a resource, from what the router says.
+fn methods(headers: &HeaderMap) -> HeaderValue {
+    let told = headers.get(ALLOW).and_then(|methods| methods.to_str().ok());
+    let told: Vec<&str> = told.unwrap_or_default().split(',').map(str::trim).collect();
+    let there = METHODS.iter().map(Method::as_str);
+    let there = there.filter(|method| *method == "OPTIONS" || told.contains(method));
+    let there: Vec<&str> = there.collect();
+    HeaderValue::from_str(&there.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
+}

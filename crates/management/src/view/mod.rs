@@ -1,0 +1,376 @@
+//! What the API sees of the broker and does to it: all of that is here, so that the house behind it can change without
+//! the API. No other file names the broker's crates. What a user may do by AMQP is done by AMQP, see `view/inside.rs`.
+
+mod actions;
+mod inside;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::Waker;
+
+use leveret_broker::inventory::BindingsOf;
+pub(crate) use leveret_broker::inventory::{AppliedPolicies, LoginError};
+use leveret_broker::message::Message;
+pub(crate) use leveret_broker::permission::Access;
+use leveret_broker::permission::Resource;
+pub(crate) use leveret_broker::queue::counts::QueueCounts;
+use leveret_broker::queue::handle::QueueHandle;
+pub(crate) use leveret_broker::queue::identity::QueueIdentity;
+pub(crate) use leveret_broker::queue::kind::QueueKind;
+pub(crate) use leveret_broker::queue::statistics::QueueStatistics;
+pub(crate) use leveret_broker::users::User;
+use leveret_broker::vhost::VirtualHost;
+use leveret_broker::{Broker, DelayedPage};
+pub(crate) use leveret_broker::{DeduplicationCounts, DelayedPlace, Timestamp, Verdict};
+use leveret_codec::FieldTable;
+use leveret_routing::{Binding, Destination, Exchange};
+pub(crate) use leveret_store_api::CommitPoint;
+
+pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};
+pub(crate) use inside::Refused;
+
+/// What the API asks of the process it runs in.
+pub trait Host: Send + Sync {
+    /// What time it is, rounded down: for what has been waited for.
+    fn now(&self) -> Timestamp;
+    /// What time it is, rounded up: for what begins to wait now.
+    fn after_now(&self) -> Timestamp;
+}
+
+/// The broker as the API sees it.
+#[derive(Clone)]
+pub struct View {
+    broker: Arc<Broker>,
+    host: Arc<dyn Host>,
+}
+
+/// Who asks, and by what it has logged in.
+pub(crate) struct Caller {
+    pub(crate) user: User,
+    password: Vec<u8>,
+    from: SocketAddr,
+}
+
+/// How the broker calls itself.
+pub(crate) struct Names<'a> {
+    /// The version of RabbitMQ that it takes the place of.
+    pub(crate) version: &'a str,
+    /// The cluster's, which is the one node's too.
+    pub(crate) cluster: &'a str,
+}
+
+/// A virtual host.
+#[derive(Clone)]
+pub(crate) struct VhostView(Arc<VirtualHost>);
+
+/// A queue.
+#[derive(Clone)]
+pub(crate) struct QueueView {
+    vhost: Arc<VirtualHost>,
+    queue: QueueHandle,
+}
+
+/// Which bindings are meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ends<'a> {
+    All,
+    /// Those from this exchange.
+    Source(&'a str),
+    /// Those to this queue.
+    Queue(&'a str),
+    /// Those to this exchange.
+    Exchange(&'a str),
+}
+
+/// A binding.
+pub(crate) struct BindingFacts {
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    pub(crate) to_exchange: bool,
+    pub(crate) routing_key: Vec<u8>,
+    pub(crate) arguments: FieldTable,
+}
+
+impl BindingFacts {
+    /// The one that each queue has to the default exchange.
+    fn implied(queue: &str) -> Self {
+        Self {
+            source: String::new(),
+            destination: queue.to_owned(),
+            to_exchange: false,
+            routing_key: queue.as_bytes().to_vec(),
+            arguments: FieldTable::default(),
+        }
+    }
+
+    /// None if its queue is gone.
+    fn made(vhost: &VirtualHost, binding: Binding) -> Option<Self> {
+        let (destination, to_exchange) = match binding.destination {
+            Destination::Queue(id) => (vhost.queue_name(id)?, false),
+            Destination::Exchange(name) => (name, true),
+        };
+        Some(Self {
+            source: binding.source,
+            destination,
+            to_exchange,
+            routing_key: binding.routing_key,
+            arguments: binding.arguments,
+        })
+    }
+}
+
+/// An exchange.
+pub(crate) struct ExchangeFacts {
+    pub(crate) exchange: Exchange,
+    pub(crate) policies: AppliedPolicies,
+    pub(crate) duplicates: Option<DeduplicationCounts>,
+    /// What it holds back; None: it is not of that type.
+    pub(crate) delayed: Option<usize>,
+}
+
+/// A delayed message that was cancelled, or why not.
+pub(crate) enum Cancelled {
+    /// It is gone once that is durable.
+    Staged(CommitPoint),
+    /// There is none of that number.
+    Unknown,
+    /// The exchange holds back nothing, or there is none.
+    NotDelayed,
+}
+
+impl View {
+    /// The broker within its host.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, host: Arc<dyn Host>) -> Self {
+        Self { broker, host }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.host.now()
+    }
+
+    pub(crate) fn names(&self) -> Names<'_> {
+        let config = self.broker.config();
+        Names {
+            version: &config.version,
+            cluster: &config.cluster_name,
+        }
+    }
+}
+
+/// Who may do what.
+impl View {
+    /// Whether somebody may try to log in now.
+    pub(crate) fn consider_login(&self, name: &str, from: IpAddr) -> Verdict {
+        self.broker.consider_login(name, from, self.now())
+    }
+
+    pub(crate) fn log_in(
+        &self,
+        name: &str,
+        password: Vec<u8>,
+        from: SocketAddr,
+    ) -> Result<Caller, LoginError> {
+        let user = self.broker.log_in(name, &password, from.ip(), self.now())?;
+        Ok(Caller {
+            user,
+            password,
+            from,
+        })
+    }
+
+    pub(crate) fn may_enter(&self, vhost: &str, user: &User) -> bool {
+        self.broker.may_enter(vhost, &user.name)
+    }
+
+    /// Checks a permission on an exchange; the error is the broker's text.
+    pub(crate) fn check_exchange(
+        &self,
+        vhost: &str,
+        user: &User,
+        access: Access,
+        exchange: &str,
+    ) -> Result<(), String> {
+        let resource = Resource::Exchange(exchange);
+        let checked = self
+            .broker
+            .check_access(vhost, &user.name, access, resource);
+        checked.map_err(|error| error.text)
+    }
+}
+
+/// What there is.
+impl View {
+    pub(crate) fn has_vhost(&self, name: &str) -> bool {
+        self.broker.vhost(name).is_some()
+    }
+
+    pub(crate) fn vhost(&self, name: &str) -> Option<VhostView> {
+        self.broker.vhost(name).map(VhostView)
+    }
+
+    /// The virtual hosts whose contents a user may see.
+    pub(crate) fn vhosts_of(&self, user: &User) -> Vec<VhostView> {
+        let mut vhosts = self.broker.vhosts();
+        if !user.is_monitor() {
+            vhosts.retain(|vhost| self.broker.may_enter(vhost.name(), &user.name));
+        }
+        vhosts.into_iter().map(VhostView).collect()
+    }
+
+    pub(crate) fn connection_count(&self) -> u64 {
+        self.broker.connection_count()
+    }
+
+    pub(crate) fn channel_count(&self) -> u64 {
+        self.broker.channel_count()
+    }
+
+    pub(crate) fn has_exchange(&self, vhost: &str, name: &str) -> bool {
+        let vhost = self.broker.vhost(vhost);
+        vhost.is_some_and(|vhost| vhost.exchange(name).is_some())
+    }
+
+    pub(crate) fn exchange(&self, vhost: &VhostView, name: &str) -> Option<ExchangeFacts> {
+        let VhostView(vhost) = vhost;
+        let duplicates = self.broker.deduplication_counts(vhost.name(), name);
+        Some(ExchangeFacts {
+            exchange: vhost.exchange(name)?,
+            policies: vhost.policies_of_exchange(name),
+            duplicates: duplicates.ok().flatten(),
+            delayed: self.broker.delayed_count(vhost.name(), name).ok(),
+        })
+    }
+}
+
+/// Delayed messages.
+impl View {
+    /// What an exchange holds back, as `seen` shows each message, and how many there are; None if it is no exchange that
+    /// does. Blocks on files.
+    pub(crate) fn delayed_messages<T>(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        after: Option<DelayedPlace>,
+        limit: usize,
+        seen: impl Fn(&Message) -> T,
+    ) -> Option<(DelayedPage<T>, usize)> {
+        let page = self
+            .broker
+            .delayed_messages(vhost, exchange, after, limit, seen);
+        let count = self.broker.delayed_count(vhost, exchange);
+        Some((page.ok()?, count.ok()?))
+    }
+
+    /// Looks at each message held.
+    pub(crate) fn cancel_delayed(&self, vhost: &str, exchange: &str, id: u64) -> Cancelled {
+        match self.broker.cancel_delayed(vhost, exchange, id) {
+            Ok(Some(point)) => Cancelled::Staged(point),
+            Ok(None) => Cancelled::Unknown,
+            Err(_) => Cancelled::NotDelayed,
+        }
+    }
+
+    /// Wakes `waker` once everything up to `point` is on stable storage; false, and no wake, if it is already.
+    pub(crate) fn wake_when_durable(&self, point: CommitPoint, waker: &Waker) -> bool {
+        self.broker.wake_when_durable(point, waker)
+    }
+}
+
+impl VhostView {
+    pub(crate) fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Its queues, in no order.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = QueueView> + use<> {
+        let vhost = Arc::clone(&self.0);
+        let queues = vhost.queue_handles().into_iter();
+        queues.map(move |queue| QueueView {
+            vhost: Arc::clone(&vhost),
+            queue,
+        })
+    }
+
+    pub(crate) fn queue(&self, name: &str) -> Option<QueueView> {
+        Some(QueueView {
+            vhost: Arc::clone(&self.0),
+            queue: self.0.queue(name).ok()?,
+        })
+    }
+
+    /// The bindings that lead from an exchange, or to a queue or exchange, or all there are; in no order.
+    pub(crate) fn bindings(&self, of: Ends<'_>) -> Vec<BindingFacts> {
+        let Self(vhost) = self;
+        let is_default = |source: &str| source.is_empty();
+        let (made, implied) = match of {
+            Ends::All => (vhost.bindings(BindingsOf::All), vhost.queue_handles()),
+            Ends::Source(name) if is_default(name) => (Vec::new(), vhost.queue_handles()),
+            Ends::Source(name) => (vhost.bindings(BindingsOf::Source(name)), Vec::new()),
+            Ends::Queue(name) => {
+                let queue = vhost.queue(name).ok();
+                let to = queue.as_ref().map(|queue| Destination::Queue(queue.id()));
+                let made = to.map(|to| vhost.bindings(BindingsOf::Destination(&to)));
+                (made.unwrap_or_default(), queue.into_iter().collect())
+            }
+            Ends::Exchange(name) => {
+                let to = Destination::Exchange(name.to_owned());
+                (vhost.bindings(BindingsOf::Destination(&to)), Vec::new())
+            }
+        };
+        let implied = implied
+            .iter()
+            .map(|queue| BindingFacts::implied(queue.name()));
+        let made = made
+            .into_iter()
+            .filter_map(|made| BindingFacts::made(vhost, made));
+        implied.chain(made).collect()
+    }
+
+    /// The names of its exchanges, in no order.
+    pub(crate) fn exchange_names(&self) -> Vec<String> {
+        self.0.exchange_names()
+    }
+}
+
+impl QueueView {
+    pub(crate) fn vhost(&self) -> &str {
+        self.vhost.name()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.queue.name()
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.queue.is_deleted()
+    }
+
+    pub(crate) fn identity(&self) -> &QueueIdentity {
+        self.queue.identity()
+    }
+
+    pub(crate) fn kind(&self) -> QueueKind {
+        self.queue.kind()
+    }
+
+    pub(crate) fn counts(&self) -> QueueCounts {
+        self.queue.counts()
+    }
+
+    pub(crate) fn statistics(&self, now: Timestamp) -> QueueStatistics {
+        self.queue.statistics(now)
+    }
+
+    pub(crate) fn policies(&self) -> AppliedPolicies {
+        self.vhost.policies_of_queue(&self.queue)
+    }
+
+    pub(crate) fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
+        self.queue.deduplication_counts()
+    }
+
+    pub(crate) fn delivery_limit(&self) -> Option<u32> {
+        self.queue.options().delivery_limit
+    }
+}

@@ -1,0 +1,94 @@
+//! The management API's place in this process: its sockets, and what it asks of the process. All else is
+//! `leveret-management`'s.
+
+use std::io;
+use std::sync::Arc;
+
+use leveret_broker::Timestamp;
+use leveret_management::view::{Host, View};
+use leveret_management::{Listening, Management};
+use tokio::task::JoinSet;
+
+use crate::config::ManagementListen;
+use crate::error::StartError;
+use crate::listener::{Bound, Listener, Protocol};
+use crate::shared::Shared;
+
+/// Takes the API's addresses. Where nobody asked for it and its usual port is taken, by another broker perhaps, this one
+/// does without: moving messages is what it is for.
+pub(crate) fn bind(wanted: &ManagementListen) -> Result<Vec<Vec<Bound>>, StartError> {
+    match wanted {
+        ManagementListen::Asked(addresses) => {
+            let bound = addresses.iter().map(|it| Bound::bind(*it, Protocol::Http));
+            bound.collect()
+        }
+        ManagementListen::Usual(address) => match Bound::bind(*address, Protocol::Http) {
+            Ok(bound) => Ok(vec![bound]),
+            Err(StartError::Listen {
+                address, reason, ..
+            }) if reason.kind() == io::ErrorKind::AddrInUse => {
+                tracing::warn!(
+                    %address,
+                    "the port of the management API is in use: there is no API; stop what uses it or choose another with \
+                     --management-listen (none: none)"
+                );
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// The API and what it runs in.
+#[derive(Clone)]
+pub(crate) struct ManagementHost {
+    management: Arc<Management>,
+    shared: Arc<Shared>,
+}
+
+impl ManagementHost {
+    /// `listeners` are all listeners of the process.
+    pub(crate) fn new(shared: &Arc<Shared>, listeners: &[Listener]) -> Self {
+        let listeners = listeners.iter().map(|listener| Listening {
+            protocol: listener.protocol().name(),
+            address: listener.address(),
+        });
+        let host = Arc::new(Process(Arc::clone(shared)));
+        let view = View::new(Arc::clone(&shared.broker), host);
+        Self {
+            management: Arc::new(Management::new(view, listeners.collect())),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// Accepts and serves for good. Dropping it ends what it serves.
+    pub(crate) async fn accept(self, listener: Listener) {
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, remote, place) = listener.accepted(&self.shared).await;
+            while connections.try_join_next().is_some() {}
+            let Some(guest) = self.management.enter(remote.ip()) else {
+                tracing::warn!(peer = %remote, "too many management connections; a new one was closed");
+                continue;
+            };
+            let management = Arc::clone(&self.management);
+            connections.spawn(async move {
+                management.serve(socket, remote, guest).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+/// What the API asks of this process.
+struct Process(Arc<Shared>);
+
+impl Host for Process {
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    fn after_now(&self) -> Timestamp {
+        self.0.clock.after_now()
+    }
+}
