@@ -4,6 +4,9 @@
 const SEGMENTS_ON_DISK_MIN: u64 = 32;
 /// … as long as they need not be smaller than this.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// What is kept for a full disk, or so large a part of a small one.
+const BALLAST_BYTES: u64 = 4 << 20;
+const BALLAST_SHARE: u64 = 32;
 /// Of a small disk this part stays free.
 const RESERVE_SHARE: u64 = 20;
 
@@ -35,6 +38,8 @@ pub struct JournalOptions {
     pub ahead_step_bytes: usize,
     /// With less than this free on the disk, the status is [`StoreStatus::Full`](leveret_store_api::StoreStatus::Full); in bytes.
     pub disk_free_bytes_min: u64,
+    /// The size of a file that is given up when the disk is full, so that what was taken out can be given back; in bytes.
+    pub ballast_bytes: u64,
     /// Pause after a large commit, in which the next group gathers; in microseconds.
     pub gap_us: u64,
     /// Messages of a log whose readers acknowledge most of them soon are written only when they have not been
@@ -58,6 +63,7 @@ impl JournalOptions {
             segment_bytes: default.segment_bytes.min(fitting),
             checkpoint_bytes: default.checkpoint_bytes.min(fitting),
             disk_free_bytes_min: reserve,
+            ballast_bytes: BALLAST_BYTES.min(bytes / BALLAST_SHARE),
             ..default
         }
     }
@@ -106,6 +112,7 @@ impl Default for JournalOptions {
             ahead_bytes_min: 16 << 20,
             ahead_step_bytes: 1 << 20,
             disk_free_bytes_min: 256 << 20,
+            ballast_bytes: 0,
             gap_us: 100,
             patience_us: 1000,
             recover: false,

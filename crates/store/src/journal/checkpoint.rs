@@ -46,6 +46,7 @@ struct Agenda {
 
 /// The thread's body.
 pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
+    keep_ballast(shared);
     let mut agenda = Agenda {
         checkpoint: None,
         piece: next_piece(shared),
@@ -88,8 +89,9 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
             agenda.checkpoint = None;
             agenda.anew = false;
             agenda.rest = Some(clock::now() + REST_AFTER);
-            if let Err(error) = checkpoint(shared, Place::Anywhere) {
-                agenda.checkpoint = report(shared, &error);
+            match checkpoint(shared, Place::Anywhere) {
+                Ok(()) => keep_ballast(shared),
+                Err(error) => agenda.checkpoint = report(shared, &error),
             }
             give_back(shared);
             agenda.piece = next_piece(shared);
@@ -174,12 +176,24 @@ fn report<P: Payload>(shared: &Shared<P>, error: &io::Error) -> Option<Instant> 
         tracing::warn!("the index cannot be written: {error}");
         shared.segments.spent.leave_all();
         shared.duties.lock().dirty = true;
-        return Some(clock::now() + RETRY);
+        let pause = if shared.ballast.give_up() {
+            Duration::ZERO
+        } else {
+            RETRY
+        };
+        return Some(clock::now() + pause);
     }
     shared
         .status
         .set(StoreStatus::Failed(format!("writing the index: {error}")));
     None
+}
+
+/// Room is kept for a full disk, if there is more than enough.
+fn keep_ballast<P: Payload>(shared: &Shared<P>) {
+    if !is_short_of_room(shared) {
+        shared.ballast.make();
+    }
 }
 
 /// When the next piece of freed segments is due; `None`: nothing is left of them.

@@ -452,6 +452,9 @@ impl<P: Payload> Committer<P> {
             free_bytes: self.shared.segments.free_bytes().unwrap_or(0),
             lacks,
         });
+        if matches!(lacks, Shortage::Disk | Shortage::Quota) && self.shared.ballast.give_up() {
+            return Ok(());
+        }
         // Forces a look as soon as something could be written again.
         self.space_checked = clock::now()
             .checked_sub(SPACE_CHECK)

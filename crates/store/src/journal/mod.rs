@@ -4,6 +4,7 @@
 mod ahead;
 mod ahead_writer;
 mod aside;
+mod ballast;
 mod checkpoint;
 mod committer;
 mod compaction;

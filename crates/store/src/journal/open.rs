@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::ahead::WritingAhead;
 use super::aside::SetAside;
+use super::ballast::Ballast;
 use super::committer::{Committer, Resume};
 use super::directory::{Directory, enter, make_format, mark_running};
 use super::mark::DurableMark;
@@ -210,7 +211,11 @@ fn open<P: Payload>(
         directory,
         recover: options.recover,
     };
-    let mut found = read.index(false)?;
+    let ballast = Ballast::find(Arc::clone(&files), directory, options.ballast_bytes);
+    let mut found = match read.index(false) {
+        Err(OpenError::Full { .. }) if ballast.give_up() => read.index(false)?,
+        found => found?,
+    };
     if !found.problems.is_empty() && heads.has_bodies() {
         // What refers to a large message may be among what is lost: its file tells of it, too.
         found = read.index(true)?;
@@ -270,6 +275,7 @@ fn open<P: Payload>(
         index,
         index_store,
         delivered,
+        ballast,
         saved,
         resume.epoch,
         replayed,
@@ -433,6 +439,7 @@ fn share<P: Payload>(
     index: Index,
     index_store: Box<dyn IndexStore>,
     delivered: DeliveredFile,
+    ballast: Ballast,
     saved: Option<u64>,
     epoch: u32,
     dirty: bool,
@@ -461,6 +468,7 @@ fn share<P: Payload>(
         index_store: Mutex::new(index_store),
         delivered,
         aside,
+        ballast,
         index_unknown: AtomicBool::new(recovered),
         waiters: Waiters::default(),
         staged_bytes: AtomicU64::new(0),

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::ahead::WritingAhead;
 use super::aside::SetAside;
+use super::ballast::Ballast;
 use super::encoder::Copied;
 use super::status::StatusCell;
 use super::written::{Claimed, Discards, WrittenBody};
@@ -38,6 +39,7 @@ pub(super) struct Shared<P> {
     pub(super) index_store: Mutex<Box<dyn IndexStore>>,
     pub(super) delivered: DeliveredFile,
     pub(super) aside: SetAside,
+    pub(super) ballast: Ballast,
     /// Rows in the index may be there that should not: the next checkpoint removes them.
     pub(super) index_unknown: AtomicBool,
     pub(super) waiters: Waiters,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::files::StoreFile;
+use crate::files::{StoreFile, shortage};
 
 /// Room is reserved in steps, so that a small store stays small.
 pub(crate) const ALLOCATE_BYTES: u64 = 8 << 20;
@@ -57,10 +57,19 @@ impl Writable {
                 .saturating_mul(step)
                 .min(self.segment.capacity)
                 .max(end);
-            self.segment
-                .file
-                .allocate(self.allocated, target - self.allocated)?;
-            self.allocated = target;
+            let file = &self.segment.file;
+            let reserved = file.allocate(self.allocated, target - self.allocated);
+            self.allocated = match reserved {
+                // There may be room for less.
+                Err(error) if target > end && shortage(&error).is_some() => {
+                    file.allocate(self.allocated, end - self.allocated)?;
+                    end
+                }
+                reserved => {
+                    reserved?;
+                    target
+                }
+            };
         }
         Ok(())
     }

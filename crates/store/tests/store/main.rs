@@ -8,6 +8,7 @@
     reason = "tests: helpers outside of test functions fail by panicking, too"
 )]
 
+mod ballast;
 mod basics;
 mod bodies;
 mod checkpoints;
