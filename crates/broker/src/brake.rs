@@ -1,9 +1,10 @@
 //! The brake on guessing passwords: who fails to log in again and again waits before the next try is looked at.
 //!
 //! Failures are counted for an address, for a user, and for both together. From some number on each further try waits,
-//! twice as long as the one before, up to five seconds; and only so many tries of one address may wait. So one address
-//! guesses a dozen passwords a second at most, whatever its number of connections, and nobody is locked out: the right
-//! password is let in after its wait. Whoever logged in before from an address does not wait for what others do there,
+//! twice as long as the one before, up to five seconds; and of one address only so many are looked at in that time: the
+//! others stand in line behind them, and wait for as many turns. So one address guesses a dozen passwords a second at
+//! most, whatever its number of connections, and nobody is locked out: the right password is let in after its wait, and
+//! does not have to find a free place among those of a stranger who holds all of them. Whoever logged in before from an address does not wait for what others do there,
 //! nor do their tries take its place among those that wait, and an address that has not failed for a user does not wait
 //! for those that have.
 //!
@@ -26,8 +27,11 @@ const FREE_OF_ADDRESS: u32 = 20;
 const FREE_OF_USER: u32 = 20;
 const FIRST_WAIT_MS: u64 = 250;
 const WAIT_MAX_MS: u64 = 5_000;
-/// Tries of one address that may wait at a time; and as many of each user who logged in from there before.
-const WAITING_MAX: u32 = 64;
+/// So many tries of one address have the first turn, the next ones the second, …; and as many of each user who logged in
+/// from there before.
+const TURN: u32 = 64;
+/// More do not stand in line.
+const WAITING_MAX: u32 = 8 * TURN;
 /// Without a failure for so long, all are forgotten.
 const FORGOTTEN_MS: u64 = 120_000;
 /// Kept of each kind, at the least; at the most twice as many.
@@ -162,9 +166,10 @@ impl Brake {
         if *waiting >= WAITING_MAX {
             return Verdict::Refuse;
         }
+        let turns = u64::from(*waiting / TURN) + 1;
         *waiting += 1;
         let brake = Arc::clone(self);
-        Verdict::Wait(now + wait_ms, Waiting { brake, of })
+        Verdict::Wait(now + wait_ms * turns, Waiting { brake, of })
     }
 
     /// The name or the password was wrong.
@@ -303,6 +308,30 @@ mod tests {
         drop(waiting);
         assert!(matches!(consider(HERE), Verdict::Wait(..)));
         assert!(brake.known.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn who_comes_behind_many_stands_in_line() {
+        let brake = Arc::new(Brake::default());
+        fail(&brake, HERE, b"guest", 50);
+        let now = Timestamp(1_000);
+        let due = |verdict: &Verdict| match verdict {
+            Verdict::Wait(until, _) => *until - now,
+            other => panic!("{other:?}"),
+        };
+        let mut line: Vec<Verdict> = (0..3 * TURN)
+            .map(|_| brake.consider(HERE, b"guest", now))
+            .collect();
+        let waits: Vec<u64> = line.iter().map(due).collect();
+        let expected = [1, 2, 3].map(|turn| [turn * WAIT_MAX_MS; TURN as usize]);
+        assert_eq!(waits, expected.as_flattened());
+        // The first have had their turn: who comes now waits for the second.
+        line.drain(..TURN as usize);
+        let last = brake.consider(HERE, b"guest", now);
+        assert_eq!(due(&last), 3 * WAIT_MAX_MS);
+        line.drain(..TURN as usize);
+        let last = brake.consider(HERE, b"guest", now);
+        assert_eq!(due(&last), 2 * WAIT_MAX_MS);
     }
 
     #[test]
