@@ -72,6 +72,14 @@ impl Retries {
         (self.waiting.len() + self.due.len()) as u64
     }
 
+    /// Memory of those that wait, as far as they are in memory, and of their places.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let places = self.waiting.len() + self.due.len();
+        self.memory
+            + places * size_of::<(Place, Waiting)>()
+            + self.leaving.len() * size_of::<(u64, (CommitPoint, Place))>()
+    }
+
     /// When the first one that waits is due.
     pub(crate) fn earliest(&self) -> Option<Timestamp> {
         let ((due, ..), _) = self.waiting.first_key_value()?;

@@ -409,3 +409,25 @@ fn wrong_delays_are_refused() {
         );
     }
 }
+
+#[test]
+fn what_waits_counts_as_memory_of_its_queue() {
+    let (world, client) = consumed(&[1_000]);
+    let body = "x".repeat(1_000);
+    for _ in 0..100 {
+        client.publish("q", &body);
+    }
+    client.seen();
+    let memory = || {
+        let vhost = world.broker.vhost("/").unwrap();
+        let queue = vhost.queue("q").unwrap();
+        queue.statistics(world.now()).memory_bytes
+    };
+    let before = memory();
+    client.nack(0, true, true);
+    assert!(memory() >= before + 100_000, "{before} {}", memory());
+    world.pass(1_000);
+    client.seen();
+    client.ack(0, true);
+    assert!(memory() < before + 10_000, "{before} {}", memory());
+}

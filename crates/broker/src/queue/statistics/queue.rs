@@ -112,6 +112,7 @@ impl Queue {
 
     fn memory_bytes(&self) -> usize {
         let levels: usize = self.levels.iter().map(Level::memory_bytes).sum();
-        size_of::<Queue>() + levels + self.statistics.memory_bytes()
+        let retries = self.retries.memory_bytes();
+        size_of::<Queue>() + levels + retries + self.statistics.memory_bytes()
     }
 }
