@@ -99,8 +99,11 @@ impl Channel {
         self.forgiven.remove(&tag)
     }
 
-    pub(super) fn next_delivery_tag(&mut self) -> u64 {
-        self.last_delivery_tag += 1;
-        self.last_delivery_tag
+    /// The first of the next `count` delivery tags, which are given now.
+    #[inline]
+    pub(super) fn take_delivery_tags(&mut self, count: usize) -> u64 {
+        let first = self.last_delivery_tag + 1;
+        self.last_delivery_tag += count as u64;
+        first
     }
 }

@@ -33,13 +33,13 @@ use rustc_hash::FxHashMap;
 
 use super::commit_job::{Committing, QUEUE_COST, Stage};
 use super::connection::{COMMIT, Connection};
-use super::giving_back::cost_of_reading;
 use super::job::Job;
 use super::link::Link;
 use super::methods::encoded;
 use super::parked::{Committed, Parked};
 use super::publish::return_message;
 use super::queue_table::QueueNumber;
+use super::reading_cost::cost_of_reading;
 use super::transaction::{Kept, Transaction};
 use super::unacked::Unacked;
 use crate::blocks::Blocks;
@@ -156,7 +156,7 @@ impl Connection {
                 Stage::Release => match committing.transaction.settlements.pop() {
                     Some((unacked, _)) => {
                         committing.credit += u32::from(unacked.consumer.is_some());
-                        self.queues.release(unacked.queue);
+                        self.delivering.release_queue(unacked.queue);
                         1
                     }
                     None => {
@@ -196,7 +196,7 @@ impl Connection {
         }
         let began = committing.began;
         for (number, mut part) in parts {
-            let Some(queue) = self.queues.queue(number) else {
+            let Some(queue) = self.delivering.queue(number) else {
                 continue;
             };
             queue.read_for(&self.vhost.services.store, &mut part);

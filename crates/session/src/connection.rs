@@ -10,30 +10,26 @@ use std::sync::Arc;
 use leveret_broker::budget::Budget;
 use leveret_broker::error::ChannelError;
 use leveret_broker::grant::Grant;
-use leveret_broker::mailbox::{Letters, Notice};
-use leveret_broker::queue::handle::giving_back::GivingBack;
+use leveret_broker::mailbox::Notice;
 use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};
-use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
-use rustc_hash::FxHashMap;
 
 use super::auth::Login;
 use super::batch::Batch;
 use super::body_memory::own;
 use super::channel::{Channel, PublishMode};
 use super::channels::Channels;
-use super::consumers::Consumers;
-use super::delivery_forms::DeliveryForms;
+use super::delivering::Delivering;
 use super::job::Job;
 use super::large_publish::LargePublish;
 use super::link::{Link, OUTPUT_MAX};
 use super::parked::{Parked, Showing};
 use super::places::ConnectionPlace;
 use super::pressure::Pressure;
-use super::queue_table::{ExclusiveQueues, QueueTable};
+use super::queue_table::ExclusiveQueues;
 use super::repeat_form::Repeat;
 use super::route_cache::RouteCache;
 use super::waiting::Waiting;
@@ -49,8 +45,7 @@ pub(crate) struct Connection {
     pub(super) opened: Timestamp,
     pub(super) channels: Channels,
     pub(super) waiting: Waiting,
-    pub(super) consumers: Consumers,
-    pub(super) queues: QueueTable,
+    pub(super) delivering: Delivering,
     pub(super) routes: RouteCache,
     pub(super) batch: Batch,
     pub(super) repeat: Repeat,
@@ -60,24 +55,8 @@ pub(crate) struct Connection {
     pub(super) exclusive_queues: ExclusiveQueues,
     /// Channels with confirms that wait for a commit.
     pub(super) confirming: Vec<u16>,
-    pub(super) letters: Letters,
     /// Notices that are to be dealt with.
     notices: VecDeque<Notice>,
-    pub(super) delivery_forms: DeliveryForms,
-    /// What the settlements gathered so far cost.
-    pub(super) gathered: usize,
-    /// Channels of whose unacknowledged messages some are to leave memory.
-    pub(super) crowded: Vec<u16>,
-    /// The commit point at which more of them can.
-    pub(super) relief_point: Option<CommitPoint>,
-    /// The present step settles messages that are read for it.
-    pub(super) has_read: bool,
-    /// Queues to which something came back that they have not delivered yet.
-    pub(super) quiet: FxHashMap<QueueId, GivingBack>,
-    /// Channels whose shared credit came back while somebody waits for it.
-    pub(super) freed: Vec<u16>,
-    /// Channels of whose credit only a part was handed out to those that wait.
-    pub(super) handing_out: Vec<u16>,
     /// The client's `connection.close`, to be answered.
     pub(super) close_requested: Option<connection_wire::Close>,
     /// It closes, and nothing new begins.
@@ -86,8 +65,6 @@ pub(crate) struct Connection {
     /// The store is full; input stops with the first publish.
     store_full: bool,
     pub(super) publishes: bool,
-    /// No delivery must be settled before this moment.
-    pub(super) acknowledge_by: Timestamp,
     /// For small bodies on their way.
     pub(super) own_memory: Arc<Budget>,
 }
@@ -103,35 +80,24 @@ impl Connection {
         Connection {
             routes: RouteCache::new(&vhost.services.route_memory),
             waiting: Waiting::new(&vhost),
+            delivering: Delivering::new(&vhost),
             vhost,
             login,
             grant,
             place,
             opened: now,
             channels: Channels::default(),
-            consumers: Consumers::default(),
-            queues: QueueTable::default(),
             batch: Batch::default(),
             repeat: Repeat::default(),
             large: None,
             exclusive_queues: ExclusiveQueues::default(),
             confirming: Vec::new(),
-            letters: Letters::default(),
             notices: VecDeque::new(),
-            delivery_forms: DeliveryForms::default(),
-            gathered: 0,
-            crowded: Vec::new(),
-            relief_point: None,
-            has_read: false,
-            quiet: FxHashMap::default(),
-            freed: Vec::new(),
-            handing_out: Vec::new(),
             close_requested: None,
             leaves: false,
             forced: None,
             store_full: false,
             publishes: false,
-            acknowledge_by: Timestamp::NEVER,
             own_memory: own(),
         }
     }
@@ -209,7 +175,8 @@ impl Connection {
         if let Some(channel) = self.channels.get_mut(committed.channel)
             && channel.credit.give_back(committed.credit)
         {
-            self.hand_out_credit(committed.channel, now);
+            self.delivering
+                .hand_out_credit(&self.channels, committed.channel, now);
         }
         false
     }
@@ -217,13 +184,13 @@ impl Connection {
     /// Carries out everything gathered so far.
     pub(super) fn flush(&mut self, link: &mut Link, now: Timestamp) {
         // Acknowledgements first: who sees the confirm of a publish knows those before it are durable.
-        self.flush_settlements(now);
+        self.delivering.flush_settlements(&self.channels, now);
         self.flush_publishes(link, now);
     }
 
     /// Holds this publisher back for those it is too fast for, if need be.
     pub(super) fn consider(&mut self, link: &Link, pressure: Pressure, now: Timestamp) {
-        let consumes = !self.consumers.is_empty();
+        let consumes = self.delivering.consumes();
         self.waiting.consider(link, pressure, consumes, now);
     }
 
@@ -231,7 +198,7 @@ impl Connection {
         let settled_by = if self.is_working() {
             Timestamp::NEVER
         } else {
-            self.acknowledge_by
+            self.delivering.acknowledge_by()
         };
         let earliest = self.waiting.deadline().min(settled_by);
         Some(earliest).filter(|at| *at != Timestamp::NEVER)
@@ -255,7 +222,7 @@ impl Connection {
         self.go_on(link, link.now);
         if !self.is_working() {
             self.unpark_if_durable(link);
-            self.go_on_handing_out(link.now);
+            self.delivering.go_on_handing_out(&self.channels, link.now);
         }
         self.look_after_large(link);
         if let Some(wanted) = self.waiting.look_after_hold(link)
@@ -271,14 +238,14 @@ impl Connection {
             .confirming
             .iter()
             .filter_map(|number| self.channels.get(*number)?.confirms_waiting_for());
-        let others = confirms.chain(self.relief_point);
+        let others = confirms.chain(self.delivering.relief_point());
         self.waiting.register_wake(link, others);
     }
 
     /// Notices out of the mailbox; of very many, the rest later.
     pub(super) fn take_notices(&mut self, link: &mut Link) {
         let goes_on = !self.notices.is_empty();
-        self.notices.extend(self.letters.notices.drain(..));
+        self.delivering.move_notices(&mut self.notices);
         if !goes_on && self.tell_some(link) {
             self.begin(link, Job::Telling);
         }
@@ -336,10 +303,9 @@ impl Connection {
 
     /// Gives buffers back that have grown in a burst.
     pub(super) fn shrink(&mut self) {
-        self.letters.shrink();
+        self.delivering.shrink();
         self.batch.shrink();
         self.repeat.forget();
-        self.delivery_forms.forget();
     }
 }
 

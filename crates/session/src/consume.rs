@@ -8,7 +8,7 @@ use leveret_broker::message::Message;
 use leveret_broker::permission::{Access, Resource};
 use leveret_broker::queue::answers::{ConsumeError, GetResult};
 use leveret_broker::queue::consumers::ConsumerSpec;
-use leveret_broker::queue::handle::{Held, Outcome, QueueHandle, QueueSettlement};
+use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::queue::kind::QueueKind;
 use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, basic as wire};
@@ -26,9 +26,8 @@ use super::link::Link;
 use super::methods::encoded;
 use super::overdue::due;
 use super::publish::REPLY_TO;
-use super::stream::refuse_for_streams;
+use super::stream::{named, refuse_for_streams};
 use super::topology::generated_name;
-use super::unacked::Unacked;
 
 impl Connection {
     pub(super) fn basic_method(
@@ -83,7 +82,7 @@ impl Connection {
             // rabbitmq: limits for consumers take the place of the channel's
             channel.credit.set_limit(0);
         }
-        self.hand_out_credit(number, now);
+        self.delivering.hand_out_credit(&self.channels, number, now);
         link.send(
             number,
             &AMQPClass::Basic(wire::AMQPMethod::QosOk(wire::QosOk {})),
@@ -128,8 +127,8 @@ impl Connection {
             tag => tag.to_owned(),
         };
         let replies = consume.queue.as_str() == REPLY_TO;
-        let namesake = self.consumers.find(number, tag.as_bytes());
-        let namesake = namesake.and_then(|slot| self.consumers.get(slot));
+        let namesake = self.delivering.find_consumer(number, tag.as_bytes());
+        let namesake = namesake.and_then(|slot| self.delivering.consumer(slot));
         // rabbitmq: a second consumer of direct replies is told that it is one, whatever its tag
         if namesake.is_some_and(|it| !(replies && it.gets_replies())) {
             return Err(ConnectionError::not_allowed(format_args!(
@@ -147,7 +146,7 @@ impl Connection {
         if of_stream {
             self.check_stream_consumer(number, &queue, consume.no_ack)?;
         }
-        let slot = self.consumers.next_slot();
+        let slot = self.delivering.next_slot();
         let channel = self.channel(number)?;
         if channel.credit.limit() != 0 && queue.kind() != QueueKind::Classic {
             let text = format!(
@@ -180,17 +179,17 @@ impl Connection {
             }
             ConsumeError::Deleted => ChannelError::no_queue(queue.name(), self.vhost.name()),
         })?;
-        let consumer = Consumer {
+        let consumer = |row| Consumer {
             channel: number,
             tag: tag.as_bytes().into(),
             no_ack: consume.no_ack,
             of_stream,
-            queue: self.queues.acquire(&queue),
+            queue: row,
             reference,
             timeout_ms: asked.timeout_ms,
             reply_address: replies.then(|| queue.name().to_owned()),
         };
-        self.consumers.insert(slot, consumer);
+        self.delivering.add_consumer(slot, &queue, consumer);
         self.tell_consumer(link, slot, consume, prefetch);
         if !consume.nowait {
             let ok = wire::ConsumeOk {
@@ -200,6 +199,30 @@ impl Connection {
         }
         let effects = queue.start(now);
         self.vhost.care(&queue, effects, now);
+        Ok(())
+    }
+
+    /// A stream's consumers have a prefetch of their own and acknowledge.
+    fn check_stream_consumer(
+        &mut self,
+        number: u16,
+        queue: &QueueHandle,
+        no_ack: bool,
+    ) -> Result<(), Failure> {
+        if self.channel(number)?.prefetch == 0 {
+            return Err(ChannelError::precondition(format_args!(
+                "consumer prefetch count is not set for stream {}",
+                named(queue)
+            ))
+            .into());
+        }
+        if no_ack {
+            return Err(ConnectionError::not_implemented(format_args!(
+                "automatic acknowledgement not supported by stream {}",
+                named(queue)
+            ))
+            .into());
+        }
         Ok(())
     }
 
@@ -215,7 +238,7 @@ impl Connection {
         if !no_ack {
             return Err(ChannelError::precondition("reply consumer cannot acknowledge").into());
         }
-        if self.consumers.reply_address(number).is_some() {
+        if self.delivering.reply_address(number).is_some() {
             return Err(ChannelError::precondition("reply consumer already set").into());
         }
         let declaration = QueueDeclaration {
@@ -244,10 +267,8 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let mut doomed = None;
-        if let Some(slot) = self
-            .consumers
-            .find(number, cancel.consumer_tag.as_str().as_bytes())
-        {
+        let tag = cancel.consumer_tag.as_str().as_bytes();
+        if let Some(slot) = self.delivering.find_consumer(number, tag) {
             doomed = self.cancel_in_queue(slot, now);
             // What was on its way is sent before the answer; nothing comes after it.
             self.take_letters(link, now);
@@ -273,20 +294,16 @@ impl Connection {
 
     /// The session forgets the consumer.
     pub(super) fn forget_consumer(&mut self, link: &Link, slot: ConsumerSlot) -> Option<Consumer> {
-        let consumer = self.consumers.remove(slot)?;
-        let channel = self.channels.get(consumer.channel);
-        if let Some((channel, queue)) = channel.zip(self.queues.queue(consumer.queue)) {
-            channel.credit.leave(queue.id(), slot);
-        }
+        let consumer = self.delivering.remove_consumer(&self.channels, slot)?;
         self.tell_consumer_gone(link, &consumer);
-        self.queues.release(consumer.queue);
+        self.delivering.release_queue(consumer.queue);
         Some(consumer)
     }
 
     /// The queue forgets the consumer; nothing more will come for it. Answers the queue, if it goes with it.
     fn cancel_in_queue(&mut self, slot: ConsumerSlot, now: Timestamp) -> Option<QueueHandle> {
-        let consumer = self.consumers.get(slot)?;
-        let queue = self.queues.queue(consumer.queue)?.clone();
+        let consumer = self.delivering.consumer(slot)?;
+        let queue = self.delivering.queue(consumer.queue)?.clone();
         let mut effects = queue.cancel(consumer.reference, now);
         let is_doomed = std::mem::take(&mut effects.delete_queue);
         self.vhost.care(&queue, effects, now);
@@ -333,7 +350,7 @@ impl Connection {
         };
         note_one(&self.vhost, &queue, &in_flight);
         let before = link.output.len();
-        let tag = self.channel(number)?.next_delivery_tag();
+        let tag = self.channel(number)?.take_delivery_tags(1);
         let count = u32::try_from(ready).unwrap_or(u32::MAX);
         write_get_ok(
             link.output.buffer(),
@@ -347,34 +364,15 @@ impl Connection {
         if self.vhost.is_traced() {
             self.trace_delivery(link, number, queue.name(), &in_flight, false, now);
         }
-        let row = self.queues.acquire(&queue);
-        if !get.no_ack {
+        if get.no_ack {
+            self.delivering.settle_got(&queue, in_flight);
+            self.delivering.flush_settlements(&self.channels, now);
+        } else if let Some(channel) = self.channels.get_mut(number) {
             let due = due(None, Some(&queue), link.broker.config(), now);
-            self.acknowledge_by = due.min(self.acknowledge_by);
-            self.channel(number)?.ledger.push(Unacked {
-                tag,
-                held: in_flight,
-                queue: row,
-                consumer: None,
-                delivered_at: now,
-                due,
-            });
-            self.consider_relief(number, link.output.len() - before);
-        } else {
-            if in_flight.stored {
-                self.queues.settle(
-                    row,
-                    QueueSettlement {
-                        held: Held::Message(in_flight),
-                        consumer: None,
-                        outcome: Outcome::Acknowledged,
-                        delivered_at: Timestamp::NEVER,
-                    },
-                    false,
-                );
-                self.flush_settlements(now);
-            }
-            self.queues.release(row);
+            self.delivering
+                .record_got(channel, &queue, in_flight, tag, due, now);
+            let sent = link.output.len() - before;
+            self.delivering.consider_relief(channel, sent);
         }
         Ok(())
     }

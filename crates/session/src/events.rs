@@ -97,7 +97,7 @@ impl Connection {
             serial: self.channels.get(consumer.channel)?.serial,
             user: &self.login.user,
             tag: &consumer.tag,
-            queue: self.queues.queue(consumer.queue)?,
+            queue: self.delivering.queue(consumer.queue)?,
         })
     }
 
@@ -108,7 +108,7 @@ impl Connection {
         consume: &Consume,
         prefetch: u16,
     ) {
-        let consumer = self.consumers.get(slot);
+        let consumer = self.delivering.consumer(slot);
         if let Some(told) = consumer.and_then(|it| self.consumer_told(link, it)) {
             self.vhost.services.tell(|events| {
                 let (exclusive, no_ack) = (consume.exclusive, consume.no_ack);

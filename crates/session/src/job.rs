@@ -15,6 +15,11 @@ use super::queue_table::QueueNumber;
 use super::rolling_back::RollingBack;
 use super::spread::Spreading;
 
+/// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
+pub(super) const QUEUE_COST: usize = 64;
+/// What it costs to withdraw or to forget a consumer.
+pub(super) const CONSUMER_COST: usize = 4;
+
 /// Something that is done in steps.
 pub(super) enum Job {
     Settling(Settling),

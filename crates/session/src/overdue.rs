@@ -8,14 +8,13 @@ use std::collections::VecDeque;
 
 use leveret_broker::config::{BrokerConfig, ConsumerTimeoutAction};
 use leveret_broker::error::ChannelError;
-use leveret_broker::queue::handle::{Held, Outcome, QueueHandle};
+use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::time::Timestamp;
 
 use super::connection::Connection;
-use super::giving_back::READ_FOR_ONE;
+use super::consumers::Consumer;
 use super::job::{Job, TakingBack};
 use super::link::Link;
-use super::unacked::Unacked;
 
 /// When a delivery of now must be settled; `consumer_ms` is the consumer's own argument, 0 for ever.
 pub(super) fn due(
@@ -36,10 +35,10 @@ pub(super) fn due(
 impl Connection {
     /// Deals with every delivery whose time is up.
     pub(super) fn handle_overdue(&mut self, link: &mut Link, now: Timestamp) {
-        if self.acknowledge_by > now || self.is_working() {
+        if self.delivering.acknowledge_by() > now || self.is_working() {
             return;
         }
-        self.acknowledge_by = Timestamp::NEVER;
+        self.delivering.look_for_overdue_at(Timestamp::NEVER);
         let numbers = self.channels.numbers();
         for number in numbers {
             while let Some((tag, timeout_ms)) = self.overdue(number, now) {
@@ -54,19 +53,13 @@ impl Connection {
                 }
                 if self.is_working() {
                     // All are looked at again once that is done.
-                    self.acknowledge_by = now;
+                    self.delivering.look_for_overdue_at(now);
                     return;
                 }
             }
-            self.expect_settlements(number);
-        }
-    }
-
-    /// Remembers when the first delivery of a channel must be settled.
-    pub(super) fn expect_settlements(&mut self, number: u16) {
-        let channel = self.channels.get(number);
-        if let Some(first) = channel.and_then(|channel| channel.ledger.earliest_due()) {
-            self.acknowledge_by = self.acknowledge_by.min(first.due);
+            if let Some(channel) = self.channels.get(number) {
+                self.delivering.expect_settlements(channel);
+            }
         }
     }
 
@@ -86,14 +79,8 @@ impl Connection {
             return;
         };
         let (row, reference) = (overdue.queue, overdue.consumer);
-        let queue = self.queues.queue(row).cloned();
-        let slot = reference.and_then(|reference| {
-            self.consumers.slots_of_channel(number).find(|&slot| {
-                self.consumers
-                    .get(slot)
-                    .is_some_and(|it| it.queue == row && it.reference == reference)
-            })
-        });
+        let queue = self.delivering.queue(row).cloned();
+        let slot = reference.and_then(|reference| self.delivering.slot_of(number, row, reference));
         tracing::warn!(
             peer = %link.peer.remote,
             user = self.login.user,
@@ -107,12 +94,15 @@ impl Connection {
         if let (Some(queue), Some(_), Some(reference)) = (&queue, slot, reference) {
             let effects = queue.withdraw(&[reference], now);
             self.vhost.care(queue, effects, now);
-            link.mailbox.take(&mut self.letters);
+            self.delivering.take_mail(link);
             link.mailbox.stay_awake();
-            undelivered = self.take_undelivered(|it| it.queue == row && it.reference == reference);
+            let goes = |it: &Consumer| it.queue == row && it.reference == reference;
+            undelivered = self.delivering.take_undelivered(goes);
         }
-        self.return_one(number, overdue);
-        self.flush_quietly(now);
+        if let Some(channel) = self.channels.get_mut(number) {
+            self.delivering.take_back(channel, overdue);
+        }
+        self.delivering.flush_quietly(now);
         self.finish_letters(link, now);
         if let (Some(queue), Some(consumer)) = (queue, reference) {
             let taking = TakingBack {
@@ -128,23 +118,6 @@ impl Connection {
         }
     }
 
-    fn return_one(&mut self, number: u16, unacked: Unacked) {
-        if let Some(channel) = self.channels.get_mut(number) {
-            channel.forgive(unacked.tag);
-            if channel
-                .credit
-                .give_back(u32::from(unacked.consumer.is_some()))
-            {
-                self.freed.push(number);
-            }
-        }
-        if let Held::Reference(_) = unacked.held {
-            self.queues.expect_unread();
-        }
-        self.queues
-            .settle(unacked.queue, unacked.settled(Outcome::Returned), true);
-    }
-
     /// Gives back a part of what the consumer holds; when nothing is left, it is told. Answers whether there
     /// is more.
     pub(super) fn take_back_step(
@@ -153,38 +126,24 @@ impl Connection {
         taking: &mut TakingBack,
         now: Timestamp,
     ) -> bool {
-        let number = taking.channel;
-        let most = (self.step_cost() / Outcome::Returned.cost()).max(1);
-        let bytes = self.step_cost().saturating_mul(READ_FOR_ONE);
-        let mut returned = Vec::new();
-        let mut has_read = false;
-        let next = self.channels.get_mut(number).and_then(|channel| {
-            let each = |unacked| returned.push(unacked);
-            let ledger = &mut channel.ledger;
-            let (most, unread) = ledger.readable(taking.from, most, bytes);
-            has_read = unread > 0;
-            ledger.take_of_consumer(taking.number, taking.consumer, taking.from, most, each)
-        });
-        self.has_read |= has_read;
-        for unacked in returned {
-            self.return_one(number, unacked);
-        }
-        self.flush_quietly(now);
-        if let Some(next) = next {
-            taking.from = next;
+        let channel = self.channels.get_mut(taking.channel);
+        let more = channel.is_some_and(|it| self.delivering.take_back_some(it, taking));
+        self.delivering.flush_quietly(now);
+        if more {
             return true;
         }
-        self.settle_undelivered(&mut taking.undelivered, now);
-        if !taking.undelivered.is_empty() {
+        let undelivered = &mut taking.undelivered;
+        self.delivering.settle_undelivered(undelivered, now);
+        if !undelivered.is_empty() {
             return true;
         }
-        for giving in self.take_quiet() {
+        for giving in self.delivering.take_quiet() {
             let (queue, effects) = giving.finish(now);
             self.vhost.care(&queue, effects, now);
         }
         let effects = taking.queue.start(now);
         self.vhost.care(&taking.queue, effects, now);
-        self.flush_settlements(now);
+        self.delivering.flush_settlements(&self.channels, now);
         if let Some(slot) = taking.slot {
             self.consumer_cancelled(link, slot);
         }

@@ -184,7 +184,7 @@ impl Connection {
     fn check_properties(&self, number: u16, header: &ContentHeader<'_>) -> Result<(), Failure> {
         let properties = &header.properties;
         if properties.reply_to == Some(REPLY_TO.as_bytes())
-            && self.consumers.reply_address(number).is_none()
+            && self.delivering.reply_address(number).is_none()
         {
             return Err(no_reply_consumer().into());
         }
@@ -229,7 +229,7 @@ impl Connection {
             properties.headers = Some(RawTable::from_encoded(&fields));
         }
         if replies {
-            let address = self.consumers.reply_address(number);
+            let address = self.delivering.reply_address(number);
             properties.reply_to = Some(address.ok_or_else(no_reply_consumer)?.as_bytes());
         }
         let payload = properties.encode_header(header.body_size);

@@ -6,8 +6,10 @@
 #[cfg(debug_assertions)]
 mod check;
 
-use leveret_broker::queue::handle::{QueueHandle, QueueSettlement};
+use leveret_broker::mailbox::InFlight;
+use leveret_broker::queue::handle::{Held, Outcome, QueueHandle, QueueSettlement};
 use leveret_broker::store::Store;
+use leveret_broker::time::Timestamp;
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
 
@@ -70,10 +72,11 @@ impl QueueTable {
         self.rows.get_mut(number.0 as usize)?.as_mut()
     }
 
-    /// One use more of a queue that has a number.
-    pub(super) fn add_use(&mut self, number: QueueNumber) {
+    /// So many uses more of a queue that has a number.
+    #[inline]
+    pub(super) fn add_uses(&mut self, number: QueueNumber, count: usize) {
         if let Some(row) = self.row(number) {
-            row.uses += 1;
+            row.uses += u32::try_from(count).unwrap_or(u32::MAX);
         }
     }
 
@@ -106,6 +109,18 @@ impl QueueTable {
         if row.settlements.len() == 1 {
             self.dirty.push(number);
         }
+    }
+
+    /// Gathers the settlement of a stored message that was sent and needs no acknowledgement.
+    #[inline]
+    pub(super) fn settle_unasked(&mut self, number: QueueNumber, sent: InFlight, used: bool) {
+        let settlement = QueueSettlement {
+            held: Held::Message(sent),
+            consumer: None,
+            outcome: Outcome::Acknowledged,
+            delivered_at: Timestamp::NEVER,
+        };
+        self.settle(number, settlement, used);
     }
 
     /// Hands each queue's settlements to `carry_out`, with the messages they need.

@@ -1,5 +1,5 @@
 //! Settlements that a transaction keeps back. It may have many, so that their messages leave memory as those of
-//! deliveries do that are not settled, where all connections together hold too many, see [`crate::relief`].
+//! deliveries do that are not settled, where all connections together hold too many, see [`crate::delivering`].
 
 use std::sync::Arc;
 

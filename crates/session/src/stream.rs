@@ -1,13 +1,11 @@
 //! What a session does differently for streams: what it refuses, and the header that says at which
 //! offset a delivery stands.
 
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
+use leveret_broker::error::{ConnectionError, Failure};
 use leveret_broker::message::Message;
 use leveret_broker::queue::handle::QueueHandle;
 use leveret_broker::queue::kind::QueueKind;
 use leveret_codec::{RawTable, decode_header};
-
-use super::connection::Connection;
 
 /// The header with a delivery's offset.
 const OFFSET_HEADER: &[u8] = b"x-stream-offset";
@@ -15,7 +13,7 @@ const OFFSET_HEADER: &[u8] = b"x-stream-offset";
 const LONG: u8 = b'l';
 
 /// `queue 'q' in vhost '/'`, as RabbitMQ names it in its texts.
-fn named(queue: &QueueHandle) -> String {
+pub(super) fn named(queue: &QueueHandle) -> String {
     let identity = queue.identity();
     format!("queue '{}' in vhost '{}'", identity.name, identity.vhost)
 }
@@ -27,32 +25,6 @@ pub(super) fn refuse_for_streams(method: &str, queue: &QueueHandle) -> Result<()
     }
     let text = format!("{method} not supported by stream queues {}", named(queue));
     Err(ConnectionError::not_implemented(text).into())
-}
-
-impl Connection {
-    /// A stream's consumers have a prefetch of their own and acknowledge.
-    pub(super) fn check_stream_consumer(
-        &mut self,
-        number: u16,
-        queue: &QueueHandle,
-        no_ack: bool,
-    ) -> Result<(), Failure> {
-        if self.channel(number)?.prefetch == 0 {
-            return Err(ChannelError::precondition(format_args!(
-                "consumer prefetch count is not set for stream {}",
-                named(queue)
-            ))
-            .into());
-        }
-        if no_ack {
-            return Err(ConnectionError::not_implemented(format_args!(
-                "automatic acknowledgement not supported by stream {}",
-                named(queue)
-            ))
-            .into());
-        }
-        Ok(())
-    }
 }
 
 /// The message's content header with `x-stream-offset` among its headers. Other fields keep their

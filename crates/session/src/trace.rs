@@ -97,7 +97,7 @@ impl Connection {
     /// These were delivered.
     pub(super) fn trace_deliveries(&self, link: &Link, traced: &[Traced], now: Timestamp) {
         for it in traced {
-            if let Some(queue) = self.queues.queue(it.queue) {
+            if let Some(queue) = self.delivering.queue(it.queue) {
                 self.trace_delivery(
                     link,
                     it.channel,

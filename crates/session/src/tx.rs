@@ -68,7 +68,9 @@ impl Connection {
         {
             return true;
         }
-        self.expect_settlements(rolling.channel);
+        if let Some(channel) = self.channels.get(rolling.channel) {
+            self.delivering.expect_settlements(channel);
+        }
         link.output.buffer().extend_from_slice(&rolling.reply);
         false
     }

@@ -2,42 +2,51 @@
 //! settled later is read back for it if it must be, see [`leveret_broker::queue::reference`].
 
 use leveret_broker::mailbox::InFlight;
+use leveret_store_api::CommitPoint;
 
-use super::channel::PublishMode;
-use super::connection::Connection;
-use super::link::Link;
-use super::queue_table::QueueNumber;
-use super::unacked::Relief;
+use super::Delivering;
+use crate::channel::{Channel, PublishMode};
+use crate::channels::Channels;
+use crate::link::Link;
+use crate::queue_table::QueueNumber;
+use crate::unacked::Relief;
 
-impl Connection {
+impl Delivering {
     /// A channel was sent a delivery of so many bytes.
-    pub(super) fn consider_relief(&mut self, number: u16, sent: usize) {
+    pub(crate) fn consider_relief(&mut self, channel: &mut Channel, sent: usize) {
         let memory = &self.vhost.services.unacked_memory;
-        if let Some(channel) = self.channels.get_mut(number)
-            && channel.ledger.is_to_be_relieved(sent, memory)
-            && !self.crowded.contains(&number)
+        if channel.ledger.is_to_be_relieved(sent, memory) && !self.crowded.contains(&channel.number)
         {
-            self.crowded.push(number);
+            self.crowded.push(channel.number);
         }
     }
 
     /// A transaction keeps more settlements back.
-    pub(super) fn consider_settled(&mut self, number: u16) {
+    pub(super) fn consider_settled(&mut self, channel: &mut Channel) {
         let memory = &self.vhost.services.unacked_memory;
-        if let Some(channel) = self.channels.get_mut(number)
-            && let PublishMode::Transaction(transaction) = &mut channel.mode
+        if let PublishMode::Transaction(transaction) = &mut channel.mode
             && transaction.settlements.is_to_be_relieved(memory)
-            && !self.crowded.contains(&number)
+            && !self.crowded.contains(&channel.number)
         {
-            self.crowded.push(number);
+            self.crowded.push(channel.number);
         }
     }
 
+    /// The commit point at which more messages can leave memory.
+    pub(crate) fn relief_point(&self) -> Option<CommitPoint> {
+        self.relief_point
+    }
+
     /// Has some of them leave memory; asks to be called again for the rest.
+    pub(crate) fn relieve_some(&mut self, channels: &mut Channels, link: &Link) {
+        if !self.crowded.is_empty() {
+            self.relieve_crowded(channels, link);
+        }
+    }
+
     #[cold]
-    pub(super) fn relieve_some(&mut self, link: &Link) {
-        let Connection {
-            channels,
+    fn relieve_crowded(&mut self, channels: &mut Channels, link: &Link) {
+        let Delivering {
             queues,
             vhost,
             crowded,

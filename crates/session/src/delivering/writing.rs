@@ -1,0 +1,163 @@
+//! Deliveries out of the mailbox, run by run: noted with the store, written with their tags, recorded.
+
+use leveret_broker::mailbox::{ConsumerSlot, Delivery};
+use leveret_broker::time::Timestamp;
+use leveret_broker::vhost::VirtualHost;
+
+use super::Delivering;
+use crate::channel::Channel;
+use crate::channels::Channels;
+use crate::consumers::{Consumer, Consumers};
+use crate::delivered::note_run;
+use crate::delivery_forms::DeliveryForms;
+use crate::link::{Link, OUTPUT_HIGH_WATER};
+use crate::overdue::due;
+use crate::queue_table::QueueTable;
+use crate::traced::Traced;
+use crate::unacked::Unacked;
+
+/// So many messages are fetched into the processor's cache together before they are written.
+const NEAR: usize = 32;
+
+impl Delivering {
+    /// Writes all deliveries; answers those that are to be traced.
+    pub(crate) fn write_deliveries(
+        &mut self,
+        channels: &mut Channels,
+        link: &mut Link,
+    ) -> Vec<Traced> {
+        let mut sightings = Vec::new();
+        let Delivering {
+            vhost,
+            consumers,
+            queues,
+            letters,
+            forms,
+            acknowledge_by,
+            crowded,
+            ..
+        } = self;
+        let traced = vhost.is_traced();
+        if let Some(first) = letters.deliveries.first() {
+            let bytes = letters.deliveries.len() * first.in_flight.message.fetch();
+            link.output.buffer().reserve(bytes.min(OUTPUT_HIGH_WATER));
+        }
+        let mut noted = Noted::default();
+        let mut deliveries = letters.deliveries.drain(..);
+        while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
+            let left = deliveries.as_slice();
+            let run = left.iter().take_while(|next| next.consumer == slot).count();
+            let consumer = consumers.get(slot);
+            noted.cover(run, vhost, consumers, queues, left);
+            let Some((consumer, channel)) =
+                consumer.and_then(|it| Some((it, channels.get_mut(it.channel)?)))
+            else {
+                // Cancelling and closing take the mailbox out first, so nothing is left for nobody.
+                deliveries.by_ref().take(run).for_each(drop);
+                continue;
+            };
+            let written = left.get(..run).unwrap_or_default();
+            if traced {
+                sightings.extend(
+                    written
+                        .iter()
+                        .map(|it| Traced::new(consumer, &it.in_flight)),
+                );
+            }
+            let before = link.output.len();
+            let first_tag = channel.take_delivery_tags(run);
+            write_run(forms, link, (slot, consumer), first_tag, written);
+            let sent = link.output.len() - before;
+            let run = deliveries.by_ref().take(run);
+            if consumer.no_ack {
+                for Delivery { in_flight, .. } in run.filter(|it| it.in_flight.stored) {
+                    queues.settle_unasked(consumer.queue, in_flight, false);
+                }
+                continue;
+            }
+            let queue = queues.queue(consumer.queue);
+            let due = due(consumer.timeout_ms, queue, link.broker.config(), link.now);
+            *acknowledge_by = due.min(*acknowledge_by);
+            record_run(queues, channel, consumer, first_tag, run, (link.now, due));
+            let memory = &vhost.services.unacked_memory;
+            let is_crowded = channel.ledger.is_to_be_relieved(sent, memory);
+            if is_crowded && !crowded.contains(&channel.number) {
+                crowded.push(channel.number);
+            }
+        }
+        sightings
+    }
+}
+
+/// How many of the deliveries in front the store was told of: those of a whole queue at once, whoever consumes them.
+#[derive(Default)]
+struct Noted(usize);
+
+impl Noted {
+    /// The store is to know of the first `run` of `deliveries`, which go to one consumer, before they are written.
+    #[inline]
+    fn cover(
+        &mut self,
+        run: usize,
+        vhost: &VirtualHost,
+        consumers: &Consumers,
+        queues: &QueueTable,
+        deliveries: &[Delivery],
+    ) {
+        if self.0 == 0
+            && let Some(slot) = deliveries.first().map(|first| first.consumer)
+            && let Some(number) = consumers.get(slot).map(|it| it.queue)
+            && let Some(queue) = queues.queue(number)
+        {
+            // Of all consumers that the queue has here, as its messages go to them in turn.
+            let is_of_queue = |next: &&Delivery| {
+                let of = consumers.get(next.consumer).map(|it| it.queue);
+                next.consumer == slot || of == Some(number)
+            };
+            self.0 = note_run(vhost, queue, deliveries, is_of_queue);
+        }
+        self.0 = self.0.saturating_sub(run);
+    }
+}
+
+/// Writes deliveries to one consumer, with tags from `first_tag` on.
+#[inline]
+fn write_run(
+    forms: &mut DeliveryForms,
+    link: &mut Link,
+    (slot, consumer): (ConsumerSlot, &Consumer),
+    mut tag: u64,
+    deliveries: &[Delivery],
+) {
+    for near in deliveries.chunks(NEAR) {
+        let bytes = near.iter().map(|it| it.in_flight.message.fetch()).sum();
+        link.output.buffer().reserve(bytes);
+        for Delivery { in_flight, .. } in near {
+            forms.write(link, slot, consumer, tag, in_flight);
+            tag += 1;
+        }
+    }
+}
+
+/// Records deliveries that one consumer must acknowledge.
+#[inline]
+fn record_run(
+    queues: &mut QueueTable,
+    channel: &mut Channel,
+    consumer: &Consumer,
+    first_tag: u64,
+    deliveries: impl ExactSizeIterator<Item = Delivery>,
+    (delivered_at, due): (Timestamp, Timestamp),
+) {
+    queues.add_uses(consumer.queue, deliveries.len());
+    for (Delivery { in_flight, .. }, tag) in deliveries.zip(first_tag..) {
+        channel.ledger.push(Unacked {
+            tag,
+            held: in_flight,
+            queue: consumer.queue,
+            consumer: Some(consumer.reference),
+            delivered_at,
+            due,
+        });
+    }
+}
