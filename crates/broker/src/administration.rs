@@ -2,6 +2,7 @@
 //! verb but for tracing answers the commit point at which the change is durable; it is in force at
 //! once.
 
+use leveret_message::Timestamp;
 use leveret_store_api::CommitPoint;
 
 use crate::broker::Broker;
@@ -13,7 +14,6 @@ use crate::grant::TopicPermission;
 use crate::limits::{UserLimits, VhostLimits};
 use crate::parameters::Parameter;
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
-use crate::time::Timestamp;
 use crate::users::User;
 
 impl Broker {

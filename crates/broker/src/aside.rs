@@ -4,12 +4,12 @@
 //! messages. Every start tries them again. Whoever deletes a queue or an exchange of that name, or unbinds
 //! what they bind, gets rid of them, and so does an operator (see `discard`).
 
+use leveret_message::Message;
 use leveret_store_api::{Change, LogId};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 
 use crate::definitions::Subject;
-use crate::message::Message;
 
 /// The letter before the key that a definition had.
 const ASIDE: u8 = b'x';

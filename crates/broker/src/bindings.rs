@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
+use leveret_deduplication::Look;
+use leveret_message::error::{ChannelError, Failure};
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::identity::SessionId;
 use leveret_routing::{BindError, Binding, Cleared, Destination, QueueId, Removed, Topology};
 use leveret_store_api::{Change, CommitPoint};
 
-use crate::deduplication::Look;
 use crate::definitions::{BindingDefinition, Definition, Ends, Subject};
-use crate::error::{ChannelError, Failure};
 use crate::events::Event;
 use crate::exchange::{Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies};
-use crate::message::Message;
-use crate::queue::handle::QueueHandle;
-use crate::queue::identity::SessionId;
-use crate::time::Timestamp;
+use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
 impl VirtualHost {

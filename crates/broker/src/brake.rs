@@ -15,9 +15,8 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use leveret_message::Timestamp;
 use parking_lot::Mutex;
-
-use crate::time::Timestamp;
 
 /// Failures of an address with one user that cost nothing: somebody mistypes.
 const FREE_OF_BOTH: u32 = 4;

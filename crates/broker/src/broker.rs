@@ -6,6 +6,10 @@ use std::task::Waker;
 
 use dashmap::DashMap;
 use leveret_codec::ReplyCode;
+use leveret_message::{Message, Store, Timestamp};
+use leveret_queue::mailbox::{Mailbox, Notice};
+use leveret_queue::queue::identity::SessionId;
+use leveret_queue::queue::kind::QueueKind;
 use leveret_store_api::{CommitPoint, Shortage, StoreError, StoreStatus, StoredMessage};
 use parking_lot::Mutex;
 
@@ -14,16 +18,10 @@ use crate::brake::Brake;
 use crate::config::BrokerConfig;
 use crate::definitions::{Definition, DefinitionError, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
-use crate::mailbox::{Mailbox, Notice};
-use crate::message::Message;
 use crate::parameters::Parameters;
 use crate::password;
 use crate::permission::Permission;
-use crate::queue::identity::SessionId;
-use crate::queue::kind::QueueKind;
 use crate::services::{Party, Services};
-use crate::store::Store;
-use crate::time::Timestamp;
 use crate::users::{User, Users};
 use crate::vhost::VirtualHost;
 

@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use leveret_deduplication::Look;
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::effects::Effects;
 use leveret_routing::RouteInput;
 use leveret_store_api::CommitPoint;
 
 use crate::dead_letter::LETTERS_MAX;
-use crate::deduplication::Look;
 use crate::events::INTERNAL_USER;
 use crate::exchange::Passing;
-use crate::message::Message;
-use crate::queue::effects::Effects;
-use crate::queue::handle::QueueHandle;
-use crate::time::Timestamp;
+use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
 impl VirtualHost {

@@ -8,16 +8,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use leveret_message::Timestamp;
+use leveret_queue::queue::effects::Effects;
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_store_api::CommitPoint;
 use leveret_store_api::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
 use crate::exchange::RefusedLetters;
-use crate::queue::effects::Effects;
-use crate::queue::handle::giving_back::GivingBack;
-use crate::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use crate::handle::QueueHandle;
+use crate::handle::giving_back::GivingBack;
 use crate::services::{Party, Services, Task};
-use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
 /// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.

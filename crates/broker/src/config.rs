@@ -1,15 +1,6 @@
 //! What a broker is told when it is opened; every value is legal by construction of the caller.
 
-/// Bounds on the memory of one queue, from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueMemory {
-    /// Bytes of messages kept in memory at the head of each level.
-    pub head_bytes: usize,
-    /// Bytes of messages kept in memory behind a paged run.
-    pub tail_bytes: usize,
-    /// How far publishers may run ahead of a consumer that keeps up.
-    pub ahead_bytes: usize,
-}
+use leveret_queue::queue::memory::QueueMemory;
 
 /// What becomes of a consumer that leaves a delivery unacknowledged for too long.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

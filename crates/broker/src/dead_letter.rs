@@ -10,19 +10,18 @@ use leveret_codec::{
     AMQPValue, FieldArray, FieldTable, RawTable, RawValue, decode_header, value_as_integer,
     write_field, write_names,
 };
+use leveret_deduplication::Look;
+use leveret_message::arguments::text;
+use leveret_message::{Body, Message, MessageScratch, Timestamp};
+use leveret_queue::queue::effects::{DeadLetter, DeadLetterReason, Effects};
 use leveret_routing::RouteInput;
 use leveret_store_api::Change;
 use leveret_store_api::failpoint::{self, Failpoint};
 
-use crate::arguments::text;
 use crate::broker::Broker;
-use crate::deduplication::Look;
 use crate::exchange::Passing;
-use crate::message::{Body, Message, MessageScratch};
-use crate::queue::effects::{DeadLetter, DeadLetterReason, Effects};
-use crate::queue::handle::QueueHandle;
+use crate::handle::QueueHandle;
 use crate::services::Party;
-use crate::time::Timestamp;
 use crate::vhost::{Targets, VirtualHost};
 
 /// Letters that are moved before others have their turn.

@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
+use leveret_message::Timestamp;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-
-use crate::time::Timestamp;
 
 /// Whose deadline it is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -6,31 +6,30 @@
 use std::sync::Arc;
 
 use leveret_codec::{AMQPValue, FieldTable, LongString};
+use leveret_deduplication::KeyLogs;
+use leveret_message::arguments::argument;
+use leveret_message::error::{ChannelError, Failure};
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::NOTHING_STAGED;
+use leveret_queue::queue::answers::Deleted;
+use leveret_queue::queue::counts::QueueCounts;
+use leveret_queue::queue::effects::Effects;
+use leveret_queue::queue::identity::{QueueIdentity, SessionId};
+use leveret_queue::queue::kind::QueueKind;
+use leveret_queue::queue::machine::Machine;
 use leveret_routing::{Exchange, Topology};
 use leveret_store_api::{Change, CommitPoint};
 
-use crate::arguments::argument;
 use crate::deadlines::Owner;
-use crate::deduplication::KeyLogs;
 use crate::definitions::{Definition, ExchangeDefinition, QueueDefinition, Subject, remove_queue};
-use crate::error::{ChannelError, Failure};
 use crate::events::{Event, INTERNAL_USER};
 use crate::exchange::{self, ExchangeLogs};
 use crate::farewell;
+use crate::handle::QueueHandle;
 use crate::leaving::TopologyWriting;
-use crate::message::Message;
-use crate::queue::NOTHING_STAGED;
-use crate::queue::answers::Deleted;
-use crate::queue::counts::QueueCounts;
-use crate::queue::effects::Effects;
-use crate::queue::handle::QueueHandle;
-use crate::queue::identity::{QueueIdentity, SessionId};
-use crate::queue::kind::QueueKind;
-use crate::queue::machine::Machine;
 use crate::settings::declared::DeclaredProperties;
 use crate::settings::names::{ALTERNATE_EXCHANGE, QUEUE_TYPE};
 use crate::settings::{declared, equivalence};
-use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
 /// How the addresses of direct reply-to begin.

@@ -1,11 +1,10 @@
 //! Getting rid of what a start cannot use and puts aside, at an operator's word.
 
+use leveret_message::{Store, Timestamp};
 use leveret_store_api::{CommitPoint, StoreError};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::store::Store;
-use crate::time::Timestamp;
 
 /// What was discarded, one line each, and when that is durable.
 #[derive(Debug)]

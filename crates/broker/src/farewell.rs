@@ -5,13 +5,13 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::Notice;
+use leveret_queue::queue::answers::{Orphan, Orphans};
 use leveret_store_api::CommitPoint;
 use parking_lot::Mutex;
 
-use crate::mailbox::Notice;
-use crate::queue::answers::{Orphan, Orphans};
 use crate::services::{Party, Services, Task};
-use crate::time::Timestamp;
 
 /// How many consumers are told before others have their turn.
 const TOLD_TOGETHER_MAX: usize = 1024;

@@ -1,9 +1,9 @@
 //! What one user may do in one virtual host, compiled: permissions on resources, and on the topics
 //! of topic exchanges.
 
+use leveret_message::error::ChannelError;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ChannelError;
 use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
 use crate::permission::{Access, Permission, Resource};

@@ -5,20 +5,20 @@
 use std::net::IpAddr;
 use std::task::Waker;
 
+use leveret_message::Timestamp;
+use leveret_message::error::ChannelError;
 use leveret_routing::{Binding, Destination, Exchange, QueueId, Topology};
 use leveret_store_api::CommitPoint;
 use serde_json::{Map, Value};
 
 use crate::brake::Verdict;
 use crate::broker::Broker;
-use crate::error::ChannelError;
 use crate::grant::Grant;
+use crate::handle::QueueHandle;
 use crate::permission::{Access, Resource};
 use crate::policy::{Policy, PolicyKind};
-use crate::queue::handle::QueueHandle;
 use crate::settings::by_policy::effective;
 use crate::settings::declared;
-use crate::time::Timestamp;
 use crate::users::User;
 use crate::vhost::VirtualHost;
 

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use leveret_message::{Message, Timestamp};
 use leveret_routing::{Cleared, QueueId, Removed, Topology};
 use leveret_store_api::{Change, CommitPoint};
 use parking_lot::{Mutex, RwLockWriteGuard};
@@ -15,10 +16,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::definitions::{Definition, remove_exchange};
 use crate::events::INTERNAL_USER;
-use crate::message::Message;
-use crate::queue::handle::QueueHandle;
+use crate::handle::QueueHandle;
 use crate::services::{Party, Services, Task};
-use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
 /// So many bindings and exchanges are cleared away before others may have the topology.

@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::Mailbox;
 use parking_lot::Mutex;
-
-use crate::mailbox::Mailbox;
-use crate::time::Timestamp;
 
 /// Whoever holds memory that others wait for must go on within this time, milliseconds.
 pub const STALL_MS: u64 = 30_000;

@@ -6,6 +6,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use leveret_deduplication::KeyLogs;
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::identity::QueueIdentity;
+use leveret_queue::queue::machine::Machine;
 use leveret_routing::{Binding, Destination};
 use leveret_store_api::{Change, Definitions, LogId, MemoryStore, MessageLog, StoreError};
 use rustc_hash::FxHashSet;
@@ -13,19 +17,14 @@ use rustc_hash::FxHashSet;
 use crate::aside::{Aside, key_aside, key_before};
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::deduplication::KeyLogs;
 use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PolicyDefinition,
     QueueDefinition, Subject, logs_named,
 };
 use crate::events::INTERNAL_USER;
 use crate::grant::TopicPermission;
-use crate::message::Message;
+use crate::handle::QueueHandle;
 use crate::policy::Policy;
-use crate::queue::handle::QueueHandle;
-use crate::queue::identity::QueueIdentity;
-use crate::queue::machine::Machine;
-use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
 /// A definition as it lies in the store, and what it says.

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
+use leveret_message::{Message, Store, Timestamp};
+use leveret_queue::queue::effects::Garbage;
+use leveret_queue::queue::hidden::HiddenTicket;
+use leveret_queue::queue::memory::QueueMemory;
 use leveret_routing::QueueId;
 use leveret_store_api::{Change, CommitPoint};
 use parking_lot::Mutex;
 
 use crate::aside::Asides;
 use crate::budget::Budget;
-use crate::config::{BrokerConfig, QueueMemory};
+use crate::config::BrokerConfig;
 use crate::deadlines::{Deadlines, Owner};
 use crate::events::{Event, Events};
 use crate::exchange::Attended;
+use crate::handle::QueueHandle;
 use crate::memory_pool::Pool;
-use crate::message::Message;
-use crate::queue::effects::Garbage;
-use crate::queue::handle::{HiddenTicket, QueueHandle};
-use crate::store::Store;
-use crate::time::Timestamp;
 use crate::unacked_memory::UnackedMemory;
 
 /// Work that goes on in steps.

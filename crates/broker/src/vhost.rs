@@ -8,25 +8,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use leveret_codec::{ContentHeader, RawTable, RawValue};
+use leveret_deduplication::{KeyLogs, Rules};
+use leveret_message::error::ChannelError;
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
 use leveret_store_api::Change;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::deadlines::Owner;
-use crate::deduplication::{KeyLogs, Rules};
 use crate::definitions::{Definition, ExchangeDefinition};
-use crate::error::ChannelError;
 use crate::exchange::{Attended, ExchangeLogs};
+use crate::handle::QueueHandle;
 use crate::leaving::Leaving;
 use crate::limits::VhostLimits;
-use crate::message::Message;
 use crate::policy::set::Policies;
-use crate::queue::handle::QueueHandle;
-use crate::queue::kind::QueueKind;
 use crate::services::Services;
 use crate::tally::Tally;
-use crate::time::Timestamp;
 
 /// Of very many queues a shard holds so few that nobody waits while it grows.
 const QUEUE_SHARDS: usize = 32;

@@ -9,24 +9,23 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use leveret_codec::FieldTable;
+use leveret_deduplication::{Rules, WINDOW};
+use leveret_message::arguments::{argument, text};
+use leveret_message::error::ChannelError;
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::options::QueueOptions;
 use leveret_routing::{Exchange, Topology};
 use leveret_store_api::{Change, CommitPoint};
 
-use crate::arguments::{argument, text};
-use crate::deduplication::{Rules, WINDOW};
 use crate::definitions::{Definition, PolicyDefinition};
-use crate::error::ChannelError;
 use crate::events::Event;
-use crate::message::Message;
+use crate::handle::QueueHandle;
 use crate::policy::set::Policies;
 use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
-use crate::queue::handle::QueueHandle;
-use crate::queue::options::QueueOptions;
 use crate::settings::declared;
 use crate::settings::in_force::options_in_force;
 use crate::settings::names::ALTERNATE_EXCHANGE;
 use crate::settings::value::Value;
-use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
 /// So many exchanges are looked at before others may have the topology.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
-use leveret_broker::Timestamp;
+use leveret_message::Timestamp;
 use tokio::time::{Instant, Sleep};
 
 /// Wakes one task at or before the deadline it was last given. A deadline that moves away (as a heartbeat's does with

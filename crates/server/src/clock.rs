@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use leveret_broker::Timestamp;
+use leveret_message::Timestamp;
 
 /// Tells the time in milliseconds since the Unix epoch. A reading costs some 20 ns.
 #[derive(Clone, Copy, Debug)]

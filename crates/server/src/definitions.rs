@@ -9,9 +9,9 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use leveret_broker::Broker;
 use leveret_broker::definitions_import::Plan;
-use leveret_broker::store::Store;
-use leveret_broker::{Broker, Timestamp};
+use leveret_message::{Store, Timestamp};
 use leveret_store_api::{CommitPoint, StoreStatus};
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -4,9 +4,9 @@
 use std::io;
 use std::sync::Arc;
 
-use leveret_broker::Timestamp;
 use leveret_management::view::{Host, View};
 use leveret_management::{Listening, Management};
+use leveret_message::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::config::ManagementListen;

@@ -9,13 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use leveret_message::{Store, large_body};
 use rustix::mm::{Advice, madvise};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-
-use leveret_broker::large_body;
-use leveret_broker::store::Store;
 
 use crate::connection::scratch;
 use crate::mappings;

@@ -151,7 +151,7 @@ async fn until_stopped(
     shared: &Arc<Shared>,
     listeners: Vec<Listener>,
     mut signals: Signals,
-    store: leveret_broker::store::Store,
+    store: leveret_message::Store,
     panics: Panics,
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();

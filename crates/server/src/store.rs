@@ -6,8 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use leveret_broker::message::Message;
-use leveret_broker::store::Store;
+use leveret_message::{Message, Store};
 use leveret_store::{Journal, JournalOptions};
 use leveret_store_api::{MemoryStore, StoreStatus};
 

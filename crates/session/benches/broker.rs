@@ -15,16 +15,17 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use leveret_broker::credit::ChannelCredit;
 use leveret_broker::declare::QueueDeclaration;
-use leveret_broker::mailbox::{ConsumerSlot, Letters, Mailbox};
-use leveret_broker::message::{Body, Message, MessageScratch};
-use leveret_broker::queue::consumers::ConsumerSpec;
-use leveret_broker::queue::handle::{Held, Outcome, QueueSettlement};
-use leveret_broker::queue::identity::SessionId;
 use leveret_codec::{
     AMQPProperties, FieldTable, decode_header, encode_header, write_body, write_header, write_names,
 };
+use leveret_message::{Body, Message, MessageScratch};
+use leveret_queue::credit::ChannelCredit;
+use leveret_queue::mailbox::{ConsumerSlot, Letters, Mailbox};
+use leveret_queue::queue::consumers::ConsumerSpec;
+use leveret_queue::queue::identity::SessionId;
+use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use wired::{NOW, Wired, broker, method};
 
 /// Messages a publisher's one read holds.

@@ -1,9 +1,8 @@
 //! A large persistent message is on the disk before it is in its queues, so that the commits of others do
 //! not wait for its bytes. Owns the message meanwhile; its connection takes no input, which keeps the order.
 
-use leveret_broker::message::Message;
-use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::Targets;
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::Ahead;
 
 use super::body_memory::BodyMemory;

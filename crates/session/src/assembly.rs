@@ -1,9 +1,9 @@
 //! A message whose frames have not all come.
 
-use leveret_broker::error::ConnectionError;
-use leveret_broker::large_body::BodyBuffer;
-use leveret_broker::message::Body;
 use leveret_codec::ContentHeader;
+use leveret_message::Body;
+use leveret_message::error::ConnectionError;
+use leveret_message::large_body::BodyBuffer;
 
 use super::body_memory::BodyMemory;
 

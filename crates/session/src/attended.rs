@@ -1,8 +1,8 @@
 //! Publishes past exchanges that keep something: one at a time, each one commit.
 
-use leveret_broker::error::Failure;
 use leveret_broker::exchange::without_blind_copies;
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_message::error::Failure;
 use leveret_store_api::CommitPoint;
 
 use super::attended_publish::AttendedPublish;

@@ -1,8 +1,8 @@
 //! A publish past exchanges that keep something.
 
-use leveret_broker::deduplication::{Look, Number};
 use leveret_broker::exchange::Passing;
-use leveret_broker::message::Message;
+use leveret_deduplication::{Look, Number};
+use leveret_message::Message;
 
 /// A publish that is looked at one by one.
 pub(super) struct AttendedPublish {

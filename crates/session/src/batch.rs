@@ -5,11 +5,10 @@
 
 use std::ops::Range;
 
-use leveret_broker::message::{Message, MessageScratch};
-use leveret_broker::queue::effects::Effects;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::Targets;
+use leveret_message::{Message, MessageScratch, Timestamp};
+use leveret_queue::queue::effects::Effects;
 use leveret_routing::{QueueId, Route};
 use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;

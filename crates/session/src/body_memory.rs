@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::budget::{Budget, Share};
 use leveret_broker::memory_pool::Portion;
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
 
 /// Bodies that one connection may have on their way without asking: small messages always flow.
 pub(super) const OWN_BYTES: usize = 256 << 10;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use leveret_broker::credit::ChannelCredit;
 use leveret_broker::tally::Place;
+use leveret_queue::credit::ChannelCredit;
 
 use super::assembly::Assembly;
 use super::confirms::Confirms;

@@ -3,9 +3,8 @@
 use leveret_broker::commit::QueueSettlements;
 use leveret_broker::dead_letter::Composed;
 use leveret_broker::exchange::{Gated, Plan};
-use leveret_broker::message::Message;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
+use leveret_message::{Message, Timestamp};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;

@@ -19,14 +19,14 @@ use std::sync::Arc;
 
 use leveret_broker::commit::{PendingCommit, Rest};
 use leveret_broker::dead_letter;
-use leveret_broker::error::ChannelError;
 use leveret_broker::exchange::{
     Gated, Gatekeeper, Gates, Numbers, Plan, sort_gated, without_blind_copies,
 };
-use leveret_broker::message::Message;
-use leveret_broker::queue::handle::{Outcome, QueueHandle, QueueSettlement};
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
 use leveret_codec::protocol::{AMQPClass, tx as wire};
+use leveret_message::error::ChannelError;
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;

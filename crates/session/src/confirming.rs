@@ -1,7 +1,7 @@
 //! `confirm.select`, and confirms on their way to the client.
 
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
 use leveret_codec::protocol::{AMQPClass, confirm as wire};
+use leveret_message::error::{ChannelError, ConnectionError, Failure};
 
 use super::channel::PublishMode;
 use super::confirms::Confirms;

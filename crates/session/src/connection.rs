@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_broker::budget::Budget;
-use leveret_broker::error::ChannelError;
 use leveret_broker::grant::Grant;
-use leveret_broker::mailbox::Notice;
-use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};
+use leveret_message::Timestamp;
+use leveret_message::error::ChannelError;
+use leveret_queue::mailbox::Notice;
 use leveret_store_api::CommitPoint;
 
 use super::auth::Login;

@@ -1,18 +1,17 @@
 //! Consumers of a connection: consume, cancel, get, recover and qos.
 
 use leveret_broker::declare::QueueDeclaration;
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
 use leveret_broker::events::INTERNAL_USER;
-use leveret_broker::mailbox::ConsumerSlot;
-use leveret_broker::message::Message;
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::permission::{Access, Resource};
-use leveret_broker::queue::answers::{ConsumeError, GetResult};
-use leveret_broker::queue::consumers::ConsumerSpec;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::queue::kind::QueueKind;
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, basic as wire};
 use leveret_codec::{ShortString, write_get_ok};
+use leveret_message::error::{ChannelError, ConnectionError, Failure};
+use leveret_message::{Message, Timestamp};
+use leveret_queue::mailbox::ConsumerSlot;
+use leveret_queue::queue::answers::{ConsumeError, GetResult};
+use leveret_queue::queue::consumers::ConsumerSpec;
+use leveret_queue::queue::kind::QueueKind;
 use leveret_store_api::StoredMessage;
 
 use super::connection::Connection;
@@ -391,7 +390,7 @@ impl Connection {
         queue: &QueueHandle,
         no_ack: bool,
         now: Timestamp,
-    ) -> Option<(leveret_broker::mailbox::InFlight, u64)> {
+    ) -> Option<(leveret_queue::mailbox::InFlight, u64)> {
         /// Messages may expire between reading and taking; then it is read again.
         const ATTEMPTS: usize = 100;
         let mut buffer = Vec::new();

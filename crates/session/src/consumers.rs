@@ -6,8 +6,8 @@ mod check;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
-use leveret_broker::mailbox::ConsumerSlot;
-use leveret_broker::queue::consumers::ConsumerRef;
+use leveret_queue::mailbox::ConsumerSlot;
+use leveret_queue::queue::consumers::ConsumerRef;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::queue_table::QueueNumber;

@@ -3,11 +3,10 @@
 //! The usual publish lies in the read buffer as a whole and is composed straight from there; one
 //! that comes in pieces is assembled here first.
 
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
-use leveret_broker::large_body::{BodyBuffer, NoMemory};
-use leveret_broker::message::Body;
-use leveret_broker::time::Timestamp;
 use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
+use leveret_message::error::{ChannelError, ConnectionError, Failure};
+use leveret_message::large_body::{BodyBuffer, NoMemory};
+use leveret_message::{Body, Timestamp};
 
 use super::assembly::{Assembly, WholePublish};
 use super::connection::Connection;

@@ -3,7 +3,7 @@
 //! Tags are assigned here, by the task that owns the channel: the ledger needs no lock, and a client
 //! cannot acknowledge what was not written.
 
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
 
 use super::connection::Connection;
 use super::link::{Link, OUTPUT_HIGH_WATER};

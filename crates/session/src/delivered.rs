@@ -1,9 +1,9 @@
 //! Telling the store how far a queue's deliveries have come, before they leave: after a kill it says which
 //! messages were delivered before. Once for each batch out of a queue, and only where it has come further.
 
-use leveret_broker::mailbox::{Delivery, InFlight};
-use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::VirtualHost;
+use leveret_queue::mailbox::{Delivery, InFlight};
 use leveret_store_api::{LogId, Sequence};
 
 /// A level is a number of 8 bits.

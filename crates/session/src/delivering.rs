@@ -15,12 +15,12 @@ mod writing;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use leveret_broker::mailbox::{ConsumerSlot, Letters, Notice};
-use leveret_broker::queue::consumers::ConsumerRef;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::queue::handle::giving_back::GivingBack;
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
+use leveret_broker::handle::giving_back::GivingBack;
 use leveret_broker::vhost::VirtualHost;
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::{ConsumerSlot, Letters, Notice};
+use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;

@@ -1,8 +1,8 @@
 //! How deliveries are written, and what those to one consumer have in common.
 
-use leveret_broker::mailbox::{ConsumerSlot, InFlight};
-use leveret_broker::message::{Message, MessageForm};
 use leveret_codec::{AMQPValue, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
+use leveret_message::{Message, MessageForm};
+use leveret_queue::mailbox::{ConsumerSlot, InFlight};
 
 use super::consumers::Consumer;
 use super::link::Link;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use leveret_broker::error::{ChannelError, ConnectionError};
 use leveret_codec::protocol::connection::Close;
 use leveret_codec::{AMQPValue, FieldTable, ReplyCode};
+use leveret_message::error::{ChannelError, ConnectionError};
 
 use super::connection::Connection;
 use super::link::Link;

@@ -3,10 +3,10 @@
 //! Nothing here costs more than reading a flag while nothing is bound to that exchange.
 
 use leveret_broker::events::{Agreed, Closed, ConsumerTold, Dialled, Event};
-use leveret_broker::mailbox::ConsumerSlot;
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::basic::Consume;
 use leveret_codec::{FieldTable, encode_table};
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::ConsumerSlot;
 
 use super::auth::Login;
 use super::connection::Connection;

@@ -15,9 +15,9 @@
 use std::collections::VecDeque;
 
 use leveret_broker::events::INTERNAL_USER;
-use leveret_broker::mailbox::ConsumerSlot;
-use leveret_broker::queue::handle::Outcome;
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::ConsumerSlot;
+use leveret_queue::queue::settle::Outcome;
 use rustc_hash::FxHashMap;
 
 use super::connection::Connection;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use leveret_broker::brake::{Verdict, Waiting};
 use leveret_broker::config::BrokerConfig;
-use leveret_broker::error::{ConnectionError, Failure};
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     AMQPValue, FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, MethodError, PROTOCOL_HEADER,
     ProtocolHeader, ReplyCode, decode_method, protocol_header,
 };
+use leveret_message::Timestamp;
+use leveret_message::error::{ConnectionError, Failure};
 
 use super::auth::{self, Login, Mechanism, Refusal};
 use super::connection::Connection;

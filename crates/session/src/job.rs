@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use leveret_broker::mailbox::ConsumerSlot;
-use leveret_broker::queue::consumers::ConsumerRef;
-use leveret_broker::queue::handle::giving_back::GivingBack;
-use leveret_broker::queue::handle::{Outcome, QueueHandle, QueueSettlement};
+use leveret_broker::handle::QueueHandle;
+use leveret_broker::handle::giving_back::GivingBack;
+use leveret_queue::mailbox::ConsumerSlot;
+use leveret_queue::queue::consumers::ConsumerRef;
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use rustc_hash::FxHashMap;
 
 use super::commit_job::Committing;

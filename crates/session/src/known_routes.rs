@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use leveret_broker::budget::{Budget, Share};
-use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::Targets;
 use leveret_routing::QueueId;
 use smallvec::SmallVec;
@@ -283,8 +283,7 @@ pub(super) mod tests {
     use leveret_broker::broker::{Broker, DEFAULT_VHOST};
     use leveret_broker::config::BrokerConfig;
     use leveret_broker::definitions_import::Plan;
-    use leveret_broker::message::Message;
-    use leveret_broker::time::Timestamp;
+    use leveret_message::{Message, Timestamp};
     use leveret_store_api::SteppedStore;
     use proptest::prelude::*;
     use serde_json::json;

@@ -1,7 +1,7 @@
 //! A publish that waits for its bytes to be on the disk.
 
-use leveret_broker::message::Message;
 use leveret_broker::vhost::Targets;
+use leveret_message::Message;
 use leveret_store_api::Ahead;
 
 use super::body_memory::BodyMemory;

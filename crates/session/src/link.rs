@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use leveret_broker::broker::Broker;
-use leveret_broker::mailbox::Mailbox;
-use leveret_broker::queue::identity::SessionId;
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::AMQPClass;
 use leveret_codec::write_method;
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::Mailbox;
+use leveret_queue::queue::identity::SessionId;
 
 use super::work::Work;
 use crate::output::Output;

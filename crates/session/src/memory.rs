@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use leveret_broker::budget::Share;
-use leveret_broker::error::{ChannelError, Failure};
 use leveret_broker::memory_pool::{Answer, Portion, STALL_MS};
-use leveret_broker::time::Timestamp;
 use leveret_codec::{ContentHeader, Frame, FrameKind, ReplyCode};
+use leveret_message::Timestamp;
+use leveret_message::error::{ChannelError, Failure};
 
 use super::body_memory::{BodyMemory, Wanted};
 use super::channel::PublishMode;

@@ -3,13 +3,13 @@
 //! Publishes and settlements are only gathered; before any other method they are flushed. What a method does is
 //! decided in the module of its class.
 
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{
     AMQPClass, access as access_wire, basic as basic_wire, channel as wire,
     connection as connection_wire,
 };
 use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten, write_method};
+use leveret_message::Timestamp;
+use leveret_message::error::{ChannelError, ConnectionError, Failure};
 
 use super::channel::Channel;
 use super::connection::Connection;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use leveret_broker::message::Message;
 use leveret_codec::{FRAME_END, FRAME_OVERHEAD, body_frame_header, write_body, write_header};
+use leveret_message::Message;
 
 #[derive(Debug)]
 enum Chunk {

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 
 use leveret_broker::config::{BrokerConfig, ConsumerTimeoutAction};
-use leveret_broker::error::ChannelError;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
+use leveret_message::Timestamp;
+use leveret_message::error::ChannelError;
 
 use super::connection::Connection;
 use super::consumers::Consumer;

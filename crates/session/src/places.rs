@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use leveret_broker::broker::Broker;
-use leveret_broker::error::ConnectionError;
 use leveret_broker::tally::Place;
 use leveret_broker::users::UserTallies;
 use leveret_broker::vhost::VirtualHost;
+use leveret_message::error::ConnectionError;
 
 /// A connection that counts; its places are free again once it is dropped.
 pub(super) struct ConnectionPlace {

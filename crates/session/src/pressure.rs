@@ -1,7 +1,7 @@
 //! What a publish says of those it is too fast for.
 
-use leveret_broker::queue::effects::Effects;
-use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::handle::QueueHandle;
+use leveret_queue::queue::effects::Effects;
 use leveret_store_api::CommitPoint;
 use smallvec::SmallVec;
 

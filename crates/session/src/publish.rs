@@ -1,14 +1,13 @@
 //! Publishing: checks, routes, and the batch that goes to the queues under one lock each.
 
-use leveret_broker::deduplication::number_of_producer;
-use leveret_broker::error::{ChannelError, Failure};
 use leveret_broker::exchange::{blind_keys, copy_without_blind, without_blind_copies};
-use leveret_broker::marks::Marks;
-use leveret_broker::message::{Message, parse_expiration};
 use leveret_broker::permission::{Access, Resource};
-use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::{Targets, VirtualHost, carbon_copies};
 use leveret_codec::{ContentHeader, RawTable, ReplyCode, decode_header, split_names, write_return};
+use leveret_deduplication::number_of_producer;
+use leveret_message::error::{ChannelError, Failure};
+use leveret_message::marks::Marks;
+use leveret_message::{Message, Timestamp, parse_expiration};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
 

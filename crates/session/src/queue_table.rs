@@ -6,10 +6,11 @@
 #[cfg(debug_assertions)]
 mod check;
 
-use leveret_broker::mailbox::InFlight;
-use leveret_broker::queue::handle::{Held, Outcome, QueueHandle, QueueSettlement};
-use leveret_broker::store::Store;
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
+use leveret_message::{Store, Timestamp};
+use leveret_queue::mailbox::InFlight;
+use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
 

@@ -1,6 +1,6 @@
 //! What it costs that a message must be read for its settlement.
 
-use leveret_broker::queue::handle::Held;
+use leveret_queue::queue::reference::Held;
 
 /// Reading so many bytes of a message costs 1.
 pub(super) const READ_FOR_ONE: usize = 4096;

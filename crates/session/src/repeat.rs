@@ -5,7 +5,7 @@
 //! have passed every check already and go to the same queues. Whatever is different in any way is left to
 //! the usual way, which decides anew.
 
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
 
 use super::channel::PublishMode;
 use super::connection::Connection;

@@ -1,7 +1,7 @@
 //! The publish before, to which the next may be alike.
 
-use leveret_broker::message::{Message, MessageForm};
 use leveret_codec::{FRAME_OVERHEAD, PublishPattern};
+use leveret_message::{Message, MessageForm};
 
 use super::link::Link;
 use super::patience::Patience;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use leveret_broker::budget::Budget;
-use leveret_broker::queue::handle::QueueHandle;
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::Targets;
 
 use super::known_routes::KnownRoutes;

@@ -17,13 +17,13 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use leveret_broker::broker::Broker;
-use leveret_broker::error::{Cause, ConnectionError, Failure};
-use leveret_broker::mailbox::{Letters, Mailbox, Notice};
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat,
 };
+use leveret_message::Timestamp;
+use leveret_message::error::{Cause, ConnectionError, Failure};
+use leveret_queue::mailbox::{Letters, Mailbox, Notice};
 
 use crate::auth::Login;
 use crate::connection::Connection;

@@ -1,9 +1,9 @@
 //! Acknowledgements: out of the ledger, gathered per queue, settled under one lock each. Of many deliveries a
 //! step is settled at a time, see [`crate::giving_back`].
 
-use leveret_broker::error::Failure;
-use leveret_broker::queue::handle::Outcome;
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_message::error::Failure;
+use leveret_queue::queue::settle::Outcome;
 
 use super::connection::Connection;
 use super::job::{Job, Settling};

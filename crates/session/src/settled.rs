@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use leveret_broker::queue::handle::Outcome;
 use leveret_broker::unacked_memory::{Told, UnackedMemory};
+use leveret_queue::queue::settle::Outcome;
 use leveret_store_api::CommitPoint;
 
 use super::unacked::{KeepInStore, Relief, Unacked, keep_all, let_go_stored};

@@ -1,6 +1,6 @@
 //! One message for very many queues, on its way into them.
 
-use leveret_broker::message::Message;
+use leveret_message::Message;
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
 

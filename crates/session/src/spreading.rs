@@ -1,7 +1,6 @@
 //! A message for very many queues goes to them in steps, see [`crate::giving_back`]. It is confirmed when all have it.
 
-use leveret_broker::message::Message;
-use leveret_broker::time::Timestamp;
+use leveret_message::{Message, Timestamp};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
 

@@ -2,8 +2,8 @@
 //!
 //! The stored message stays as it is; only the content header of this one delivery is composed.
 
-use leveret_broker::message::Message;
 use leveret_codec::{AMQPValue, FieldTable, RawTable, decode_header, encode_table};
+use leveret_message::Message;
 
 /// How often a message came back before this delivery (RabbitMQ's quorum queues; here, every queue).
 pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
@@ -28,8 +28,8 @@ pub(super) fn with_entry(message: &Message, name: &str, value: AMQPValue) -> Vec
 
 #[cfg(test)]
 mod tests {
-    use leveret_broker::message::{Body, MessageScratch};
     use leveret_codec::{RawValue, encode_header, protocol::basic::AMQPProperties};
+    use leveret_message::{Body, MessageScratch};
 
     use super::*;
 

@@ -1,11 +1,11 @@
 //! What a session does differently for streams: what it refuses, and the header that says at which
 //! offset a delivery stands.
 
-use leveret_broker::error::{ConnectionError, Failure};
-use leveret_broker::message::Message;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::queue::kind::QueueKind;
+use leveret_broker::handle::QueueHandle;
 use leveret_codec::{RawTable, decode_header};
+use leveret_message::Message;
+use leveret_message::error::{ConnectionError, Failure};
+use leveret_queue::queue::kind::QueueKind;
 
 /// The header with a delivery's offset.
 const OFFSET_HEADER: &[u8] = b"x-stream-offset";
@@ -52,8 +52,8 @@ pub(super) fn header_with_offset(message: &Message, offset: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use leveret_broker::message::{Body, MessageScratch};
     use leveret_codec::{AMQPProperties, AMQPValue, FieldTable, decode_properties, encode_header};
+    use leveret_message::{Body, MessageScratch};
 
     use super::*;
 

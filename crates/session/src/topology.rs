@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use leveret_broker::arguments::{argument, text};
 use leveret_broker::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
 use leveret_broker::grant::Grant;
 use leveret_broker::permission::{Access, Resource};
-use leveret_broker::queue::kind::QueueKind;
 use leveret_broker::settings::declared;
 use leveret_broker::settings::names::DEAD_LETTER_EXCHANGE;
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
 use leveret_codec::{FieldTable, ReplyCode, ShortString, shorten, value_type_name};
+use leveret_message::Timestamp;
+use leveret_message::arguments::{argument, text};
+use leveret_message::error::{ChannelError, ConnectionError, Failure};
+use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
 use leveret_store_api::CommitPoint;
 
@@ -443,7 +443,7 @@ impl Connection {
         let name = &mut declaration.name;
         match declared::kind(&declaration.arguments) {
             QueueKind::Classic if name.is_empty() => *name = generated_name("amq.gen-")?,
-            kind if name.is_empty() => return Err(ChannelError::server_named(kind).into()),
+            kind if name.is_empty() => return Err(ChannelError::server_named(kind.module()).into()),
             _ if name.starts_with(RESERVED_PREFIX) => {
                 return Err(ChannelError::reserved_name("queue", name).into());
             }

@@ -3,15 +3,14 @@
 //!
 //! Nothing here is called while a virtual host is not traced.
 
-use leveret_broker::mailbox::InFlight;
-use leveret_broker::message::{Body, Message, MessageScratch};
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::carbon_copies;
 use leveret_codec::{
     AMQPValue, FieldArray, Properties, RawTable, decode_header, write_field, write_names,
     write_table_field,
 };
+use leveret_message::{Body, Message, MessageScratch, Timestamp};
+use leveret_queue::mailbox::InFlight;
 
 use super::assembly::WholePublish;
 use super::connection::Connection;

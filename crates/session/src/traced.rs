@@ -1,6 +1,6 @@
 //! What is to be told of a delivery to the firehose.
 
-use leveret_broker::mailbox::InFlight;
+use leveret_queue::mailbox::InFlight;
 
 use super::consumers::Consumer;
 use super::queue_table::QueueNumber;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leveret_broker::error::{ChannelError, Failure};
 use leveret_broker::memory_pool::{Pool, Portion};
-use leveret_broker::message::Message;
-use leveret_broker::queue::handle::Outcome;
-use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::Targets;
+use leveret_message::error::{ChannelError, Failure};
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::settle::Outcome;
 
 use super::attended_publish::AttendedPublish;
 use super::settled::Settled;

@@ -1,8 +1,8 @@
 //! `tx.select`, `tx.commit`, `tx.rollback`.
 
-use leveret_broker::error::{ChannelError, ConnectionError, Failure};
-use leveret_broker::time::Timestamp;
 use leveret_codec::protocol::{AMQPClass, tx as wire};
+use leveret_message::Timestamp;
+use leveret_message::error::{ChannelError, ConnectionError, Failure};
 
 use super::channel::PublishMode;
 use super::connection::Connection;

@@ -19,11 +19,12 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use leveret_broker::mailbox::InFlight;
-use leveret_broker::queue::consumers::ConsumerRef;
-use leveret_broker::queue::handle::{Held, Outcome, QueueSettlement};
-use leveret_broker::time::Timestamp;
 use leveret_broker::unacked_memory::{Told, UnackedMemory};
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::InFlight;
+use leveret_queue::queue::consumers::ConsumerRef;
+use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_store_api::CommitPoint;
 use older::Older;
 
@@ -98,7 +99,7 @@ pub(super) struct Due {
     pub(super) due: Timestamp,
 }
 
-/// Has the store keep messages of one queue; answers as [`leveret_broker::queue::handle::QueueHandle::keep_in_store`].
+/// Has the store keep messages of one queue; answers as [`leveret_broker::handle::QueueHandle::keep_in_store`].
 pub(super) type KeepInStore<'a> =
     dyn FnMut(QueueNumber, &mut [&mut InFlight]) -> Option<CommitPoint> + 'a;
 

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::memory_pool::STALL_MS;
-use leveret_broker::queue::dispatch::HoldMark;
-use leveret_broker::queue::handle::QueueHandle;
-use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::VirtualHost;
+use leveret_message::Timestamp;
+use leveret_queue::queue::dispatch::HoldMark;
 use leveret_store_api::CommitPoint;
 
 use super::body_memory::Wanted;

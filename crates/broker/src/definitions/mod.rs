@@ -10,20 +10,20 @@ mod error;
 mod subject;
 
 use leveret_codec::FieldTable;
+use leveret_deduplication::KeyLogs;
+use leveret_message::Message;
+use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Binding, Exchange, ExchangeKind};
 use leveret_store_api::{Change, LogId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::deduplication::KeyLogs;
 use crate::exchange::ExchangeLogs;
 use crate::grant::TopicPermission;
 use crate::limits::VhostLimits;
-use crate::message::Message;
 use crate::parameters::Parameter;
 use crate::permission::Permission;
 use crate::policy::{Policy, PolicyKind, PolicySpec};
-use crate::queue::kind::QueueKind;
 use crate::users::User;
 pub(crate) use arguments::encoded;
 pub use error::DefinitionError;

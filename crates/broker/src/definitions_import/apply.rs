@@ -1,13 +1,13 @@
 //! Carrying a checked plan out, in the order in which things depend on each other.
 
+use leveret_message::Timestamp;
+use leveret_queue::queue::identity::SessionId;
 use leveret_store_api::CommitPoint;
 
 use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
 use crate::broker::Broker;
 use crate::events::INTERNAL_USER;
 use crate::password::{self, HashingAlgorithm};
-use crate::queue::identity::SessionId;
-use crate::time::Timestamp;
 use crate::users::User;
 
 /// No session has this number.

@@ -13,6 +13,7 @@ mod read;
 mod tests;
 
 use leveret_codec::FieldTable;
+use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::Exchange;
 
 use crate::declare::QueueDeclaration;
@@ -21,7 +22,6 @@ use crate::limits::VhostLimits;
 use crate::parameters::Parameter;
 use crate::permission::Permission;
 use crate::policy::{PolicyKind, PolicySpec};
-use crate::queue::kind::QueueKind;
 use crate::users::User;
 
 /// What is wrong with a definitions file, and where.

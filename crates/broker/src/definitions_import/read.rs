@@ -1,10 +1,11 @@
 //! From JSON to a [`Plan`]: the form of every entry, each on its own.
 
+use leveret_message::arguments::{argument, text};
+use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Exchange, ExchangeKind};
 
 use super::node::Node;
 use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan, json};
-use crate::arguments::{argument, text};
 use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
 use crate::excerpt::excerpt;
@@ -15,7 +16,6 @@ use crate::password::{self, HashingAlgorithm};
 use crate::pattern::Pattern;
 use crate::permission::Permission;
 use crate::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
-use crate::queue::kind::QueueKind;
 use crate::users::User;
 
 impl Plan {

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::kind::QueueKind;
 use leveret_store_api::{DefinitionStore, SteppedStore};
 use serde_json::{Value, json};
 
 use super::Plan;
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::message::Message;
 use crate::policy::PolicyKind;
-use crate::queue::kind::QueueKind;
-use crate::time::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use leveret_codec::{AMQPValue, FieldTable, decode_table};
+use leveret_message::Timestamp;
+use leveret_queue::queue::identity::SessionId;
 
 use super::{Event, Events, Properties};
-use crate::queue::handle::QueueHandle;
-use crate::queue::identity::SessionId;
-use crate::time::Timestamp;
+use crate::handle::QueueHandle;
 
 /// rabbitmq: AMQP 0-9-1 as Erlang prints it
 const PROTOCOL: &str = "{0,9,1}";

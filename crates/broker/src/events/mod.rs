@@ -15,10 +15,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use leveret_codec::encode_table;
+use leveret_message::Timestamp;
 use leveret_routing::{Exchange, ExchangeKind};
 use parking_lot::Mutex;
 
-use crate::time::Timestamp;
 pub use connection::{Agreed, Closed, ConsumerTold, Dialled};
 use properties::Properties;
 

@@ -4,11 +4,10 @@
 use leveret_codec::{
     AMQPValue, FieldTable, Properties, RawTable, decode_header, encode_table, write_names,
 };
+use leveret_message::{Body, Message, MessageScratch, Timestamp};
 
 use super::{EVENT_EXCHANGE, Event, Taken, WAITING_BYTES_MAX};
 use crate::broker::{Broker, DEFAULT_VHOST};
-use crate::message::{Body, Message, MessageScratch};
-use crate::time::Timestamp;
 
 /// Events that are published before others have their turn.
 const BATCH_MAX: usize = 512;

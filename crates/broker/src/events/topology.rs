@@ -1,12 +1,12 @@
 //! Queues, exchanges and bindings come and go.
 
+use leveret_queue::queue::identity::SessionId;
 use leveret_routing::{Binding, Destination, Exchange, Removed, Topology};
 
 use super::{EVENT_EXCHANGE, Event, Events, Properties};
 use crate::broker::DEFAULT_VHOST;
+use crate::handle::QueueHandle;
 use crate::policy::PolicyKind;
-use crate::queue::handle::QueueHandle;
-use crate::queue::identity::SessionId;
 use crate::vhost::VirtualHost;
 
 /// A binding, and what it leads to by name.

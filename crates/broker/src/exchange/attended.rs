@@ -4,6 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use leveret_codec::value_as_integer;
+use leveret_deduplication::{
+    CacheRules, Deduplication, DeduplicationCounts, KeyLogs, Producers, Rules, WINDOW,
+};
+use leveret_message::arguments::argument;
+use leveret_message::error::ChannelError;
+use leveret_message::{Message, Store};
 use leveret_routing::{Exchange, ExchangeKind};
 use leveret_store_api::{Change, LogId};
 use parking_lot::{Mutex, MutexGuard};
@@ -11,12 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use super::delayed::Delayed;
 use super::history::History;
-use crate::arguments::argument;
-use crate::deduplication::counts::DeduplicationCounts;
-use crate::deduplication::{CacheRules, Deduplication, KeyLogs, Producers, Rules, WINDOW};
-use crate::error::ChannelError;
-use crate::message::Message;
-use crate::store::Store;
 
 /// The logs in which a durable exchange keeps what it keeps, as its definition has them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]

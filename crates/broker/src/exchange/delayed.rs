@@ -1,5 +1,6 @@
 //! An `x-delayed-message` exchange's messages: the lock around [`Held`], and the log they are in.
 
+use leveret_message::{Message, Store, Timestamp, damaged};
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
 };
@@ -7,11 +8,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::held::{Due, Held, Search, Todo};
-use crate::damaged;
 use crate::exchange::held::DelayedPlace;
-use crate::message::Message;
-use crate::store::Store;
-use crate::time::Timestamp;
 
 /// A message that waits for its time.
 #[derive(Clone, Debug)]

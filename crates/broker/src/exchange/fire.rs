@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use leveret_deduplication::{DeduplicationCounts, Look};
+use leveret_message::error::ChannelError;
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::CommitPoint;
 
 use super::held::{Due, Todo};
 use super::{Attended, Delayed, delay, rewrite};
 use crate::broker::Broker;
-use crate::deduplication::Look;
-use crate::deduplication::counts::DeduplicationCounts;
-use crate::error::ChannelError;
 use crate::exchange::delayed::DelayedPage;
 use crate::exchange::held::DelayedPlace;
 use crate::exchange::passing::Passing;
-use crate::message::Message;
-use crate::time::Timestamp;
 use crate::vhost::VirtualHost;
 
 /// Messages that go on between two looks at the clock.

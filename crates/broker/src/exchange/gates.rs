@@ -9,17 +9,16 @@
 
 use std::sync::Arc;
 
+use leveret_deduplication::{Look, Marks, Producers};
+use leveret_message::{Message, Timestamp};
 use leveret_routing::Exchange;
 use leveret_store_api::Change;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::{Attended, Passing};
-use crate::deduplication::{Look, Marks, Producers};
 use crate::exchange::attended::Gate;
-use crate::message::Message;
-use crate::queue::handle::QueueHandle;
-use crate::time::Timestamp;
+use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
 /// Who has a gate: an exchange with a memory, or a queue that looks for duplicates.

@@ -10,11 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::{CommitPoint, StoredMessage};
 use rustc_hash::FxHashMap;
-
-use crate::message::Message;
-use crate::time::Timestamp;
 
 /// Where a delayed message stands: messages go on in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

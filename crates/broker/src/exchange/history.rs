@@ -7,11 +7,8 @@
 use std::collections::VecDeque;
 
 use leveret_codec::{RawTable, RawValue};
+use leveret_message::{Message, Store, damaged};
 use leveret_store_api::{Change, Enqueue, LogId, Sequence};
-
-use crate::damaged;
-use crate::message::Message;
-use crate::store::Store;
 
 const NO_STORE: &str = "x-recent-history-no-store";
 /// Bytes read from the store at once.

@@ -1,10 +1,10 @@
 //! Producers' numbers of a whole transaction, looked at before any of it is carried out.
 
+use leveret_deduplication::{Number, Producers, Standing};
+use leveret_message::error::ChannelError;
 use rustc_hash::FxHashMap;
 
 use super::gates::{Gatekeeper, Gates};
-use crate::deduplication::{Number, Producers, Standing};
-use crate::error::ChannelError;
 use crate::exchange::passing::Passing;
 use crate::vhost::VirtualHost;
 

@@ -11,6 +11,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use leveret_deduplication::{Look, Marks, Number, Standing};
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::effects::{DeadLetter, Effects};
+use leveret_queue::queue::hidden::HiddenTicket;
+use leveret_queue::queue::publish::Taken;
 use leveret_routing::{Exchange, QueueId, Route, RouteInput};
 use leveret_store_api::{Change, CommitPoint};
 use rustc_hash::FxHashSet;
@@ -18,13 +23,8 @@ use smallvec::SmallVec;
 
 use super::gates::{Gated, Gatekeeper, Gates};
 use super::{Attended, DelayedPlace, delay, history, rewrite};
-use crate::deduplication::{Look, Marks, Number, Standing};
 use crate::exchange::passing::Passing;
-use crate::message::Message;
-use crate::queue::effects::{DeadLetter, Effects};
-use crate::queue::handle::{HiddenTicket, QueueHandle};
-use crate::queue::publish::Taken;
-use crate::time::Timestamp;
+use crate::handle::QueueHandle;
 use crate::vhost::{Targets, VirtualHost, carbon_copies};
 
 /// Where a message goes, and which exchanges on its way keep something of it.

@@ -1,9 +1,8 @@
 //! A message on its way from an exchange.
 
+use leveret_deduplication::Look;
+use leveret_message::Message;
 use leveret_routing::Exchange;
-
-use crate::deduplication::Look;
-use crate::message::Message;
 
 /// A message on its way from an exchange.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,8 @@
 //! Changing the headers of a message on its way through the broker.
 
 use leveret_codec::{RawTable, RawValue, decode_header};
-
-use crate::marks::{Marks, encode_keys};
-use crate::message::{Body, Message, MessageScratch};
+use leveret_message::marks::{Marks, encode_keys};
+use leveret_message::{Body, Message, MessageScratch};
 
 /// The message with its headers changed; None if what was stored of it cannot be read. `change` gets the headers as
 /// they are, and writes the fields that are to be.

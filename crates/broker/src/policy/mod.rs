@@ -9,13 +9,13 @@ pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 
+use leveret_queue::queue::kind::QueueKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::definitions::DefinitionError;
 use crate::excerpt::excerpt;
 use crate::pattern::Pattern;
-use crate::queue::kind::QueueKind;
 use crate::settings::by_policy::PolicySettings;
 use crate::settings::kinds::Kinds;
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use leveret_queue::queue::kind::QueueKind;
+
 use super::{Policy, PolicyKind};
-use crate::queue::kind::QueueKind;
 use crate::settings::by_policy::PolicySettings;
 
 /// All policies of a virtual host, by name.

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use leveret_codec::{AMQPProperties, decode_header, encode_header, write_names};
+use leveret_message::{Body, Message, MessageScratch, Timestamp};
+use leveret_queue::queue::answers::GetResult;
+use leveret_queue::queue::kind::Overflow;
+use leveret_queue::queue::options::QueueOptions;
 use leveret_routing::RouteInput;
 use leveret_store_api::SteppedStore;
 use serde_json::{Value, json};
@@ -11,12 +15,7 @@ use super::{ApplyTo, PolicyKind, PolicySpec};
 use crate::broker::{Broker, DEFAULT_VHOST};
 use crate::config::BrokerConfig;
 use crate::definitions_import::Plan;
-use crate::message::{Body, Message, MessageScratch};
-use crate::queue::answers::GetResult;
-use crate::queue::handle::QueueHandle;
-use crate::queue::kind::Overflow;
-use crate::queue::options::QueueOptions;
-use crate::time::Timestamp;
+use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);

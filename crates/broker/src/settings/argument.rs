@@ -6,12 +6,12 @@ use std::sync::Arc;
 use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
+use leveret_message::arguments::{MILLISECONDS_MAX, argument, expect_integer, parse_age_ms, text};
+use leveret_queue::queue::kind::QueueKind;
 
 use super::kinds::Kinds;
 use super::names::DEAD_LETTER_EXCHANGE;
 use super::value::{DeliveryLimit, Value};
-use crate::arguments::{MILLISECONDS_MAX, argument, expect_integer, parse_age_ms, text};
-use crate::queue::kind::QueueKind;
 
 /// An argument of `queue.declare`.
 pub(crate) struct Argument {

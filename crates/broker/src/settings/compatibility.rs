@@ -1,10 +1,11 @@
 //! The table of docs/COMPATIBILITY.md has the rows of this one, with what is in them, and each argument is explained.
 
+use leveret_queue::queue::kind::QueueKind;
+
 use super::kinds::{ALL, Kinds};
 use super::setting::{Effect, MergeByKind, Setting};
 use super::table::SETTINGS;
 use super::value::Merge;
-use crate::queue::kind::QueueKind;
 
 const PAGE: &str = include_str!("../../../../docs/COMPATIBILITY.md");
 /// The head of the section with the table.

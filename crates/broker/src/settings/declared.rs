@@ -4,13 +4,13 @@
 use leveret_codec::{
     AMQPValue, FieldTable, value_as_integer as integer, value_type_name as type_name,
 };
+use leveret_message::arguments::{argument, text};
+use leveret_message::error::ChannelError;
+use leveret_queue::queue::kind::QueueKind;
 
 use super::argument::{Argument, Form};
 use super::names::{CONSUMER_TIMEOUT, DEAD_LETTER_EXCHANGE, QUEUE_TYPE};
 use super::table::SETTINGS;
-use crate::arguments::{argument, text};
-use crate::error::ChannelError;
-use crate::queue::kind::QueueKind;
 
 /// The properties of a declaration that some queue types refuse.
 #[derive(Clone, Copy, Debug)]

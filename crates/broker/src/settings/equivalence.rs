@@ -3,13 +3,13 @@
 use leveret_codec::{
     AMQPValue, FieldTable, show_value, value_as_integer as integer, value_type_name as type_name,
 };
+use leveret_message::arguments::{argument, text};
+use leveret_message::error::ChannelError;
+use leveret_queue::queue::kind::QueueKind;
 
 use super::declared;
 use super::kinds::{ALL, CLASSIC, Kinds, QUEUES, QUORUM};
 use super::names::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, QUEUE_TYPE, SINGLE_ACTIVE_CONSUMER};
-use crate::arguments::{argument, text};
-use crate::error::ChannelError;
-use crate::queue::kind::QueueKind;
 
 /// What a second declaration of a queue is compared by first, in RabbitMQ's order, which is another than
 /// that of the checks.

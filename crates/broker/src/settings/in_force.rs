@@ -1,12 +1,12 @@
 //! A queue's arguments and what policies say, made into the options in force.
 
 use leveret_codec::FieldTable;
+use leveret_queue::queue::options::QueueOptions;
 
 use super::by_policy::PolicySettings;
 use super::declared::kind;
 use super::setting::Effect;
 use super::table::SETTINGS;
-use crate::queue::options::QueueOptions;
 
 /// The options of a queue with these arguments under these policies. The arguments were accepted before.
 pub(crate) fn options_in_force(arguments: &FieldTable, policy: &PolicySettings) -> QueueOptions {
@@ -27,6 +27,7 @@ pub(crate) fn options_in_force(arguments: &FieldTable, policy: &PolicySettings) 
 #[cfg(test)]
 mod tests {
     use leveret_codec::AMQPValue;
+    use leveret_queue::queue::kind::{Overflow, QueueKind};
     use proptest::array::uniform3;
     use proptest::option;
     use proptest::prelude::*;
@@ -34,7 +35,6 @@ mod tests {
 
     use super::*;
     use crate::policy::{PolicyKind, settings};
-    use crate::queue::kind::{Overflow, QueueKind};
     use crate::settings::by_policy::effective;
 
     const KINDS: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];

@@ -1,10 +1,10 @@
 //! A key of policies: its names, which queue types take it, and how its value is checked and read.
 
+use leveret_message::arguments::parse_age_ms;
 use serde_json::Value as Json;
 
 use super::kinds::Kinds;
 use super::value::{DeliveryLimit, Merge, Value};
-use crate::arguments::parse_age_ms;
 
 /// A key of policies.
 pub(crate) struct Key {

@@ -2,7 +2,7 @@
 
 use std::ops::BitAnd;
 
-use crate::queue::kind::QueueKind;
+use leveret_queue::queue::kind::QueueKind;
 
 /// Queue types.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

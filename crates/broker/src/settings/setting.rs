@@ -1,12 +1,12 @@
 //! The row of the table.
 
 use leveret_codec::FieldTable;
+use leveret_queue::queue::kind::QueueKind;
+use leveret_queue::queue::options::QueueOptions;
 
 use super::argument::Argument;
 use super::key::Key;
 use super::value::{Merge, Value};
-use crate::queue::kind::QueueKind;
-use crate::queue::options::QueueOptions;
 
 /// One thing that a queue can be told: by an argument of its declaration, by policies, or by both.
 pub(crate) struct Setting {

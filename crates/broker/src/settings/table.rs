@@ -1,9 +1,12 @@
 //! Every argument of `queue.declare` and every key of policies: RabbitMQ's (queues guide, policies guide; replies
 //! observed on the wire), then Leveret's own.
 //!
-//! To add one is to add a row here, a field of [`QueueOptions`](crate::queue::options::QueueOptions) with what the queue
+//! To add one is to add a row here, a field of [`QueueOptions`](leveret_queue::queue::options::QueueOptions) with what the queue
 //! does by it, and a line in docs/COMPATIBILITY.md. The order of the arguments is that in which RabbitMQ checks them: of
 //! several that are wrong the first is named.
+
+use leveret_deduplication::WINDOW;
+use leveret_queue::queue::kind::{Overflow, QueueKind};
 
 use super::argument::{Form, argument_row as argument};
 use super::key::{Key, KeyForm};
@@ -16,8 +19,6 @@ use super::setting::Effect::{Nothing, OfExchanges, Set};
 use super::setting::{MergeByKind, Setting};
 use super::value::Merge;
 use super::value::Merge::{First, Lower, On, Second};
-use crate::deduplication::WINDOW;
-use crate::queue::kind::{Overflow, QueueKind};
 
 const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
 const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders"];
@@ -278,11 +279,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use leveret_codec::{AMQPValue, FieldTable};
+    use leveret_queue::queue::options::QueueOptions;
     use serde_json::{Map, Value as Json, json};
 
     use super::*;
     use crate::policy::{PolicyKind, settings};
-    use crate::queue::options::QueueOptions;
     use crate::settings::by_policy::PolicySettings;
     use crate::settings::declared::{DeclaredProperties, check};
     use crate::settings::in_force::options_in_force;

@@ -8,22 +8,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
+use leveret_broker::handle::QueueHandle;
 use leveret_broker::inventory::BindingsOf;
-pub(crate) use leveret_broker::inventory::{AppliedPolicies, LoginError};
-use leveret_broker::message::Message;
-pub(crate) use leveret_broker::permission::Access;
 use leveret_broker::permission::Resource;
-pub(crate) use leveret_broker::queue::counts::QueueCounts;
-use leveret_broker::queue::handle::QueueHandle;
-pub(crate) use leveret_broker::queue::identity::QueueIdentity;
-pub(crate) use leveret_broker::queue::kind::QueueKind;
-pub(crate) use leveret_broker::queue::statistics::QueueStatistics;
-pub(crate) use leveret_broker::users::User;
 use leveret_broker::vhost::VirtualHost;
 use leveret_broker::{Broker, DelayedPage};
-pub(crate) use leveret_broker::{DeduplicationCounts, DelayedPlace, Timestamp, Verdict};
 use leveret_codec::FieldTable;
+use leveret_message::Message;
 use leveret_routing::{Binding, Destination, Exchange};
+
+pub(crate) use leveret_broker::inventory::{AppliedPolicies, LoginError};
+pub(crate) use leveret_broker::permission::Access;
+pub(crate) use leveret_broker::users::User;
+pub(crate) use leveret_broker::{DelayedPlace, Verdict};
+pub(crate) use leveret_deduplication::DeduplicationCounts;
+pub(crate) use leveret_message::Timestamp;
+pub(crate) use leveret_queue::queue::counts::QueueCounts;
+pub(crate) use leveret_queue::queue::identity::QueueIdentity;
+pub(crate) use leveret_queue::queue::kind::QueueKind;
+pub(crate) use leveret_queue::queue::statistics::QueueStatistics;
 pub(crate) use leveret_store_api::CommitPoint;
 
 pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use leveret_broker::Timestamp;
+use leveret_message::Timestamp;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -22,7 +22,7 @@ use super::output::Source;
 use crate::clock::Clock;
 
 /// Where the lines that tell of lines come from; they are not limited themselves.
-const TARGET: &str = "leveret_server::log";
+const TARGET: &str = "crate::log";
 const WINDOW_MS: u64 = 10_000;
 /// Lines of one kind about one address.
 const LINES_MAX: u64 = 100;

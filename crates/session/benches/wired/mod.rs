@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_broker::{Broker, BrokerConfig};
 use leveret_codec::{FieldTable, PROTOCOL_HEADER, encode_table};
+use leveret_message::{Message, Timestamp};
 use leveret_session::{Peer, Session};
 use leveret_store_api::MemoryStore;
 

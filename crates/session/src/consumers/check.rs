@@ -1,7 +1,8 @@
 //! See [`leveret_broker::check`].
 
+use leveret_queue::check::Faults;
+
 use super::Consumers;
-use leveret_broker::check::Faults;
 
 impl Consumers {
     pub(crate) fn check(&self, faults: &mut Faults) {

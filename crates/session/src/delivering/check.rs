@@ -1,8 +1,8 @@
 //! See [`leveret_broker::check`].
 
 use leveret_broker::check::Outside;
-use leveret_broker::mailbox::Delivery;
-use leveret_broker::queue::consumers::ConsumerRef;
+use leveret_queue::mailbox::Delivery;
+use leveret_queue::queue::consumers::ConsumerRef;
 use rustc_hash::FxHashMap;
 
 use super::Delivering;

@@ -1,7 +1,7 @@
 //! A channel's shared credit that came back, on its way to those in line for it.
 
-use leveret_broker::credit::Grant;
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_queue::credit::Grant;
 use smallvec::SmallVec;
 
 use super::Delivering;

@@ -1,7 +1,8 @@
 //! When deliveries must be settled, and those that were not in time.
 
-use leveret_broker::queue::handle::{Held, Outcome};
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::settle::Outcome;
 
 use super::Delivering;
 use crate::channel::Channel;

@@ -1,7 +1,7 @@
 //! Messages of unacknowledged deliveries leave memory, in steps, where all connections together hold too many. What is
-//! settled later is read back for it if it must be, see [`leveret_broker::queue::reference`].
+//! settled later is read back for it if it must be, see [`leveret_queue::queue::reference`].
 
-use leveret_broker::mailbox::InFlight;
+use leveret_queue::mailbox::InFlight;
 use leveret_store_api::CommitPoint;
 
 use super::Delivering;

@@ -1,10 +1,12 @@
 //! Settlements: out of the ledger, gathered per queue, carried out under one lock each.
 
-use leveret_broker::error::ChannelError;
-use leveret_broker::mailbox::InFlight;
-use leveret_broker::queue::handle::giving_back::GivingBack;
-use leveret_broker::queue::handle::{Held, Outcome, QueueHandle};
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
+use leveret_broker::handle::giving_back::GivingBack;
+use leveret_message::Timestamp;
+use leveret_message::error::ChannelError;
+use leveret_queue::mailbox::InFlight;
+use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::settle::Outcome;
 
 use super::Delivering;
 use crate::channel::{Channel, PublishMode};

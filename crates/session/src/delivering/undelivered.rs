@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use leveret_broker::mailbox::Delivery;
-use leveret_broker::queue::handle::{Held, Outcome, QueueSettlement};
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::Delivery;
+use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 
 use super::Delivering;
 use crate::consumers::Consumer;

@@ -1,8 +1,9 @@
 //! Consumers of what closes leave their queues, and what its channels hold goes back, in steps.
 
-use leveret_broker::queue::consumers::ConsumerRef;
-use leveret_broker::queue::handle::{Outcome, QueueHandle};
-use leveret_broker::time::Timestamp;
+use leveret_broker::handle::QueueHandle;
+use leveret_message::Timestamp;
+use leveret_queue::queue::consumers::ConsumerRef;
+use leveret_queue::queue::settle::Outcome;
 use rustc_hash::FxHashMap;
 
 use super::Delivering;

@@ -1,8 +1,8 @@
 //! Deliveries out of the mailbox, run by run: noted with the store, written with their tags, recorded.
 
-use leveret_broker::mailbox::{ConsumerSlot, Delivery};
-use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::VirtualHost;
+use leveret_message::Timestamp;
+use leveret_queue::mailbox::{ConsumerSlot, Delivery};
 
 use super::Delivering;
 use crate::channel::Channel;

@@ -1,9 +1,9 @@
 //! See [`leveret_broker::check`].
 
+use leveret_queue::check::Faults;
 use rustc_hash::FxHashMap;
 
 use super::{QueueNumber, QueueTable};
-use leveret_broker::check::Faults;
 
 impl QueueTable {
     /// `uses`: how often each is named.

@@ -3,9 +3,9 @@
 #[cfg(debug_assertions)]
 mod check;
 
-use leveret_broker::mailbox::InFlight;
-use leveret_broker::queue::consumers::ConsumerRef;
-use leveret_broker::queue::handle::{Held, Reference};
+use leveret_queue::mailbox::InFlight;
+use leveret_queue::queue::consumers::ConsumerRef;
+use leveret_queue::queue::reference::{Held, Reference};
 use leveret_store_api::CommitPoint;
 
 use super::packed::Packed;

@@ -1,11 +1,11 @@
 //! See [`leveret_broker::check`].
 
+use leveret_queue::check::Faults;
+use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_store_api::Sequence;
 
 use super::{AT_HAND_MAX, Ledger};
 use crate::queue_table::QueueNumber;
-use leveret_broker::check::Faults;
-use leveret_broker::queue::consumers::ConsumerRef;
 
 /// A delivery: of which queue, to whom, and where it stood there.
 pub(crate) type Each<'a> = dyn FnMut(QueueNumber, Option<ConsumerRef>, (u8, Sequence, bool)) + 'a;

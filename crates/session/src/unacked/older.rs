@@ -6,7 +6,7 @@ mod check;
 
 use std::collections::VecDeque;
 
-use leveret_broker::queue::consumers::ConsumerRef;
+use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_store_api::CommitPoint;
 
 use super::block::{Block, Leaving};

@@ -6,10 +6,10 @@ mod check;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use leveret_broker::queue::consumers::ConsumerRef;
-use leveret_broker::queue::delivery_count::DeliveryCount;
-use leveret_broker::queue::handle::{Held, Reference};
-use leveret_broker::time::Timestamp;
+use leveret_message::Timestamp;
+use leveret_queue::queue::consumers::ConsumerRef;
+use leveret_queue::queue::delivery_count::DeliveryCount;
+use leveret_queue::queue::reference::{Held, Reference};
 use leveret_store_api::Sequence;
 
 use super::{Due, Unacked};

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use leveret_broker::message::{Body, Message, MessageScratch};
-use leveret_broker::queue::delivery_count::DeliveryCount;
 use leveret_codec::{ContentHeader, write_names};
+use leveret_message::{Body, Message, MessageScratch};
+use leveret_queue::queue::delivery_count::DeliveryCount;
 use leveret_store_api::Sequence;
 use proptest::collection::vec;
 use proptest::prelude::*;

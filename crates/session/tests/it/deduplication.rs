@@ -7,8 +7,8 @@ mod races;
 
 use std::rc::Rc;
 
-use leveret_broker::DeduplicationCounts;
 use leveret_codec::{AMQPProperties, AMQPValue};
+use leveret_deduplication::DeduplicationCounts;
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, BrokerConfig, Timestamp, examine_definitions};
+use leveret_broker::{Broker, BrokerConfig, examine_definitions};
 use leveret_codec::{AMQPValue, FieldTable, TABLE_DEPTH_MAX, encode_table};
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::{Change, DefinitionStore, MessageLog, SteppedStore};
 use serde_json::json;
 

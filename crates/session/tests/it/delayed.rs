@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use leveret_broker::DelayedPlace;
-use leveret_broker::message::Message;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
+use leveret_message::Message;
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

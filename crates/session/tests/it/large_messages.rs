@@ -4,8 +4,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_broker::{Broker, BrokerConfig};
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::SteppedStore;
 
 use crate::harness::calls::Flag;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use leveret_broker::queue::answers::GetResult;
+use leveret_broker::{Broker, BrokerConfig};
 use leveret_codec::protocol::basic::AMQPProperties;
-
-use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_message::Timestamp;
+use leveret_queue::queue::answers::GetResult;
 use leveret_store_api::{MemoryStore, SteppedStore};
 
 use crate::harness::calls::{Flag, number, string};

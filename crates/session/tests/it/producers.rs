@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use leveret_broker::queue::statistics::Reasons;
-use leveret_broker::{BrokerConfig, DeduplicationCounts};
+use leveret_broker::BrokerConfig;
 use leveret_codec::AMQPProperties;
+use leveret_deduplication::DeduplicationCounts;
+use leveret_queue::queue::statistics::Reasons;
 use leveret_store_api::MessageLog;
 
 use crate::harness::calls::{Flag, number, string, table};

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use leveret_broker::queue::counts::QueueCounts;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
+use leveret_queue::queue::counts::QueueCounts;
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use leveret_broker::Timestamp;
-use leveret_broker::queue::statistics::{Distribution, QueueStatistics, Reasons};
 use leveret_codec::{AMQPValue, FieldArray};
+use leveret_message::Timestamp;
+use leveret_queue::queue::statistics::{Distribution, QueueStatistics, Reasons};
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};

@@ -140,7 +140,7 @@ trait Seconds {
     fn seconds_before(self, seconds: u64) -> u64;
 }
 
-impl Seconds for leveret_broker::Timestamp {
+impl Seconds for leveret_message::Timestamp {
     fn seconds_before(self, seconds: u64) -> u64 {
         self.seconds() - seconds
     }

@@ -4,11 +4,12 @@
 use std::rc::Rc;
 
 use leveret_broker::BrokerConfig;
-use leveret_broker::message::{Body, Message, MessageScratch};
-use leveret_broker::queue::handle::{HiddenTicket, QueueHandle};
+use leveret_broker::handle::QueueHandle;
 use leveret_codec::{
     AMQPProperties, AMQPValue, FieldArray, decode_header, encode_header, write_names,
 };
+use leveret_message::{Body, Message, MessageScratch};
+use leveret_queue::queue::hidden::HiddenTicket;
 use leveret_store_api::{Change, CommitPoint, MessageLog};
 
 use crate::harness::calls::{Flag, number, string, table};

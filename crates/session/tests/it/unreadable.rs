@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_broker::{Broker, BrokerConfig};
 use leveret_codec::{AMQPValue, FieldArray};
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
     MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,

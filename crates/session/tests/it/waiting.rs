@@ -6,8 +6,8 @@
 
 use std::rc::Rc;
 
-use leveret_broker::queue::statistics::QueueStatistics;
 use leveret_codec::{AMQPProperties, AMQPValue};
+use leveret_queue::queue::statistics::QueueStatistics;
 
 use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};

@@ -1,8 +1,9 @@
 //! See [`leveret_broker::check`].
 
+use leveret_queue::check::Faults;
+
 use super::{Block, Places};
 use crate::unacked::check::Each;
-use leveret_broker::check::Faults;
 
 impl Block {
     /// Answers how many deliveries it has, and how much memory they have.

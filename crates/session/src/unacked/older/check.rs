@@ -1,8 +1,9 @@
 //! See [`leveret_broker::check`].
 
+use leveret_queue::check::Faults;
+
 use super::{BLOCK, Block, Older, key};
 use crate::unacked::check::Each;
-use leveret_broker::check::Faults;
 
 impl Older {
     pub(in crate::unacked) fn check(&self, faults: &mut Faults) {

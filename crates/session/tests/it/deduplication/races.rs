@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_broker::{Broker, BrokerConfig};
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::{MessageLog, SteppedStore};
 
 use super::{WINDOW, from, id};

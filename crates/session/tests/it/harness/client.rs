@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use leveret_broker::Timestamp;
 use leveret_codec::{
     AMQPProperties, AMQPValue, FieldTable, Frame, FrameKind, PROTOCOL_HEADER, decode_header,
     decode_properties, read_frame,
 };
+use leveret_message::Timestamp;
 use leveret_session::{Peer, Session};
 
 pub use super::calls::{Flag, number, string};

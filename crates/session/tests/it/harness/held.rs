@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::task::Waker;
 use std::time::Duration;
 
-use leveret_broker::message::Message;
+use leveret_message::Message;
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
     MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,

@@ -17,8 +17,8 @@ use std::task::{Wake, Waker};
 
 #[cfg(debug_assertions)]
 use leveret_broker::check::Outside;
-use leveret_broker::message::Message;
-use leveret_broker::{Broker, BrokerConfig, Timestamp};
+use leveret_broker::{Broker, BrokerConfig};
+use leveret_message::{Message, Timestamp};
 use leveret_store_api::{CommitPoint, MemoryStore, SteppedStore};
 
 use client::Wired;

@@ -1,0 +1,114 @@
+//! Reading messages back from the store, outside the queue's lock.
+
+use leveret_message::{Message, Store, Timestamp};
+use leveret_queue::mailbox::Notice;
+use leveret_queue::queue::effects::Effects;
+use leveret_queue::queue::kind::QueueKind;
+use leveret_queue::queue::machine::Machine;
+use leveret_queue::queue::ready::PageIn;
+use leveret_queue::queue::settle::QueueSettlement;
+use leveret_store_api::StoredMessage;
+
+use super::QueueHandle;
+
+impl QueueHandle {
+    /// Reads what `basic.get` needs, whether or not the pager is at it.
+    pub fn page_in_now(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        self.read_in(store, buffer, now, Machine::urgent_page_in)
+    }
+
+    /// Reads the front of the paged run into memory, outside the lock. False: nothing to read.
+    pub fn page_in(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        if self.kind() == QueueKind::Stream {
+            return self.read_stream(store, buffer, now);
+        }
+        self.read_in(store, buffer, now, Machine::page_in_request)
+    }
+
+    /// Reads, outside the lock, the messages that these settlements need and do not have.
+    pub fn read_for(&self, store: &Store, settlements: &mut [QueueSettlement]) {
+        const READ_BYTES_MAX: usize = 1 << 20;
+        let (to_read, _) = self.with(|queue, _| queue.to_read(settlements));
+        to_read.read(
+            settlements,
+            |log, from, count, messages| store.read(log, from, count, READ_BYTES_MAX, messages),
+            |error| {
+                tracing::error!(queue = self.name(), %error, "cannot read unacknowledged messages back from the store");
+            },
+        );
+    }
+
+    fn read_in(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+        request: impl FnOnce(&mut Machine) -> Option<PageIn>,
+    ) -> (bool, Effects) {
+        let (request, effects) = self.with(|queue, _| request(queue));
+        let Some(request) = request else {
+            return (false, effects);
+        };
+        buffer.clear();
+        let read = store.read(
+            request.log,
+            request.from,
+            request.messages_max,
+            request.bytes_max,
+            buffer,
+        );
+        let damaged = match read {
+            Ok(damaged) => damaged,
+            Err(error) => {
+                tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
+                buffer.clear();
+                let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
+                return (false, effects);
+            }
+        };
+        let ((), effects) = self.at(now, |queue, effects| {
+            queue.loaded(&request, buffer, damaged, now, effects);
+        });
+        (true, effects)
+    }
+
+    /// Does one piece of what a stream's readers wait for, outside the lock. False: nothing to do.
+    fn read_stream(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+    ) -> (bool, Effects) {
+        let (wish, mut effects) =
+            self.with(|machine, effects| machine.stream_mut()?.next_wish(now, effects));
+        let Some(wish) = wish else {
+            return (false, effects);
+        };
+        let answer = wish.carry_out(store, buffer);
+        if let Err(error) = &answer {
+            tracing::error!(queue = self.name(), %error, "cannot read a stream back from the store");
+        }
+        let (orphan, more) = self.with(|machine, effects| {
+            machine
+                .stream_mut()?
+                .fulfilled(&wish, answer.ok(), now, effects)
+        });
+        effects.join(more);
+        if let Some(orphan) = orphan {
+            orphan
+                .mailbox
+                .notify(Notice::ConsumerCancelled(orphan.slot));
+        }
+        (true, effects)
+    }
+}

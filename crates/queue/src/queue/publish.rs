@@ -1,0 +1,365 @@
+//! Messages coming in: limits, sequence numbers, staging, and out again if a consumer waits.
+
+use leveret_deduplication::Look;
+use leveret_message::{Message, Timestamp};
+use leveret_store_api::{Change, CommitPoint, Enqueue};
+
+use super::Queue;
+use super::delivery_count::DeliveryCount;
+use super::effects::Effects;
+use super::hidden::{HiddenCounts, HiddenTicket};
+use super::ready::Entry;
+use crate::queue::kind::{Overflow, QueueKind};
+
+/// What a queue did with a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Taken {
+    /// It is in the queue.
+    Yes,
+    /// It was published before.
+    Known,
+    /// A limit keeps it out.
+    Refused,
+}
+
+impl Queue {
+    /// Takes a batch of messages. The positions of those refused by the queue's limit
+    /// (`x-overflow` reject-publish) are added to `rejected`.
+    pub(crate) fn publish(
+        &mut self,
+        messages: impl Iterator<Item = Message>,
+        look: Look,
+        now: Timestamp,
+        rejected: &mut Vec<usize>,
+        effects: &mut Effects,
+    ) {
+        if self.deleted {
+            self.stage(effects);
+            return;
+        }
+        self.keep_time(now);
+        let limited = self.options.has_length_limit();
+        let mut duplicates = false;
+        let count = messages.size_hint().1.unwrap_or_default();
+        let mut messages = messages.enumerate();
+        let first = self.deliver_straight(&mut messages, count, now, effects);
+        if let [level] = self.levels.as_mut_slice() {
+            level.expect(messages.size_hint().1.unwrap_or_default());
+        }
+        for (position, message) in first.into_iter().chain(messages) {
+            if self.deduplication.is_some() && !self.admits(&message, look, now) {
+                duplicates = true;
+                continue;
+            }
+            let refuses = limited && self.options.overflow != Overflow::DropHead;
+            if (refuses || (limited && self.expiring)) && self.is_full_for(&message) {
+                // Consumers with room take what came before it first, and what has no time left makes room.
+                self.commit_enqueued(effects);
+                self.dispatch(now, effects);
+                self.expire_heads(now, effects);
+                if refuses && self.is_full_for(&message) {
+                    self.refuse(message, effects);
+                    rejected.push(position);
+                    continue;
+                }
+            }
+            let stored = self.enqueue(message, now);
+            self.note_admitted(stored, now);
+            if limited && self.is_over() {
+                // A consumer with room takes the message before the limit does.
+                self.commit_enqueued(effects);
+                self.dispatch(now, effects);
+                self.drop_head(effects);
+            }
+        }
+        self.commit_enqueued(effects);
+        if duplicates {
+            // Confirmed when what they are duplicates of is durable.
+            effects.point = effects.point.max(self.store.stage(&mut Vec::new()));
+        }
+        self.dispatch(now, effects);
+        if self.expiring {
+            // A time to live of 0 is over where nobody waits.
+            self.expire_heads(now, effects);
+            self.stage(effects);
+        }
+        self.page_out(effects);
+        self.ask_deadline(now, effects);
+        self.consider_hold(effects);
+    }
+
+    /// Takes a message that leaves another queue; `acknowledgement` of it there becomes durable in
+    /// the same commit as its arrival here.
+    pub(crate) fn publish_moved(
+        &mut self,
+        message: Message,
+        acknowledgement: Option<Change<Message>>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        self.changes.extend(acknowledgement);
+        self.publish(
+            std::iter::once(message),
+            Look::Moved,
+            now,
+            &mut Vec::new(),
+            effects,
+        );
+    }
+
+    /// Takes a transaction's messages without showing them; what makes them durable is added to
+    /// `changes`, to be staged with the rest of the transaction. True: a limit refused some.
+    pub(crate) fn publish_hidden(
+        &mut self,
+        ticket: HiddenTicket,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+        effects: &mut Effects,
+    ) -> bool {
+        if self.deleted {
+            return false;
+        }
+        self.keep_time(now);
+        let mut refused = false;
+        for message in messages {
+            refused |= self.hide(ticket, message, Look::Published, now, effects) == Taken::Refused;
+        }
+        changes.append(&mut self.changes);
+        refused
+    }
+
+    /// Takes one message as [`Queue::publish_hidden`] does.
+    pub(crate) fn publish_apart(
+        &mut self,
+        ticket: HiddenTicket,
+        message: Message,
+        look: Look,
+        now: Timestamp,
+        changes: &mut Vec<Change<Message>>,
+        effects: &mut Effects,
+    ) -> Taken {
+        if self.deleted {
+            return Taken::Yes;
+        }
+        self.keep_time(now);
+        let taken = self.hide(ticket, message, look, now, effects);
+        changes.append(&mut self.changes);
+        taken
+    }
+
+    fn hide(
+        &mut self,
+        ticket: HiddenTicket,
+        message: Message,
+        look: Look,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Taken {
+        if self.deduplication.is_some() && !self.admits(&message, look, now) {
+            return Taken::Known;
+        }
+        let refuses =
+            self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
+        if refuses && self.is_full_for(&message) {
+            self.refuse(message, effects);
+            return Taken::Refused;
+        }
+        let index = self.level_of(&message);
+        let body_bytes = message.body_bytes();
+        if refuses {
+            let expires_at = message.expires_at(now, self.options.message_ttl_ms);
+            self.promise(body_bytes, expires_at.is_none_or(|at| at > now));
+        }
+        let sequence = self.levels[index].peek_next();
+        let stored = self.enqueue(message, now);
+        self.note_admitted(stored, now);
+        self.levels[index].hide(ticket, sequence, body_bytes);
+        self.hidden.add(HiddenCounts {
+            messages: 1,
+            body_bytes,
+        });
+        Taken::Yes
+    }
+
+    /// What was hidden under `ticket` is staged at `point`.
+    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        if self.deleted {
+            return;
+        }
+        for level in &mut self.levels {
+            level.hidden_staged_at(ticket, point);
+        }
+    }
+
+    /// Shows what was hidden under `ticket`, which is staged at `point`.
+    pub(crate) fn show(
+        &mut self,
+        ticket: HiddenTicket,
+        point: CommitPoint,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        effects.point = effects.point.max(point);
+        if self.deleted {
+            return;
+        }
+        for level in &mut self.levels {
+            let shown = level.show(ticket);
+            self.hidden.subtract(shown);
+            self.promised.subtract(shown);
+            if level.log.is_some() {
+                level.staged_at(point);
+            }
+        }
+        self.deliver_shown(now, effects);
+    }
+
+    /// Some of what was hidden is not any more.
+    pub(crate) fn deliver_shown(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.hidden.messages == 0 {
+            self.promised = HiddenCounts::default();
+        }
+        self.deliver_then_limit(now, effects);
+        self.page_out(effects);
+        self.ask_deadline(now, effects);
+        self.consider_hold(effects);
+    }
+
+    /// Shows what has become durable, and what was staged at `point` whether it has or not. Times to live begin now.
+    /// It is delivered by [`Queue::deliver_shown`].
+    pub(crate) fn reveal_quietly(&mut self, point: CommitPoint, now: Timestamp) {
+        let durable = self.store.durable_point().max(point);
+        let time_to_live_ms = self.options.message_ttl_ms;
+        let begin = |entry: &mut Entry| {
+            let expires_at = entry.message.expires_at(now, time_to_live_ms);
+            entry.expires_at = expires_at.unwrap_or(Timestamp::NEVER);
+        };
+        for level in &mut self.levels {
+            let shown = match self.expiring {
+                true => level.reveal_each(durable, begin),
+                false => level.reveal(durable),
+            };
+            self.hidden.subtract(shown);
+            self.promised.subtract(shown);
+        }
+    }
+
+    /// Whether a message is to survive a restart in this queue.
+    pub(crate) fn keeps(&self, message: &Message) -> bool {
+        // rabbitmq: quorum queues persist whatever they are given
+        self.durable && (message.is_persistent() || self.options.kind == QueueKind::Quorum)
+    }
+
+    /// Adds a message behind all others; answers whether it survives a restart.
+    #[inline]
+    fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
+        let index = self.level_of(&message);
+        let stored = self.keeps(&message) && !self.store.is_volatile();
+        let store = &self.store;
+        let level = &mut self.levels[index];
+        let sequence = level.next_sequence(now);
+        let expires_at = message
+            .expires_at(now, self.options.message_ttl_ms)
+            .unwrap_or(Timestamp::NEVER);
+        self.expiring |= expires_at != Timestamp::NEVER;
+        if stored {
+            let log = *level.log.get_or_insert_with(|| store.allocate_log());
+            self.changes.push(Change::Enqueue(Enqueue {
+                log,
+                sequence,
+                flags: 0,
+                time_ms: expires_at.0,
+                transient: false,
+                payload: message.clone(),
+            }));
+        }
+        self.ready += 1;
+        self.ready_memory += message.memory_bytes() as u64;
+        self.ready_body_bytes += message.body_bytes();
+        self.top = self.top.max(index);
+        let entry = Entry {
+            sequence,
+            message,
+            expires_at,
+            delivery_count: DeliveryCount::NONE,
+            retries: 0,
+            redelivered: false,
+            stored,
+        };
+        level.push(entry, self.memory.head_bytes);
+        stored
+    }
+
+    pub(super) fn commit_enqueued(&mut self, effects: &mut Effects) {
+        if self.changes.is_empty() {
+            return;
+        }
+        self.stage(effects);
+        for level in &mut self.levels {
+            if level.log.is_some() {
+                level.staged_at(effects.point);
+            }
+        }
+    }
+
+    /// The level a message belongs to: its priority, at most the queue's maximum.
+    #[inline]
+    fn level_of(&mut self, message: &Message) -> usize {
+        match self.options.max_priority {
+            None => 0,
+            Some(max) => self.level_up_to(message, max),
+        }
+    }
+
+    fn level_up_to(&mut self, message: &Message, max: u8) -> usize {
+        let index = usize::from(message.priority().unwrap_or(0).min(max));
+        while self.levels.len() <= index {
+            self.levels.push(super::Level::default());
+        }
+        index
+    }
+
+    pub(crate) fn page_out(&mut self, effects: &mut Effects) {
+        if !self.can_spill() {
+            return;
+        }
+        let durable = self.store.durable_point();
+        let mut spilled = false;
+        self.leaving = false;
+        for level in &mut self.levels {
+            let store = &self.store;
+            let before = self.changes.len();
+            self.leaving |= level.page_out(
+                self.memory.tail_bytes,
+                durable,
+                || store.allocate_log(),
+                &mut self.changes,
+            );
+            spilled |= self.changes.len() > before;
+        }
+        if spilled {
+            let mut spilling = Effects::default();
+            self.stage(&mut spilling);
+            for level in &mut self.levels {
+                if level.log.is_some() {
+                    level.staged_at(spilling.point);
+                }
+            }
+            effects.spilled = effects.spilled.max(spilling.point);
+        }
+        let window = self.memory.tail_bytes;
+        self.crowded = self.levels.iter().any(|level| level.is_crowded(window));
+        self.page_out_returned();
+        self.page_out_retries();
+        self.consider_page_in(effects);
+    }
+
+    /// Publishers are held back while a consumer that keeps up has a full mailbox before it.
+    fn consider_hold(&mut self, effects: &mut Effects) {
+        let ahead = self.memory.ahead_bytes as u64;
+        if self.consumers.count() > 0 && !self.lagging && self.ready_memory > ahead {
+            effects.hold = true;
+        }
+    }
+}
