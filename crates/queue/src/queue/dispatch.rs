@@ -447,14 +447,33 @@ impl Queue {
             while let Some((damaged, count)) =
                 damaged.next_if(|(damaged, _)| damaged.sequence < entry.sequence)
             {
-                self.set_aside_unready(level, damaged, count, effects);
+                self.set_aside_unready(level, damaged, count, now, effects);
             }
+            self.expire_before(level, entry.sequence, now, effects);
             // It was out once too often when the broker ended.
             self.forget_ready(&entry);
             self.bury(level, entry, DeadLetterReason::DeliveryLimit, effects);
         }
         for (damaged, count) in damaged {
-            self.set_aside_unready(level, damaged, count, effects);
+            self.set_aside_unready(level, damaged, count, now, effects);
+        }
+    }
+
+    /// What stands before this message in its level and has expired leaves before it does.
+    fn expire_before(
+        &mut self,
+        level: u8,
+        sequence: Sequence,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        while let Some(ready) = self.levels.get_mut(usize::from(level))
+            && ready.front_expires_at() <= now
+            && ready.front().is_some_and(|front| front.sequence < sequence)
+            && let Some(entry) = ready.pop()
+        {
+            self.forget_ready(&entry);
+            self.bury(level, entry, DeadLetterReason::Expired, effects);
         }
     }
 
@@ -463,8 +482,10 @@ impl Queue {
         level: u8,
         damaged: DamagedMessage<Message>,
         delivery_count: DeliveryCount,
+        now: Timestamp,
         effects: &mut Effects,
     ) {
+        self.expire_before(level, damaged.sequence, now, effects);
         let retries = damaged.head.as_ref().map_or(0, |head| head.flags);
         self.set_aside(level, damaged, delivery_count, retries, effects);
     }

@@ -492,3 +492,22 @@ fn it_keeps_its_place_among_those_that_were_delivered_too_often() {
     client.consume_ok("dead", "c");
     assert_eq!(client.bodies(), ["0", "", "2", "3", "", "5"]);
 }
+
+#[test]
+fn it_keeps_its_place_among_those_that_expire() {
+    let arguments = [
+        ("x-message-ttl", number(1_000)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    let lost = [18, 19, 25];
+    let (world, client) = prepared_without(&lost, Damage::Body, &arguments);
+    world.pass(1_000);
+    assert_eq!(client.counts("q"), (0, 0));
+    client.consume_ok("dead", "c");
+    let expected = (0..30u64).map(|n| match lost.contains(&n) {
+        true => String::new(),
+        false => n.to_string(),
+    });
+    assert_eq!(client.bodies(), expected.collect::<Vec<_>>());
+}

@@ -125,11 +125,26 @@ fn who_guesses_waits_longer_each_time_and_is_let_in_with_the_right_password() {
         world.pass(5_000);
         assert!(is_refused(&guess));
     }
-    let waiting: Vec<Client> = (0..64).map(|_| dialled("127.0.0.1:7", "guest")).collect();
+    let in_line = || (0..64).map(|_| dialled("127.0.0.1:7", "wrong"));
+    let waiting: Vec<Client> = (0..8).flat_map(|_| in_line()).collect();
     assert!(is_refused(&dialled("127.0.0.1:8", "guest")));
     waiting.iter().for_each(Client::vanish);
     let late = dialled("127.0.0.1:9", "guest");
     world.pass(5_000);
+    late.expect(&["tune 2047 131072 60"]);
+
+    // Behind many who guess, the right password has its turn.
+    for _ in 0..10 {
+        let guess = dialled("127.0.0.1:6", "wrong");
+        world.pass(5_000);
+        assert!(is_refused(&guess));
+    }
+    let waiting: Vec<Client> = in_line().collect();
+    let late = dialled("127.0.0.1:9", "guest");
+    world.pass(9_999);
+    assert!(waiting.iter().all(is_refused));
+    late.expect_nothing();
+    world.pass(1);
     late.expect(&["tune 2047 131072 60"]);
 }
 
