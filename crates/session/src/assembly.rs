@@ -36,8 +36,6 @@ pub(super) struct WholePublish<'a> {
     pub(super) mandatory: bool,
     pub(super) header: &'a ContentHeader<'a>,
     pub(super) body: Body<'a>,
-    /// What the body takes until it is in its queues.
-    pub(super) memory: Option<BodyMemory>,
     /// What was read after it.
     pub(super) behind: &'a [u8],
 }

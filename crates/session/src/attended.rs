@@ -3,14 +3,13 @@
 use leveret_broker::exchange::without_blind_copies;
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
-use leveret_store_api::CommitPoint;
 
 use super::attended_publish::AttendedPublish;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::link::Link;
 use super::pressure::Pressure;
-use super::publish::return_message;
+use super::returned::return_message;
 
 impl Connection {
     /// Publishes a message by itself.
@@ -22,7 +21,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let transaction_bytes_max = link.broker.config().transaction_bytes_max;
-        let random = self.batch.next_random();
+        let random = self.publishing.next_random();
         let channel = self.channel(number)?;
         // Without confirms there is nothing to tell of a gap with.
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
@@ -45,7 +44,13 @@ impl Connection {
         if passing.returned && !passed.duplicate && !passed.refused {
             return_message(link, number, &without_blind_copies(publish.message.clone()));
         }
-        self.settle_attended(number, passed.refused, passed.point);
+        if let Some(channel) = self.channels.get_mut(number)
+            && let PublishMode::Confirm(confirms) = &mut channel.mode
+        {
+            let tag = confirms.next_tag();
+            self.publishing
+                .owe_confirm(channel, tag, passed.refused, passed.point);
+        }
         let pressure = Pressure {
             queue: passed.hold,
             staged: passed.point,
@@ -53,30 +58,5 @@ impl Connection {
         };
         self.consider(link, pressure, now);
         Ok(())
-    }
-
-    /// Owes the publisher its confirm.
-    fn settle_attended(&mut self, number: u16, refused: bool, point: CommitPoint) {
-        let channel = self.channels.get_mut(number);
-        if let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
-            let tag = confirms.next_tag();
-            self.owe_confirm(number, tag, refused, point);
-        }
-    }
-
-    /// Owes the publisher the confirm of one publish.
-    pub(super) fn owe_confirm(&mut self, number: u16, tag: u64, refused: bool, point: CommitPoint) {
-        let channel = self.channels.get_mut(number);
-        let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
-            return;
-        };
-        if refused {
-            confirms.owe_nack(tag, point);
-        } else {
-            confirms.owe_ack(tag, point);
-        }
-        if !self.confirming.contains(&number) {
-            self.confirming.push(number);
-        }
     }
 }

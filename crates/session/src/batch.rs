@@ -22,7 +22,7 @@ const BYTES_MAX: usize = 256 << 10;
 const SCANNED_TARGETS_MAX: usize = 8;
 
 /// One publish.
-pub(super) struct Publishing {
+pub(super) struct BatchedMessage {
     message: Option<Message>,
     /// Queues that still have to take it.
     remaining: u32,
@@ -30,7 +30,7 @@ pub(super) struct Publishing {
     pub(super) tag: u64,
 }
 
-impl Publishing {
+impl BatchedMessage {
     /// The message, for one of the queues that have to take it.
     #[inline]
     fn take_for_one(&mut self) -> Option<Message> {
@@ -62,7 +62,7 @@ impl BatchTarget {
         self.runs.iter().cloned().flatten()
     }
 
-    fn messages<'a>(&'a self, of: &'a mut [Publishing]) -> MessagesOfTarget<'a> {
+    fn messages<'a>(&'a self, of: &'a mut [BatchedMessage]) -> MessagesOfTarget<'a> {
         let mut runs = self.runs.iter();
         let run = runs.next().cloned().unwrap_or_default();
         MessagesOfTarget { run, runs, of }
@@ -74,7 +74,7 @@ struct MessagesOfTarget<'a> {
     run: Range<u32>,
     /// Behind it.
     runs: std::slice::Iter<'a, Range<u32>>,
-    of: &'a mut [Publishing],
+    of: &'a mut [BatchedMessage],
 }
 
 impl Iterator for MessagesOfTarget<'_> {
@@ -106,7 +106,7 @@ impl Iterator for MessagesOfTarget<'_> {
 /// Publishes gathered while frames are read. Holds nothing but publishes, so order is kept.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) messages: Vec<Publishing>,
+    pub(super) messages: Vec<BatchedMessage>,
     targets: Vec<BatchTarget>,
     by_queue: FxHashMap<QueueId, u32>,
     /// Names of the latest publish, and where in `targets` its queues are.
@@ -244,7 +244,7 @@ impl Batch {
     #[inline]
     pub(super) fn push(&mut self, message: Message, channel: u16, tag: u64) {
         self.bytes += message.memory_bytes();
-        self.messages.push(Publishing {
+        self.messages.push(BatchedMessage {
             message: Some(message),
             remaining: u32::try_from(self.latest_targets.len()).unwrap_or(u32::MAX),
             channel,

@@ -1,13 +1,12 @@
-//! An open connection: its channels, consumers and queues, and the order of its work.
+//! An open connection: its channels, what it publishes, what it is sent, what it waits for, and the order of its work.
 //!
-//! Publishes and settlements gather here while frames are read, and are carried out together:
-//! [`Connection::flush`] runs at the end of a read and before every method that is neither, so that
-//! the order a client sees holds.
+//! Publishes gather in [`Publishing`] and settlements in [`Delivering`] while frames are read, and are carried out
+//! together: [`Connection::flush`] runs at the end of a read and before every method that is neither, so that
+//! the order a client sees holds. What is here concerns more than one of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use leveret_broker::budget::Budget;
 use leveret_broker::grant::Grant;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
@@ -18,20 +17,15 @@ use leveret_queue::mailbox::Notice;
 use leveret_store_api::CommitPoint;
 
 use super::auth::Login;
-use super::batch::Batch;
-use super::body_memory::own;
-use super::channel::{Channel, PublishMode};
 use super::channels::Channels;
 use super::delivering::Delivering;
 use super::job::Job;
-use super::large_publish::LargePublish;
 use super::link::{Link, OUTPUT_MAX};
 use super::parked::{Parked, Showing};
 use super::places::ConnectionPlace;
 use super::pressure::Pressure;
+use super::publishing::Publishing;
 use super::queue_table::ExclusiveQueues;
-use super::repeat_form::Repeat;
-use super::route_cache::RouteCache;
 use super::waiting::Waiting;
 
 /// The class and method of `tx.commit`.
@@ -44,17 +38,11 @@ pub(crate) struct Connection {
     pub(super) place: ConnectionPlace,
     pub(super) opened: Timestamp,
     pub(super) channels: Channels,
-    pub(super) waiting: Waiting,
+    pub(super) publishing: Publishing,
     pub(super) delivering: Delivering,
-    pub(super) routes: RouteCache,
-    pub(super) batch: Batch,
-    pub(super) repeat: Repeat,
-    /// A large message on its way to the disk; no further input is taken meanwhile.
-    pub(super) large: Option<Box<LargePublish>>,
+    pub(super) waiting: Waiting,
     /// Queues that die with this connection.
     pub(super) exclusive_queues: ExclusiveQueues,
-    /// Channels with confirms that wait for a commit.
-    pub(super) confirming: Vec<u16>,
     /// Notices that are to be dealt with.
     notices: VecDeque<Notice>,
     /// The client's `connection.close`, to be answered.
@@ -62,11 +50,6 @@ pub(crate) struct Connection {
     /// It closes, and nothing new begins.
     pub(super) leaves: bool,
     forced: Option<(ReplyCode, String)>,
-    /// The store is full; input stops with the first publish.
-    store_full: bool,
-    pub(super) publishes: bool,
-    /// For small bodies on their way.
-    pub(super) own_memory: Arc<Budget>,
 }
 
 impl Connection {
@@ -78,7 +61,7 @@ impl Connection {
         now: Timestamp,
     ) -> Connection {
         Connection {
-            routes: RouteCache::new(&vhost.services.route_memory),
+            publishing: Publishing::new(&vhost),
             waiting: Waiting::new(&vhost),
             delivering: Delivering::new(&vhost),
             vhost,
@@ -87,24 +70,17 @@ impl Connection {
             place,
             opened: now,
             channels: Channels::default(),
-            batch: Batch::default(),
-            repeat: Repeat::default(),
-            large: None,
             exclusive_queues: ExclusiveQueues::default(),
-            confirming: Vec::new(),
             notices: VecDeque::new(),
             close_requested: None,
             leaves: false,
             forced: None,
-            store_full: false,
-            publishes: false,
-            own_memory: own(),
         }
     }
 
     pub(super) fn wants_input(&self, link: &Link) -> bool {
         self.waiting.is_over()
-            && self.large.is_none()
+            && !self.publishing.awaits_large()
             && !link.blocked
             && link.output.len() < OUTPUT_MAX
     }
@@ -224,7 +200,11 @@ impl Connection {
             self.unpark_if_durable(link);
             self.delivering.go_on_handing_out(&self.channels, link.now);
         }
-        self.look_after_large(link);
+        if self.publishing.has_written_large() {
+            // Used when it is staged, and of no use any more then.
+            let _written = self.publishing.batch_large(&mut self.channels);
+            self.flush(link, link.now);
+        }
         if let Some(wanted) = self.waiting.look_after_hold(link)
             && self.may_go_on(wanted, link)
         {
@@ -234,11 +214,8 @@ impl Connection {
 
     /// Registers for the earliest commit point this session waits for.
     pub(super) fn register_wake(&mut self, link: &Link) {
-        let confirms = self
-            .confirming
-            .iter()
-            .filter_map(|number| self.channels.get(*number)?.confirms_waiting_for());
-        let others = confirms.chain(self.delivering.relief_point());
+        let confirms = self.publishing.confirms_wait_for(&self.channels);
+        let others = confirms.into_iter().chain(self.delivering.relief_point());
         self.waiting.register_wake(link, others);
     }
 
@@ -279,8 +256,8 @@ impl Connection {
 
     /// The store is full (with the reason) or has room again.
     pub(super) fn set_blocked(&mut self, link: &mut Link, reason: Option<&str>) {
-        self.store_full = reason.is_some();
-        link.blocked = self.store_full && self.publishes;
+        self.publishing.set_store_full(reason.is_some());
+        link.blocked = self.publishing.is_blocked();
         if !link.understands_blocked {
             return;
         }
@@ -293,28 +270,9 @@ impl Connection {
         link.send(0, &AMQPClass::Connection(method));
     }
 
-    /// A publish came: from now on this connection is one that a full store blocks.
-    pub(super) fn note_publisher(&mut self, link: &mut Link) {
-        self.publishes = true;
-        if self.store_full {
-            link.blocked = true;
-        }
-    }
-
     /// Gives buffers back that have grown in a burst.
     pub(super) fn shrink(&mut self) {
         self.delivering.shrink();
-        self.batch.shrink();
-        self.repeat.forget();
-    }
-}
-
-impl Channel {
-    /// The earliest commit point this channel's confirms wait for.
-    fn confirms_waiting_for(&self) -> Option<CommitPoint> {
-        match &self.mode {
-            PublishMode::Confirm(confirms) => confirms.waiting_for(),
-            _ => None,
-        }
+        self.publishing.shrink();
     }
 }

@@ -24,7 +24,7 @@ use super::delivery_forms::write_content;
 use super::link::Link;
 use super::methods::encoded;
 use super::overdue::due;
-use super::publish::REPLY_TO;
+use super::publishing::sender::REPLY_TO;
 use super::stream::{named, refuse_for_streams};
 use super::topology::generated_name;
 

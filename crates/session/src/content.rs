@@ -25,9 +25,8 @@ impl Connection {
         if publish.immediate {
             return Err(ConnectionError::not_implemented("immediate=true").into());
         }
-        if !self.publishes {
-            self.note_publisher(link);
-        }
+        self.publishing.begin();
+        link.blocked = self.publishing.is_blocked();
         let mut header = ContentHeader::default();
         if let Some((body, used)) = whole_content(link, number, &mut header, behind)? {
             let whole = WholePublish {
@@ -35,10 +34,9 @@ impl Connection {
                 mandatory: publish.mandatory,
                 header: &header,
                 body: Body::Borrowed(body),
-                memory: None,
                 behind: behind.get(used..).unwrap_or_default(),
             };
-            self.take_publish(link, number, whole, now)?;
+            self.take_publish(link, number, whole, None, now)?;
             return Ok(used);
         }
         let assembly = Assembly {
@@ -160,10 +158,9 @@ impl Connection {
             mandatory,
             header: &header,
             body: Body::Owned(body.into_bytes()),
-            memory,
             behind: &[],
         };
-        self.take_publish(link, number, whole, now)
+        self.take_publish(link, number, whole, memory, now)
     }
 }
 

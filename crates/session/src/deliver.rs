@@ -11,7 +11,7 @@ use super::link::{Link, OUTPUT_HIGH_WATER};
 impl Connection {
     /// Moves confirms, notices and deliveries into the output while it has room.
     pub(super) fn transmit(&mut self, link: &mut Link, now: Timestamp) {
-        self.release_confirms(link);
+        self.publishing.release_confirms(&mut self.channels, link);
         if self.delivering.is_handing_out() {
             link.mailbox.wake();
         }

@@ -149,7 +149,7 @@ impl Connection {
     pub(super) fn leave(&mut self, link: &mut Link) {
         let now = link.now;
         self.leaves = true;
-        let _written = self.publish_large();
+        let _written = self.publishing.batch_large(&mut self.channels);
         self.flush(link, now);
         // A commit under way is not undone.
         if let Some(committed) = self

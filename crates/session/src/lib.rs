@@ -2,11 +2,10 @@
 //!
 //! Bytes and the time go in; bytes, deadlines and wakes come out. Nothing here is async, reads a clock, opens a file or
 //! starts a thread, and a session knows no other. Follow one message: [`session`] (receive), `content`, `publish`,
-//! `batch`, and on its way out `deliver`, `unacked`, `settle`.
+//! `publishing`, `batch`, and on its way out `deliver`, `delivering`, `unacked`, `settle`.
 
 #![forbid(unsafe_code)]
 
-mod ahead;
 mod assembly;
 mod attended;
 mod attended_publish;
@@ -18,7 +17,7 @@ mod channel;
 mod channels;
 mod commit_job;
 mod committing;
-mod confirming;
+mod confirm;
 mod confirms;
 mod connection;
 mod consume;
@@ -49,10 +48,11 @@ mod patience;
 mod places;
 mod pressure;
 mod publish;
+mod publishing;
 mod queue_table;
 mod reading_cost;
-mod repeat;
 mod repeat_form;
+mod returned;
 mod rolling_back;
 mod route_cache;
 mod routes_ahead;

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use leveret_broker::budget::Share;
 use leveret_broker::memory_pool::{Answer, Portion, STALL_MS};
 use leveret_codec::{ContentHeader, Frame, FrameKind, ReplyCode};
 use leveret_message::Timestamp;
@@ -38,8 +37,7 @@ impl Connection {
         };
         let size = usize::try_from(header.body_size).unwrap_or(usize::MAX);
         let bytes = size.saturating_add(frame.payload.len());
-        let mut share = Share::new(&self.own_memory);
-        if share.take(bytes) {
+        if let Some(share) = self.publishing.own_share(bytes) {
             assembly.memory = Some(BodyMemory::Own(share));
             return Ok(true);
         }

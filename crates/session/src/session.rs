@@ -489,7 +489,7 @@ impl Session {
         }
         if self.link.last_sent + heartbeat_ms / 2 <= now {
             self.link.last_sent = now;
-            connection.routes.rest();
+            connection.publishing.rest();
             if self.link.output.is_empty() {
                 write_heartbeat(self.link.output.buffer());
             }

@@ -44,12 +44,6 @@ impl Connection {
         self.begin_now(link, Job::Spreading(Box::new(spreading)), now);
     }
 
-    /// Whether what is published on a channel waits for `tx.commit`.
-    pub(super) fn keeps_back(&self, number: u16) -> bool {
-        let mode = self.channels.get(number).map(|channel| &channel.mode);
-        matches!(mode, Some(PublishMode::Transaction(_)))
-    }
-
     /// Publishes to some of the queues; answers whether there are more.
     pub(super) fn spread_step(
         &mut self,
@@ -74,8 +68,11 @@ impl Connection {
         if spreading.queues.len() > 0 {
             return true;
         }
-        if let Some(tag) = spreading.tag {
-            self.owe_confirm(spreading.channel, tag, spreading.refused, spreading.point);
+        if let Some(tag) = spreading.tag
+            && let Some(channel) = self.channels.get_mut(spreading.channel)
+        {
+            let (refused, point) = (spreading.refused, spreading.point);
+            self.publishing.owe_confirm(channel, tag, refused, point);
         }
         if !self.leaves {
             let pressure = std::mem::replace(&mut spreading.pressure, Pressure::none());

@@ -22,7 +22,7 @@ use super::connection::Connection;
 use super::deleting::{exchange_deleted, queue_deleted};
 use super::deletion::Answer;
 use super::link::Link;
-use super::publish::REPLY_TO;
+use super::publishing::sender::REPLY_TO;
 use super::stream::refuse_for_streams;
 
 /// A name nobody else has: 16 random bytes in base64url behind a prefix.
@@ -63,8 +63,17 @@ impl BindingEnds {
 }
 
 impl Connection {
+    /// What was looked up before the topology, or permissions, changed is looked up anew.
+    #[inline]
+    pub(super) fn renew(&mut self, link: &Link) {
+        if self.publishing.renew() {
+            self.renew_grant(link);
+        }
+    }
+
     /// Permissions may have changed with the topology's generation.
-    pub(super) fn renew_grant(&mut self, link: &Link) {
+    #[cold]
+    fn renew_grant(&mut self, link: &Link) {
         let (vhost, user) = (self.vhost.name(), &self.login.user);
         let grant = link.broker.users.grant(vhost, user);
         self.grant = grant.unwrap_or_else(|| Arc::new(Grant::none(user, vhost)));
@@ -76,10 +85,7 @@ impl Connection {
         access: Access,
         resource: Resource<'_>,
     ) -> Result<(), ChannelError> {
-        if self.routes.renew(self.vhost.generation()) {
-            self.batch.routes_changed();
-            self.renew_grant(link);
-        }
+        self.renew(link);
         self.grant.check(access, resource)
     }
 

@@ -6,13 +6,12 @@
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::carbon_copies;
 use leveret_codec::{
-    AMQPValue, FieldArray, Properties, RawTable, decode_header, write_field, write_names,
-    write_table_field,
+    AMQPValue, ContentHeader, FieldArray, Properties, RawTable, decode_header, write_field,
+    write_names, write_table_field,
 };
 use leveret_message::{Body, Message, MessageScratch, Timestamp};
 use leveret_queue::mailbox::InFlight;
 
-use super::assembly::WholePublish;
 use super::connection::Connection;
 use super::delivery_forms::delivered_header;
 use super::link::Link;
@@ -61,9 +60,9 @@ fn body_of(message: &Message) -> Body<'_> {
 }
 
 /// All routing keys of a publish, those in CC and BCC too.
-pub(super) fn keys_of_publish(whole: &WholePublish<'_>) -> TracedKeys {
-    let (_, key) = leveret_codec::split_names(whole.names).unwrap_or_default();
-    let copies = carbon_copies(whole.header.properties.headers).unwrap_or_default();
+pub(super) fn keys_of_publish(names: &[u8], header: &ContentHeader<'_>) -> TracedKeys {
+    let (_, key) = leveret_codec::split_names(names).unwrap_or_default();
+    let copies = carbon_copies(header.properties.headers).unwrap_or_default();
     let keys = std::iter::once(key).chain(copies);
     TracedKeys(keys.map(long_string).collect())
 }

@@ -1,4 +1,4 @@
-//! `confirm.select`, and confirms on their way to the client.
+//! `confirm.select`.
 
 use leveret_codec::protocol::{AMQPClass, confirm as wire};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
@@ -35,22 +35,5 @@ impl Connection {
             );
         }
         Ok(())
-    }
-
-    /// Writes the confirms of everything that is durable by now.
-    pub(super) fn release_confirms(&mut self, link: &mut Link) {
-        if self.confirming.is_empty() {
-            return;
-        }
-        let durable = self.vhost.services.store.durable_point();
-        let channels = &mut self.channels;
-        self.confirming.retain(|number| {
-            match channels.get_mut(*number).map(|channel| &mut channel.mode) {
-                Some(PublishMode::Confirm(confirms)) => {
-                    !confirms.release(durable, *number, link.output.buffer())
-                }
-                _ => false,
-            }
-        });
     }
 }

@@ -5,17 +5,22 @@
 //! have passed every check already and go to the same queues. Whatever is different in any way is left to
 //! the usual way, which decides anew.
 
-use leveret_message::Timestamp;
+use super::Publishing;
+use crate::channel::PublishMode;
+use crate::channels::Channels;
+use crate::link::Link;
+use crate::repeat_form::Form;
 
-use super::channel::PublishMode;
-use super::connection::Connection;
-use super::link::Link;
-use super::repeat_form::Form;
-
-impl Connection {
+impl Publishing {
     /// Takes the publishes at the front of `input` that are like the one before them; answers how many bytes
     /// they are.
-    pub(super) fn take_repeats(&mut self, link: &mut Link, input: &[u8], now: Timestamp) -> usize {
+    #[inline]
+    pub(crate) fn take_repeats(
+        &mut self,
+        channels: &mut Channels,
+        link: &mut Link,
+        input: &[u8],
+    ) -> usize {
         let Some(form) = self.repeat.form.as_deref_mut() else {
             return 0;
         };
@@ -27,7 +32,7 @@ impl Connection {
             return 0;
         };
         let number = pattern.channel();
-        let Some(channel) = self.channels.get_mut(number) else {
+        let Some(channel) = channels.get_mut(number) else {
             return 0;
         };
         let in_the_way = channel.closing || channel.is_assembling() || self.vhost.is_traced();
@@ -71,9 +76,6 @@ impl Connection {
             self.batch.note_confirm(number, tag);
         }
         self.repeat.patience.reward();
-        if self.batch.is_full() {
-            self.flush(link, now);
-        }
         used
     }
 }

@@ -1,0 +1,113 @@
+//! What a connection publishes, from the check of one message to its confirm.
+//!
+//! ```text
+//!  whole ─> checked ─> routed ─┬─> batched ─> in its queues, with all of one read ─> confirmed
+//!                              ├─> kept by an exchange: decided by itself
+//!                              ├─> in a transaction: kept until the commit
+//!                              ├─> written ahead: batched once its bytes are on the disk
+//!                              └─> spread: in very many queues, in steps
+//! ```
+//! Each step takes what the one before it made, so that none can be left out or come too early.
+
+mod ahead;
+mod batched;
+mod checked;
+mod confirming;
+pub(super) mod decided;
+mod repeated;
+pub(super) mod routed;
+pub(super) mod sender;
+mod way;
+
+use std::sync::Arc;
+
+use leveret_broker::budget::{Budget, Share};
+use leveret_broker::vhost::VirtualHost;
+
+use super::batch::Batch;
+use super::body_memory::own;
+use super::large_publish::LargePublish;
+use super::repeat_form::Repeat;
+use super::route_cache::RouteCache;
+
+pub(super) struct Publishing {
+    vhost: Arc<VirtualHost>,
+    routes: RouteCache,
+    batch: Batch,
+    repeat: Repeat,
+    /// A large message on its way to the disk; no further input is taken meanwhile.
+    large: Option<Box<LargePublish>>,
+    /// Channels with confirms that wait for a commit.
+    confirming: Vec<u16>,
+    /// For small bodies on their way.
+    own_memory: Arc<Budget>,
+    /// Something was published.
+    has_begun: bool,
+    /// The store is full; input stops with the first publish.
+    store_full: bool,
+}
+
+impl Publishing {
+    pub(super) fn new(vhost: &Arc<VirtualHost>) -> Publishing {
+        Publishing {
+            vhost: Arc::clone(vhost),
+            routes: RouteCache::new(&vhost.services.route_memory),
+            batch: Batch::default(),
+            repeat: Repeat::default(),
+            large: None,
+            confirming: Vec::new(),
+            own_memory: own(),
+            has_begun: false,
+            store_full: false,
+        }
+    }
+
+    /// Forgets what it knows of routes, if the topology, or permissions, have changed; true if they have.
+    #[inline]
+    pub(super) fn renew(&mut self) -> bool {
+        let has_changed = self.routes.renew(self.vhost.generation());
+        if has_changed {
+            self.batch.routes_changed();
+        }
+        has_changed
+    }
+
+    /// A publish came.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.has_begun = true;
+    }
+
+    /// The store is full, or has room again.
+    pub(super) fn set_store_full(&mut self, is_full: bool) {
+        self.store_full = is_full;
+    }
+
+    /// The store is full, and this connection publishes.
+    #[inline]
+    pub(super) fn is_blocked(&self) -> bool {
+        self.store_full && self.has_begun
+    }
+
+    /// Any number; the seed differs from connection to connection.
+    pub(super) fn next_random(&mut self) -> u64 {
+        self.batch.next_random()
+    }
+
+    /// Memory of its own for a small body, if there is enough.
+    pub(super) fn own_share(&self, bytes: usize) -> Option<Share> {
+        let mut share = Share::new(&self.own_memory);
+        share.take(bytes).then_some(share)
+    }
+
+    /// Lets go of routes that nobody has asked for since the last time.
+    pub(super) fn rest(&mut self) {
+        self.routes.rest();
+    }
+
+    /// Gives buffers back that have grown in a burst.
+    pub(super) fn shrink(&mut self) {
+        self.batch.shrink();
+        self.repeat.forget();
+    }
+}

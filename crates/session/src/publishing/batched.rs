@@ -1,0 +1,88 @@
+//! Publishes in the batch, and the batch in its queues.
+
+use leveret_message::Message;
+use leveret_message::Timestamp;
+
+use super::Publishing;
+use super::way::Way;
+use crate::channel::{Channel, PublishMode};
+use crate::channels::Channels;
+use crate::link::Link;
+use crate::pressure::Pressure;
+use crate::returned::return_message;
+use crate::work;
+
+/// A publish for the batch.
+pub(crate) struct Batched<'a> {
+    pub(super) message: Message,
+    pub(super) way: Way,
+    pub(super) names: &'a [u8],
+    pub(super) mandatory: bool,
+    /// Its header is not the one that came.
+    pub(super) rewritten: bool,
+}
+
+impl Publishing {
+    /// Adds a publish to the batch; one that has to go to nobody is confirmed with it all the same.
+    #[inline]
+    pub(crate) fn batch(&mut self, link: &mut Link, channel: &mut Channel, batched: Batched<'_>) {
+        let Batched {
+            message,
+            way,
+            names,
+            mandatory,
+            rewritten,
+        } = batched;
+        let number = channel.number;
+        let mut tag = 0;
+        if let PublishMode::Confirm(confirms) = &mut channel.mode {
+            tag = confirms.next_tag();
+            self.batch.note_confirm(number, tag);
+        }
+        match way {
+            Way::AsBefore if !rewritten && !self.vhost.is_traced() => {
+                self.repeat.consider(link, number, &message, mandatory);
+            }
+            Way::AsBefore => {}
+            Way::Known(route) => self.batch.follow(names, route, &self.routes),
+            Way::ByNames(targets) => self.batch.set_targets(names, &targets),
+            Way::ThisOnce(targets) => self.batch.set_targets(&[], &targets),
+            Way::Attended(attended) => self.batch.set_targets(&[], &attended.targets),
+            Way::Wide(queues) => self.batch.set_targets(&[], &self.vhost.handles(&queues)),
+        }
+        if self.batch.latest_targets.is_empty() {
+            self.batch.latest_names.clear();
+            if mandatory {
+                link.work.add(work::DETOUR);
+                return_message(link, number, &message);
+            }
+            return;
+        }
+        // The first one is counted with the frame.
+        let others = self.batch.latest_targets.len() - 1;
+        link.work.add(u32::try_from(others).unwrap_or(u32::MAX));
+        self.batch.add(message, number, tag);
+    }
+
+    /// The batch is to be published now.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.batch.is_full()
+    }
+
+    /// Publishes the batch, queue by queue.
+    pub(crate) fn flush(&mut self, channels: &mut Channels, now: Timestamp) -> Option<Pressure> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        let vhost = &self.vhost;
+        let mut pressure = Pressure::none();
+        let (point, refused) = self.batch.carry_out(now, |queue, effects| {
+            pressure.add(queue, &effects);
+            vhost.care(queue, effects, now);
+        });
+        self.owe_confirms(channels, point, &refused);
+        self.batch.clear();
+        Some(pressure)
+    }
+}

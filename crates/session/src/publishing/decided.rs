@@ -1,0 +1,79 @@
+//! The third step of a publish: who has it next.
+
+use leveret_broker::vhost::Targets;
+use leveret_message::Message;
+use leveret_routing::QueueId;
+
+use super::Publishing;
+use super::batched::Batched;
+use super::routed::Routed;
+use super::way::Way;
+use crate::attended_publish::AttendedPublish;
+use crate::body_memory::BodyMemory;
+use crate::channel::{Channel, PublishMode};
+use crate::large_publish::LargePublish;
+use crate::link::Link;
+
+/// Who has a publish next.
+pub(crate) enum Decided<'a> {
+    /// The batch, with what else one read brings.
+    Batched(Batched<'a>),
+    /// Exchanges on its way that keep something, or whoever knows its producer's numbers: it is published by itself.
+    KeptByExchange(AttendedPublish),
+    /// The channel's transaction, until that is committed.
+    InTransaction(InTransaction),
+    /// The store, which writes its bytes before it is in its queues.
+    WrittenAhead(Box<LargePublish>),
+    /// Very many queues, in steps.
+    Spread(Message, Vec<QueueId>),
+}
+
+/// A publish that waits for the commit.
+pub(crate) struct InTransaction {
+    pub(crate) message: Message,
+    pub(crate) targets: Targets,
+    pub(crate) mandatory: bool,
+}
+
+impl Publishing {
+    /// Decides who has a publish next; `memory` is what its body takes until then.
+    #[inline]
+    pub(crate) fn decide<'a>(
+        &mut self,
+        link: &Link,
+        channel: &Channel,
+        routed: Routed<'a>,
+        memory: &mut Option<BodyMemory>,
+    ) -> Decided<'a> {
+        if let Way::Attended(attended) = routed.way {
+            return Decided::KeptByExchange(AttendedPublish {
+                message: routed.message,
+                mandatory: routed.mandatory,
+                routable: !attended.targets.is_empty(),
+                number: attended.number,
+            });
+        }
+        if let PublishMode::Transaction(_) = channel.mode {
+            return Decided::InTransaction(InTransaction {
+                targets: self.targets(&routed.way),
+                message: routed.message,
+                mandatory: routed.mandatory,
+            });
+        }
+        if routed.header.body_size >= self.vhost.services.ahead_bytes_min
+            && let Some(large) = self.write_ahead(link, channel.number, &routed, memory)
+        {
+            return Decided::WrittenAhead(large);
+        }
+        if let Way::Wide(queues) = routed.way {
+            return Decided::Spread(routed.message, queues);
+        }
+        Decided::Batched(Batched {
+            message: routed.message,
+            way: routed.way,
+            names: routed.names,
+            mandatory: routed.mandatory,
+            rewritten: routed.rewritten,
+        })
+    }
+}
