@@ -11,7 +11,7 @@ use leveret_store_api::{Change, CommitPoint};
 
 use crate::definitions::{BindingDefinition, Definition, Ends, Subject};
 use crate::events::Event;
-use crate::exchange::{Gated, Gatekeeper, Gates, Passing, Plan, without_blind_copies};
+use crate::exchange::{Gated, Gatekeeper, Gates, Passing, Unit, without_blind_copies};
 use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
@@ -44,7 +44,7 @@ impl VirtualHost {
         if !added {
             return Ok(self.services.definitions_point());
         }
-        let mut plan = Plan::new(self.services.next_ticket(), put.into_iter().collect());
+        let mut unit = Unit::new(self.services.next_ticket(), put.into_iter().collect());
         self.routes_changed();
         self.note_listeners(&topology);
         self.tell_binding(&binding, |ends| Event::binding_created(ends, by));
@@ -52,14 +52,13 @@ impl VirtualHost {
             && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
         {
             // In one commit with the binding.
-            for message in &history {
-                let message = without_blind_copies(message.clone());
-                plan.enter(&queue, message, Look::Moved, now);
-            }
+            let messages = history.iter().cloned().map(without_blind_copies);
+            unit.enter(&queue, messages, Look::Moved, now);
         }
-        let point = self.stage(&mut plan.changes);
+        unit.stage(|changes| self.stage(changes));
         drop(topology);
-        let passed = plan.show(point, now);
+        let passed = unit.show_at_once(self, now);
+        let point = passed.point;
         drop(gates);
         self.care_for_all(passed.left, now);
         match destination {

@@ -103,6 +103,6 @@ impl VirtualHost {
         if self.services.store.wake_at(point, &waker) {
             return None;
         }
-        Some((queue.clone(), queue.reveal(point, now)))
+        Some((queue.clone(), queue.deliver_shown(now)))
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Its messages are in their queues, hidden; its settlements have not happened yet as far as anybody can
 //! see. [`PendingCommit::finish_some`] makes all of it visible, in steps if it is much. The session does so
-//! when it answers the commit; if its connection ends before, the store's waker and the pager see to it.
+//! when it answers the commit; if its connection ends before, the store's waker and the pager see to it. What
+//! the broker had not come to when it ended is a commit of its own at the start.
+//!
+//! What was rejected is settled when everything shows, and goes on to the dead letters from there, as it would
+//! without a transaction: read a few at a time, through its queue's outbox, and not faster than the store.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,12 +14,12 @@ use std::task::{Wake, Waker};
 
 use leveret_message::Timestamp;
 use leveret_queue::queue::effects::Effects;
-use leveret_queue::queue::settle::{Outcome, QueueSettlement};
+use leveret_queue::queue::settle::QueueSettlement;
 use leveret_store_api::CommitPoint;
 use leveret_store_api::failpoint::{self, Failpoint};
 use parking_lot::Mutex;
 
-use crate::exchange::RefusedLetters;
+use crate::exchange::Unit;
 use crate::handle::QueueHandle;
 use crate::handle::giving_back::GivingBack;
 use crate::services::{Party, Services, Task};
@@ -37,40 +41,47 @@ pub type QueueSettlements = (QueueHandle, VecDeque<Vec<QueueSettlement>>);
 pub struct PendingCommit {
     vhost: Arc<VirtualHost>,
     point: CommitPoint,
-    staged_at: Timestamp,
     rest: Mutex<Rest>,
+}
+
+/// How far a commit that shows has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Finished {
+    /// Nothing is left.
+    All,
+    /// There is more.
+    Some {
+        /// Messages were read for it, that are staged again as dead letters.
+        read: bool,
+    },
 }
 
 /// What is left to be done then.
 #[derive(Default)]
 pub struct Rest {
-    /// They stage nothing more.
-    pub(crate) settlements: VecDeque<QueueSettlements>,
+    settlements: VecDeque<QueueSettlements>,
     /// Of the first of them some parts are done.
     giving_back: Option<GivingBack>,
-    /// Queues with messages that show.
-    pub(crate) hidden_in: Vec<QueueHandle>,
-    /// So many of these show them.
-    shown: usize,
-    /// So many of these have delivered them.
-    delivered: usize,
-    pub(crate) letters: VecDeque<RefusedLetters>,
+    /// What shows.
+    unit: Unit,
+    /// What may go to the dead letters.
+    rejections: VecDeque<QueueSettlements>,
+    /// See [`Finished`].
+    read: bool,
 }
 
 impl Rest {
     /// Nothing of it is done yet.
     pub fn new(
-        settlements: impl Into<VecDeque<QueueSettlements>>,
-        hidden_in: Vec<QueueHandle>,
-        letters: Vec<RefusedLetters>,
+        settlements: Vec<QueueSettlements>,
+        rejections: Vec<QueueSettlements>,
+        unit: Unit,
     ) -> Rest {
         Rest {
             settlements: settlements.into(),
-            giving_back: None,
-            hidden_in,
-            shown: 0,
-            delivered: 0,
-            letters: letters.into(),
+            unit,
+            rejections: rejections.into(),
+            ..Rest::default()
         }
     }
 }
@@ -82,34 +93,54 @@ impl std::fmt::Debug for PendingCommit {
 }
 
 impl PendingCommit {
-    /// A transaction staged at `point`; delays of what is put back were reckoned from `staged_at`.
-    pub fn new(
-        vhost: &Arc<VirtualHost>,
-        point: CommitPoint,
-        staged_at: Timestamp,
-        rest: Rest,
-    ) -> Arc<PendingCommit> {
+    /// A transaction staged at `point`.
+    pub fn new(vhost: &Arc<VirtualHost>, point: CommitPoint, rest: Rest) -> Arc<PendingCommit> {
         Arc::new(PendingCommit {
             vhost: Arc::clone(vhost),
             point,
-            staged_at,
             rest: Mutex::new(rest),
         })
     }
 
+    /// What was decided of a queue's deliveries before the broker was started, and not carried out.
+    pub(crate) fn of_earlier(
+        vhost: &Arc<VirtualHost>,
+        queue: &QueueHandle,
+        decided: Vec<QueueSettlement>,
+    ) -> Arc<PendingCommit> {
+        let mut parts = VecDeque::new();
+        let mut part: Vec<QueueSettlement> = Vec::new();
+        let mut left = vhost.services.step_cost;
+        for settlement in decided {
+            let cost = cost_of(std::slice::from_ref(&settlement));
+            if cost > left && !part.is_empty() {
+                parts.push_back(std::mem::take(&mut part));
+                left = vhost.services.step_cost;
+            }
+            left = left.saturating_sub(cost);
+            part.push(settlement);
+        }
+        parts.push_back(part);
+        let rest = Rest {
+            rejections: VecDeque::from([(queue.clone(), parts)]),
+            ..Rest::default()
+        };
+        PendingCommit::new(vhost, CommitPoint::NONE, rest)
+    }
+
     /// Shows a part of it, for up to about `most`, where an acknowledgement costs 1; called when it is durable.
-    /// Answers whether there is more.
-    pub fn finish_some(&self, most: usize, now: Timestamp) -> bool {
+    pub fn finish_some(&self, most: usize, now: Timestamp) -> Finished {
         let mut rest = std::mem::take(&mut *self.rest.lock());
         let mut left = most.max(1);
         while left > 0 {
             let Some(cost) = self.finish_next(&mut rest, now) else {
-                return false;
+                return Finished::All;
             };
             left = left.saturating_sub(cost);
         }
+        let read = std::mem::take(&mut rest.read);
         *self.rest.lock() = rest;
-        true
+        Finished::Some { read }
     }
 
     /// Does the next thing; answers what it cost, None if nothing is left.
@@ -120,11 +151,12 @@ impl PendingCommit {
             if !is_last && rest.giving_back.is_none() {
                 rest.giving_back = Some(GivingBack::begin(queue, now));
             }
-            let cost = match &rest.giving_back {
+            let settle = match &rest.giving_back {
                 // What comes back goes out when all of it is back.
-                Some(_) => self.settle(queue, part, QueueHandle::settle_quietly, now),
-                None => self.settle(queue, part, QueueHandle::settle, now),
+                Some(_) => QueueHandle::settle_quietly,
+                None => QueueHandle::settle,
             };
+            let cost = self.settle(queue, part, settle, &mut rest.read, now);
             if is_last {
                 rest.settlements.pop_front();
                 if let Some(giving) = rest.giving_back.take() {
@@ -134,28 +166,26 @@ impl PendingCommit {
             }
             return Some(cost);
         }
-        // All that is hidden shows before any of it is delivered: nobody sees half of it.
-        if rest.shown < rest.hidden_in.len() {
-            failpoint::reached(Failpoint::BeforeReveal);
-            let before = rest.shown;
-            for queue in rest.hidden_in.iter().skip(before).take(SHOWN_TOGETHER_MAX) {
-                queue.reveal_quietly(self.point, now);
-                rest.shown += 1;
-            }
-            return Some((rest.shown - before) * SHOW_COST);
+        let shown = rest.unit.show_some(SHOWN_TOGETHER_MAX, now);
+        if shown > 0 {
+            return Some(shown * SHOW_COST);
         }
-        if let Some(queue) = rest.hidden_in.get(rest.delivered) {
-            let effects = queue.deliver_shown(now);
-            self.vhost.care(queue, effects, now);
+        if let Some((queue, parts)) = rest.rejections.front_mut() {
+            let part = parts.pop_front().unwrap_or_default();
+            let cost = self.settle(queue, part, QueueHandle::settle, &mut rest.read, now);
+            if parts.is_empty() {
+                rest.rejections.pop_front();
+            }
+            return Some(cost);
+        }
+        if let Some((queue, effects)) = rest.unit.deliver_next(now) {
+            self.vhost.care(&queue, effects, now);
             failpoint::reached(Failpoint::InReveal);
-            rest.delivered += 1;
             return Some(START_COST);
         }
-        let (queue, letters) = rest.letters.pop_front()?;
-        let cost = QUEUE_COST + letters.len();
-        let effects = queue.send(letters, now);
+        let (count, queue, effects) = rest.unit.send_next(now)?;
         self.vhost.care(&queue, effects, now);
-        Some(cost)
+        Some(QUEUE_COST + count)
     }
 
     /// Settles a part of what is settled in a queue; answers what it cost.
@@ -164,16 +194,12 @@ impl PendingCommit {
         queue: &QueueHandle,
         mut part: Vec<QueueSettlement>,
         settle: fn(&QueueHandle, &[QueueSettlement], Timestamp) -> Effects,
+        read: &mut bool,
         now: Timestamp,
     ) -> usize {
-        let mut cost = QUEUE_COST;
-        for settlement in &mut part {
-            cost += settlement.outcome.cost();
-            // Delays begin now, as times to live do.
-            if let Outcome::Waits(due) = &mut settlement.outcome {
-                *due = now + (*due - self.staged_at);
-            }
-        }
+        let cost = QUEUE_COST + cost_of(&part);
+        *read |= part.iter().any(|it| it.held.unread() > 0);
+        queue.read_for(&self.vhost.services.store, &mut part);
         let effects = settle(queue, &part, now);
         self.vhost.care(queue, effects, now);
         cost
@@ -188,21 +214,37 @@ impl PendingCommit {
 
     /// Has it finished when it is durable: the connection that would have is gone.
     pub fn finish_alone(self: &Arc<Self>, services: &Arc<Services>) {
+        self.finish_at(self.point, services);
+    }
+
+    fn finish_at(self: &Arc<Self>, point: CommitPoint, services: &Arc<Services>) {
         let waker = Waker::from(Arc::new(CommitWaker {
             services: Arc::clone(services),
             commit: Arc::clone(self),
         }));
-        if !services.store.wake_at(self.point, &waker) {
+        if !services.store.wake_at(point, &waker) {
             self.finish_by_pager(services);
         }
     }
 }
 
+/// What it costs to settle these, where an acknowledgement costs 1.
+pub(crate) fn cost_of(part: &[QueueSettlement]) -> usize {
+    let each = |it: &QueueSettlement| it.outcome.cost() + it.held.cost_of_reading();
+    part.iter().map(each).sum()
+}
+
 impl Task for PendingCommit {
     /// One step of what [`PendingCommit::finish_alone`] asked for.
     fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
-        if self.finish_some(services.step_cost, now) {
-            self.finish_by_pager(services);
+        match self.finish_some(services.step_cost, now) {
+            Finished::All => {}
+            // So that what is read is not in memory all together.
+            Finished::Some { read: true } if services.store_is_behind() => {
+                let point = services.store.stage(&mut Vec::new());
+                self.finish_at(point, &self.vhost.services);
+            }
+            Finished::Some { .. } => self.finish_by_pager(services),
         }
     }
 }

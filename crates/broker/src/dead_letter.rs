@@ -19,7 +19,7 @@ use leveret_store_api::Change;
 use leveret_store_api::failpoint::{self, Failpoint};
 
 use crate::broker::Broker;
-use crate::exchange::Passing;
+use crate::exchange::{Passing, Unit};
 use crate::handle::QueueHandle;
 use crate::services::Party;
 use crate::vhost::{Targets, VirtualHost};
@@ -77,15 +77,18 @@ impl VirtualHost {
         let admits = |target: &QueueHandle| composed.may_enter(target);
         let (mut targets, attended) = self.route_letter(&composed);
         targets.retain(|target| admits(target));
-        if let [target] = targets.as_slice()
-            && !attended
-        {
-            let effects = target.publish_moved(composed.message.clone(), acknowledgement, now);
-            failpoint::reached(Failpoint::AfterDeadLetter);
-            return vec![(target.clone(), effects)];
-        }
         let settles = acknowledgement.into_iter().collect();
-        self.pass(&composed.passing(), settles, &admits, now).left
+        if attended || targets.iter().any(QueueHandle::deduplicates) {
+            return self.pass(&composed.passing(), settles, &admits, now).left;
+        }
+        let mut unit = Unit::new(self.services.next_ticket(), settles);
+        for target in targets {
+            let message = std::iter::once(composed.message.clone());
+            unit.enter(&target, message, Look::Moved, now);
+        }
+        let left = unit.finish(self, now).left;
+        failpoint::reached(Failpoint::AfterDeadLetter);
+        left
     }
 
     fn route_letter(&self, composed: &Composed) -> (Targets, bool) {
@@ -103,7 +106,7 @@ impl VirtualHost {
 }
 
 /// The change that takes the message out of the queue it leaves, if the store has it.
-pub fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
+fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
     letter.log.map(|log| Change::Acknowledge {
         log,
         first: letter.in_flight.sequence,
@@ -112,7 +115,7 @@ pub fn acknowledgement(letter: &DeadLetter) -> Option<Change<Message>> {
 }
 
 /// The message as the dead-letter exchange of the queue it leaves gets it; None: it goes nowhere.
-pub fn compose_for(source: &QueueHandle, letter: &DeadLetter, now: Timestamp) -> Option<Composed> {
+fn compose_for(source: &QueueHandle, letter: &DeadLetter, now: Timestamp) -> Option<Composed> {
     let options = source.options();
     let exchange = options.dead_letter_exchange?;
     let routing_key = options.dead_letter_routing_key;
@@ -126,8 +129,8 @@ pub fn compose_for(source: &QueueHandle, letter: &DeadLetter, now: Timestamp) ->
 }
 
 /// A dead letter ready for routing.
-pub struct Composed {
-    pub(crate) message: Message,
+struct Composed {
+    message: Message,
     exchange: String,
     reason: DeadLetterReason,
     random: u64,
@@ -139,7 +142,7 @@ pub struct Composed {
 
 impl Composed {
     /// Its way from the dead-letter exchange.
-    pub fn passing(&self) -> Passing<'_> {
+    fn passing(&self) -> Passing<'_> {
         Passing {
             exchange: &self.exchange,
             attended_to: false,
@@ -151,7 +154,7 @@ impl Composed {
     }
 
     /// A message that has come full circle with no rejection is dropped.
-    pub fn may_enter(&self, queue: &QueueHandle) -> bool {
+    fn may_enter(&self, queue: &QueueHandle) -> bool {
         self.reason == DeadLetterReason::Rejected || !self.would_cycle(queue.name())
     }
 

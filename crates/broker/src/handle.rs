@@ -28,7 +28,7 @@ use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::queue::machine::Machine;
 use leveret_queue::queue::options::QueueOptions;
 use leveret_queue::queue::outbox::Outbox;
-use leveret_queue::queue::publish::Taken;
+use leveret_queue::queue::publish::Entered;
 
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_queue::queue::statistics::QueueStatistics;
@@ -216,32 +216,23 @@ impl QueueHandle {
         .1
     }
 
-    /// Publishes a message that leaves another queue; see [`leveret_queue::queue`].
-    pub(crate) fn publish_moved(
-        &self,
-        message: Message,
-        acknowledgement: Option<Change<Message>>,
-        now: Timestamp,
-    ) -> Effects {
-        let _gate = self.gate_if_needed();
-        self.at(now, |queue, effects| {
-            queue.publish_moved(message, acknowledgement, now, effects);
-        })
-        .1
-    }
-
-    /// Takes a transaction's messages without showing them; see [`QueueHandle::reveal`]. Answers whether a limit
-    /// refused some, and what is to be dead-lettered for that, by [`QueueHandle::send`].
-    pub fn publish_hidden(
+    /// Has messages enter without being seen, as far as they are new and no limit refuses them. What makes them durable
+    /// is added to `changes`: once that is staged the queue is [told](QueueHandle::staged), and they may
+    /// [show](QueueHandle::show).
+    pub fn enter(
         &self,
         ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
+        look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) -> (bool, Vec<DeadLetter>) {
+    ) -> Entered {
         let verb = |queue: &mut Machine, effects: &mut Effects| {
-            let refused = queue.publish_hidden(ticket, messages, now, changes, effects);
-            (refused, std::mem::take(&mut effects.dead_letters))
+            let entered = queue.enter(ticket, messages, look, now, changes, effects);
+            Entered {
+                letters: std::mem::take(&mut effects.dead_letters),
+                ..entered
+            }
         };
         self.with(verb).0
     }
@@ -251,55 +242,36 @@ impl QueueHandle {
         self.at(now, |_, effects| effects.dead_letters = letters).1
     }
 
-    /// What was hidden under `ticket` is staged at `point`.
-    pub fn hidden_staged_at(&self, ticket: HiddenTicket, point: CommitPoint) {
-        self.with(|queue, _| queue.hidden_staged_at(ticket, point));
+    /// What entered under `ticket` is staged at `point`.
+    pub fn staged(&self, ticket: HiddenTicket, point: CommitPoint) {
+        self.with(|queue, _| queue.staged(ticket, point));
     }
 
-    /// Takes one message without showing it, if it is new and no limit refuses it. What makes it
-    /// durable is added to `changes`; once that is staged, [`QueueHandle::show`] shows it. Answers too what is to be
-    /// dead-lettered for its refusal.
-    pub(crate) fn publish_apart(
-        &self,
-        ticket: HiddenTicket,
-        message: Message,
-        look: Look,
-        now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
-    ) -> (Taken, Vec<DeadLetter>) {
-        let verb = |queue: &mut Machine, effects: &mut Effects| {
-            let taken = queue.publish_apart(ticket, message, look, now, changes, effects);
-            (taken, std::mem::take(&mut effects.dead_letters))
-        };
-        self.with(verb).0
+    /// What entered under `ticket` and is staged shows from now on, and times to live begin. It is delivered by
+    /// [`QueueHandle::deliver_shown`]. A stream shows what is durable, and no earlier.
+    pub fn show(&self, ticket: HiddenTicket, now: Timestamp) {
+        self.with(|queue, _| queue.show(ticket, now));
     }
 
-    /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
-    pub(crate) fn show(&self, ticket: HiddenTicket, point: CommitPoint, now: Timestamp) -> Effects {
-        self.at(now, |queue, effects| {
-            queue.show(ticket, point, now, effects);
-        })
-        .1
-    }
-
-    /// Shows the messages of transactions that have become durable, and of those staged at `point`; they are
-    /// delivered by [`QueueHandle::deliver_shown`].
-    pub(crate) fn reveal_quietly(&self, point: CommitPoint, now: Timestamp) {
-        self.with(|queue, _| queue.reveal_quietly(point, now));
-    }
-
-    /// Delivers what was shown by [`QueueHandle::reveal_quietly`].
-    pub(crate) fn deliver_shown(&self, now: Timestamp) -> Effects {
+    /// Delivers what shows.
+    pub fn deliver_shown(&self, now: Timestamp) -> Effects {
         self.at(now, |queue, effects| {
             queue.deliver_shown(now, effects);
         })
         .1
     }
 
-    /// Shows the messages of transactions that have become durable, and of those staged at `point`.
-    pub fn reveal(&self, point: CommitPoint, now: Timestamp) -> Effects {
+    /// What entered under `ticket` is staged at `point`, shows and is delivered.
+    pub(crate) fn show_staged(
+        &self,
+        ticket: HiddenTicket,
+        point: CommitPoint,
+        now: Timestamp,
+    ) -> Effects {
         self.at(now, |queue, effects| {
-            queue.reveal(point, now, effects);
+            queue.staged(ticket, point);
+            queue.show(ticket, now);
+            queue.deliver_shown(now, effects);
         })
         .1
     }
@@ -356,19 +328,14 @@ impl QueueHandle {
             .1
     }
 
-    /// Adds to `changes` what makes these settlements of a transaction durable, and turns them into such
-    /// as stage nothing more; [`QueueHandle::settle`] follows when they are durable. Answers what is to be
-    /// dead-lettered with the transaction.
+    /// Adds to `changes` what makes these settlements of a transaction durable; [`QueueHandle::settle`] carries them out
+    /// when they are.
     pub fn settle_apart(
         &self,
         settlements: &mut [QueueSettlement],
-        now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) -> (Vec<DeadLetter>, Effects) {
-        self.with(|queue, effects| {
-            queue.settle_apart(settlements, now, changes, effects);
-            std::mem::take(&mut effects.dead_letters)
-        })
+    ) {
+        self.with(|queue, _| queue.settle_apart(settlements, changes));
     }
 
     /// Has the store keep the messages of deliveries of this queue, so that they can leave memory. Answers when it has

@@ -17,7 +17,7 @@ mod care;
 pub mod check;
 pub mod commit;
 pub mod config;
-pub mod dead_letter;
+mod dead_letter;
 mod deadlines;
 pub mod declare;
 mod definitions;

@@ -10,12 +10,14 @@ use leveret_deduplication::KeyLogs;
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::identity::QueueIdentity;
 use leveret_queue::queue::machine::Machine;
+use leveret_queue::queue::settle::QueueSettlement;
 use leveret_routing::{Binding, Destination};
 use leveret_store_api::{Change, Definitions, LogId, MemoryStore, MessageLog, StoreError};
 use rustc_hash::FxHashSet;
 
 use crate::aside::{Aside, key_aside, key_before};
 use crate::broker::Broker;
+use crate::commit::PendingCommit;
 use crate::config::BrokerConfig;
 use crate::definitions::{
     BindingDefinition, Definition, ExchangeDefinition, LimitsDefinition, PolicyDefinition,
@@ -305,9 +307,10 @@ impl Broker {
             services.memory,
             now,
         );
-        for (log, level) in definition.log_ids().zip(0u8..=255) {
-            queue.recover_level(level, log);
-        }
+        let logs = definition.log_ids().zip(0u8..=255);
+        let decided: Vec<QueueSettlement> = logs
+            .flat_map(|(log, level)| queue.recover_level(level, log))
+            .collect();
         if definition.key_logs.is_none() {
             // Declared before there were keys to keep.
             definition.key_logs = Some(KeyLogs::allocate(&services.store));
@@ -339,6 +342,10 @@ impl Broker {
         }
         vhost.insert_queue(&mut vhost.topology.write(), &queue);
         vhost.care(&queue, queue.touch(now), now);
+        // Before anything else leaves it for its dead letters.
+        if !decided.is_empty() {
+            PendingCommit::of_earlier(&vhost, &queue, decided).finish_alone(services);
+        }
         // The head is read in the background, so that what has expired meanwhile goes.
         services.pager.ask(queue);
         Ok(key_logs.into_iter().flat_map(KeyLogs::iter).collect())

@@ -135,6 +135,8 @@ pub struct Services {
     pub(crate) producers_max: usize,
     /// See [`BrokerConfig::step_cost`].
     pub step_cost: usize,
+    /// See [`BrokerConfig::store_behind_bytes`].
+    store_behind_bytes: u64,
     pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
     pub events: Events,
@@ -185,6 +187,7 @@ impl Services {
             memory: config.queue_memory(),
             producers_max: config.producers_max,
             step_cost: config.step_cost,
+            store_behind_bytes: config.store_behind_bytes,
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
@@ -241,6 +244,11 @@ impl Services {
     #[must_use]
     pub fn definitions_point(&self) -> CommitPoint {
         CommitPoint(self.definitions.load(Ordering::Acquire))
+    }
+
+    /// Whether the store has more to write than whoever makes more of it should add to.
+    pub fn store_is_behind(&self) -> bool {
+        self.store.staged_bytes() > self.store_behind_bytes
     }
 
     /// Whether everything up to `point` is on stable storage.

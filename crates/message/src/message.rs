@@ -231,6 +231,11 @@ impl Message {
         self.slice().len() + self.large_body().map_or(0, Bytes::len) + Message::MEMORY_MIN
     }
 
+    /// The message with an empty body; None: its header cannot be read.
+    pub fn without_body(&self) -> Option<Message> {
+        Message::from_head(self.slice().get(..self.head_bytes())?)
+    }
+
     /// Has the processor fetch the message, which is to be written soon; answers about how many bytes of output it
     /// will be. Those of a queue that many consume lie far apart, and the processor waits for several at a time as
     /// long as for one.

@@ -1,41 +1,82 @@
 //! How far a commit has come.
 
+use std::collections::VecDeque;
+
 use leveret_broker::commit::QueueSettlements;
-use leveret_broker::dead_letter::Composed;
-use leveret_broker::exchange::{Gated, Plan};
+use leveret_broker::exchange::{Gated, Unit};
 use leveret_broker::handle::QueueHandle;
-use leveret_message::{Message, Timestamp};
+use leveret_message::Message;
+use leveret_queue::queue::settle::QueueSettlement;
 use leveret_routing::QueueId;
-use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;
 
+use super::queue_table::QueueNumber;
 use super::transaction::Transaction;
-use crate::blocks::Blocks;
 
 /// What it costs to lock a queue, where an acknowledgement costs 1.
 pub(super) const QUEUE_COST: usize = 16;
 
+/// Settlements of a step, by queue.
+#[derive(Default)]
+pub(super) struct ByNumber {
+    parts: Vec<(QueueNumber, Vec<QueueSettlement>)>,
+    places: FxHashMap<QueueNumber, usize>,
+}
+
+impl ByNumber {
+    /// Answers what it costs that another queue is to be locked.
+    pub(super) fn push(&mut self, queue: QueueNumber, settlement: QueueSettlement) -> usize {
+        let place = *self.places.entry(queue).or_insert(self.parts.len());
+        if let Some((_, part)) = self.parts.get_mut(place) {
+            part.push(settlement);
+            return 0;
+        }
+        self.parts.push((queue, vec![settlement]));
+        QUEUE_COST
+    }
+
+    pub(super) fn into_parts(self) -> impl Iterator<Item = (QueueNumber, Vec<QueueSettlement>)> {
+        self.parts.into_iter()
+    }
+}
+
+/// Settlements of a transaction, by queue: those of each step are a part.
+#[derive(Default)]
+pub(super) struct SettledByQueue {
+    queues: Vec<QueueSettlements>,
+    rows: FxHashMap<QueueId, usize>,
+}
+
+impl SettledByQueue {
+    pub(super) fn push(&mut self, queue: &QueueHandle, part: Vec<QueueSettlement>) {
+        let row = *self.rows.entry(queue.id()).or_insert(self.queues.len());
+        match self.queues.get_mut(row) {
+            Some((_, parts)) => parts.push_back(part),
+            None => self.queues.push((queue.clone(), VecDeque::from([part]))),
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<QueueSettlements> {
+        self.rows.clear();
+        std::mem::take(&mut self.queues)
+    }
+}
+
 /// A transaction that is being committed.
 pub(super) struct Committing {
     pub(super) channel: u16,
-    /// When the client asked for it.
-    pub(super) began: Timestamp,
     pub(super) stage: Stage,
     /// So many of what the stage goes through have been seen to.
     pub(super) at: usize,
     pub(super) transaction: Transaction,
     /// What is left to be done in each queue when the settlements are durable.
-    pub(super) by_queue: Vec<QueueSettlements>,
-    /// Where they are there.
-    pub(super) rows: FxHashMap<QueueId, usize>,
-    pub(super) letters: Blocks<Composed>,
+    pub(super) settled: SettledByQueue,
+    /// What is rejected, apart from the others.
+    pub(super) rejected: SettledByQueue,
     pub(super) gated: Gated,
     /// A publish of which not all queues have taken it.
     pub(super) partial: Option<(Message, smallvec::IntoIter<[QueueHandle; 1]>)>,
-    pub(super) plan: Plan,
-    /// What queues refused was published, and did not die.
-    pub(super) refused: bool,
-    pub(super) point: CommitPoint,
+    pub(super) unit: Unit,
     /// What the settlements give back of the channel's shared credit.
     pub(super) credit: u32,
 }
@@ -47,30 +88,21 @@ impl Committing {
     }
 
     /// Tells some of the queues that what they hide is staged; answers what it cost.
-    pub(super) fn mark(&mut self, most: usize) -> usize {
-        let (ticket, point) = (self.plan.ticket(), self.point);
-        let targets = self.plan.targets().get(self.at..).unwrap_or_default();
-        for queue in targets.iter().take(most) {
-            queue.hidden_staged_at(ticket, point);
-        }
-        let marked = targets.len().min(most);
-        if marked < targets.len() {
-            self.at += marked;
-        } else {
+    pub(super) fn tell(&mut self, most: usize) -> usize {
+        let told = self.unit.tell_some(most);
+        if told == 0 {
             self.enter(Stage::Release);
         }
-        marked * QUEUE_COST
+        told * QUEUE_COST
     }
 }
 
 pub(super) enum Stage {
     Settle,
-    LookAtLetters,
     LookAtPublishes,
     HidePublishes,
-    HideLetters,
     BecomeDurable,
     BeginDelays,
-    Mark,
+    Tell,
     Release,
 }

@@ -3,42 +3,37 @@
 //!
 //! ```text
 //!  settle: what makes the settlements durable  ─> look: who has a gate on the ways
-//!          ─> hide: the publishes, then dead letters, in their queues ─> stage: all of it, at once
-//!          ─> mark: the queues are told ─> release: the deliveries ─> wait until it is durable ─> show
+//!          ─> hide: the publishes, in their queues ─> stage: all of it, at once
+//!          ─> tell: the queues that ─> release: the deliveries ─> wait until it is durable ─> show
 //! ```
-//! Messages enter their queues hidden, dead letters of what is rejected too; everything is staged as one
-//! change of the store. Once that is durable the messages show and the settlements happen
-//! ([`leveret_broker::commit`]): nobody sees half a transaction, before a crash or after. What a queue's limit refuses
-//! is no part of it, and the commit's answer is an error then.
+//! Messages enter their queues hidden; everything is staged as one change of the store. Once that is durable the
+//! messages show and the settlements happen ([`leveret_broker::commit`]): nobody sees half a transaction, before a crash or
+//! after. What a queue's limit refuses is no part of it, and the commit's answer is an error then.
 //!
 //! Gates are held from the look at what they guard until everything is staged, so a transaction past exchanges or
 //! queues that have one is hidden and staged in one step.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_broker::commit::{PendingCommit, Rest};
-use leveret_broker::dead_letter;
 use leveret_broker::exchange::{
-    Gated, Gatekeeper, Gates, Numbers, Plan, sort_gated, without_blind_copies,
+    Gated, Gatekeeper, Gates, Numbers, Unit, sort_gated, without_blind_copies,
 };
 use leveret_broker::handle::QueueHandle;
 use leveret_codec::protocol::{AMQPClass, tx as wire};
+use leveret_deduplication::Look;
 use leveret_message::error::ChannelError;
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
-use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;
 
-use super::commit_job::{Committing, QUEUE_COST, Stage};
+use super::commit_job::{ByNumber, Committing, QUEUE_COST, SettledByQueue, Stage};
 use super::connection::{COMMIT, Connection};
 use super::job::Job;
 use super::link::Link;
 use super::methods::encoded;
 use super::parked::{Committed, Parked};
-use super::queue_table::QueueNumber;
-use super::reading_cost::cost_of_reading;
 use super::returned::return_message;
 use super::transaction::{Kept, Transaction};
 use super::unacked::Unacked;
@@ -67,9 +62,9 @@ impl ByQueue {
     }
 
     /// All of them enter.
-    fn enter(&mut self, plan: &mut Plan, now: Timestamp) {
+    fn enter(&mut self, unit: &mut Unit, now: Timestamp) {
         for (queue, messages) in self.queues.drain(..) {
-            plan.enter_all(&queue, messages.into_iter(), now);
+            unit.enter(&queue, messages.into_iter(), Look::Published, now);
         }
         self.places.clear();
     }
@@ -85,18 +80,14 @@ impl Connection {
     ) {
         let committing = Committing {
             channel: number,
-            began: now,
             stage: Stage::Settle,
             at: 0,
             transaction,
-            by_queue: Vec::new(),
-            rows: FxHashMap::default(),
-            letters: Blocks::default(),
+            settled: SettledByQueue::default(),
+            rejected: SettledByQueue::default(),
             gated: Gated::new(),
             partial: None,
-            plan: Plan::new(self.vhost.services.next_ticket(), Vec::new()),
-            refused: false,
-            point: CommitPoint::NONE,
+            unit: Unit::new(self.vhost.services.next_ticket(), Vec::new()),
             credit: 0,
         };
         self.begin_now(link, Job::Committing(Box::new(committing)), now);
@@ -113,7 +104,6 @@ impl Connection {
         while left > 0 {
             let cost = match committing.stage {
                 Stage::Settle => self.settle_apart(committing, left),
-                Stage::LookAtLetters => self.look_at_letters(committing, left),
                 Stage::LookAtPublishes => self.look_at_publishes(committing, left),
                 Stage::HidePublishes if !committing.gated.is_empty() => {
                     if let Err(error) = self.hide_all(link, committing, now) {
@@ -131,27 +121,21 @@ impl Connection {
                     let gates = &mut Gates::lock(&mut none);
                     self.hide_publishes(link, committing, gates, left, now)
                 }
-                Stage::HideLetters => {
-                    let mut none = Gated::new();
-                    let gates = &mut Gates::lock(&mut none);
-                    self.hide_letters(committing, gates, left, now)
-                }
                 Stage::BecomeDurable => {
                     self.stage_transaction(committing);
                     // Of very many changes that is what a step is there for.
                     left
                 }
                 Stage::BeginDelays => {
-                    let Committing { plan, point, .. } = committing;
                     let most = left.div_ceil(ROUTE_COST);
-                    if !plan.begin_delays(&self.vhost, *point, most, now) {
-                        committing.enter(Stage::Mark);
+                    if !committing.unit.begin_delays(&self.vhost, most, now) {
+                        committing.enter(Stage::Tell);
                     }
                     most
                 }
-                Stage::Mark => {
+                Stage::Tell => {
                     let most = left.div_ceil(QUEUE_COST);
-                    committing.mark(most)
+                    committing.tell(most)
                 }
                 Stage::Release => match committing.transaction.settlements.pop() {
                     Some((unacked, _)) => {
@@ -170,10 +154,10 @@ impl Connection {
         true
     }
 
-    /// What makes settlements durable, dead letters and all. Nothing has happened yet. Answers what it cost.
+    /// What makes settlements durable. Nothing has happened yet. Answers what it cost.
     fn settle_apart(&self, committing: &mut Committing, most: usize) -> usize {
-        let mut parts: Vec<(QueueNumber, Vec<QueueSettlement>)> = Vec::new();
-        let mut places: FxHashMap<QueueNumber, usize> = FxHashMap::default();
+        let mut settled = ByNumber::default();
+        let mut rejected = ByNumber::default();
         let mut cost = 0;
         let settlements = committing.transaction.settlements.iter_from(committing.at);
         for (unacked, outcome) in settlements {
@@ -181,62 +165,30 @@ impl Connection {
                 break;
             }
             committing.at += 1;
-            let place = *places.entry(unacked.queue).or_insert(parts.len());
-            cost += outcome.cost() + cost_of_reading(&unacked.held);
-            match parts.get_mut(place) {
-                Some((_, part)) => part.push(settlement(unacked, *outcome)),
-                None => {
-                    cost += QUEUE_COST;
-                    parts.push((unacked.queue, vec![settlement(unacked, *outcome)]));
-                }
-            }
+            cost += outcome.cost() + unacked.held.cost_of_reading();
+            let parts = match outcome {
+                Outcome::Rejected => &mut rejected,
+                _ => &mut settled,
+            };
+            cost += parts.push(unacked.queue, settlement(unacked, *outcome));
         }
         if cost < most {
-            committing.enter(Stage::LookAtLetters);
+            committing.enter(Stage::LookAtPublishes);
         }
-        let began = committing.began;
-        for (number, mut part) in parts {
+        let store = &self.vhost.services.store;
+        let parts = settled.into_parts().map(|part| (part, false));
+        let parts = parts.chain(rejected.into_parts().map(|part| (part, true)));
+        for ((number, mut part), is_rejected) in parts {
             let Some(queue) = self.delivering.queue(number) else {
                 continue;
             };
-            queue.read_for(&self.vhost.services.store, &mut part);
-            let changes = &mut committing.plan.changes;
-            let (letters, effects) = queue.settle_apart(&mut part, began, changes);
-            self.vhost.care(queue, effects, began);
-            for letter in letters {
-                changes.extend(dead_letter::acknowledgement(&letter));
-                if let Some(composed) = dead_letter::compose_for(queue, &letter, began) {
-                    committing.letters.push(composed);
-                }
-            }
-            let last = committing.by_queue.len();
-            let row = *committing.rows.entry(queue.id()).or_insert(last);
-            match committing.by_queue.get_mut(row) {
-                Some((_, parts)) => parts.push_back(part),
-                None => {
-                    let row = (queue.clone(), VecDeque::from([part]));
-                    committing.by_queue.push(row);
-                }
-            }
-        }
-        cost
-    }
-
-    /// Finds those with a gate on the ways of dead letters.
-    fn look_at_letters(&self, committing: &mut Committing, most: usize) -> usize {
-        let mut cost = 0;
-        for letter in committing.letters.iter_from(committing.at) {
-            if cost >= most {
-                break;
-            }
-            committing.at += 1;
-            cost += ROUTE_COST;
-            self.vhost
-                .gates_on_the_way(&letter.passing(), &mut committing.gated);
-        }
-        sort_gated(&mut committing.gated);
-        if cost < most {
-            committing.enter(Stage::LookAtPublishes);
+            queue.read_apart(store, &mut part);
+            queue.settle_apart(&mut part, &mut committing.unit.changes);
+            let by_queue = match is_rejected {
+                true => &mut committing.rejected,
+                false => &mut committing.settled,
+            };
+            by_queue.push(queue, part);
         }
         cost
     }
@@ -289,7 +241,6 @@ impl Connection {
         let mut gates = Gates::lock(&mut gated);
         self.check_numbers(&committing.transaction.publishes, &mut gates)?;
         self.hide_publishes(link, committing, &mut gates, usize::MAX, now);
-        self.hide_letters(committing, &mut gates, usize::MAX, now);
         self.stage_transaction(committing);
         gates.set_alarms(&vhost, now);
         Ok(())
@@ -347,7 +298,7 @@ impl Connection {
                     }
                     Some(Kept::Attended { publish, random }) => {
                         // What was published before enters its queues before.
-                        by_queue.enter(&mut committing.plan, now);
+                        by_queue.enter(&mut committing.unit, now);
                         let exchange = publish.message.exchange_and_key().0;
                         let exchange = String::from_utf8_lossy(exchange);
                         let passing = publish.passing(&exchange, random, false);
@@ -356,7 +307,7 @@ impl Connection {
                             let message = without_blind_copies(publish.message.clone());
                             return_message(link, committing.channel, &message);
                         }
-                        committing.plan.take(verdict, &passing, gates, now);
+                        committing.unit.take(verdict, &passing, gates, now);
                         cost += 2 * ROUTE_COST;
                         continue;
                     }
@@ -364,7 +315,7 @@ impl Connection {
                 },
             };
             let Some((message, mut targets)) = next else {
-                committing.enter(Stage::HideLetters);
+                committing.enter(Stage::BecomeDurable);
                 break;
             };
             cost += MESSAGE_COST;
@@ -378,67 +329,38 @@ impl Connection {
             }
         }
         cost += by_queue.queues.len() * QUEUE_COST;
-        by_queue.enter(&mut committing.plan, now);
-        // What happens to dead letters is not the publisher's concern.
-        committing.refused = committing.plan.has_refused();
-        cost
-    }
-
-    /// Has queues and exchanges take dead letters without showing them.
-    fn hide_letters(
-        &self,
-        committing: &mut Committing,
-        gates: &mut Gates<'_>,
-        most: usize,
-        now: Timestamp,
-    ) -> usize {
-        let mut cost = 0;
-        while cost < most {
-            let Some(letter) = committing.letters.pop() else {
-                committing.enter(Stage::BecomeDurable);
-                break;
-            };
-            cost += 2 * ROUTE_COST;
-            let mut verdict = self.vhost.judge(&letter.passing(), gates, now);
-            verdict.retain(|queue| letter.may_enter(queue));
-            committing.plan.take(verdict, &letter.passing(), gates, now);
-        }
+        by_queue.enter(&mut committing.unit, now);
         cost
     }
 
     /// Stages everything. Also with no changes: what was published before to what it is a duplicate of is waited for.
     fn stage_transaction(&self, committing: &mut Committing) {
-        committing.point = self
-            .vhost
-            .services
-            .store
-            .stage(&mut committing.plan.changes);
+        let store = &self.vhost.services.store;
+        committing.unit.stage(|changes| store.stage(changes));
         committing.enter(Stage::BeginDelays);
     }
 
     /// The client is answered, and everything shows, when it is durable.
     fn await_durability(&mut self, link: &mut Link, committing: &mut Committing) {
         let services = &self.vhost.services;
-        let nothing = Plan::new(services.next_ticket(), Vec::new());
-        let plan = std::mem::replace(&mut committing.plan, nothing);
-        let (hidden_in, refused_letters) = plan.into_hidden();
-        let settlements = std::mem::take(&mut committing.by_queue);
-        let rest = Rest::new(settlements, hidden_in, refused_letters);
-        let commit = PendingCommit::new(&self.vhost, committing.point, committing.began, rest);
+        let unit = std::mem::take(&mut committing.unit);
+        let (point, refused) = (unit.point(), unit.has_refused());
+        let rest = Rest::new(committing.settled.take(), committing.rejected.take(), unit);
+        let commit = PendingCommit::new(&self.vhost, point, rest);
         if self.leaves {
             commit.finish_alone(services);
             return;
         }
         let ok = AMQPClass::Tx(wire::AMQPMethod::CommitOk(wire::CommitOk {}));
         let parked = Parked {
-            point: committing.point,
+            point,
             reply: encoded(committing.channel, &ok),
             committed: Some(Committed {
                 commit,
                 channel: committing.channel,
                 credit: committing.credit,
                 _memory: committing.transaction.memory.take(),
-                refused: committing.refused,
+                refused,
             }),
         };
         self.park(link, parked);

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use leveret_broker::commit::Finished;
 use leveret_broker::grant::Grant;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
@@ -139,7 +140,8 @@ impl Connection {
         now: Timestamp,
     ) -> bool {
         let Showing { committed, reply } = showing;
-        if committed.commit.finish_some(self.step_cost(), now) {
+        if let Finished::Some { read } = committed.commit.finish_some(self.step_cost(), now) {
+            self.delivering.note_read(read);
             return true;
         }
         if committed.refused {

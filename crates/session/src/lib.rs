@@ -50,7 +50,6 @@ mod pressure;
 mod publish;
 mod publishing;
 mod queue_table;
-mod reading_cost;
 mod repeat_form;
 mod returned;
 mod rolling_back;

@@ -136,8 +136,9 @@ impl Waiting {
         if !self.is_working() {
             return;
         }
-        let store = &self.vhost.services.store;
-        if has_read && store.staged_bytes() > link.broker.config().store_behind_bytes {
+        let services = &self.vhost.services;
+        if has_read && services.store_is_behind() {
+            let store = &services.store;
             let point = store.stage(&mut Vec::new());
             self.work_point = store.wake_at(point, link.mailbox.waker()).then_some(point);
         }
@@ -187,9 +188,7 @@ impl Waiting {
         now: Timestamp,
     ) -> Option<Hold> {
         let services = &self.vhost.services;
-        if services.store.staged_bytes() > link.broker.config().store_behind_bytes
-            && !services.is_durable(staged)
-        {
+        if services.store_is_behind() && !services.is_durable(staged) {
             return Some(Hold::Store(staged));
         }
         let queue = queue.filter(|_| !consumes)?;

@@ -77,8 +77,7 @@ pub enum Change<P> {
         count: u64,
     },
     /// The messages of `log` with `first <= sequence < first + length` bear this number from now on: all of them
-    /// are there, and outlive a restart. It goes with its message, and stays when that is replaced. It needs no
-    /// sync: a kill leaves it, a crash of the system may take it.
+    /// are there, and outlive a restart. It goes with its message, and stays when that is replaced.
     SetCount {
         /// The log.
         log: LogId,
@@ -88,6 +87,9 @@ pub enum Change<P> {
         length: u64,
         /// Opaque to the store, returned by reads; 0 is what a message bears that was given none.
         count: u32,
+        /// It is as durable as a message. Otherwise it needs no sync: a kill leaves it, a crash of the system may
+        /// take it.
+        synced: bool,
     },
     /// All of the log is gone, and its id is not used again: what is staged for it from here on comes to nothing. An
     /// opened store knows that of the logs that were deleted since.
@@ -150,6 +152,17 @@ pub struct DamagedHead<P> {
     pub count: u32,
     /// The message without its body.
     pub payload: P,
+}
+
+/// Messages of a log that follow each other and bear the same number, see [`Change::SetCount`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// The first of them.
+    pub first: Sequence,
+    /// How many sequences from there on.
+    pub length: u64,
+    /// What they bear.
+    pub count: u32,
 }
 
 /// What is written and live in one log.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use crate::{
-    Change, CommitPoint, DefinitionStore, Delivered, Enqueue, LogId, MessageLog, Payload, Sequence,
-    StoreStatus, StoredMessage,
+    Change, CommitPoint, DefinitionStore, Delivered, Enqueue, LogId, MessageLog, Numbered, Payload,
+    Sequence, StoreStatus, StoredMessage,
 };
 
 /// The suite's messages: plain bytes.
@@ -347,6 +347,7 @@ fn numbers_stay_with_their_messages<S: Subject>(subject: &S) {
         first: Sequence(first),
         length,
         count,
+        synced: first.is_multiple_of(2),
     };
     let counts = |store: &S::Store| -> Vec<u32> {
         let messages = read::<S>(store, log, 0, usize::MAX, usize::MAX);
@@ -381,9 +382,23 @@ fn numbers_stay_with_their_messages<S: Subject>(subject: &S) {
         vec![enqueue(log, 3, 50), enqueue(log, 9, 50)],
     );
     let expected = [0, 0, 7, 0, 8, 0, 0, 6, 0, 0];
-    assert_eq!(counts(&store), expected);
+    let run = |first: u64, length: u64, count: u32| Numbered {
+        first: Sequence(first),
+        length,
+        count,
+    };
+    let check = |store: &S::Store| {
+        assert_eq!(counts(store), expected);
+        assert_eq!(store.numbered(log, 7), [run(2, 1, 7), run(4, 1, 8)],);
+        assert_eq!(store.numbered(log, 8), [run(4, 1, 8)]);
+        assert_eq!(store.numbered(log, 9), []);
+    };
+    check(&store);
     let store = subject.restart(store);
-    assert_eq!(counts(&store), expected);
+    check(&store);
+    let all = vec![set(0, 1000, 9)];
+    commit(subject, &store, all);
+    assert_eq!(store.numbered(log, 9), [run(0, 8, 9), run(9, 2, 9)]);
     commit(subject, &store, vec![Change::DeleteLog { log }]);
     commit(subject, &store, vec![set(0, 10, 3)]);
     assert_eq!(store.logs(), []);
@@ -424,6 +439,7 @@ fn nothing_comes_of_a_deleted_log<S: Subject>(subject: &S) {
         first: Sequence(0),
         length: 20,
         count: 2,
+        synced: true,
     };
     commit(subject, &store, vec![enqueue(log, 1, 10)]);
     let unit = vec![

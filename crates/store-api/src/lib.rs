@@ -26,8 +26,8 @@ mod waiters;
 
 pub use ahead::{Ahead, Done};
 pub use changes::{
-    Change, CommitPoint, DamagedHead, DamagedMessage, Delivered, Enqueue, LogId, LogState, Payload,
-    Sequence, Shortage, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedHead, DamagedMessage, Delivered, Enqueue, LogId, LogState,
+    Numbered, Payload, Sequence, Shortage, StoreStatus, StoredMessage,
 };
 pub use error::StoreError;
 pub use memory::MemoryStore;

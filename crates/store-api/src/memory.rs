@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
-    MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    MessageLog, Numbered, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Keeps definitions for as long as it lives and messages not at all. Everything is durable at once,
@@ -83,6 +83,10 @@ impl<P: Payload> MessageLog<P> for MemoryStore<P> {
 
     fn log_state(&self, _log: LogId) -> Option<LogState> {
         None
+    }
+
+    fn numbered(&self, _log: LogId, _least: u32) -> Vec<Numbered> {
+        Vec::new()
     }
 
     fn logs(&self) -> Vec<LogId> {

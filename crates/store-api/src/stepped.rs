@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Ahead, Change, CommitPoint, DamagedHead, DamagedMessage, DefinitionStore, Definitions,
-    Delivered, Done, Enqueue, LogId, LogState, MessageLog, Payload, Sequence, StoreError,
+    Delivered, Done, Enqueue, LogId, LogState, MessageLog, Numbered, Payload, Sequence, StoreError,
     StoreStatus, StoredMessage, Waiters,
 };
 
@@ -230,6 +230,7 @@ impl<P: Payload> Inner<P> {
                 first,
                 length,
                 count,
+                synced: _,
             } => {
                 let end = Sequence(first.0.saturating_add(length));
                 let log = self.logs.get_mut(&log).into_iter();
@@ -422,6 +423,29 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
             first: log.messages.keys().next().copied().unwrap_or(log.next),
             next: log.next,
         })
+    }
+
+    fn numbered(&self, log: LogId, least: u32) -> Vec<Numbered> {
+        let inner = self.inner.lock();
+        let messages = inner.logs.get(&log).map(|log| log.messages.values());
+        let mut runs: Vec<Numbered> = Vec::new();
+        for message in messages.into_iter().flatten() {
+            let StoredMessage {
+                sequence, count, ..
+            } = *message;
+            match runs.last_mut() {
+                Some(run) if run.first.0 + run.length == sequence.0 && run.count == count => {
+                    run.length += 1;
+                }
+                _ if count >= least => runs.push(Numbered {
+                    first: sequence,
+                    length: 1,
+                    count,
+                }),
+                _ => {}
+            }
+        }
+        runs
     }
 
     fn logs(&self) -> Vec<LogId> {

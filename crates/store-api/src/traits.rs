@@ -3,8 +3,8 @@
 use std::task::Waker;
 
 use crate::{
-    Ahead, Change, CommitPoint, DamagedMessage, Delivered, LogId, LogState, Payload, Sequence,
-    StoreError, StoreStatus, StoredMessage,
+    Ahead, Change, CommitPoint, DamagedMessage, Delivered, LogId, LogState, Numbered, Payload,
+    Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 /// Messages of many logs, kept in sequence order and made durable in groups.
@@ -69,6 +69,9 @@ pub trait MessageLog<P: Payload>: Send + Sync {
 
     /// What is written and live in `log`; `None` if nothing was ever written to it.
     fn log_state(&self, log: LogId) -> Option<LogState>;
+
+    /// The live messages of `log` that bear a number of at least `least`, in sequence order.
+    fn numbered(&self, log: LogId, least: u32) -> Vec<Numbered>;
 
     /// All logs that have a state, in ascending order.
     fn logs(&self) -> Vec<LogId>;

@@ -119,8 +119,7 @@ impl Delayed {
         (DelayedPlace { due, sequence }, change)
     }
 
-    /// Holds back a message that is staged at `point`. None: the exchange is gone, and the store is
-    /// to be told again.
+    /// Holds back a message that is staged at `point`. None: the exchange is gone.
     pub(crate) fn hold(
         &self,
         place: DelayedPlace,
@@ -141,11 +140,6 @@ impl Delayed {
             first: Sequence(sequence),
             count: 1,
         }
-    }
-
-    /// The change that removes the log.
-    pub(crate) fn delete_log(&self) -> Change<Message> {
-        Change::DeleteLog { log: self.log }
     }
 
     /// See [`Held::woken`].

@@ -3,8 +3,8 @@
 //!
 //! Routing asks at each of them ([`leveret_routing::Exchange::is_attended`]); all others are routed
 //! by their names alone and never come here. What an exchange keeps lies in logs of the store that
-//! its definition names, and becomes durable in the same commit as the message: `pass` puts such
-//! a commit together. Lock order: gates, in the order of their ids, then topology, then a queue; the
+//! its definition names, and becomes durable in the same commit as the message: `unit` is such
+//! a commit. Lock order: gates, in the order of their ids, then topology, then a queue; the
 //! other locks here are leaves.
 
 mod attended;
@@ -18,6 +18,7 @@ mod numbers;
 mod pass;
 mod passing;
 mod rewrite;
+mod unit;
 
 pub use crate::exchange::delayed::{DelayedMessage, DelayedPage};
 pub use crate::exchange::held::DelayedPlace;
@@ -26,5 +27,5 @@ pub(crate) use attended::{Attended, ExchangeLogs, check};
 pub(crate) use delayed::Delayed;
 pub use gates::{Gated, Gatekeeper, Gates, sort_gated};
 pub use numbers::Numbers;
-pub use pass::{Plan, RefusedLetters};
 pub use rewrite::{blind_keys, copy_without_blind, without_blind_copies};
+pub use unit::Unit;

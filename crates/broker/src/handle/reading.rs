@@ -2,10 +2,12 @@
 
 use leveret_message::{Message, Store, Timestamp};
 use leveret_queue::mailbox::Notice;
+use leveret_queue::queue::Queue;
 use leveret_queue::queue::effects::Effects;
 use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::queue::machine::Machine;
 use leveret_queue::queue::ready::PageIn;
+use leveret_queue::queue::reference::{Held, MustRead};
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_store_api::StoredMessage;
 
@@ -37,8 +39,35 @@ impl QueueHandle {
 
     /// Reads, outside the lock, the messages that these settlements need and do not have.
     pub fn read_for(&self, store: &Store, settlements: &mut [QueueSettlement]) {
+        self.read_where(Queue::must_read, store, settlements);
+    }
+
+    /// As [`QueueHandle::read_for`], what [`QueueHandle::settle_apart`] needs. That are keys, for which no body is kept.
+    pub fn read_apart(&self, store: &Store, settlements: &mut [QueueSettlement]) {
+        for number in self.read_where(Queue::must_read_apart, store, settlements) {
+            if let Some(settlement) = settlements.get_mut(number)
+                && let Held::Message(in_flight) = &mut settlement.held
+                && let Some(message) = in_flight.message.without_body()
+            {
+                in_flight.message = message;
+            }
+        }
+    }
+
+    /// Answers the numbers of those whose messages it was to read.
+    fn read_where(
+        &self,
+        must_read: MustRead,
+        store: &Store,
+        settlements: &mut [QueueSettlement],
+    ) -> Vec<usize> {
         const READ_BYTES_MAX: usize = 1 << 20;
-        let (to_read, _) = self.with(|queue, _| queue.to_read(settlements));
+        let is_reference = |it: &QueueSettlement| matches!(it.held, Held::Reference(_));
+        if !settlements.iter().any(is_reference) {
+            return Vec::new();
+        }
+        let (to_read, _) = self.with(|queue, _| queue.to_read(settlements, must_read));
+        let numbers = to_read.settlements();
         to_read.read(
             settlements,
             |log, from, count, messages| store.read(log, from, count, READ_BYTES_MAX, messages),
@@ -46,6 +75,7 @@ impl QueueHandle {
                 tracing::error!(queue = self.name(), %error, "cannot read unacknowledged messages back from the store");
             },
         );
+        numbers
     }
 
     fn read_in(

@@ -114,7 +114,6 @@ mod tests {
     use std::sync::Arc;
 
     use leveret_codec::{ContentHeader, write_names};
-    use leveret_deduplication::Look;
     use leveret_message::{Body, Message, MessageScratch, Timestamp};
     use leveret_store_api::MemoryStore;
 
@@ -142,13 +141,7 @@ mod tests {
         let mut queue = Queue::new(options, false, false, store, memory, NOW);
         let messages = std::iter::repeat_n(message, 3);
         let mut effects = Effects::default();
-        queue.publish(
-            messages,
-            Look::Published,
-            NOW,
-            &mut Vec::new(),
-            &mut effects,
-        );
+        queue.publish(messages, NOW, &mut Vec::new(), &mut effects);
         queue
     }
 

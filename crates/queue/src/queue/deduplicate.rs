@@ -163,6 +163,12 @@ impl Queue {
         }
     }
 
+    /// Whether a message's key is to be forgotten when it leaves.
+    pub(crate) fn has_keys_of_messages(&self) -> bool {
+        let deduplication = self.deduplication.as_ref();
+        deduplication.is_some_and(|it| it.present.is_some())
+    }
+
     /// A message has left the queue for good.
     pub(crate) fn forget_key(&mut self, message: &Message) {
         if let Some(it) = &mut self.deduplication {

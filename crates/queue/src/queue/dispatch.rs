@@ -169,18 +169,6 @@ impl Queue {
         effects: &mut Effects,
     ) {
         self.forget_key(&in_flight.message);
-        let dead_lettered = self.leave(in_flight, reason, effects);
-        self.count_ended(reason, dead_lettered);
-    }
-
-    /// As [`Queue::dead_letter`], of a message whose key is still taken and that is not counted yet; answers whether it
-    /// goes to the dead letters.
-    pub(crate) fn leave(
-        &mut self,
-        in_flight: InFlight,
-        reason: DeadLetterReason,
-        effects: &mut Effects,
-    ) -> bool {
         let dead_lettered = self.options.dead_letter_exchange.is_some();
         if dead_lettered {
             let level = self.levels.get(usize::from(in_flight.level));
@@ -195,7 +183,7 @@ impl Queue {
         } else if in_flight.stored {
             self.acknowledge_stored(in_flight.level, in_flight.sequence);
         }
-        dead_lettered
+        self.count_ended(reason, dead_lettered);
     }
 
     pub(crate) fn acknowledge_stored(&mut self, level: u8, sequence: Sequence) {

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use leveret_store_api::{CommitPoint, Sequence};
+use leveret_store_api::Sequence;
 
 /// Names what one caller has hidden in however many queues, until it is staged and shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HiddenTicket(pub u64);
 
 /// How much is hidden.
@@ -38,8 +38,16 @@ struct Run {
     first: u64,
     last: u64,
     body_bytes: u64,
-    /// None until it is staged.
-    point: Option<CommitPoint>,
+    staged: bool,
+}
+
+impl Run {
+    fn counts(&self) -> HiddenCounts {
+        HiddenCounts {
+            messages: self.last - self.first + 1,
+            body_bytes: self.body_bytes,
+        }
+    }
 }
 
 /// The hidden messages of one priority level, in runs of sequences.
@@ -63,53 +71,39 @@ impl Hidden {
                 first: sequence,
                 last: sequence,
                 body_bytes,
-                point: None,
+                staged: false,
             }),
         }
     }
 
-    /// What was hidden under `ticket` was staged at `point`.
-    pub(crate) fn staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+    /// What was hidden under `ticket` is staged.
+    pub(crate) fn staged(&mut self, ticket: HiddenTicket) {
         for run in self.0.iter_mut().filter(|run| run.ticket == ticket) {
-            run.point = Some(point);
+            run.staged = true;
         }
     }
 
     /// The first sequence that is not staged yet.
     pub(crate) fn first_unstaged(&self) -> Option<u64> {
-        let unstaged = self.0.iter().filter(|run| run.point.is_none());
+        let unstaged = self.0.iter().filter(|run| !run.staged);
         unstaged.map(|run| run.first).min()
     }
 
-    /// Shows what was hidden under `ticket`; answers how much it was.
-    pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
-        self.retain(|run| run.ticket != ticket, |_| ())
-    }
-
-    /// Shows all that is durable; answers how much it was, and tells the sequences.
-    pub(crate) fn reveal(
+    /// Shows what was hidden under `ticket`; answers how much it was, and tells the sequences.
+    pub(crate) fn show(
         &mut self,
-        durable: CommitPoint,
-        shows: impl FnMut(RangeInclusive<u64>),
-    ) -> HiddenCounts {
-        let stays = |run: &Run| run.point.is_none_or(|point| point > durable);
-        self.retain(stays, shows)
-    }
-
-    fn retain(
-        &mut self,
-        stays: impl Fn(&Run) -> bool,
+        ticket: HiddenTicket,
         mut shows: impl FnMut(RangeInclusive<u64>),
     ) -> HiddenCounts {
         let mut shown = HiddenCounts::default();
         self.0.retain(|run| {
-            let stays = stays(run);
-            if !stays {
-                shown.messages += run.last - run.first + 1;
-                shown.body_bytes += run.body_bytes;
-                shows(run.first..=run.last);
+            if run.ticket != ticket {
+                return true;
             }
-            stays
+            debug_assert!(run.staged, "nothing shows that is not staged");
+            shown.add(run.counts());
+            shows(run.first..=run.last);
+            false
         });
         shown
     }
@@ -119,10 +113,7 @@ impl Hidden {
     pub(crate) fn counted(&self) -> HiddenCounts {
         let mut counted = HiddenCounts::default();
         for run in &self.0 {
-            counted.add(HiddenCounts {
-                messages: run.last - run.first + 1,
-                body_bytes: run.body_bytes,
-            });
+            counted.add(run.counts());
         }
         counted
     }

@@ -12,9 +12,9 @@ use super::dispatch::HoldMark;
 use super::effects::Effects;
 use super::hidden::HiddenTicket;
 use super::options::QueueOptions;
-use super::publish::Taken;
+use super::publish::Entered;
 use super::ready::PageIn;
-use super::reference::ToRead;
+use super::reference::{MustRead, ToRead};
 use super::settle::QueueSettlement;
 use super::statistics::QueueStatistics;
 use super::{Leaving, Queue};
@@ -86,11 +86,14 @@ impl Machine {
         self.options().kind
     }
 
-    /// What a log has for one level of it is its from now on.
-    pub fn recover_level(&mut self, level: u8, log: LogId) {
+    /// See `Queue::recover_level`.
+    pub fn recover_level(&mut self, level: u8, log: LogId) -> Vec<QueueSettlement> {
         match self {
             Machine::Queue(queue) => queue.recover_level(level, log),
-            Machine::Stream(stream) => stream.recover(log),
+            Machine::Stream(stream) => {
+                stream.recover(log);
+                Vec::new()
+            }
         }
     }
 
@@ -121,96 +124,37 @@ impl Machine {
     ) {
         match self {
             Machine::Queue(queue) => {
-                queue.publish(messages, Look::Published, now, rejected, effects);
+                queue.publish(messages, now, rejected, effects);
             }
             Machine::Stream(stream) => stream.publish(messages, now, effects),
         }
     }
 
-    /// Takes a message that leaves another queue; `acknowledgement` is staged with it.
-    pub fn publish_moved(
-        &mut self,
-        message: Message,
-        acknowledgement: Option<Change<Message>>,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        either!(self, it => it.publish_moved(message, acknowledgement, now, effects));
-    }
-
-    /// Takes messages without showing them. Answers whether a limit refused some.
-    pub fn publish_hidden(
+    /// Takes messages without showing them.
+    pub fn enter(
         &mut self,
         ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
-        now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
-        effects: &mut Effects,
-    ) -> bool {
-        match self {
-            Machine::Queue(queue) => queue.publish_hidden(ticket, messages, now, changes, effects),
-            Machine::Stream(stream) => {
-                stream.publish_hidden(ticket, messages, now, changes);
-                false
-            }
-        }
-    }
-
-    /// What was hidden under `ticket` is staged at `point`.
-    pub fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
-        either!(self, it => it.hidden_staged_at(ticket, point));
-    }
-
-    /// Takes one message without showing it, if it is new and no limit refuses it.
-    pub fn publish_apart(
-        &mut self,
-        ticket: HiddenTicket,
-        message: Message,
         look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
         effects: &mut Effects,
-    ) -> Taken {
+    ) -> Entered {
         match self {
-            Machine::Queue(queue) => {
-                queue.publish_apart(ticket, message, look, now, changes, effects)
-            }
-            Machine::Stream(stream) => {
-                stream.publish_hidden(ticket, std::iter::once(message), now, changes);
-                Taken::Yes
-            }
+            Machine::Queue(queue) => queue.enter(ticket, messages, look, now, changes, effects),
+            Machine::Stream(stream) => stream.enter(ticket, messages, now, changes),
         }
     }
 
-    /// Shows what was hidden under `ticket` and is staged at `point`, durable or not.
-    pub fn show(
-        &mut self,
-        ticket: HiddenTicket,
-        point: CommitPoint,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        match self {
-            Machine::Queue(queue) => queue.show(ticket, point, now, effects),
-            // A stream shows nothing before it is durable.
-            Machine::Stream(stream) => {
-                effects.point = effects.point.max(point);
-                stream.hidden_staged_at(ticket, point);
-                stream.reveal(now, effects);
-            }
-        }
-    }
-
-    /// Shows what has become durable, and what is staged at `point`.
-    pub fn reveal(&mut self, point: CommitPoint, now: Timestamp, effects: &mut Effects) {
-        self.reveal_quietly(point, now);
-        self.deliver_shown(now, effects);
+    /// What entered under `ticket` is staged at `point`.
+    pub fn staged(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+        either!(self, it => it.staged(ticket, point));
     }
 
     /// A stream shows what it delivers.
-    pub fn reveal_quietly(&mut self, point: CommitPoint, now: Timestamp) {
+    pub fn show(&mut self, ticket: HiddenTicket, now: Timestamp) {
         if let Machine::Queue(queue) = self {
-            queue.reveal_quietly(point, now);
+            queue.show(ticket, now);
         }
     }
 
@@ -275,12 +219,10 @@ impl Machine {
     pub fn settle_apart(
         &mut self,
         settlements: &mut [QueueSettlement],
-        now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-        effects: &mut Effects,
     ) {
         if let Machine::Queue(queue) = self {
-            queue.settle_apart(settlements, now, changes, effects);
+            queue.settle_apart(settlements, changes);
         }
     }
 
@@ -293,9 +235,9 @@ impl Machine {
     }
 
     /// See `Queue::to_read`.
-    pub fn to_read(&self, settlements: &[QueueSettlement]) -> ToRead {
+    pub fn to_read(&self, settlements: &[QueueSettlement], must_read: MustRead) -> ToRead {
         match self {
-            Machine::Queue(queue) => queue.to_read(settlements),
+            Machine::Queue(queue) => queue.to_read(settlements, must_read),
             Machine::Stream(_) => ToRead::default(),
         }
     }

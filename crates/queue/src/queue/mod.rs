@@ -15,6 +15,7 @@ pub mod answers;
 mod check;
 pub mod consumers;
 pub mod counts;
+mod decided;
 mod deduplicate;
 pub mod delivery_count;
 pub mod dispatch;
@@ -48,6 +49,7 @@ use crate::mailbox::Mailbox;
 use crate::queue::counts::QueueCounts;
 use crate::queue::memory::QueueMemory;
 use consumers::Consumers;
+use decided::Decided;
 use deduplicate::QueueDeduplication;
 use effects::Effects;
 use givers::Givers;
@@ -55,6 +57,7 @@ use hidden::HiddenCounts;
 use options::QueueOptions;
 use ready::{Level, Paged};
 use retry::Retries;
+use settle::QueueSettlement;
 use statistics::Statistics;
 
 /// The consumers of a queue that is gone.
@@ -171,42 +174,49 @@ impl Queue {
         queue
     }
 
-    /// Takes over what the store kept of one level.
-    pub(crate) fn recover_level(&mut self, level: u8, log: LogId) {
+    /// Takes over what the store kept of one level. Answers what was decided of its messages and not carried out.
+    pub(crate) fn recover_level(&mut self, level: u8, log: LogId) -> Vec<QueueSettlement> {
         let index = usize::from(level);
         while self.levels.len() <= index {
             self.levels.push(Level::default());
         }
         let Some(state) = self.store.log_state(log) else {
             self.levels[index].log = Some(log);
-            return;
+            return Vec::new();
         };
+        let numbered = self.store.numbered(log, decided::DECIDED_MIN);
+        let mean = state.bytes / state.live.max(1);
+        let settlements = decided::settlements(level, &numbered, mean);
+        let decided = Decided::from(numbered);
+        debug_assert!(decided.count() <= state.live, "what has gone has no number");
+        let memory = state.bytes.saturating_sub(mean * decided.count());
         let body_bytes = match self.options.max_length_bytes {
             // No more than the limit has to be read, or a bit over it.
-            Some(_) => self.stored_body_bytes(log, state.first),
-            None => state.bytes,
+            Some(_) => self.stored_body_bytes(log, state.first, &decided),
+            None => memory,
         };
         let paged = Paged {
             from: state.first,
             until: state.next,
-            count: state.live,
-            memory: state.bytes,
+            count: state.live.saturating_sub(decided.count()),
+            memory,
             body_bytes,
         };
-        self.levels[index] = Level::recovered(log, paged, self.store.delivered(log));
         self.numbered_otherwise += state.next.0;
-        self.ready += state.live;
-        if state.live > 0 {
+        self.in_flight += decided.count();
+        self.ready += paged.count;
+        if paged.count > 0 {
             self.ready_memory += paged.memory;
             self.ready_body_bytes += paged.body_bytes;
-        }
-        if state.live > 0 {
             self.top = self.top.max(index);
         }
+        let delivered = self.store.delivered(log);
+        self.levels[index] = Level::recovered(log, paged, delivered, decided);
+        settlements
     }
 
     /// Bytes of body in a log; headers do not count for `x-max-length-bytes`.
-    fn stored_body_bytes(&self, log: LogId, first: Sequence) -> u64 {
+    fn stored_body_bytes(&self, log: LogId, first: Sequence, decided: &Decided) -> u64 {
         const READ_BYTES_MAX: usize = 1 << 20;
         let (mut from, mut total, mut messages) = (first, 0, Vec::new());
         loop {
@@ -223,6 +233,7 @@ impl Queue {
             from = Sequence(last.0 + 1);
             total += messages
                 .iter()
+                .filter(|stored| !decided.contains(stored.sequence))
                 .map(|stored| stored.payload.body_bytes())
                 .sum::<u64>();
         }

@@ -6,20 +6,32 @@ use leveret_store_api::{Change, CommitPoint, Enqueue};
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;
-use super::effects::Effects;
+use super::effects::{DeadLetter, Effects};
 use super::hidden::{HiddenCounts, HiddenTicket};
 use super::ready::Entry;
 use crate::queue::kind::{Overflow, QueueKind};
 
-/// What a queue did with a message.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Taken {
-    /// It is in the queue.
-    Yes,
-    /// It was published before.
-    Known,
-    /// A limit keeps it out.
-    Refused,
+/// What became of messages that were to enter a queue.
+#[derive(Debug, Default)]
+pub struct Entered {
+    /// Some are in the queue.
+    pub taken: bool,
+    /// Some were published before.
+    pub known: bool,
+    /// A limit keeps some out.
+    pub refused: bool,
+    /// What is to be dead-lettered for that, once everything shows.
+    pub letters: Vec<DeadLetter>,
+}
+
+impl Entered {
+    /// All are in the queue.
+    pub(crate) fn all() -> Entered {
+        Entered {
+            taken: true,
+            ..Entered::default()
+        }
+    }
 }
 
 impl Queue {
@@ -28,7 +40,6 @@ impl Queue {
     pub(crate) fn publish(
         &mut self,
         messages: impl Iterator<Item = Message>,
-        look: Look,
         now: Timestamp,
         rejected: &mut Vec<usize>,
         effects: &mut Effects,
@@ -47,7 +58,7 @@ impl Queue {
             level.expect(messages.size_hint().1.unwrap_or_default());
         }
         for (position, message) in first.into_iter().chain(messages) {
-            if self.deduplication.is_some() && !self.admits(&message, look, now) {
+            if self.deduplication.is_some() && !self.admits(&message, Look::Published, now) {
                 duplicates = true;
                 continue;
             }
@@ -88,64 +99,27 @@ impl Queue {
         self.consider_hold(effects);
     }
 
-    /// Takes a message that leaves another queue; `acknowledgement` of it there becomes durable in
-    /// the same commit as its arrival here.
-    pub(crate) fn publish_moved(
-        &mut self,
-        message: Message,
-        acknowledgement: Option<Change<Message>>,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        self.changes.extend(acknowledgement);
-        self.publish(
-            std::iter::once(message),
-            Look::Moved,
-            now,
-            &mut Vec::new(),
-            effects,
-        );
-    }
-
-    /// Takes a transaction's messages without showing them; what makes them durable is added to
-    /// `changes`, to be staged with the rest of the transaction. True: a limit refused some.
-    pub(crate) fn publish_hidden(
+    /// Takes messages without showing them, as far as they are new and no limit refuses them; what makes them durable is
+    /// added to `changes`, to be staged with what else enters under `ticket`.
+    pub(crate) fn enter(
         &mut self,
         ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
-        now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
-        effects: &mut Effects,
-    ) -> bool {
-        if self.deleted {
-            return false;
-        }
-        self.keep_time(now);
-        let mut refused = false;
-        for message in messages {
-            refused |= self.hide(ticket, message, Look::Published, now, effects) == Taken::Refused;
-        }
-        changes.append(&mut self.changes);
-        refused
-    }
-
-    /// Takes one message as [`Queue::publish_hidden`] does.
-    pub(crate) fn publish_apart(
-        &mut self,
-        ticket: HiddenTicket,
-        message: Message,
         look: Look,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
         effects: &mut Effects,
-    ) -> Taken {
+    ) -> Entered {
         if self.deleted {
-            return Taken::Yes;
+            return Entered::all();
         }
         self.keep_time(now);
-        let taken = self.hide(ticket, message, look, now, effects);
+        let mut entered = Entered::default();
+        for message in messages {
+            self.hide(ticket, message, look, now, &mut entered, effects);
+        }
         changes.append(&mut self.changes);
-        taken
+        entered
     }
 
     fn hide(
@@ -154,17 +128,21 @@ impl Queue {
         message: Message,
         look: Look,
         now: Timestamp,
+        entered: &mut Entered,
         effects: &mut Effects,
-    ) -> Taken {
+    ) {
         if self.deduplication.is_some() && !self.admits(&message, look, now) {
-            return Taken::Known;
+            entered.known = true;
+            return;
         }
         let refuses =
             self.options.has_length_limit() && self.options.overflow != Overflow::DropHead;
         if refuses && self.is_full_for(&message) {
             self.refuse(message, effects);
-            return Taken::Refused;
+            entered.refused = true;
+            return;
         }
+        entered.taken = true;
         let index = self.level_of(&message);
         let body_bytes = message.body_bytes();
         if refuses {
@@ -179,11 +157,10 @@ impl Queue {
             messages: 1,
             body_bytes,
         });
-        Taken::Yes
     }
 
-    /// What was hidden under `ticket` is staged at `point`.
-    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+    /// What entered under `ticket` is staged at `point`.
+    pub(crate) fn staged(&mut self, ticket: HiddenTicket, point: CommitPoint) {
         if self.deleted {
             return;
         }
@@ -192,27 +169,22 @@ impl Queue {
         }
     }
 
-    /// Shows what was hidden under `ticket`, which is staged at `point`.
-    pub(crate) fn show(
-        &mut self,
-        ticket: HiddenTicket,
-        point: CommitPoint,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        effects.point = effects.point.max(point);
-        if self.deleted {
-            return;
-        }
+    /// Shows what entered under `ticket` and is staged. Times to live begin now. It is delivered by
+    /// [`Queue::deliver_shown`].
+    pub(crate) fn show(&mut self, ticket: HiddenTicket, now: Timestamp) {
+        let time_to_live_ms = self.options.message_ttl_ms;
+        let begin = |entry: &mut Entry| {
+            let expires_at = entry.message.expires_at(now, time_to_live_ms);
+            entry.expires_at = expires_at.unwrap_or(Timestamp::NEVER);
+        };
         for level in &mut self.levels {
-            let shown = level.show(ticket);
+            let shown = match self.expiring {
+                true => level.show_each(ticket, begin),
+                false => level.show(ticket),
+            };
             self.hidden.subtract(shown);
             self.promised.subtract(shown);
-            if level.log.is_some() {
-                level.staged_at(point);
-            }
         }
-        self.deliver_shown(now, effects);
     }
 
     /// Some of what was hidden is not any more.
@@ -226,29 +198,16 @@ impl Queue {
         self.consider_hold(effects);
     }
 
-    /// Shows what has become durable, and what was staged at `point` whether it has or not. Times to live begin now.
-    /// It is delivered by [`Queue::deliver_shown`].
-    pub(crate) fn reveal_quietly(&mut self, point: CommitPoint, now: Timestamp) {
-        let durable = self.store.durable_point().max(point);
-        let time_to_live_ms = self.options.message_ttl_ms;
-        let begin = |entry: &mut Entry| {
-            let expires_at = entry.message.expires_at(now, time_to_live_ms);
-            entry.expires_at = expires_at.unwrap_or(Timestamp::NEVER);
-        };
-        for level in &mut self.levels {
-            let shown = match self.expiring {
-                true => level.reveal_each(durable, begin),
-                false => level.reveal(durable),
-            };
-            self.hidden.subtract(shown);
-            self.promised.subtract(shown);
-        }
-    }
-
     /// Whether a message is to survive a restart in this queue.
     pub(crate) fn keeps(&self, message: &Message) -> bool {
+        self.keeps_if(message.is_persistent())
+    }
+
+    /// Whether one that is persistent, or not, is to.
+    #[inline]
+    pub(crate) fn keeps_if(&self, persistent: bool) -> bool {
         // rabbitmq: quorum queues persist whatever they are given
-        self.durable && (message.is_persistent() || self.options.kind == QueueKind::Quorum)
+        self.durable && (persistent || self.options.kind == QueueKind::Quorum)
     }
 
     /// Adds a message behind all others; answers whether it survives a restart.

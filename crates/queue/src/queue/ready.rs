@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::{CommitPoint, DamagedMessage, Delivered, LogId, Sequence};
 
+use super::decided::Decided;
 use super::delivery_count::DeliveryCount;
 use super::effects::Garbage;
 use super::hidden::{Hidden, HiddenCounts, HiddenTicket};
@@ -196,6 +197,8 @@ pub(crate) struct Level {
     delivered_below: u64,
     /// What was delivered before the start.
     delivered_before: Delivered,
+    /// What the paged run does not give, for being in flight since the start.
+    decided: Decided,
     /// When the messages came that were not.
     pub(crate) arrivals: Arrivals,
     loading: bool,
@@ -205,8 +208,13 @@ pub(crate) struct Level {
 }
 
 impl Level {
-    /// A level as the store remembers it: all its messages are in the paged run.
-    pub(crate) fn recovered(log: LogId, paged: Paged, delivered: Delivered) -> Level {
+    /// A level as the store remembers it: all its messages are in the paged run, but for those that were `decided`.
+    pub(crate) fn recovered(
+        log: LogId,
+        paged: Paged,
+        delivered: Delivered,
+        decided: Decided,
+    ) -> Level {
         let next = paged.until.0;
         Level {
             log: Some(log),
@@ -214,6 +222,7 @@ impl Level {
             paged: (paged.count > 0).then_some(paged),
             delivered_below: next,
             delivered_before: delivered,
+            decided,
             ..Level::default()
         }
     }
@@ -366,28 +375,23 @@ impl Level {
 
     /// What was hidden under `ticket` was staged at `point`.
     pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
-        self.hidden.staged_at(ticket, point);
+        self.hidden.staged(ticket);
         self.staged_at(point);
     }
 
     /// Shows what was hidden under `ticket` and is staged by now; answers how much it was.
     pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
-        self.hidden.show(ticket)
+        self.hidden.show(ticket, |_| ())
     }
 
-    /// Shows everything hidden that is durable; answers how much it was.
-    pub(crate) fn reveal(&mut self, durable: CommitPoint) -> HiddenCounts {
-        self.hidden.reveal(durable, |_| ())
-    }
-
-    /// As [`Level::reveal`], and hands each message to `shows`.
-    pub(crate) fn reveal_each(
+    /// As [`Level::show`], and hands each message to `shows`.
+    pub(crate) fn show_each(
         &mut self,
-        durable: CommitPoint,
+        ticket: HiddenTicket,
         mut shows: impl FnMut(&mut Entry),
     ) -> HiddenCounts {
         let mut areas = [&mut self.head, &mut self.tail];
-        self.hidden.reveal(durable, |run| {
+        self.hidden.show(ticket, |run| {
             for entries in &mut areas {
                 let first = entries.partition_point(|it| it.sequence.0 < *run.start());
                 let end = entries.partition_point(|it| it.sequence.0 <= *run.end());
@@ -430,7 +434,9 @@ impl Level {
             acknowledge(entry.sequence, 1);
         }
         if let Some(paged) = self.paged.take() {
-            acknowledge(paged.from, paged.until.0 - paged.from.0);
+            for (first, count) in self.decided.others(paged.from.0..paged.until.0) {
+                acknowledge(first, count);
+            }
         }
         for entry in tail.iter().filter(|entry| entry.stored) {
             acknowledge(entry.sequence, 1);

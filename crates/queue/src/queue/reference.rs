@@ -16,6 +16,9 @@ use super::settle::{Outcome, QueueSettlement};
 use crate::mailbox::InFlight;
 use crate::queue::kind::{Overflow, QueueKind};
 
+/// Reading so many bytes of a message for its settlement costs as much as an acknowledgement.
+pub const READ_FOR_ONE: usize = 4096;
+
 /// A delivery of which only the store has the message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reference {
@@ -35,6 +38,8 @@ pub struct Reference {
     pub redelivered: bool,
     /// Whether the store knows it, so that its acknowledgement must be staged.
     pub stored: bool,
+    /// Whether it is to survive a restart where its queue does.
+    pub persistent: bool,
 }
 
 impl Reference {
@@ -49,6 +54,7 @@ impl Reference {
             retries: in_flight.retries,
             redelivered: in_flight.redelivered,
             stored: in_flight.stored,
+            persistent: in_flight.message.is_persistent(),
         })
     }
 
@@ -100,9 +106,24 @@ impl Held {
     #[inline]
     pub fn unread(&self) -> usize {
         match self {
-            Held::Reference(reference) => reference.memory as usize,
-            Held::Message(_) | Held::Damaged(_) => 0,
+            Held::Reference(reference) if reference.stored => reference.memory as usize,
+            Held::Reference(_) | Held::Message(_) | Held::Damaged(_) => 0,
         }
+    }
+
+    /// How often it was delivered before and came back.
+    pub(super) fn delivery_count(&self) -> DeliveryCount {
+        match self {
+            Held::Message(it) => it.delivery_count,
+            Held::Reference(it) => it.delivery_count,
+            Held::Damaged(it) => it.1.delivery_count,
+        }
+    }
+
+    /// What it costs to settle it, where an acknowledgement costs 1, in addition, if its message must be read for that.
+    #[inline]
+    pub fn cost_of_reading(&self) -> usize {
+        self.unread() / READ_FOR_ONE
     }
 
     /// What there is of it in the store needs no acknowledgement any more.
@@ -127,6 +148,9 @@ pub(crate) struct Unread {
     pub(crate) sequence: Sequence,
     pub(crate) settlement: usize,
 }
+
+/// Whether a reference must be read for its settlement.
+pub type MustRead = fn(&Queue, &Reference, Outcome) -> bool;
 
 /// What is to be read, and the queue's time to live.
 #[derive(Default)]
@@ -165,11 +189,11 @@ impl Queue {
         Some(self.store.stage(&mut spill))
     }
 
-    /// Which of these settlements need their message and do not have it.
-    pub(crate) fn to_read(&self, settlements: &[QueueSettlement]) -> ToRead {
+    /// Which of these settlements need their message, as `must_read` says, and do not have it.
+    pub(crate) fn to_read(&self, settlements: &[QueueSettlement], must_read: MustRead) -> ToRead {
         let numbered = settlements.iter().enumerate();
         let unread = numbered.filter_map(|(number, settlement)| match &settlement.held {
-            Held::Reference(reference) if self.must_read(reference, settlement.outcome) => {
+            Held::Reference(reference) if must_read(self, reference, settlement.outcome) => {
                 let level = self.levels.get(usize::from(reference.level))?;
                 Some(Unread {
                     log: level.log?,
@@ -185,25 +209,26 @@ impl Queue {
         }
     }
 
-    fn must_read(&self, reference: &Reference, outcome: Outcome) -> bool {
+    /// Whether a reference must be read for its settlement.
+    pub fn must_read(&self, reference: &Reference, outcome: Outcome) -> bool {
         if self.deleted || !reference.stored {
             return false;
         }
         match outcome {
-            Outcome::Acknowledged => self.deduplication.is_some(),
+            Outcome::Acknowledged => self.has_keys_of_messages(),
             Outcome::Rejected => {
-                self.deduplication.is_some() || self.options.dead_letter_exchange.is_some()
+                self.has_keys_of_messages() || self.options.dead_letter_exchange.is_some()
             }
-            Outcome::Ended(..) => false,
+            Outcome::Dropped => false,
             // The limit drops what came back before anybody gets it.
             _ if self.drops_what_comes_back() => true,
-            Outcome::Requeued | Outcome::Returned => {
+            Outcome::Requeued | Outcome::Decided | Outcome::Returned => {
                 let counted = reference.counted().delivery_count;
-                let requeued = outcome == Outcome::Requeued;
+                let requeued = outcome != Outcome::Returned;
                 u32::from(counted.certain()) > self.options.delivery_limit.unwrap_or(u32::MAX)
                     || (requeued && self.goes_elsewhere())
             }
-            Outcome::Undelivered | Outcome::Uncounted | Outcome::Waits(_) => false,
+            Outcome::Undelivered | Outcome::Uncounted => false,
         }
     }
 
@@ -272,6 +297,12 @@ pub(crate) fn expires_at(
 }
 
 impl ToRead {
+    /// The settlements that wait for it.
+    #[must_use]
+    pub fn settlements(&self) -> Vec<usize> {
+        self.unread.iter().map(|it| it.settlement).collect()
+    }
+
     /// Gives a settlement its message.
     fn fill(&self, settlement: &mut QueueSettlement, stored: StoredMessage<Message>) {
         if let Held::Reference(reference) = settlement.held {
@@ -280,7 +311,7 @@ impl ToRead {
                 expires_at: expires_at(&stored, self.time_to_live_ms),
                 delivery_count: reference.delivery_count,
                 level: reference.level,
-                retries: reference.retries,
+                retries: reference.retries.max(stored.flags),
                 redelivered: reference.redelivered,
                 stored: true,
                 message: stored.payload,

@@ -203,33 +203,29 @@ impl Retries {
 
 impl Queue {
     /// Lets a message wait for its next delivery; one that has used up all delays goes to the dead
-    /// letters.
-    pub(crate) fn retry(&mut self, mut in_flight: InFlight, now: Timestamp, effects: &mut Effects) {
+    /// letters. Answers whether it waits.
+    pub(crate) fn retry(
+        &mut self,
+        mut in_flight: InFlight,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
         let Some(due) = self.next_retry(&mut in_flight, now) else {
             self.dead_letter(in_flight, DeadLetterReason::DeliveryLimit, effects);
-            return;
+            return false;
         };
         let is_written = self.write_retry(&in_flight, due);
-        self.wait(due, in_flight, is_written);
+        self.statistics.record().totals.requeued += 1;
+        self.retries.push(due, in_flight, is_written);
+        true
     }
 
     /// When the message comes back, with one more delay used up; None: there is none left.
-    pub(crate) fn next_retry(&self, in_flight: &mut InFlight, now: Timestamp) -> Option<Timestamp> {
+    fn next_retry(&self, in_flight: &mut InFlight, now: Timestamp) -> Option<Timestamp> {
         let delays = &self.options.retry_delays_ms;
         let delay_ms = *delays.get(usize::from(in_flight.retries))?;
         in_flight.retries = in_flight.retries.saturating_add(1);
         Some(now + delay_ms)
-    }
-
-    /// Lets a message wait that is written down already.
-    pub(crate) fn wait_until(&mut self, due: Timestamp, in_flight: InFlight) {
-        let is_written = self.surviving_log(&in_flight).is_some();
-        self.wait(due, in_flight, is_written);
-    }
-
-    fn wait(&mut self, due: Timestamp, in_flight: InFlight, is_written: bool) {
-        self.statistics.record().totals.requeued += 1;
-        self.retries.push(due, in_flight, is_written);
     }
 
     /// The message's log, if it survives a restart.
@@ -241,7 +237,7 @@ impl Queue {
 
     /// Writes down how often the message came back and when it is due, if it survives a restart; says
     /// whether it does.
-    pub(crate) fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) -> bool {
+    fn write_retry(&mut self, in_flight: &InFlight, due: Timestamp) -> bool {
         let Some(log) = self.surviving_log(in_flight) else {
             return false;
         };

@@ -29,10 +29,10 @@ pub enum Outcome {
     Uncounted,
     /// To the dead letters, or gone.
     Rejected,
-    /// As [`Outcome::Requeued`] with `x-retry-delays`: counted and written down already, it comes back then.
-    Waits(Timestamp),
-    /// It ends for this reason, and that is written down already; whether it is on its way to the dead letters.
-    Ended(DeadLetterReason, bool),
+    /// As [`Outcome::Requeued`], and the store knows that it was decided.
+    Decided,
+    /// As [`Outcome::Rejected`] where there are no dead letters, and the store has it no longer.
+    Dropped,
 }
 
 impl Outcome {
@@ -47,7 +47,7 @@ impl Outcome {
     fn comes_back(self) -> bool {
         !matches!(
             self,
-            Outcome::Acknowledged | Outcome::Rejected | Outcome::Ended(..)
+            Outcome::Acknowledged | Outcome::Rejected | Outcome::Dropped
         )
     }
 }
@@ -200,18 +200,18 @@ impl Queue {
                     }
                 }
             },
-            Outcome::Ended(reason, dead_lettered) => {
+            Outcome::Dropped => {
                 if let Held::Message(in_flight) = held {
                     self.forget_key(&in_flight.message);
                 }
-                self.count_ended(reason, dead_lettered);
+                self.count_ended(DeadLetterReason::Rejected, false);
             }
             Outcome::Rejected
             | Outcome::Requeued
+            | Outcome::Decided
             | Outcome::Returned
             | Outcome::Undelivered
-            | Outcome::Uncounted
-            | Outcome::Waits(_) => {}
+            | Outcome::Uncounted => {}
         }
     }
 
@@ -234,7 +234,7 @@ impl Queue {
         let mut moving: Vec<InFlight> = Vec::new();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         for QueueSettlement { held, outcome, .. } in settlements {
-            if matches!(outcome, Outcome::Acknowledged | Outcome::Ended(..)) {
+            if matches!(outcome, Outcome::Acknowledged | Outcome::Dropped) {
                 continue;
             }
             let in_flight = match held {
@@ -242,9 +242,12 @@ impl Queue {
                 Held::Reference(reference) => {
                     match outcome {
                         Outcome::Rejected => self.reject_unread(reference),
-                        Outcome::Requeued | Outcome::Returned => {
+                        Outcome::Requeued | Outcome::Decided | Outcome::Returned => {
                             self.statistics.record().totals.requeued += 1;
                             self.put_back_unread(reference.counted());
+                            if *outcome == Outcome::Decided {
+                                self.forget_decision(held);
+                            }
                         }
                         _ => self.put_back_unread(*reference),
                     }
@@ -256,29 +259,36 @@ impl Queue {
                 }
             };
             match outcome {
-                Outcome::Acknowledged | Outcome::Ended(..) => {}
+                Outcome::Acknowledged | Outcome::Dropped => {}
                 Outcome::Rejected => {
                     self.dead_letter(in_flight.clone(), DeadLetterReason::Rejected, effects);
                 }
-                Outcome::Waits(due) => self.wait_until(*due, in_flight.clone()),
                 Outcome::Undelivered | Outcome::Uncounted => {
                     if in_flight.redelivered {
                         self.note_count(in_flight, in_flight.delivery_count);
                     }
                     self.put_back(in_flight.clone());
                 }
-                Outcome::Requeued | Outcome::Returned => {
+                Outcome::Requeued | Outcome::Decided | Outcome::Returned => {
+                    let by_client = *outcome != Outcome::Returned;
                     let counted = counted(in_flight);
                     if u32::from(counted.delivery_count.certain()) > limit {
                         self.dead_letter(counted, DeadLetterReason::DeliveryLimit, effects);
-                    } else if delayed && *outcome == Outcome::Requeued {
-                        self.retry(counted, now, effects);
+                        continue;
+                    }
+                    let stays = if delayed && by_client {
+                        self.retry(counted, now, effects)
                     } else {
                         self.statistics.record().totals.requeued += 1;
-                        match to_the_end && *outcome == Outcome::Requeued {
+                        match to_the_end && by_client {
                             true => moving.push(counted),
                             false => self.put_back(counted),
                         }
+                        true
+                    };
+                    // Of one that dies it is forgotten with it, when it has arrived.
+                    if stays && *outcome == Outcome::Decided {
+                        self.forget_decision(held);
                     }
                 }
             }
@@ -289,100 +299,6 @@ impl Queue {
             self.put_at_end(in_flight, now);
         }
         moved
-    }
-
-    /// Adds to `changes` what makes these settlements durable, and turns them into such as stage nothing
-    /// more: [`Queue::settle`] follows when they are durable. What is to be dead-lettered is left in
-    /// `effects`.
-    pub(crate) fn settle_apart(
-        &mut self,
-        settlements: &mut [QueueSettlement],
-        now: Timestamp,
-        changes: &mut Vec<Change<Message>>,
-        effects: &mut Effects,
-    ) {
-        if self.deleted {
-            return;
-        }
-        for settlement in settlements {
-            match settlement.outcome {
-                Outcome::Acknowledged => self.acknowledge_apart(settlement),
-                Outcome::Rejected => {
-                    self.dead_letter_apart(settlement, DeadLetterReason::Rejected, effects);
-                }
-                Outcome::Requeued => self.requeue_apart(settlement, now, effects),
-                Outcome::Returned
-                | Outcome::Undelivered
-                | Outcome::Uncounted
-                | Outcome::Waits(_)
-                | Outcome::Ended(..) => {}
-            }
-        }
-        changes.append(&mut self.changes);
-    }
-
-    fn acknowledge_apart(&mut self, settlement: &mut QueueSettlement) {
-        let (level, sequence, stored) = settlement.held.place();
-        if stored {
-            self.acknowledge_stored(level, sequence);
-            settlement.held.set_unstored();
-        }
-    }
-
-    fn dead_letter_apart(
-        &mut self,
-        settlement: &mut QueueSettlement,
-        reason: DeadLetterReason,
-        effects: &mut Effects,
-    ) {
-        let dead_lettered = match &settlement.held {
-            Held::Message(in_flight) => self.leave(in_flight.clone(), reason, effects),
-            Held::Reference(_) => {
-                self.acknowledge_apart(settlement);
-                false
-            }
-            Held::Damaged(damaged) => {
-                self.set_aside_delivery(damaged, effects);
-                settlement.held.set_unstored();
-                settlement.outcome = Outcome::Acknowledged;
-                // No client acknowledged it.
-                settlement.delivered_at = Timestamp::NEVER;
-                return;
-            }
-        };
-        settlement.held.set_unstored();
-        settlement.outcome = Outcome::Ended(reason, dead_lettered);
-    }
-
-    fn requeue_apart(
-        &mut self,
-        settlement: &mut QueueSettlement,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        let in_flight = match &mut settlement.held {
-            Held::Message(in_flight) => in_flight,
-            // It goes back to its place when all of it is durable.
-            Held::Reference(_) => return,
-            Held::Damaged(_) => {
-                self.dead_letter_apart(settlement, DeadLetterReason::Damaged, effects);
-                return;
-            }
-        };
-        let counted = counted(in_flight);
-        let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
-        let over = u32::from(counted.delivery_count.certain()) > limit;
-        if !over && self.options.retry_delays_ms.is_empty() {
-            return;
-        }
-        *in_flight = counted;
-        match self.next_retry(in_flight, now) {
-            Some(due) if !over => {
-                self.write_retry(in_flight, due);
-                settlement.outcome = Outcome::Waits(due);
-            }
-            _ => self.dead_letter_apart(settlement, DeadLetterReason::DeliveryLimit, effects),
-        }
     }
 
     pub(crate) fn put_back(&mut self, in_flight: InFlight) {
@@ -462,20 +378,28 @@ impl Queue {
                 log,
                 in_flight.sequence,
                 count.to_stored(),
+                false,
             );
         }
     }
 }
 
 /// Adds a message's number, joining it to the run before it where that is possible.
-fn set_count(changes: &mut Vec<Change<Message>>, log: LogId, sequence: Sequence, count: u32) {
+pub(super) fn set_count(
+    changes: &mut Vec<Change<Message>>,
+    log: LogId,
+    sequence: Sequence,
+    count: u32,
+    synced: bool,
+) {
     if let Some(Change::SetCount {
         log: last_log,
         first,
         length,
         count: last_count,
+        synced: last_synced,
     }) = changes.last_mut()
-        && (*last_log, *last_count) == (log, count)
+        && (*last_log, *last_count, *last_synced) == (log, count, synced)
         && first.0 + *length == sequence.0
     {
         *length += 1;
@@ -486,6 +410,7 @@ fn set_count(changes: &mut Vec<Change<Message>>, log: LogId, sequence: Sequence,
         first: sequence,
         length: 1,
         count,
+        synced,
     });
 }
 

@@ -3,12 +3,12 @@
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::{Change, CommitPoint, Enqueue, Sequence};
 
-use crate::queue::hidden::HiddenTicket;
-
 use super::Stream;
 use super::readers::Standing;
 use super::tail::stored_bytes;
 use crate::queue::effects::Effects;
+use crate::queue::hidden::HiddenTicket;
+use crate::queue::publish::Entered;
 
 impl Stream {
     /// Appends a batch of messages.
@@ -29,41 +29,28 @@ impl Stream {
         self.settle_down(now, effects);
     }
 
-    /// Appends a message that leaves a queue; `acknowledgement` of it there becomes durable in the
-    /// same commit as its arrival here.
-    pub(crate) fn publish_moved(
-        &mut self,
-        message: Message,
-        acknowledgement: Option<Change<Message>>,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        self.changes.extend(acknowledgement);
-        self.publish(std::iter::once(message), now, effects);
-    }
-
-    /// Appends a transaction's messages; what makes them durable is added to `changes`, to be staged
-    /// with the rest of the transaction. Until then they, and all behind them, are not seen.
-    pub(crate) fn publish_hidden(
+    /// Appends messages; what makes them durable is added to `changes`, to be staged with what else enters under
+    /// `ticket`. Until then they, and all behind them, are not seen.
+    pub(crate) fn enter(
         &mut self,
         ticket: HiddenTicket,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
-    ) {
-        if self.deleted {
-            return;
+    ) -> Entered {
+        if !self.deleted {
+            self.keep_time(now);
+            for message in messages {
+                self.append(message, now);
+            }
+            self.tail.hide(ticket);
+            changes.append(&mut self.changes);
         }
-        self.keep_time(now);
-        for message in messages {
-            self.append(message, now);
-        }
-        self.tail.hide(ticket);
-        changes.append(&mut self.changes);
+        Entered::all()
     }
 
     /// What was appended under `ticket` is staged at `point`.
-    pub(crate) fn hidden_staged_at(&mut self, ticket: HiddenTicket, point: CommitPoint) {
+    pub(crate) fn staged(&mut self, ticket: HiddenTicket, point: CommitPoint) {
         self.tail.staged_late(ticket, point);
     }
 

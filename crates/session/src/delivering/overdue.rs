@@ -1,13 +1,12 @@
 //! When deliveries must be settled, and those that were not in time.
 
 use leveret_message::Timestamp;
-use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::reference::{Held, READ_FOR_ONE};
 use leveret_queue::queue::settle::Outcome;
 
 use super::Delivering;
 use crate::channel::Channel;
 use crate::job::TakingBack;
-use crate::reading_cost::READ_FOR_ONE;
 use crate::unacked::Unacked;
 
 impl Delivering {

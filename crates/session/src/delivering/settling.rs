@@ -5,13 +5,12 @@ use leveret_broker::handle::giving_back::GivingBack;
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 use leveret_queue::mailbox::InFlight;
-use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::reference::{Held, READ_FOR_ONE};
 use leveret_queue::queue::settle::Outcome;
 
 use super::Delivering;
 use crate::channel::{Channel, PublishMode};
 use crate::channels::Channels;
-use crate::reading_cost::{READ_FOR_ONE, cost_of_reading};
 use crate::unacked::Unacked;
 
 /// What came of a settlement.
@@ -69,7 +68,7 @@ impl Delivering {
         let credit = u32::from(unacked.consumer.is_some());
         let mut cost = outcome.cost();
         if let Held::Reference(_) = unacked.held {
-            cost += cost_of_reading(&unacked.held);
+            cost += unacked.held.cost_of_reading();
             self.queues.expect_unread();
         }
         self.queues
@@ -142,6 +141,11 @@ impl Delivering {
         if channel.credit.give_back(credit) && self.freed.last() != Some(&channel.number) {
             self.freed.push(channel.number);
         }
+    }
+
+    /// The step has read messages for settlements, if `read`.
+    pub(crate) fn note_read(&mut self, read: bool) {
+        self.has_read |= read;
     }
 
     /// Whether the step that is done has read messages for their settlements.

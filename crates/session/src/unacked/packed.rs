@@ -32,6 +32,7 @@ struct Facts {
     retries: u8,
     redelivered: bool,
     stored: bool,
+    persistent: bool,
 }
 
 /// One of them.
@@ -112,6 +113,7 @@ impl Packed {
             retries: reference.retries,
             redelivered: reference.redelivered,
             stored: reference.stored,
+            persistent: reference.persistent,
         };
         let sequence = reference.sequence;
         let beyond = |first: Sequence| u32::try_from(sequence.0.checked_sub(first.0)?).ok();
@@ -157,6 +159,7 @@ impl Packed {
                 retries: facts.retries,
                 redelivered: facts.redelivered,
                 stored: facts.stored,
+                persistent: facts.persistent,
             }),
             queue: facts.queue,
             consumer: facts.consumer,

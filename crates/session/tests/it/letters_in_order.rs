@@ -27,9 +27,16 @@ fn take_all(broker: &Broker, queue: &str) -> Vec<String> {
 }
 
 /// The deadline thread is stopped while it moves the first of two that have expired; what a client rejects
-/// meanwhile goes behind both, also where its next queue is another one than that which is stopped.
+/// meanwhile goes behind both, also where its next queue is another one than that which is stopped; in a transaction
+/// too.
 #[test]
 fn nobody_overtakes_whoever_moves_them() {
+    for in_a_transaction in [false, true] {
+        nobody_overtakes(in_a_transaction);
+    }
+}
+
+fn nobody_overtakes(in_a_transaction: bool) {
     let store = Arc::new(SteppedStore::new());
     let (held, arrivals, release) = Held::new(&store);
     let broker = Broker::open(BrokerConfig::default(), Arc::clone(&held) as _, NOW).unwrap();
@@ -62,6 +69,11 @@ fn nobody_overtakes_whoever_moves_them() {
     }
     client.seen();
     world.is_not_alone();
+    if in_a_transaction {
+        client.tx(10);
+        client.expect_first("tx.select-ok");
+        client.nack(1, false, false);
+    }
     held.stop_the_next();
     let (done, is_done) = mpsc::channel();
     std::thread::spawn({
@@ -72,7 +84,13 @@ fn nobody_overtakes_whoever_moves_them() {
         }
     });
     arrivals.recv_timeout(DEADLINE).unwrap();
-    client.nack(1, false, false);
+    if in_a_transaction {
+        client.tx(20);
+        world.commit();
+        client.expect_first("commit-ok");
+    } else {
+        client.nack(1, false, false);
+    }
     assert_eq!(take_all(&broker, "two"), [""; 0]);
     release.send(()).unwrap();
     is_done.recv_timeout(DEADLINE).unwrap();

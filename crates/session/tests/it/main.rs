@@ -18,6 +18,7 @@ mod consuming;
 mod damaged;
 mod dead_letter_model;
 mod dead_letters;
+mod decided;
 mod deduplication;
 mod definitions;
 mod delayed;

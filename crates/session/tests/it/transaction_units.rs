@@ -8,6 +8,7 @@ use leveret_broker::handle::QueueHandle;
 use leveret_codec::{
     AMQPProperties, AMQPValue, FieldArray, decode_header, encode_header, write_names,
 };
+use leveret_deduplication::Look;
 use leveret_message::{Body, Message, MessageScratch};
 use leveret_queue::queue::hidden::HiddenTicket;
 use leveret_store_api::{Change, CommitPoint, MessageLog};
@@ -144,7 +145,15 @@ fn a_requeue_with_a_delay_is_in_the_unit() {
     client.expect(&["commit-ok"]);
     world.pass(999);
     assert_eq!(ready(&client, &["q", "r"]), [0, 1]);
-    // The delay is used up in the same commit: after a crash there is no second one.
+    // What the commit decided is carried out when the broker starts.
+    let earlier = world.restarted();
+    assert_eq!(ready(&earlier.client(), &["q"]), [0]);
+    earlier.pass(999);
+    assert_eq!(ready(&earlier.client(), &["q"]), [0]);
+    earlier.pass(1);
+    assert_eq!(ready(&earlier.client(), &["q"]), [1]);
+    // The delay that has begun is used up: after a crash there is no second one.
+    world.commit();
     let after = world.restarted_at(world.now() + 1);
     let client = after.client();
     client.get("q", false);
@@ -390,13 +399,15 @@ fn interrupted(
     let ticket = HiddenTicket(u64::MAX);
     let mut changes: Vec<Change<Message>> = Vec::new();
     let messages = ["a", "b"].map(|body| message("q", body));
-    queue.publish_hidden(ticket, messages.into_iter(), world.now(), &mut changes);
+    let messages = messages.into_iter();
+    queue.enter(ticket, messages, Look::Published, world.now(), &mut changes);
     meanwhile(&world, &client, &queue);
     world.run();
     let point: CommitPoint = world.store().stage(&mut changes);
-    queue.hidden_staged_at(ticket, point);
+    queue.staged(ticket, point);
     world.run();
-    queue.reveal(point, world.now());
+    queue.show(ticket, world.now());
+    queue.deliver_shown(world.now());
     world.run();
     world
 }

@@ -14,7 +14,7 @@ use crate::harness::{Client, Properties, World};
 use crate::statistics::of;
 
 /// Nothing that is not settled stays in memory.
-fn frugal() -> Rc<World> {
+pub fn frugal() -> Rc<World> {
     with_unacked(0)
 }
 
@@ -33,7 +33,7 @@ fn log(world: &World, queue: &str) -> LogId {
 }
 
 /// Live messages of a queue in the store.
-fn stored(world: &World, queue: &str) -> u64 {
+pub fn stored(world: &World, queue: &str) -> u64 {
     let state = world.store().log_state(log(world, queue));
     state.map_or(0, |state| state.live)
 }
@@ -53,7 +53,7 @@ fn names(from: usize, to: usize) -> String {
     names.join(" ")
 }
 
-fn returned(from: usize, to: usize) -> String {
+pub fn returned(from: usize, to: usize) -> String {
     let names: Vec<String> = (from..=to).map(|n| format!("m{n}!")).collect();
     names.join(" ")
 }
@@ -63,7 +63,7 @@ const LETTERS: [(&str, &str); 2] = [
     ("x-dead-letter-routing-key", "dead"),
 ];
 
-fn to_the_dead() -> Vec<(&'static str, AMQPValue)> {
+pub fn to_the_dead() -> Vec<(&'static str, AMQPValue)> {
     let arguments = LETTERS.iter();
     arguments
         .map(|(name, value)| (*name, string(value)))
@@ -71,7 +71,7 @@ fn to_the_dead() -> Vec<(&'static str, AMQPValue)> {
 }
 
 /// A client that holds `count` messages of a queue.
-fn held(
+pub fn held(
     world: &Rc<World>,
     count: usize,
     arguments: &[(&str, AMQPValue)],

@@ -10,7 +10,7 @@ use leveret_codec::{AMQPValue, FieldArray};
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
-    MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
+    MessageLog, Numbered, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 
 use crate::harness::calls::{Flag, number};
@@ -67,6 +67,10 @@ impl MessageLog<Message> for Unreadable {
 
     fn log_state(&self, log: LogId) -> Option<LogState> {
         self.inside.log_state(log)
+    }
+
+    fn numbered(&self, log: LogId, least: u32) -> Vec<Numbered> {
+        self.inside.numbered(log, least)
     }
 
     fn logs(&self) -> Vec<LogId> {

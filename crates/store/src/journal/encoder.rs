@@ -267,17 +267,19 @@ impl Encoder {
         self.effects.push(Effect::Acknowledge(log, first, count));
     }
 
-    /// A record with nothing else needs no sync.
+    /// A record with nothing else needs no sync, unless it is asked for.
     fn set_count<P>(&mut self, change: Option<&Change<P>>) {
         let Some(&Change::SetCount {
             log,
             first,
             length,
             count,
+            synced,
         }) = change
         else {
             return;
         };
+        self.durable |= synced;
         let start = self.buffer.len();
         format::push_set_count(&mut self.buffer, log, first, length, count);
         self.version = self.version.max(FORMAT_VERSION_COUNTS);

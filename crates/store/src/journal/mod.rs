@@ -36,7 +36,7 @@ use std::thread::JoinHandle;
 
 use leveret_store_api::{
     Ahead, Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId,
-    LogState, MessageLog, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    LogState, MessageLog, Numbered, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
 };
 
 use crate::files::StoreFile;
@@ -219,6 +219,30 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
             first: Sequence(log.first()),
             next: Sequence(log.next()),
         })
+    }
+
+    fn numbered(&self, log: LogId, least: u32) -> Vec<Numbered> {
+        let index = self.shared.index.lock();
+        let log = index.logs.get(&log);
+        let mut runs: Vec<Numbered> = Vec::new();
+        for run in log.map_or(Vec::new(), |log| log.counts_in(0, u64::MAX)) {
+            let length = run.end - run.first;
+            match runs.last_mut() {
+                // They are cut where their blocks end.
+                Some(last)
+                    if last.first.0 + last.length == run.first && last.count == run.count =>
+                {
+                    last.length += length;
+                }
+                _ if run.count >= least => runs.push(Numbered {
+                    first: Sequence(run.first),
+                    length,
+                    count: run.count,
+                }),
+                _ => {}
+            }
+        }
+        runs
     }
 
     fn logs(&self) -> Vec<LogId> {

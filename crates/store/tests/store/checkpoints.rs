@@ -26,6 +26,7 @@ fn number(log: u64, sequence: u64, count: u32) -> Change<Blob> {
         first: Sequence(sequence),
         length: 1,
         count,
+        synced: false,
     }
 }
 

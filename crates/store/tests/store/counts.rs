@@ -13,6 +13,7 @@ fn set(log: u64, first: u64, length: u64, count: u32) -> Change<Blob> {
         first: Sequence(first),
         length,
         count,
+        synced: false,
     }
 }
 

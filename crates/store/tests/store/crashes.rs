@@ -41,6 +41,7 @@ impl Model {
                 first,
                 length,
                 count,
+                synced: _,
             } => {
                 let log = self.logs.get_mut(&log.0).into_iter();
                 let range = log.flat_map(|log| log.range_mut(first.0..first.0 + length));
@@ -448,6 +449,7 @@ impl Bench {
                         first: Sequence(*sequence),
                         length: 1,
                         count: *count,
+                        synced: false,
                     });
                 self.stage(unit.collect());
             }

@@ -234,6 +234,7 @@ fn a_number_alone_is_on_stable_storage_after_an_orderly_stop() {
                 first: Sequence(1),
                 length: 1,
                 count: 5,
+                synced: false,
             }],
         );
         store.close();
@@ -244,6 +245,28 @@ fn a_number_alone_is_on_stable_storage_after_an_orderly_stop() {
             disk.contents(Path::new(FIRST_SEGMENT)) == written,
             "seed {seed}"
         );
+        let store = open(&disk, small()).expect("open");
+        let counts: Vec<u32> = all(&store, 1).iter().map(|message| message.count).collect();
+        assert_eq!(counts, [0, 5, 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_number_that_is_to_be_synced_outlives_a_power_cut_at_once() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk, small()).expect("open");
+        commit(&store, (0..3).map(|n| enqueue(1, n, PAYLOAD)).collect());
+        let number = Change::SetCount {
+            log: LogId(1),
+            first: Sequence(1),
+            length: 1,
+            count: 5,
+            synced: true,
+        };
+        commit(&store, vec![number]);
+        let disk = disk.after_power_cut(seed);
+        drop(store);
         let store = open(&disk, small()).expect("open");
         let counts: Vec<u32> = all(&store, 1).iter().map(|message| message.count).collect();
         assert_eq!(counts, [0, 5, 0], "seed {seed}");

@@ -241,6 +241,7 @@ fn what_an_earlier_opening_wrote_in_vain_does_not_count() {
         first: Sequence(sequence),
         length: 1,
         count,
+        synced: false,
     };
     let disk = SimulatedDisk::new();
     let store = open(&disk, small()).expect("open");

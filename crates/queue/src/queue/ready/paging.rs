@@ -272,6 +272,15 @@ impl Level {
             }
             return;
         }
+        if !self.decided.is_empty() {
+            // These are on their way elsewhere.
+            let last = leveret_message::damaged::last_of(messages, &damaged);
+            messages.retain(|stored| !self.decided.contains(stored.sequence));
+            damaged.retain(|damaged| !self.decided.contains(damaged.sequence));
+            if let Some(last) = last.filter(|_| messages.is_empty()) {
+                paged.from = Sequence(last.0 + 1);
+            }
+        }
         let next = damaged
             .last()
             .map_or(paged.from, |last| Sequence(last.sequence.0 + 1));

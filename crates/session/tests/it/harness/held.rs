@@ -9,7 +9,7 @@ use std::time::Duration;
 use leveret_message::Message;
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
-    MessageLog, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
+    MessageLog, Numbered, Sequence, SteppedStore, StoreError, StoreStatus, StoredMessage,
 };
 use parking_lot::Mutex;
 
@@ -78,6 +78,10 @@ impl MessageLog<Message> for Held {
 
     fn log_state(&self, log: LogId) -> Option<LogState> {
         self.inside.log_state(log)
+    }
+
+    fn numbered(&self, log: LogId, least: u32) -> Vec<Numbered> {
+        self.inside.numbered(log, least)
     }
 
     fn logs(&self) -> Vec<LogId> {

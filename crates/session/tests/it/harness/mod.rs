@@ -187,6 +187,12 @@ impl World {
         self.pages.set(false);
     }
 
+    /// The pager works by itself again.
+    pub fn go_on_paging(&self) {
+        self.pages.set(true);
+        self.page();
+    }
+
     /// Reads back what is paged and wanted, and does what else the pager is asked to.
     pub fn page(&self) {
         self.broker.run_pager(self.now());

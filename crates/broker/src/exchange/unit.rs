@@ -1,0 +1,247 @@
+//! Messages enter queues and exchanges that keep something, together with what becomes durable with them: one unit of
+//! the store. Transactions, dead letters, delays that end, histories and publishes past exchanges that keep something
+//! are such units; only plain publishes enter a queue without one.
+//!
+//! ```text
+//!  enter:  into the queues, hidden; into the logs of exchanges   (each queue in turn) ─┐ changes
+//!  settle: what becomes durable with that                                             ─┤
+//!  stage:  everything at once                                                          v
+//!  show:   delays begin; the queues show what they hide, then deliver it
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leveret_deduplication::Look;
+use leveret_message::{Message, Timestamp};
+use leveret_queue::queue::effects::{DeadLetter, Effects};
+use leveret_queue::queue::hidden::HiddenTicket;
+use leveret_routing::QueueId;
+use leveret_store_api::failpoint::{self, Failpoint};
+use leveret_store_api::{Change, CommitPoint};
+use rustc_hash::FxHashSet;
+
+use super::{Attended, DelayedPlace};
+use crate::handle::QueueHandle;
+use crate::vhost::VirtualHost;
+
+/// A message held back, once it is staged.
+struct Hold {
+    exchange: Arc<Attended>,
+    place: DelayedPlace,
+    message: Message,
+}
+
+/// What enters queues and exchanges as one.
+#[derive(Default)]
+pub struct Unit {
+    ticket: HiddenTicket,
+    /// What makes all of it durable, to be staged as one.
+    pub changes: Vec<Change<Message>>,
+    /// When it is.
+    point: CommitPoint,
+    /// Queues with something hidden.
+    targets: Vec<QueueHandle>,
+    /// These, where they are many.
+    known_targets: FxHashSet<QueueId>,
+    holds: VecDeque<Hold>,
+    refused: bool,
+    known: bool,
+    letters: VecDeque<RefusedLetters>,
+    /// So many of the targets know where it is staged, show what they hide, have delivered it.
+    told: usize,
+    shown: usize,
+    delivered: usize,
+}
+
+/// What a queue dead-letters of what its limit refuses, kept back until everything shows.
+type RefusedLetters = (QueueHandle, Vec<DeadLetter>);
+
+/// Targets up to this number are found by looking at each.
+const SCANNED_TARGETS_MAX: usize = 8;
+
+/// What became of a unit that shows at once.
+pub struct Passed {
+    /// When it is durable.
+    pub point: CommitPoint,
+    /// A queue's limit refused a message, or its producer left out numbers.
+    pub refused: bool,
+    /// A message was published before.
+    pub duplicate: bool,
+    /// A queue that wants its publisher held back.
+    pub hold: Option<QueueHandle>,
+    /// What the queues left to be done.
+    pub left: Vec<(QueueHandle, Effects)>,
+}
+
+impl Unit {
+    /// One with nothing in it yet but what becomes durable with it.
+    pub fn new(ticket: HiddenTicket, settles: Vec<Change<Message>>) -> Unit {
+        Unit {
+            ticket,
+            changes: settles,
+            ..Unit::default()
+        }
+    }
+
+    /// Has a queue take messages; answers whether a limit refused some.
+    pub fn enter(
+        &mut self,
+        queue: &QueueHandle,
+        messages: impl Iterator<Item = Message>,
+        look: Look,
+        now: Timestamp,
+    ) -> bool {
+        let entered = queue.enter(self.ticket, messages, look, now, &mut self.changes);
+        self.known |= entered.known;
+        self.refused |= entered.refused;
+        if !entered.letters.is_empty() {
+            self.letters.push_back((queue.clone(), entered.letters));
+        }
+        if entered.taken {
+            self.add_target(queue);
+        }
+        entered.refused
+    }
+
+    fn add_target(&mut self, queue: &QueueHandle) {
+        let id = queue.id();
+        let mut ids = self.targets.iter().map(QueueHandle::id);
+        let is_new = if self.targets.len() <= SCANNED_TARGETS_MAX {
+            !ids.any(|other| other == id)
+        } else {
+            if self.known_targets.is_empty() {
+                self.known_targets.extend(ids);
+            }
+            self.known_targets.insert(id)
+        };
+        if is_new {
+            self.targets.push(queue.clone());
+        }
+    }
+
+    /// Has an exchange hold a message back.
+    pub(super) fn hold(&mut self, exchange: Arc<Attended>, message: &Message, due: Timestamp) {
+        let Some(delayed) = exchange.delayed() else {
+            return;
+        };
+        let (place, change) = delayed.reserve(message, due);
+        self.changes.push(change);
+        self.holds.push_back(Hold {
+            exchange,
+            place,
+            message: message.clone(),
+        });
+    }
+
+    /// A message was refused, before any queue was asked.
+    pub(super) fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// Somebody knows a message already.
+    pub(super) fn note_known(&mut self) {
+        self.known = true;
+    }
+
+    /// Whether a message was refused so far.
+    pub fn has_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Has `stage` stage everything.
+    pub fn stage(&mut self, stage: impl FnOnce(&mut Vec<Change<Message>>) -> CommitPoint) {
+        self.point = stage(&mut self.changes);
+    }
+
+    /// When it is durable.
+    pub fn point(&self) -> CommitPoint {
+        self.point
+    }
+
+    /// It is staged: so many of the messages that are held back begin to wait. Answers whether others are left.
+    pub fn begin_delays(&mut self, vhost: &VirtualHost, most: usize, now: Timestamp) -> bool {
+        let count = self.holds.len().min(most);
+        for hold in self.holds.drain(..count) {
+            if let Some(delayed) = hold.exchange.delayed() {
+                let durable = vhost.services.store.durable_point();
+                let todo = delayed.hold(hold.place, hold.message, self.point, now, durable);
+                // None: the exchange was deleted meanwhile, and the store has nothing of it.
+                if let Some(todo) = todo {
+                    hold.exchange.look_after(vhost, todo);
+                }
+            }
+        }
+        !self.holds.is_empty()
+    }
+
+    /// Tells so many of the queues where it is staged; answers how many, none if all know.
+    pub fn tell_some(&mut self, most: usize) -> usize {
+        let untold = self.targets.iter().skip(self.told).take(most);
+        let told = untold.map(|queue| queue.staged(self.ticket, self.point));
+        let told = told.count();
+        self.told += told;
+        told
+    }
+
+    /// Has so many of the queues show what they hide; answers how many, none if all do. They are delivered when all do:
+    /// nobody sees a part of it.
+    pub(crate) fn show_some(&mut self, most: usize, now: Timestamp) -> usize {
+        let unshown = self.targets.get(self.shown..).unwrap_or_default();
+        if !unshown.is_empty() {
+            failpoint::reached(Failpoint::BeforeReveal);
+        }
+        let some = unshown.iter().take(most);
+        let shown = some.map(|queue| queue.show(self.ticket, now)).count();
+        self.shown += shown;
+        shown
+    }
+
+    /// Has the next queue deliver what it shows; answers what that leaves to be done.
+    pub(crate) fn deliver_next(&mut self, now: Timestamp) -> Option<(QueueHandle, Effects)> {
+        let queue = self.targets.get(self.delivered)?;
+        self.delivered += 1;
+        Some((queue.clone(), queue.deliver_shown(now)))
+    }
+
+    /// Has the next dead letters of what was refused go on; answers how many, and what that leaves to be done.
+    pub(crate) fn send_next(&mut self, now: Timestamp) -> Option<(usize, QueueHandle, Effects)> {
+        let (queue, letters) = self.letters.pop_front()?;
+        let count = letters.len();
+        let effects = queue.send(letters, now);
+        Some((count, queue, effects))
+    }
+
+    /// Stages everything, and has it show, durable or not.
+    pub(crate) fn finish(mut self, vhost: &VirtualHost, now: Timestamp) -> Passed {
+        // Nobody waits for what changes nothing; a duplicate waits for what it is a duplicate of.
+        if self.known || !self.changes.is_empty() {
+            self.stage(|changes| vhost.services.store.stage(changes));
+        }
+        self.show_at_once(vhost, now)
+    }
+
+    /// It is staged, and shows, durable or not.
+    pub(crate) fn show_at_once(mut self, vhost: &VirtualHost, now: Timestamp) -> Passed {
+        self.begin_delays(vhost, usize::MAX, now);
+        let mut left = Vec::with_capacity(self.targets.len());
+        while let Some((_, queue, effects)) = self.send_next(now) {
+            left.push((queue, effects));
+        }
+        let mut hold = None;
+        for queue in self.targets {
+            let effects = queue.show_staged(self.ticket, self.point, now);
+            if effects.hold {
+                hold = Some(queue.clone());
+            }
+            left.push((queue, effects));
+        }
+        Passed {
+            point: self.point,
+            refused: self.refused,
+            duplicate: self.known,
+            hold,
+            left,
+        }
+    }
+}
