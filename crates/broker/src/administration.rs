@@ -2,19 +2,18 @@
 //! verb but for tracing answers the commit point at which the change is durable; it is in force at
 //! once.
 
+use leveret_access::grant::TopicPermission;
+use leveret_access::limits::{UserLimits, VhostLimits};
+use leveret_access::users::User;
 use leveret_message::Timestamp;
+use leveret_message::error::DefinitionError;
+use leveret_settings::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
 use leveret_store_api::CommitPoint;
 
 use crate::broker::Broker;
-use crate::definitions::{
-    Definition, DefinitionError, LimitsDefinition, TopicPermissionDefinition,
-};
+use crate::definitions::{Definition, LimitsDefinition, TopicPermissionDefinition};
 use crate::events::Event;
-use crate::grant::TopicPermission;
-use crate::limits::{UserLimits, VhostLimits};
 use crate::parameters::Parameter;
-use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
-use crate::users::User;
 
 impl Broker {
     /// Adds or replaces a policy and applies it to the queues and exchanges there are.

@@ -5,7 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use dashmap::DashMap;
+use leveret_access::brake::Brake;
+use leveret_access::password;
+use leveret_access::permission::Permission;
+use leveret_access::users::{User, Users};
 use leveret_codec::ReplyCode;
+use leveret_message::error::DefinitionError;
 use leveret_message::{Message, Store, Timestamp};
 use leveret_queue::mailbox::{Mailbox, Notice};
 use leveret_queue::queue::identity::SessionId;
@@ -14,15 +19,11 @@ use leveret_store_api::{CommitPoint, Shortage, StoreError, StoreStatus, StoredMe
 use parking_lot::Mutex;
 
 use crate::aside::Asides;
-use crate::brake::Brake;
 use crate::config::BrokerConfig;
-use crate::definitions::{Definition, DefinitionError, PermissionDefinition, VhostDefinition};
+use crate::definitions::{Definition, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
 use crate::parameters::Parameters;
-use crate::password;
-use crate::permission::Permission;
 use crate::services::{Party, Services};
-use crate::users::{User, Users};
 use crate::vhost::VirtualHost;
 
 /// The virtual host that always exists.

@@ -18,6 +18,9 @@ use leveret_queue::queue::identity::{QueueIdentity, SessionId};
 use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::queue::machine::Machine;
 use leveret_routing::{Exchange, Topology};
+use leveret_settings::declared::DeclaredProperties;
+use leveret_settings::names::{ALTERNATE_EXCHANGE, QUEUE_TYPE};
+use leveret_settings::{declared, equivalence};
 use leveret_store_api::{Change, CommitPoint};
 
 use crate::deadlines::Owner;
@@ -27,9 +30,6 @@ use crate::exchange::{self, ExchangeLogs};
 use crate::farewell;
 use crate::handle::QueueHandle;
 use crate::leaving::TopologyWriting;
-use crate::settings::declared::DeclaredProperties;
-use crate::settings::names::{ALTERNATE_EXCHANGE, QUEUE_TYPE};
-use crate::settings::{declared, equivalence};
 use crate::vhost::VirtualHost;
 
 /// How the addresses of direct reply-to begin.

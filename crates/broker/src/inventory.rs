@@ -5,21 +5,21 @@
 use std::net::IpAddr;
 use std::task::Waker;
 
+use leveret_access::brake::Verdict;
+use leveret_access::grant::Grant;
+use leveret_access::permission::{Access, Resource};
+use leveret_access::users::User;
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 use leveret_routing::{Binding, Destination, Exchange, QueueId, Topology};
+use leveret_settings::by_policy::effective;
+use leveret_settings::declared;
+use leveret_settings::policy::{Policy, PolicyKind};
 use leveret_store_api::CommitPoint;
 use serde_json::{Map, Value};
 
-use crate::brake::Verdict;
 use crate::broker::Broker;
-use crate::grant::Grant;
 use crate::handle::QueueHandle;
-use crate::permission::{Access, Resource};
-use crate::policy::{Policy, PolicyKind};
-use crate::settings::by_policy::effective;
-use crate::settings::declared;
-use crate::users::User;
 use crate::vhost::VirtualHost;
 
 /// Why somebody is not let in.
@@ -90,30 +90,6 @@ impl AppliedPolicies {
             operator_policy: operator.map(|policy| policy.spec.name.clone()),
             definition: effective(of_user, &of_operator),
         }
-    }
-}
-
-impl User {
-    fn has_tag(&self, among: &[&str]) -> bool {
-        self.tags.iter().any(|tag| among.contains(&tag.as_str()))
-    }
-
-    /// Tagged `administrator`.
-    #[must_use]
-    pub fn is_administrator(&self) -> bool {
-        self.has_tag(&["administrator"])
-    }
-
-    /// Tagged as one who may see what concerns all virtual hosts.
-    #[must_use]
-    pub fn is_monitor(&self) -> bool {
-        self.has_tag(&["administrator", "monitoring"])
-    }
-
-    /// Tagged as one who may look at anything at all.
-    #[must_use]
-    pub fn is_management(&self) -> bool {
-        self.has_tag(&["administrator", "monitoring", "policymaker", "management"])
     }
 }
 

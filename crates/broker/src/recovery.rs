@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use leveret_access::grant::TopicPermission;
 use leveret_deduplication::KeyLogs;
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::identity::QueueIdentity;
 use leveret_queue::queue::machine::Machine;
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_routing::{Binding, Destination};
+use leveret_settings::policy::Policy;
 use leveret_store_api::{Change, Definitions, LogId, MemoryStore, MessageLog, StoreError};
 use rustc_hash::FxHashSet;
 
@@ -24,9 +26,7 @@ use crate::definitions::{
     QueueDefinition, Subject, logs_named,
 };
 use crate::events::INTERNAL_USER;
-use crate::grant::TopicPermission;
 use crate::handle::QueueHandle;
-use crate::policy::Policy;
 use crate::vhost::VirtualHost;
 
 /// A definition as it lies in the store, and what it says.
@@ -413,8 +413,9 @@ fn logs_kept(key: &[u8], value: &[u8]) -> Option<Vec<LogId>> {
 
 #[cfg(test)]
 mod tests {
+    use leveret_access::permission::Access;
+
     use super::*;
-    use crate::permission::Access;
 
     #[test]
     fn a_topic_permission_that_cannot_be_read_permits_nothing() {

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use leveret_access::limits::VhostLimits;
+use leveret_access::tally::Tally;
 use leveret_codec::{ContentHeader, RawTable, RawValue};
 use leveret_deduplication::{KeyLogs, Rules};
 use leveret_message::error::ChannelError;
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Exchange, ExchangeKind, QueueId, Route, RouteInput, Topology};
+use leveret_settings::policy::set::Policies;
 use leveret_store_api::Change;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
@@ -22,10 +25,7 @@ use crate::definitions::{Definition, ExchangeDefinition};
 use crate::exchange::{Attended, ExchangeLogs};
 use crate::handle::QueueHandle;
 use crate::leaving::Leaving;
-use crate::limits::VhostLimits;
-use crate::policy::set::Policies;
 use crate::services::Services;
-use crate::tally::Tally;
 
 /// Of very many queues a shard holds so few that nobody waits while it grows.
 const QUEUE_SHARDS: usize = 32;

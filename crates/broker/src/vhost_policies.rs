@@ -5,6 +5,9 @@
 //! policies are by then, which do not change before those few have it: of two changes the later one wins everywhere.
 //! What is declared meanwhile has them anyway.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,17 +18,17 @@ use leveret_message::error::ChannelError;
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::options::QueueOptions;
 use leveret_routing::{Exchange, Topology};
+use leveret_settings::declared;
+use leveret_settings::in_force::options_in_force;
+use leveret_settings::names::ALTERNATE_EXCHANGE;
+use leveret_settings::policy::set::Policies;
+use leveret_settings::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
+use leveret_settings::value::Value;
 use leveret_store_api::{Change, CommitPoint};
 
 use crate::definitions::{Definition, PolicyDefinition};
 use crate::events::Event;
 use crate::handle::QueueHandle;
-use crate::policy::set::Policies;
-use crate::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
-use crate::settings::declared;
-use crate::settings::in_force::options_in_force;
-use crate::settings::names::ALTERNATE_EXCHANGE;
-use crate::settings::value::Value;
 use crate::vhost::VirtualHost;
 
 /// So many exchanges are looked at before others may have the topology.

@@ -52,6 +52,16 @@ pub enum Failure {
     Abort(Option<String>),
 }
 
+/// A definition that a start could not read back. It is refused, and nothing is changed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the definition of {what} cannot be stored: {reason}")]
+pub struct DefinitionError {
+    /// What it is of.
+    pub what: String,
+    /// What is in the way.
+    pub reason: String,
+}
+
 impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Failure {
         Failure::Channel(error)
@@ -61,6 +71,13 @@ impl From<ChannelError> for Failure {
 impl From<ConnectionError> for Failure {
     fn from(error: ConnectionError) -> Failure {
         Failure::Connection(error)
+    }
+}
+
+/// rabbitmq: what goes wrong inside is told so
+impl From<DefinitionError> for Failure {
+    fn from(error: DefinitionError) -> Failure {
+        ConnectionError::new(ReplyCode::InternalError, error).into()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use leveret_broker::tally::Place;
+use leveret_access::tally::Place;
 use leveret_queue::credit::ChannelCredit;
 
 use super::assembly::Assembly;

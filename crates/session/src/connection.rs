@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use leveret_access::grant::Grant;
 use leveret_broker::commit::Finished;
-use leveret_broker::grant::Grant;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ReplyCode, ShortString, write_method};

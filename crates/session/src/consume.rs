@@ -1,9 +1,9 @@
 //! Consumers of a connection: consume, cancel, get, recover and qos.
 
+use leveret_access::permission::{Access, Resource};
 use leveret_broker::declare::QueueDeclaration;
 use leveret_broker::events::INTERNAL_USER;
 use leveret_broker::handle::QueueHandle;
-use leveret_broker::permission::{Access, Resource};
 use leveret_codec::protocol::{AMQPClass, basic as wire};
 use leveret_codec::{ShortString, write_get_ok};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};

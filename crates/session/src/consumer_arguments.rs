@@ -1,14 +1,14 @@
 //! What `basic.consume` asks for in its arguments, checked against the type of the queue.
 
 use leveret_broker::handle::QueueHandle;
-use leveret_broker::settings::declared::consumer_timeout_ms;
-use leveret_broker::settings::names::CONSUMER_TIMEOUT;
 use leveret_codec::FieldTable;
 use leveret_message::Timestamp;
 use leveret_message::arguments::{argument, expect_integer};
 use leveret_message::error::ChannelError;
 use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::stream::StreamRead;
+use leveret_settings::declared::consumer_timeout_ms;
+use leveret_settings::names::CONSUMER_TIMEOUT;
 
 const PRIORITY: &str = "x-priority";
 const OFFSET: &str = "x-stream-offset";

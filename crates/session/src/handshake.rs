@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leveret_broker::brake::{Verdict, Waiting};
+use leveret_access::brake::{Verdict, Waiting};
 use leveret_broker::config::BrokerConfig;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{

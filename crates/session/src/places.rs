@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use leveret_access::tally::Place;
+use leveret_access::users::UserTallies;
 use leveret_broker::broker::Broker;
-use leveret_broker::tally::Place;
-use leveret_broker::users::UserTallies;
 use leveret_broker::vhost::VirtualHost;
 use leveret_message::error::ConnectionError;
 

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use leveret_access::grant::Grant;
+use leveret_access::permission::{Access, Resource};
 use leveret_broker::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
-use leveret_broker::grant::Grant;
-use leveret_broker::permission::{Access, Resource};
-use leveret_broker::settings::declared;
-use leveret_broker::settings::names::DEAD_LETTER_EXCHANGE;
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
 use leveret_codec::{FieldTable, ReplyCode, ShortString, shorten, value_type_name};
 use leveret_message::Timestamp;
@@ -16,6 +14,8 @@ use leveret_message::arguments::{argument, text};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
+use leveret_settings::declared;
+use leveret_settings::names::DEAD_LETTER_EXCHANGE;
 use leveret_store_api::CommitPoint;
 
 use super::connection::Connection;

@@ -58,6 +58,8 @@ fn the_core_is_synchronous_and_reads_no_clock() {
         "message",
         "deduplication",
         "queue",
+        "access",
+        "settings",
         "broker",
         "session",
     ] {
@@ -98,6 +100,8 @@ fn only_the_store_names_sled_and_it_knows_no_amqp() {
         "message",
         "deduplication",
         "queue",
+        "access",
+        "settings",
         "broker",
         "session",
         "management",
@@ -111,6 +115,8 @@ fn only_the_store_names_sled_and_it_knows_no_amqp() {
         "leveret_message",
         "leveret_deduplication",
         "leveret_queue",
+        "leveret_access",
+        "leveret_settings",
         "leveret_broker",
         "leveret_session",
         "amq_protocol",
@@ -161,7 +167,7 @@ fn every_form_of_a_dependency_is_seen() {
 
 #[test]
 fn dependencies_point_one_way() {
-    let allowed: [(&str, &[&str]); 10] = [
+    let allowed: [(&str, &[&str]); 12] = [
         ("codec", &[]),
         ("routing", &["codec"]),
         ("store-api", &[]),
@@ -172,6 +178,11 @@ fn dependencies_point_one_way() {
             "queue",
             &["codec", "routing", "store-api", "message", "deduplication"],
         ),
+        ("access", &["message"]),
+        (
+            "settings",
+            &["codec", "access", "deduplication", "message", "queue"],
+        ),
         (
             "broker",
             &[
@@ -181,6 +192,8 @@ fn dependencies_point_one_way() {
                 "message",
                 "deduplication",
                 "queue",
+                "access",
+                "settings",
             ],
         ),
         (
@@ -192,6 +205,8 @@ fn dependencies_point_one_way() {
                 "message",
                 "deduplication",
                 "queue",
+                "access",
+                "settings",
                 "broker",
             ],
         ),
@@ -204,6 +219,8 @@ fn dependencies_point_one_way() {
                 "message",
                 "deduplication",
                 "queue",
+                "access",
+                "settings",
                 "broker",
                 "session",
             ],
@@ -217,7 +234,7 @@ fn dependencies_point_one_way() {
             "{crate_name} depends on {own:?}"
         );
         let server = fs::read_to_string(crates().join("server/Cargo.toml")).unwrap();
-        let by_others = ["routing", "deduplication", "queue"];
+        let by_others = ["routing", "deduplication", "queue", "access", "settings"];
         assert!(
             own_dependencies(&server).contains(&crate_name.to_owned())
                 || by_others.contains(&crate_name)

@@ -6,27 +6,26 @@
 //! Nothing is written that could not be read back: see [`Definition::put`].
 
 mod arguments;
-mod error;
 mod subject;
 
+use leveret_access::grant::TopicPermission;
+use leveret_access::limits::VhostLimits;
+use leveret_access::permission::Permission;
+use leveret_access::users::User;
 use leveret_codec::FieldTable;
 use leveret_deduplication::KeyLogs;
 use leveret_message::Message;
 use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Binding, Exchange, ExchangeKind};
+use leveret_settings::policy::{Policy, PolicyKind, PolicySpec};
 use leveret_store_api::{Change, LogId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::exchange::ExchangeLogs;
-use crate::grant::TopicPermission;
-use crate::limits::VhostLimits;
 use crate::parameters::Parameter;
-use crate::permission::Permission;
-use crate::policy::{Policy, PolicyKind, PolicySpec};
-use crate::users::User;
 pub(crate) use arguments::encoded;
-pub use error::DefinitionError;
+use leveret_message::error::DefinitionError;
 pub(crate) use subject::{Ends, Subject};
 
 /// A virtual host.

@@ -1,5 +1,7 @@
 //! Carrying a checked plan out, in the order in which things depend on each other.
 
+use leveret_access::password::{self, HashingAlgorithm};
+use leveret_access::users::User;
 use leveret_message::Timestamp;
 use leveret_queue::queue::identity::SessionId;
 use leveret_store_api::CommitPoint;
@@ -7,8 +9,6 @@ use leveret_store_api::CommitPoint;
 use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
 use crate::broker::Broker;
 use crate::events::INTERNAL_USER;
-use crate::password::{self, HashingAlgorithm};
-use crate::users::User;
 
 /// No session has this number.
 const NOBODY: SessionId = SessionId(0);

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use leveret_routing::{Binding, Destination, QueueId, Topology};
+use leveret_settings::declared;
 
 use super::{BindingPlan, ImportError, InVhost, Placed, PlacedIn, Plan};
 use crate::broker::Broker;
 use crate::declare::QueueDeclaration;
 use crate::definitions::{Definition, PolicyDefinition};
-use crate::settings::declared;
 
 /// Ids of queues that are not there yet; real ones are counted from the other end.
 const PLANNED_QUEUE: u64 = u64::MAX;

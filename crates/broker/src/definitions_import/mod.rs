@@ -12,17 +12,17 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use leveret_access::grant::TopicPermission;
+use leveret_access::limits::VhostLimits;
+use leveret_access::permission::Permission;
+use leveret_access::users::User;
 use leveret_codec::FieldTable;
 use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::Exchange;
+use leveret_settings::policy::{PolicyKind, PolicySpec};
 
 use crate::declare::QueueDeclaration;
-use crate::grant::TopicPermission;
-use crate::limits::VhostLimits;
 use crate::parameters::Parameter;
-use crate::permission::Permission;
-use crate::policy::{PolicyKind, PolicySpec};
-use crate::users::User;
 
 /// What is wrong with a definitions file, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -1,22 +1,22 @@
 //! From JSON to a [`Plan`]: the form of every entry, each on its own.
 
+use leveret_access::excerpt::excerpt;
+use leveret_access::grant::TopicPermission;
+use leveret_access::limits::{UserLimits, VhostLimits};
+use leveret_access::password::{self, HashingAlgorithm};
+use leveret_access::pattern::Pattern;
+use leveret_access::permission::Permission;
+use leveret_access::users::User;
 use leveret_message::arguments::{argument, text};
 use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Exchange, ExchangeKind};
+use leveret_settings::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
 
 use super::node::Node;
 use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan, json};
 use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
-use crate::excerpt::excerpt;
-use crate::grant::TopicPermission;
-use crate::limits::{UserLimits, VhostLimits};
 use crate::parameters::Parameter;
-use crate::password::{self, HashingAlgorithm};
-use crate::pattern::Pattern;
-use crate::permission::Permission;
-use crate::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
-use crate::users::User;
 
 impl Plan {
     /// Reads a definitions file. Entries it does not know are passed over.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::kind::QueueKind;
+use leveret_settings::policy::PolicyKind;
 use leveret_store_api::{DefinitionStore, SteppedStore};
 use serde_json::{Value, json};
 
 use super::Plan;
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::policy::PolicyKind;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -314,7 +314,7 @@ fn hashes_of_every_version_are_taken() {
 #[test]
 fn nobody_logs_in_with_a_blank_password() {
     let (broker, store) = broker();
-    let of_blank = crate::password::hash(b"", [1, 2, 3, 4]);
+    let of_blank = leveret_access::password::hash(b"", [1, 2, 3, 4]);
     let file = json!({"users": [
         {"name": "a", "password": ""},
         {"name": "b", "password_hash": ""},

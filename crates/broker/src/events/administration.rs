@@ -1,15 +1,15 @@
 //! What an administrator does, and what the broker raises an alarm about.
 
+use leveret_access::grant::TopicPermission;
+use leveret_access::limits::{UserLimits, VhostLimits};
+use leveret_access::permission::Permission;
+use leveret_access::users::User;
+use leveret_settings::policy::{PolicyKind, PolicySpec};
 use serde_json::Value;
 
 use super::{Event, Events, INTERNAL_USER, Properties};
 use crate::broker::Broker;
-use crate::grant::TopicPermission;
-use crate::limits::{UserLimits, VhostLimits};
 use crate::parameters::Parameter;
-use crate::permission::Permission;
-use crate::policy::{PolicyKind, PolicySpec};
-use crate::users::User;
 
 /// The entries of something that is stored as an object.
 fn entries(properties: Properties, of: &impl serde::Serialize) -> Properties {

@@ -2,11 +2,11 @@
 
 use leveret_queue::queue::identity::SessionId;
 use leveret_routing::{Binding, Destination, Exchange, Removed, Topology};
+use leveret_settings::policy::PolicyKind;
 
 use super::{EVENT_EXCHANGE, Event, Events, Properties};
 use crate::broker::DEFAULT_VHOST;
 use crate::handle::QueueHandle;
-use crate::policy::PolicyKind;
 use crate::vhost::VirtualHost;
 
 /// A binding, and what it leads to by name.

@@ -8,19 +8,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
+use leveret_access::permission::Resource;
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::inventory::BindingsOf;
-use leveret_broker::permission::Resource;
 use leveret_broker::vhost::VirtualHost;
 use leveret_broker::{Broker, DelayedPage};
 use leveret_codec::FieldTable;
 use leveret_message::Message;
 use leveret_routing::{Binding, Destination, Exchange};
 
+pub(crate) use leveret_access::brake::Verdict;
+pub(crate) use leveret_access::permission::Access;
+pub(crate) use leveret_access::users::User;
+pub(crate) use leveret_broker::DelayedPlace;
 pub(crate) use leveret_broker::inventory::{AppliedPolicies, LoginError};
-pub(crate) use leveret_broker::permission::Access;
-pub(crate) use leveret_broker::users::User;
-pub(crate) use leveret_broker::{DelayedPlace, Verdict};
 pub(crate) use leveret_deduplication::DeduplicationCounts;
 pub(crate) use leveret_message::Timestamp;
 pub(crate) use leveret_queue::queue::counts::QueueCounts;

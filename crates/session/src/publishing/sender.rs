@@ -1,7 +1,7 @@
 //! Who publishes, and what only the sender's connection can tell of a publish.
 
+use leveret_access::grant::Grant;
 use leveret_broker::exchange::{blind_keys, copy_without_blind};
-use leveret_broker::grant::Grant;
 use leveret_codec::{ContentHeader, RawTable};
 use leveret_message::error::{ChannelError, Failure};
 use leveret_message::parse_expiration;

@@ -1,7 +1,7 @@
 //! Where a publish goes.
 
-use leveret_broker::grant::Grant;
-use leveret_broker::permission::{Access, Resource};
+use leveret_access::grant::Grant;
+use leveret_access::permission::{Access, Resource};
 use leveret_broker::vhost::{Targets, carbon_copies};
 use leveret_codec::{ContentHeader, ReplyCode, split_names};
 use leveret_deduplication::Number;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::thread;
 
-use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
 use leveret_codec::AMQPValue;
+use leveret_settings::policy::{ApplyTo, PolicyKind, PolicySpec};
 use serde_json::{Value, json};
 
 use crate::harness::calls::{Flag, number, string};

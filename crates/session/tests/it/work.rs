@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
 use leveret_codec::{AMQPValue, FieldTable};
+use leveret_settings::policy::{ApplyTo, PolicyKind, PolicySpec};
 
 use crate::harness::calls::number;
 use crate::harness::client::{Client, Flag};

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
 use leveret_codec::AMQPValue;
+use leveret_settings::policy::{ApplyTo, PolicyKind, PolicySpec};
 use serde_json::{Value, json};
 
 use super::{bodies, id, key, queue};

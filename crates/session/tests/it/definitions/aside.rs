@@ -6,7 +6,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A store with these definitions and a user, and with a message in each of these logs.
 fn store(definitions: &[(&str, &str)], logs: &[u64]) -> Arc<SteppedStore<Message>> {
-    let hash = leveret_broker::password::hash(b"guest", [1, 2, 3, 4]);
+    let hash = leveret_access::password::hash(b"guest", [1, 2, 3, 4]);
     let guest = format!(r#"{{"name":"guest","password_hash":"{hash}","tags":["administrator"]}}"#);
     let all = r#"{"configure":".*","write":".*","read":".*"}"#;
     let permission = format!(r#"{{"vhost":"/","user":"guest","permission":{all}}}"#);

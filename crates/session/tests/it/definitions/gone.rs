@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use leveret_broker::permission::{Access, Permission, Resource};
-use leveret_broker::policy::{ApplyTo, PolicyKind, PolicySpec};
+use leveret_access::permission::{Access, Permission, Resource};
+use leveret_settings::policy::{ApplyTo, PolicyKind, PolicySpec};
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! Users, permissions, policies, limits, parameters, virtual hosts; the alarm of the disk.
 
-use leveret_broker::limits::VhostLimits;
-use leveret_broker::policy::PolicyKind;
+use leveret_access::limits::VhostLimits;
 use leveret_codec::AMQPValue;
+use leveret_settings::policy::PolicyKind;
 use leveret_store_api::{Shortage, StoreStatus};
 
 use super::{import, listener, told, told_keys, told_one};

@@ -1,14 +1,14 @@
 //! A policy's definition, read and checked key by key: which keys exist, who may set them and which queue types take
 //! them is in the table of settings.
 
+use leveret_access::excerpt::excerpt;
 use serde_json::{Map, Value};
 
 use super::{PolicyError, PolicyKind};
-use crate::excerpt::excerpt;
-use crate::settings::by_policy::PolicySettings;
-use crate::settings::key::{Key, KeyForm};
-use crate::settings::kinds::{ALL, Kinds};
-use crate::settings::table::by_key;
+use crate::by_policy::PolicySettings;
+use crate::key::{Key, KeyForm};
+use crate::kinds::{ALL, Kinds};
+use crate::table::by_key;
 
 /// Reads a definition; also answers which queue types all its keys are for.
 pub(crate) fn parse(
@@ -68,8 +68,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::kinds::QUORUM;
-    use crate::settings::value::{DeliveryLimit, Value as Said};
+    use crate::kinds::QUORUM;
+    use crate::value::{DeliveryLimit, Value as Said};
 
     fn parsed(kind: PolicyKind, definition: &Value) -> Result<(PolicySettings, Kinds), String> {
         let definition = definition.as_object().unwrap();

@@ -32,6 +32,30 @@ pub struct User {
     pub limits: UserLimits,
 }
 
+impl User {
+    fn has_tag(&self, among: &[&str]) -> bool {
+        self.tags.iter().any(|tag| among.contains(&tag.as_str()))
+    }
+
+    /// Tagged `administrator`.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.has_tag(&["administrator"])
+    }
+
+    /// Tagged as one who may see what concerns all virtual hosts.
+    #[must_use]
+    pub fn is_monitor(&self) -> bool {
+        self.has_tag(&["administrator", "monitoring"])
+    }
+
+    /// Tagged as one who may look at anything at all.
+    #[must_use]
+    pub fn is_management(&self) -> bool {
+        self.has_tag(&["administrator", "monitoring", "policymaker", "management"])
+    }
+}
+
 /// A user's connections and channels.
 #[derive(Debug, Default)]
 pub struct UserTallies {
@@ -96,7 +120,7 @@ impl Users {
     }
 
     /// The channels that all users have open.
-    pub(crate) fn channel_count(&self) -> u64 {
+    pub fn channel_count(&self) -> u64 {
         self.tallies
             .iter()
             .map(|of_user| of_user.channels.count())

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 const SHOWN_BYTES_MAX: usize = 256;
 
 /// The text, or its beginning and how long it is.
-pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+pub fn excerpt(text: &str) -> Cow<'_, str> {
     match text.split_at_checked(text.floor_char_boundary(SHOWN_BYTES_MAX)) {
         Some((shown, rest)) if !rest.is_empty() => {
             Cow::Owned(format!("{shown}… ({} bytes)", text.len()))

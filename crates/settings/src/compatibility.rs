@@ -7,7 +7,7 @@ use super::setting::{Effect, MergeByKind, Setting};
 use super::table::SETTINGS;
 use super::value::Merge;
 
-const PAGE: &str = include_str!("../../../../docs/COMPATIBILITY.md");
+const PAGE: &str = include_str!("../../../docs/COMPATIBILITY.md");
 /// The head of the section with the table.
 const SECTION: &str = "### Arguments and policy keys, one by one";
 const KINDS: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];

@@ -21,7 +21,7 @@ pub struct TopicPermission {
 
 impl TopicPermission {
     /// No topic of `exchange` is permitted.
-    pub(crate) fn none(exchange: &str) -> TopicPermission {
+    pub fn none(exchange: &str) -> TopicPermission {
         TopicPermission {
             exchange: exchange.to_owned(),
             write: String::new(),

@@ -9,7 +9,7 @@ use crate::excerpt::excerpt;
 
 /// A pattern ready for matching.
 #[derive(Clone, Debug)]
-pub(crate) enum Pattern {
+pub enum Pattern {
     /// Everything matches.
     All,
     /// Nothing matches: what is left of a stored pattern that is not understood.
@@ -23,7 +23,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it, in one line.
-    pub(crate) fn new(expression: &str) -> Result<Pattern, String> {
+    pub fn new(expression: &str) -> Result<Pattern, String> {
         match expression {
             "" | ".*" | "^.*" | "^.*$" | ".*$" => Ok(Pattern::All),
             other => match Regex::new(other) {
@@ -48,7 +48,7 @@ impl Pattern {
 
     /// Whether the expression is found in `name`. One that cannot be decided in reasonable time does
     /// not match.
-    pub(crate) fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         match self {
             Pattern::All => true,
             Pattern::Never => false,

@@ -1,4 +1,5 @@
-//! What a queue can be told by the arguments of its declaration and by policies: a row for each in `table`.
+//! What a queue can be told by the arguments of its declaration and by policies: a row for each in `table`. What it is told
+//! becomes the options that `leveret-queue` goes by.
 //!
 //! ```text
 //!   arguments ───────── checked (declared: 406) ──────────────┐
@@ -10,16 +11,19 @@
 //! (`equivalence`) and the report of what policies set. The queue knows its options only.
 //! docs/COMPATIBILITY.md lists the rows, which a test compares.
 
-pub(crate) mod argument;
-pub(crate) mod by_policy;
+#![forbid(unsafe_code)]
+
+mod argument;
+pub mod by_policy;
 #[cfg(test)]
 mod compatibility;
 pub mod declared;
-pub(crate) mod equivalence;
-pub(crate) mod in_force;
-pub(crate) mod key;
-pub(crate) mod kinds;
+pub mod equivalence;
+pub mod in_force;
+mod key;
+mod kinds;
 pub mod names;
-pub(crate) mod setting;
-pub(crate) mod table;
-pub(crate) mod value;
+pub mod policy;
+mod setting;
+mod table;
+pub mod value;

@@ -8,10 +8,10 @@ use leveret_queue::queue::answers::GetResult;
 use leveret_queue::queue::kind::Overflow;
 use leveret_queue::queue::options::QueueOptions;
 use leveret_routing::RouteInput;
+use leveret_settings::policy::{ApplyTo, PolicyKind, PolicySpec};
 use leveret_store_api::SteppedStore;
 use serde_json::{Value, json};
 
-use super::{ApplyTo, PolicyKind, PolicySpec};
 use crate::broker::{Broker, DEFAULT_VHOST};
 use crate::config::BrokerConfig;
 use crate::definitions_import::Plan;

@@ -10,7 +10,7 @@ use super::value::{Merge, Value};
 
 /// What policies say, by the names of the settings.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct PolicySettings(BTreeMap<&'static str, Value>);
+pub struct PolicySettings(BTreeMap<&'static str, Value>);
 
 impl PolicySettings {
     pub(crate) fn set(&mut self, setting: &Setting, value: Value) {
@@ -18,7 +18,7 @@ impl PolicySettings {
     }
 
     /// What they say of the setting of this name.
-    pub(crate) fn get(&self, setting: &str) -> Option<&Value> {
+    pub fn get(&self, setting: &str) -> Option<&Value> {
         self.0.get(setting)
     }
 
@@ -39,10 +39,7 @@ impl PolicySettings {
 }
 
 /// What a policy's and an operator policy's definitions set together.
-pub(crate) fn effective(
-    mut policy: Map<String, Json>,
-    operator: &Map<String, Json>,
-) -> Map<String, Json> {
+pub fn effective(mut policy: Map<String, Json>, operator: &Map<String, Json>) -> Map<String, Json> {
     for (key, value) in operator {
         let own = policy.get(key);
         let in_force = own.map_or(value, |own| in_force(key, own, value)).clone();

@@ -14,13 +14,13 @@ use super::table::SETTINGS;
 
 /// The properties of a declaration that some queue types refuse.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DeclaredProperties {
+pub struct DeclaredProperties {
     /// Survives a restart.
-    pub(crate) durable: bool,
+    pub durable: bool,
     /// Belongs to one connection.
-    pub(crate) exclusive: bool,
+    pub exclusive: bool,
     /// Goes with its last consumer.
-    pub(crate) auto_delete: bool,
+    pub auto_delete: bool,
 }
 
 /// All arguments there are, in the order in which they are checked.
@@ -63,7 +63,7 @@ struct Declared<'a> {
 ///
 /// # Errors
 /// 406 with RabbitMQ's text.
-pub(crate) fn check(
+pub fn check(
     arguments: &FieldTable,
     properties: DeclaredProperties,
     queue: &str,

@@ -1,23 +1,21 @@
 //! Policies: settings for all queues and exchanges whose name matches a pattern, changeable at any
 //! time. Parsed and checked once (`settings`), kept per virtual host (`set`), merged with a queue's
-//! arguments (`crate::settings::in_force`); what a change does to live queues is in `vhost_policies`.
+//! arguments (`crate::in_force`); what a change does to live queues is in `vhost_policies`.
 //!
 //! Rules and error texts are RabbitMQ's (policies guide).
 
-pub(crate) mod set;
+pub mod set;
 pub(crate) mod settings;
-#[cfg(test)]
-mod tests;
 
+use leveret_access::excerpt::excerpt;
+use leveret_access::pattern::Pattern;
+use leveret_message::error::DefinitionError;
 use leveret_queue::queue::kind::QueueKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::definitions::DefinitionError;
-use crate::excerpt::excerpt;
-use crate::pattern::Pattern;
-use crate::settings::by_policy::PolicySettings;
-use crate::settings::kinds::Kinds;
+use crate::by_policy::PolicySettings;
+use crate::kinds::Kinds;
 
 /// Who sets a policy.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -148,8 +146,9 @@ pub enum PolicyError {
 
 /// A policy ready to be applied.
 #[derive(Clone, Debug)]
-pub(crate) struct Policy {
-    pub(crate) spec: PolicySpec,
+pub struct Policy {
+    /// As it was set.
+    pub spec: PolicySpec,
     pub(crate) settings: PolicySettings,
     pattern: Pattern,
     /// The queue types that all keys are for.
@@ -158,7 +157,7 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// Checks a policy.
-    pub(crate) fn parse(kind: PolicyKind, spec: PolicySpec) -> Result<Policy, PolicyError> {
+    pub fn parse(kind: PolicyKind, spec: PolicySpec) -> Result<Policy, PolicyError> {
         let pattern = Pattern::new(&spec.pattern).map_err(|reason| PolicyError::Pattern {
             pattern: excerpt(&spec.pattern).into_owned(),
             reason,

@@ -283,10 +283,10 @@ mod tests {
     use serde_json::{Map, Value as Json, json};
 
     use super::*;
+    use crate::by_policy::PolicySettings;
+    use crate::declared::{DeclaredProperties, check};
+    use crate::in_force::options_in_force;
     use crate::policy::{PolicyKind, settings};
-    use crate::settings::by_policy::PolicySettings;
-    use crate::settings::declared::{DeclaredProperties, check};
-    use crate::settings::in_force::options_in_force;
 
     const KINDS: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
 

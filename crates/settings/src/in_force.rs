@@ -9,7 +9,7 @@ use super::setting::Effect;
 use super::table::SETTINGS;
 
 /// The options of a queue with these arguments under these policies. The arguments were accepted before.
-pub(crate) fn options_in_force(arguments: &FieldTable, policy: &PolicySettings) -> QueueOptions {
+pub fn options_in_force(arguments: &FieldTable, policy: &PolicySettings) -> QueueOptions {
     let kind = kind(arguments);
     let mut options = QueueOptions::of_kind(kind);
     for setting in SETTINGS {
@@ -34,8 +34,8 @@ mod tests {
     use serde_json::{Map, Value as Json};
 
     use super::*;
+    use crate::by_policy::effective;
     use crate::policy::{PolicyKind, settings};
-    use crate::settings::by_policy::effective;
 
     const KINDS: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
     const OVERFLOWS: [(&str, Overflow); 3] = [

@@ -28,7 +28,7 @@ impl Tally {
     }
 
     /// How many are open.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }

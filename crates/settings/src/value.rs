@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// What an argument or a policy says.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     /// A number, time or size.
     Number(u64),
     /// How often a message may come back.
@@ -21,7 +21,8 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    pub(crate) fn number(&self) -> Option<u64> {
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<u64> {
         match self {
             Value::Number(number) => Some(*number),
             _ => None,
@@ -36,7 +37,8 @@ impl Value {
         }
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
             _ => None,
@@ -58,7 +60,7 @@ impl Value {
 
 /// How often a message may come back. The lower ones come first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum DeliveryLimit {
+pub enum DeliveryLimit {
     /// So many times.
     Times(u32),
     /// As often as it does.

@@ -61,7 +61,7 @@ fn compared(kind: QueueKind) -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// 406 `inequivalent arg`, with RabbitMQ's wording.
-pub(crate) fn check_equivalent(
+pub fn check_equivalent(
     current: &FieldTable,
     received: &FieldTable,
     name: &str,
@@ -78,7 +78,7 @@ pub(crate) fn check_equivalent(
 ///
 /// # Errors
 /// 406 `inequivalent arg`, with RabbitMQ's wording.
-pub(crate) fn check_equivalent_argument(
+pub fn check_equivalent_argument(
     key: &str,
     current: Option<&AMQPValue>,
     received: Option<&AMQPValue>,

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use leveret_queue::queue::kind::QueueKind;
 
 use super::{Policy, PolicyKind};
-use crate::settings::by_policy::PolicySettings;
+use crate::by_policy::PolicySettings;
 
 /// All policies of a virtual host, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Policies {
+pub struct Policies {
     user: BTreeMap<String, Policy>,
     operator: BTreeMap<String, Policy>,
 }
 
 impl Policies {
-    pub(crate) fn of_kind(&self, kind: PolicyKind) -> &BTreeMap<String, Policy> {
+    /// Those that users, or the operator, set.
+    pub fn of_kind(&self, kind: PolicyKind) -> &BTreeMap<String, Policy> {
         match kind {
             PolicyKind::User => &self.user,
             PolicyKind::Operator => &self.operator,
@@ -30,37 +31,32 @@ impl Policies {
     }
 
     /// Adds or replaces one.
-    pub(crate) fn put(&mut self, kind: PolicyKind, policy: Policy) {
+    pub fn put(&mut self, kind: PolicyKind, policy: Policy) {
         self.of_kind_mut(kind)
             .insert(policy.spec.name.clone(), policy);
     }
 
     /// Removes one, if there is one of that name.
-    pub(crate) fn remove(&mut self, kind: PolicyKind, name: &str) -> Option<Policy> {
+    pub fn remove(&mut self, kind: PolicyKind, name: &str) -> Option<Policy> {
         self.of_kind_mut(kind).remove(name)
     }
 
     /// The policy that applies to a queue.
-    pub(crate) fn for_queue(
-        &self,
-        kind: PolicyKind,
-        name: &str,
-        queue: QueueKind,
-    ) -> Option<&Policy> {
+    pub fn for_queue(&self, kind: PolicyKind, name: &str, queue: QueueKind) -> Option<&Policy> {
         highest(self.of_kind(kind), |policy| {
             policy.applies_to_queue(name, queue)
         })
     }
 
     /// The policy that applies to an exchange.
-    pub(crate) fn for_exchange(&self, kind: PolicyKind, name: &str) -> Option<&Policy> {
+    pub fn for_exchange(&self, kind: PolicyKind, name: &str) -> Option<&Policy> {
         highest(self.of_kind(kind), |policy| {
             policy.applies_to_exchange(name)
         })
     }
 
     /// What the policies say to a queue.
-    pub(crate) fn queue_settings(&self, name: &str, queue: QueueKind) -> PolicySettings {
+    pub fn queue_settings(&self, name: &str, queue: QueueKind) -> PolicySettings {
         merged(
             self.for_queue(PolicyKind::User, name, queue),
             self.for_queue(PolicyKind::Operator, name, queue),
@@ -68,7 +64,7 @@ impl Policies {
     }
 
     /// What the policies say to an exchange.
-    pub(crate) fn exchange_settings(&self, name: &str) -> PolicySettings {
+    pub fn exchange_settings(&self, name: &str) -> PolicySettings {
         merged(
             self.for_exchange(PolicyKind::User, name),
             self.for_exchange(PolicyKind::Operator, name),
@@ -105,7 +101,7 @@ mod tests {
 
     use super::*;
     use crate::policy::{ApplyTo, PolicySpec};
-    use crate::settings::value::Value as Said;
+    use crate::value::Value as Said;
 
     fn policy(name: &str, apply_to: &str, priority: i64, definition: &Value) -> Policy {
         let spec = PolicySpec {
