@@ -70,6 +70,8 @@ class Broker:
         self.data = None
         # The file that is read again on SIGHUP.
         self.definitions = None
+        # Where the management API is.
+        self.management = None
 
     def start(self):
         """Has it run."""
@@ -173,14 +175,16 @@ class Leveret(Child):
         self.definitions = self.directory / "definitions.json"
         self.definitions.write_text("{}")
         self.spawn([str(self.binary), "--listen", "127.0.0.1:0", "--data-dir", str(self.data),
-                    "--ready-file", str(ready), "--log", "warn", "--definitions", str(self.definitions)])
+                    "--management-listen", "127.0.0.1:0", "--ready-file", str(ready), "--log", "warn",
+                    "--definitions", str(self.definitions)])
         deadline = time.monotonic() + PATIENCE
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.failed()
             time.sleep(0.001)
-        listener = json.loads(ready.read_text())["listeners"][0]
-        self.address = f"{listener['address']}:{listener['port']}"
+        listeners = {each["protocol"]: f"{each['address']}:{each['port']}"
+                     for each in json.loads(ready.read_text())["listeners"]}
+        self.address, self.management = listeners["amqp"], listeners["http"]
 
 
 class Started(Child):

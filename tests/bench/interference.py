@@ -63,6 +63,20 @@ class Rude(Disturbance):
         return self.prepared
 
 
+class Listing(Rude):
+    """All queues are asked for over HTTP, again and again."""
+
+    def begin(self, load, broker):
+        if broker.management is None:
+            raise Unable("has no management API here")
+        command = [sys.executable, str(Path(__file__).with_name("rude.py")), broker.management, "listing"]
+        lister = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        lister.stdin.write("go\n")
+        lister.stdin.flush()
+        self.prepared.communicate("go\n")
+        return lister
+
+
 class PolicyForAll(Rude):
     """A definitions file with a new policy for very many queues is read again."""
 
@@ -107,6 +121,11 @@ DISTURBANCES = [
     PolicyForAll("queues", "a policy comes for 100,000 queues, by SIGHUP", name="policy"),
     Rude("queue-of-bindings", "a queue with 100,000 bindings is deleted"),
     Rude("exchange-of-bindings", "an exchange with 100,000 bindings is deleted"),
+    Rude("cascade", "a queue is deleted that 50,000 auto-delete exchanges go with"),
+    Rude("commit", "a transaction of 100,000 messages to 10,000 queues commits"),
+    Rude("fan-out", "one message goes to 50,000 queues"),
+    Rude("dead-letter", "one message dies and goes to 50,000 queues"),
+    Listing("queues", "50,000 queues are listed over HTTP, again and again", name="listing", queues=50_000),
 ]
 # What the worst disturbance may cost another client.
 REACH_P99_US, REACH_MAX_US = 20_000, 100_000

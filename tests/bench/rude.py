@@ -5,11 +5,13 @@ it is there for, and prints "done". No AMQP library: most of this is sent faster
 library would send. Standard library only.
 """
 
+import base64
 import socket
 import struct
 import sys
 import threading
 import time
+import urllib.request
 
 MESSAGE = b"x" * 100
 
@@ -33,6 +35,11 @@ def declare(queue, flags=0, channel=1):
 
 def bind(queue, exchange, key, nowait=True):
     return method(1, (50, 20), b"\0\0" + short(queue) + short(exchange) + short(key) + bytes([nowait]) + b"\0\0\0\0")
+
+
+def declare_exchange(name, kind, auto_delete=False):
+    """Without an answer."""
+    return method(1, (40, 10), b"\0\0" + short(name) + short(kind) + bytes([16 | 4 * auto_delete]) + b"\0\0\0\0")
 
 
 def consume(queue, tag, channel=1):
@@ -270,9 +277,82 @@ def exchange_of_bindings(address, bindings=100_000):
     client.await_method(40, 21)
 
 
+def cascade(address, exchanges=50_000):
+    """Very many exchanges go with the only queue that they lead to."""
+    client = Client(address)
+    client.send(declare("rude", 16))
+    for first in range(0, exchanges, 1000):
+        client.send(b"".join(declare_exchange(f"rude{number}", "direct", True) + bind("rude", f"rude{number}", "k")
+                             for number in range(first, first + 1000)))
+    client.sync()
+    yield
+    client.send(method(1, (50, 40), b"\0\0" + short("rude") + b"\0"))
+    client.await_method(50, 41)
+
+
+def commit(address, messages=100_000, queues=10_000):
+    """A transaction of very many messages, to very many queues, is committed."""
+    client = Client(address)
+    for first in range(0, queues, 1000):
+        client.send(b"".join(declare(f"rude{number}", 16) for number in range(first, first + 1000)))
+    client.send(method(1, (90, 10)))
+    client.await_method(90, 11)
+    for first in range(0, messages, 1000):
+        client.send(b"".join(publish(f"rude{number % queues}") for number in range(first, first + 1000)))
+    client.sync()
+    yield
+    client.send(method(1, (90, 20)))
+    client.await_method(90, 21)
+
+
+def all_bound(address, queues):
+    """A client, and very many queues that are bound to one exchange."""
+    client = Client(address)
+    client.send(declare_exchange("rude", "fanout"))
+    for first in range(0, queues, 1000):
+        client.send(b"".join(declare(f"rude{number}", 16) + bind(f"rude{number}", "rude", "")
+                             for number in range(first, first + 1000)))
+    client.sync()
+    return client
+
+
+def fan_out(address, queues=50_000):
+    """One message goes to very many queues."""
+    client = all_bound(address, queues)
+    yield
+    client.send(publish("", exchange="rude"))
+    client.sync()
+
+
+def dead_letter(address, queues=50_000):
+    """One message that dies goes to very many queues."""
+    client = all_bound(address, queues)
+    name = b"rude"
+    arguments = (short("x-dead-letter-exchange") + b"S" + struct.pack(">I", len(name)) + name
+                 + short("x-max-length") + b"I" + struct.pack(">i", 1))
+    table = struct.pack(">I", len(arguments)) + arguments
+    client.send(method(1, (50, 10), b"\0\0" + short("dying") + bytes([16]) + table) + publish("dying"))
+    client.sync()
+    yield
+    client.send(publish("dying"))
+    client.sync()
+
+
+def listing(address, seconds=4):
+    """All queues are listed over HTTP, again and again."""
+    word = "Basic " + base64.b64encode(b"guest:guest").decode()
+    yield
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        asked = urllib.request.Request(f"http://{address}/api/queues", headers={"Authorization": word})
+        with urllib.request.urlopen(asked) as answer:
+            while answer.read(1 << 20):
+                pass
+
+
 KINDS = {kind.__name__.replace("_", "-"): kind for kind in (
     unread_consumers, unacknowledged, requeued, channel_of_consumers, gets, returns, declares, failures,
-    exclusive_queues, queues, queue_of_bindings, exchange_of_bindings)}
+    exclusive_queues, queues, queue_of_bindings, exchange_of_bindings, cascade, commit, fan_out, dead_letter, listing)}
 
 
 def main():

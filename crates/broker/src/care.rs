@@ -13,17 +13,38 @@ use crate::dead_letter::LETTERS_MAX;
 use crate::events::INTERNAL_USER;
 use crate::exchange::Passing;
 use crate::handle::QueueHandle;
-use crate::vhost::VirtualHost;
+use crate::vhost::{Targets, VirtualHost};
 
 impl VirtualHost {
     /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
     /// queue that is full does without it.
     pub fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
+        for queue in self.route_from_within(message, now).into_iter().flatten() {
+            self.publish_to(&queue, message, now);
+        }
+    }
+
+    /// A queue takes a message of the broker's own.
+    pub(crate) fn publish_to(
+        self: &Arc<Self>,
+        queue: &QueueHandle,
+        message: &Message,
+        now: Timestamp,
+    ) {
+        let mut rejected = Vec::new();
+        let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
+        self.care(queue, effects, now);
+    }
+
+    /// The queues that are to take a message of the broker's own; None if it went past exchanges that keep something.
+    pub(crate) fn route_from_within(
+        self: &Arc<Self>,
+        message: &Message,
+        now: Timestamp,
+    ) -> Option<Targets> {
         let (exchange, key) = message.exchange_and_key();
         let exchange = String::from_utf8_lossy(exchange);
-        let Ok(header) = message.decode_header() else {
-            return;
-        };
+        let header = message.decode_header().ok()?;
         let input = RouteInput {
             headers: header.properties.headers,
             random: self.services.next_random(),
@@ -41,13 +62,9 @@ impl VirtualHost {
             };
             let passed = self.pass(&passing, Vec::new(), &|_| true, now);
             self.care_for_all(passed.left, now);
-            return;
+            return None;
         }
-        let mut rejected = Vec::new();
-        for queue in targets {
-            let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
-            self.care(&queue, effects, now);
-        }
+        Some(targets)
     }
 
     /// Does what a queue's verb left to be done, and what that leaves in turn.

@@ -1,6 +1,7 @@
 //! No step of the broker takes long, whatever is asked of it: debug builds count and name those that do.
 
 mod leaving;
+mod wide;
 
 use std::io::Write;
 

@@ -25,12 +25,20 @@ struct Trial {
 
 impl Trial {
     fn new(broker: &Broker, plan: &Plan, name: &str) -> Trial {
-        let vhost = broker.vhost(name);
-        let topology = vhost
-            .as_ref()
-            .map_or_else(Topology::new, |vhost| vhost.topology.read().clone());
-        let queues = topology.queues();
-        let queues = queues.map(|(name, id)| (name.to_owned(), id)).collect();
+        let mut topology = Topology::new();
+        let mut queues = BTreeMap::new();
+        if let Some(vhost) = broker.vhost(name) {
+            // Whether a binding can be made does not depend on others. All is copied a part at a time: there may be very
+            // much of it, and nobody waits for this.
+            let exchanges = vhost.exchange_names().into_iter();
+            for exchange in exchanges.filter_map(|name| vhost.exchange(&name)) {
+                topology.declare_exchange(exchange);
+            }
+            for queue in vhost.queue_handles() {
+                topology.add_queue(queue.name(), queue.id());
+                queues.insert(queue.name().to_owned(), queue.id());
+            }
+        }
         let planned_limits = plan.limits.iter().rfind(|it| it.it.vhost == name);
         let limits = planned_limits.map_or_else(|| broker.vhost_limits(name), |it| it.it.it);
         Trial {

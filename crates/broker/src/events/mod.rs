@@ -64,9 +64,8 @@ struct Waiting {
 /// Some of the events that waited.
 #[derive(Debug, Default)]
 struct Taken {
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     lost: u64,
-    more: bool,
 }
 
 /// The events that wait to be published. A leaf of the lock order.
@@ -131,21 +130,26 @@ impl Events {
         !std::mem::replace(&mut waiting.called, true)
     }
 
-    /// Takes the oldest. Where more are left, the caller is to come again.
+    /// Takes the oldest; [`Events::told`] follows.
     fn take(&self, count_max: usize) -> Taken {
         let mut waiting = self.waiting.lock();
         let count = waiting.events.len().min(count_max);
-        let events: Vec<Event> = waiting.events.drain(..count).collect();
+        let events: VecDeque<Event> = waiting.events.drain(..count).collect();
         waiting.bytes -= events.iter().map(Event::bytes).sum::<usize>();
-        waiting.called = !waiting.events.is_empty();
-        if !waiting.called {
+        if waiting.events.is_empty() {
             waiting.events.shrink_to(count_max);
         }
         Taken {
             events,
             lost: std::mem::take(&mut waiting.lost),
-            more: waiting.called,
         }
+    }
+
+    /// What was taken is published; answers whether others wait, for which the caller is to come again.
+    fn told(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.called = !waiting.events.is_empty();
+        waiting.called
     }
 
     /// A process id in RabbitMQ's form: 0 is a connection, other numbers are its channels.
@@ -182,10 +186,13 @@ mod tests {
         assert_eq!(called, [true, false, false]);
         let taken = events.take(2);
         assert_eq!(taken.events, [event(0), event(1)]);
-        assert!(taken.more && !events.push(event(3)));
+        assert!(events.told() && !events.push(event(3)));
         let taken = events.take(9);
         assert_eq!(taken.events, [event(2), event(3)]);
-        assert!(!taken.more && events.push(event(4)));
+        // Until these are published nobody else comes.
+        assert!(!events.push(event(4)) && events.told());
+        assert_eq!(events.take(9).events, [event(4)]);
+        assert!(!events.told() && events.push(event(5)));
     }
 
     #[test]
@@ -199,7 +206,7 @@ mod tests {
         let taken = events.take(1_000);
         assert_eq!((taken.events.len(), taken.lost), (64, 6));
         assert_eq!(events.waiting.lock().bytes, 0);
-        assert!(events.push(large()));
+        assert!(!events.told() && events.push(large()));
         assert_eq!(events.take(1).lost, 0);
     }
 

@@ -1,17 +1,26 @@
 //! Events become messages: persistent, without a body, with the time in the properties and, exact to a
 //! millisecond, in a header.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use leveret_codec::{
     AMQPValue, FieldTable, Properties, RawTable, decode_header, encode_table, write_names,
 };
 use leveret_message::{Body, Message, MessageScratch, Timestamp};
+use parking_lot::Mutex;
 
 use super::{EVENT_EXCHANGE, Event, Taken, WAITING_BYTES_MAX};
 use crate::broker::{Broker, DEFAULT_VHOST};
+use crate::handle::QueueHandle;
+use crate::services::{Party, Services, Task};
+use crate::vhost::VirtualHost;
 
 /// Events that are published before others have their turn.
 const BATCH_MAX: usize = 512;
 const PERSISTENT: u8 = 2;
+/// Finding so many queues costs as much as having one take an event.
+const QUEUES_FOR_ONE: usize = 16;
 /// When events are looked at again that wait for the store.
 const STORE_BEHIND_MS: u64 = 50;
 
@@ -23,21 +32,21 @@ impl Broker {
             self.services.publish_events_at(later);
             return;
         }
-        let Taken { events, lost, more } = self.services.events.take(BATCH_MAX);
+        let Taken { events, lost } = self.services.events.take(BATCH_MAX);
         if lost > 0 {
             tracing::warn!(lost, "more events at a time than can wait");
-        }
-        if more {
-            self.services.publish_events_at(now + 1);
         }
         let Some(vhost) = self.vhost(DEFAULT_VHOST) else {
             return;
         };
-        for event in events {
-            if let Some(message) = event.compose(now) {
-                vhost.publish_from_within(&message, now);
-            }
-        }
+        let telling = Telling {
+            vhost,
+            rest: Mutex::new(Rest {
+                events,
+                current: None,
+            }),
+        };
+        Arc::new(telling).go_on(&self.services, now);
     }
 
     /// Whether so much is staged that events, whom nobody holds back, would add to it without a bound.
@@ -45,6 +54,61 @@ impl Broker {
     fn is_store_far_behind(&self) -> bool {
         let bound = self.config.store_behind_bytes + WAITING_BYTES_MAX as u64;
         self.services.store.staged_bytes() > bound
+    }
+}
+
+/// Events on their way to those who listen, who may be very many.
+struct Telling {
+    vhost: Arc<VirtualHost>,
+    rest: Mutex<Rest>,
+}
+
+/// What is left of them.
+#[derive(Default)]
+struct Rest {
+    events: VecDeque<Event>,
+    /// One that not all queues have got.
+    current: Option<(Message, smallvec::IntoIter<[QueueHandle; 1]>)>,
+}
+
+impl std::fmt::Debug for Telling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Telling")
+    }
+}
+
+impl Task for Telling {
+    fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
+        let mut rest = std::mem::take(&mut *self.rest.lock());
+        let mut left = BATCH_MAX;
+        while left > 0 {
+            let Some((message, queues)) = &mut rest.current else {
+                let Some(event) = rest.events.pop_front() else {
+                    if services.events.told() {
+                        services.publish_events_at(now + 1);
+                    }
+                    return;
+                };
+                let message = event.compose(now);
+                let targets = message
+                    .as_ref()
+                    .and_then(|it| self.vhost.route_from_within(it, now));
+                // A list of queues costs something, too.
+                let cost = 1 + targets.as_ref().map_or(0, |it| it.len() / QUEUES_FOR_ONE);
+                left = left.saturating_sub(cost);
+                rest.current = message.zip(targets.map(IntoIterator::into_iter));
+                continue;
+            };
+            for queue in queues.by_ref().take(left) {
+                self.vhost.publish_to(&queue, message, now);
+                left -= 1;
+            }
+            if queues.len() == 0 {
+                rest.current = None;
+            }
+        }
+        *self.rest.lock() = rest;
+        services.pager.ask(Party::Task(self));
     }
 }
 

@@ -11,12 +11,14 @@
 #[cfg(debug_assertions)]
 mod check;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leveret_routing::QueueId;
 
 use super::hands::{HandNumber, Hands};
+use super::rings::Rings;
 use crate::credit::{ChannelCredit, Grant};
 use crate::mailbox::{ConsumerSlot, Mailbox};
 
@@ -68,6 +70,8 @@ pub(crate) struct Consumer {
     pub(crate) in_flight: u32,
     pub(crate) hand: HandNumber,
     standing: Standing,
+    /// Where it stands in the order of registration.
+    registered: u64,
 }
 
 impl Consumer {
@@ -102,56 +106,30 @@ struct Place {
     consumer: Option<Consumer>,
 }
 
-#[derive(Debug)]
-struct Ring {
-    priority: i32,
-    ready: VecDeque<u32>,
-    /// So many of these have gone, but not the first, nor more than half of them. Their places are not free yet.
-    gone: usize,
-}
-
-impl Ring {
-    /// Lets go of those that have gone and would be at the front, or of all if they are many.
-    fn tidy(&mut self, places: &[Place], free: &mut Vec<u32>) {
-        let has_gone = |index: u32| {
-            let place = places.get(index as usize);
-            place.is_none_or(|place| place.consumer.is_none())
-        };
-        if self.gone * 2 > self.ready.len() {
-            self.ready.retain(|&index| {
-                let gone = has_gone(index);
-                if gone {
-                    free.push(index);
-                }
-                !gone
-            });
-            self.gone = 0;
-        }
-        while self.gone > 0
-            && let Some(index) = self.ready.pop_front_if(|index| has_gone(*index))
-        {
-            free.push(index);
-            self.gone -= 1;
-        }
-    }
-}
-
 /// All consumers of one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
     places: Vec<Place>,
     /// Places without a consumer.
     free: Vec<u32>,
-    /// Highest priority first.
-    rings: Vec<Ring>,
-    /// Order of registration, with a single active consumer.
-    order: VecDeque<u32>,
+    rings: Rings,
+    /// With a single active consumer: highest priority first, then in the order of registration.
+    order: BTreeMap<(Reverse<i32>, u64), u32>,
+    registered: u64,
     count: usize,
     single_active: bool,
     active: Option<u32>,
     /// What a session grants, while its verb lasts.
     grant: Option<Grant>,
     pub(crate) hands: Hands,
+}
+
+/// Whether there is no consumer at a place.
+fn has_gone(places: &[Place]) -> impl Fn(u32) -> bool {
+    |index| {
+        let place = places.get(index as usize);
+        place.is_none_or(|place| place.consumer.is_none())
+    }
 }
 
 /// Whose turn it is.
@@ -185,11 +163,14 @@ impl Consumers {
     }
 
     pub(crate) fn add(&mut self, spec: ConsumerSpec) -> ConsumerRef {
+        self.registered += 1;
+        let order = (Reverse(spec.priority), self.registered);
         let consumer = Consumer {
             hand: self.hands.acquire(&spec.mailbox),
             spec,
             in_flight: 0,
             standing: Standing::Waiting,
+            registered: self.registered,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
@@ -201,7 +182,7 @@ impl Consumers {
         let generation = place.generation;
         self.count += 1;
         if self.single_active {
-            self.order.push_back(index);
+            self.order.insert(order, index);
             self.elect();
         } else {
             self.enter_ring(index);
@@ -213,6 +194,7 @@ impl Consumers {
     /// Who is active next is for [`Consumers::elect`].
     pub(crate) fn remove(&mut self, who: &[ConsumerRef]) -> usize {
         let before = self.count;
+        let mut left = None;
         for who in who {
             let Some(place) = self.places.get_mut(who.index as usize) else {
                 continue;
@@ -226,31 +208,32 @@ impl Consumers {
             self.hands.release(consumer.hand);
             self.count -= 1;
             let priority = consumer.spec.priority;
-            let ring = self.rings.iter_mut().find(|it| it.priority == priority);
-            match ring.filter(|_| consumer.standing == Standing::InRing) {
-                Some(ring) => ring.gone += 1,
-                None => self.free.push(who.index),
+            if consumer.standing == Standing::InRing {
+                if let Some(other) = left.replace(priority).filter(|it| *it != priority) {
+                    self.tidy(other);
+                }
+                self.rings.leave(priority);
+            } else {
+                self.free.push(who.index);
             }
+            self.order.remove(&(Reverse(priority), consumer.registered));
             if self.active == Some(who.index) {
                 self.active = None;
             }
         }
-        let removed = before - self.count;
-        if removed > 0 {
-            let (places, free) = (&self.places, &mut self.free);
-            self.rings.retain_mut(|ring| {
-                ring.tidy(places, free);
-                !ring.ready.is_empty()
-            });
-            self.order.retain(|&index| {
-                let place = places.get(index as usize);
-                place.is_some_and(|place| place.consumer.is_some())
-            });
+        if let Some(priority) = left {
+            self.tidy(priority);
         }
         if self.count == 0 {
             self.hands = Hands::default();
         }
-        removed
+        before - self.count
+    }
+
+    /// Looks after a ring that consumers have left.
+    fn tidy(&mut self, priority: i32) {
+        let has_gone = has_gone(&self.places);
+        self.rings.tidy(priority, has_gone, &mut self.free);
     }
 
     /// Takes all consumers out (the queue is going), however many there are at once.
@@ -266,15 +249,7 @@ impl Consumers {
         if !self.single_active || self.active.is_some() {
             return;
         }
-        let mut best: Option<(i32, u32)> = None;
-        for &index in &self.order {
-            if let Some(consumer) = self.get(index)
-                && best.is_none_or(|(priority, _)| consumer.spec.priority > priority)
-            {
-                best = Some((consumer.spec.priority, index));
-            }
-        }
-        if let Some((_, index)) = best {
+        if let Some((_, &index)) = self.order.first_key_value() {
             self.active = Some(index);
             self.enter_ring(index);
         }
@@ -317,50 +292,24 @@ impl Consumers {
         };
         consumer.standing = Standing::InRing;
         let priority = consumer.spec.priority;
-        let at = self.rings.partition_point(|ring| ring.priority > priority);
-        match self.rings.get_mut(at) {
-            Some(ring) if ring.priority == priority => ring.ready.push_back(index),
-            _ => self.rings.insert(
-                at,
-                Ring {
-                    priority,
-                    ready: VecDeque::from([index]),
-                    gone: 0,
-                },
-            ),
-        }
+        self.rings.enter(index, priority);
     }
 
     /// Whose turn it is, of those with the highest priority.
     #[inline]
     pub(crate) fn turn(&self) -> Option<Turn> {
-        let ring = self.rings.first()?;
-        let in_line = ring.ready.len() - ring.gone;
-        ring.ready.front().map(|&index| Turn { index, in_line })
+        let (index, in_line) = self.rings.turn()?;
+        Some(Turn { index, in_line })
     }
 
     /// The one whose turn it was goes to the back.
     #[inline]
     pub(crate) fn rotate(&mut self) {
-        if let Some(ring) = self.rings.first_mut()
-            && let Some(index) = ring.ready.pop_front()
-        {
-            ring.ready.push_back(index);
-            if ring.gone > 0 {
-                ring.tidy(&self.places, &mut self.free);
-            }
-        }
+        self.rings.rotate(has_gone(&self.places), &mut self.free);
     }
 
     fn stand_aside(&mut self, standing: Standing) {
-        let Some(ring) = self.rings.first_mut() else {
-            return;
-        };
-        let index = ring.ready.pop_front();
-        ring.tidy(&self.places, &mut self.free);
-        if ring.ready.is_empty() {
-            self.rings.remove(0);
-        }
+        let index = self.rings.pop(has_gone(&self.places), &mut self.free);
         if let Some(consumer) = index.and_then(|index| self.get_mut(index)) {
             consumer.standing = standing;
         }

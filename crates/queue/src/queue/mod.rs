@@ -34,6 +34,7 @@ pub mod publish;
 pub mod ready;
 pub mod reference;
 mod retry;
+mod rings;
 pub mod settle;
 pub mod statistics;
 mod straight;

@@ -81,23 +81,11 @@ fn delivery(consumer: ConsumerSlot, offset: u64, message: Message) -> Delivery {
 }
 
 impl Stream {
-    /// Serves every reader that waits for messages.
-    pub(crate) fn dispatch(&mut self, effects: &mut Effects) {
-        self.tail.advance(self.store.durable_point());
-        for index in 0..self.readers.places() {
-            let waits = |reader: &Reader| reader.standing == Standing::Messages;
-            if self.readers.get(index).is_some_and(waits) {
-                self.serve(index, effects);
-            }
-        }
-        self.ask_durable(effects);
-    }
-
-    /// Delivers to one reader what it can take.
-    pub(super) fn serve(&mut self, index: u32, effects: &mut Effects) {
+    /// Delivers to one reader what it can take; answers how many messages that were.
+    pub(super) fn serve(&mut self, index: u32, effects: &mut Effects) -> usize {
         let who = self.readers.reference(index);
         let Some(reader) = self.readers.get(index) else {
-            return;
+            return 0;
         };
         let (mailbox, slot) = (Arc::clone(&reader.spec.mailbox), reader.spec.slot);
         let mut letters = mailbox.lock();
@@ -126,6 +114,7 @@ impl Stream {
                 self.ask_page_in(effects);
             }
         }
+        delivered
     }
 
     /// Delivers one message, or says what the reader waits for instead.
@@ -219,6 +208,7 @@ impl Stream {
             && reader.standing == Standing::Room
         {
             reader.standing = Standing::Messages;
+            self.serving.add(who.index);
         }
     }
 
@@ -251,7 +241,8 @@ impl Stream {
         self.page_in_asked = true;
         self.reveal(now, effects);
         let wish = self.reader_wish().or_else(|| self.date_wish());
-        self.page_in_asked = wish.is_some();
+        self.page_in_asked = wish.is_some() || !self.serving.is_done();
+        effects.page_in = self.page_in_asked && wish.is_none();
         wish
     }
 
@@ -335,10 +326,13 @@ impl Stream {
         let reader = self.readers.resolve_mut(who)?;
         reader.reading = false;
         match answer {
-            Some(Answer::Page(page)) => reader.take_page(page),
+            Some(Answer::Page(page)) => {
+                let page = reader.take_page(page);
+                self.readers.note_page(page);
+            }
             Some(Answer::Found(offset)) => reader.go_to(offset),
             _ => {
-                let lost = self.readers.remove(who)?;
+                let lost = self.remove_one(who)?;
                 self.dispatch(effects);
                 return Some(Orphan::from(lost.spec));
             }
@@ -365,15 +359,18 @@ impl Stream {
 
 impl Reader {
     /// Takes a page that was read for it, unless it has moved on meanwhile.
-    fn take_page(&mut self, page: Page) {
+    fn take_page(&mut self, page: Page) -> Option<Arc<Page>> {
         let wanted = match (self.pages.back(), self.position) {
             (Some(last), _) => last.end(),
             (None, Position::At(offset)) => offset,
-            (None, Position::Seeking(_)) => return,
+            (None, Position::Seeking(_)) => return None,
         };
-        if page.holds(wanted) || page.end() > wanted {
-            self.add_page(Arc::new(page));
-        }
+        let is_wanted = page.holds(wanted) || page.end() > wanted;
+        is_wanted.then(|| {
+            let page = Arc::new(page);
+            self.add_page(Arc::clone(&page));
+            page
+        })
     }
 }
 

@@ -22,6 +22,7 @@ mod publish;
 mod read;
 mod readers;
 mod segments;
+mod serving;
 mod statistics;
 mod tail;
 
@@ -41,6 +42,7 @@ use crate::queue::statistics::Statistics;
 pub use read::{StreamFilter, StreamOffset, StreamRead};
 use readers::{Position, Reader, Readers};
 use segments::{Retention, Segments};
+use serving::Serving;
 pub(crate) use tail::Kept;
 use tail::Tail;
 
@@ -57,6 +59,7 @@ pub struct Stream {
     segments: Segments,
     empty: Empty,
     readers: Readers,
+    serving: Serving,
     /// What a session grants, while its verb lasts.
     grant: Option<Grant>,
     statistics: Statistics,
@@ -110,6 +113,7 @@ impl Stream {
             segments: Segments::new(retention),
             empty: Empty::default(),
             readers,
+            serving: Serving::default(),
             grant: None,
             statistics: Statistics::new(now),
             damaged: BTreeSet::new(),
@@ -198,7 +202,9 @@ impl Stream {
             self.ask_page_in(effects);
         }
         let reader = Reader::new(spec, read.filter, position);
-        Ok(self.readers.add(reader))
+        let who = self.readers.add(reader);
+        self.serving.add(who.index);
+        Ok(who)
     }
 
     fn position_of(&self, offset: StreamOffset) -> Position {
@@ -217,10 +223,19 @@ impl Stream {
     }
 
     pub(crate) fn remove_reader(&mut self, who: ConsumerRef, effects: &mut Effects) {
-        if self.readers.remove(who).is_some() && self.readers.is_single_active() {
+        if self.remove_one(who).is_some() && self.readers.is_single_active() {
             // Nothing is served but the next active one.
             self.dispatch(effects);
         }
+    }
+
+    /// Removes a reader; the next single active one is to be served.
+    fn remove_one(&mut self, who: ConsumerRef) -> Option<Reader> {
+        let removed = self.readers.remove(who)?;
+        if let Some(active) = self.readers.take_elected() {
+            self.serving.add(active);
+        }
+        Some(removed)
     }
 
     pub(crate) fn is_active(&self, who: ConsumerRef) -> bool {

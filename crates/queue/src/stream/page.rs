@@ -27,6 +27,11 @@ impl Page {
         &self.damaged
     }
 
+    /// The offset it begins with.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The first offset behind it.
     pub(crate) fn end(&self) -> u64 {
         self.end

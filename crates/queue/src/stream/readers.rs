@@ -7,8 +7,9 @@
 #[cfg(debug_assertions)]
 mod check;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
 
 use leveret_message::Timestamp;
 
@@ -59,6 +60,8 @@ pub(crate) struct Reader {
     pub(crate) reading: bool,
     /// Delivered and not settled; only kept for a single active consumer.
     pub(crate) unsettled: BTreeSet<u64>,
+    /// Where it stands in the order of registration.
+    registered: u64,
 }
 
 impl Reader {
@@ -77,6 +80,7 @@ impl Reader {
             place: 0,
             reading: false,
             unsettled: BTreeSet::new(),
+            registered: 0,
         }
     }
 
@@ -134,11 +138,21 @@ struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
     places: Vec<Place>,
-    /// In the order of registration.
-    order: Vec<u32>,
+    /// Places without a reader.
+    free: Vec<u32>,
+    /// Highest priority first, then in the order of registration.
+    order: BTreeMap<(Reverse<i32>, u64), u32>,
+    registered: u64,
     single_active: bool,
     active: Option<u32>,
+    /// It has just become the active one.
+    elected: Option<u32>,
+    /// Pages that readers have, by the offsets they begin with, and some that nobody has any more.
+    pages: BTreeMap<u64, Weak<Page>>,
 }
+
+/// Pages that nobody has any more are forgotten when there are so many more than readers.
+const PAGES_SPARE: usize = 64;
 
 impl Readers {
     pub(crate) fn new(single_active: bool) -> Readers {
@@ -166,21 +180,22 @@ impl Readers {
     }
 
     pub(crate) fn add(&mut self, mut reader: Reader) -> ConsumerRef {
-        let free = self.places.iter().position(|place| place.reader.is_none());
-        let index = free.unwrap_or_else(|| {
+        let number = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
-            self.places.len() - 1
+            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
         });
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        self.registered += 1;
+        reader.registered = self.registered;
+        let order = (Reverse(reader.spec.priority), reader.registered);
+        self.order.insert(order, number);
         if self.single_active && self.active.is_some() {
             reader.standing = Standing::Turn;
         } else if self.single_active {
             self.active = Some(number);
         }
-        let place = &mut self.places[index];
+        let place = &mut self.places[number as usize];
         place.generation = place.generation.wrapping_add(1);
         place.reader = Some(reader);
-        self.order.push(number);
         ConsumerRef {
             index: number,
             generation: place.generation,
@@ -191,7 +206,9 @@ impl Readers {
     pub(crate) fn remove(&mut self, who: ConsumerRef) -> Option<Reader> {
         self.resolve_mut(who)?;
         let reader = self.places.get_mut(who.index as usize)?.reader.take()?;
-        self.order.retain(|&index| index != who.index);
+        let order = (Reverse(reader.spec.priority), reader.registered);
+        self.order.remove(&order);
+        self.free.push(who.index);
         if self.active == Some(who.index) {
             self.active = None;
             self.hand_over(reader.left_off());
@@ -201,14 +218,8 @@ impl Readers {
 
     /// The next single active consumer is the first in order of registration, highest priority first.
     fn hand_over(&mut self, offset: Option<u64>) {
-        let mut best: Option<(i32, u32)> = None;
-        for &index in &self.order {
-            let priority = self.get(index).map_or(i32::MIN, |it| it.spec.priority);
-            if best.is_none_or(|(highest, _)| priority > highest) {
-                best = Some((priority, index));
-            }
-        }
-        self.active = best.map(|(_, index)| index);
+        self.active = self.order.first_key_value().map(|(_, &index)| index);
+        self.elected = self.active;
         if let Some(reader) = self.active.and_then(|index| self.get_mut(index)) {
             reader.standing = Standing::Messages;
             if let Some(offset) = offset {
@@ -217,9 +228,15 @@ impl Readers {
         }
     }
 
+    /// Who has become the single active reader since this was asked last.
+    pub(crate) fn take_elected(&mut self) -> Option<u32> {
+        self.elected.take()
+    }
+
     /// Takes all readers out.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Reader> {
         self.order.clear();
+        self.free.clear();
         self.active = None;
         std::mem::take(&mut self.places)
             .into_iter()
@@ -257,9 +274,17 @@ impl Readers {
 
     /// A page that some reader has and that holds `offset`.
     pub(crate) fn page_with(&self, offset: u64) -> Option<Arc<Page>> {
-        self.iter()
-            .flat_map(|reader| &reader.pages)
-            .find(|page| page.holds(offset))
-            .cloned()
+        let mut before = self.pages.range(..=offset);
+        let page = before.next_back()?.1.upgrade()?;
+        page.holds(offset).then_some(page)
+    }
+
+    /// A reader has this page.
+    pub(crate) fn note_page(&mut self, page: Option<Arc<Page>>) {
+        let Some(page) = page else { return };
+        if self.pages.len() >= 2 * self.count() + PAGES_SPARE {
+            self.pages.retain(|_, page| page.strong_count() > 0);
+        }
+        self.pages.insert(page.first(), Arc::downgrade(&page));
     }
 }

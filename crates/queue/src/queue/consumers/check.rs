@@ -11,12 +11,11 @@ impl Consumers {
     pub(crate) fn check(&self, faults: &mut Faults) {
         let taken = |index: u32| self.get(index);
         faults.same("consumers", self.count, self.iter().count());
-        faults.rise(
-            "priorities of the rings",
-            self.rings.iter().rev().map(|ring| ring.priority),
-        );
+        let mut priorities: Vec<i32> = self.rings.iter().map(|ring| ring.priority).collect();
+        priorities.reverse();
+        faults.rise("priorities of the rings", priorities.into_iter());
         let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
-        for ring in &self.rings {
+        for ring in self.rings.iter() {
             let gone = ring.ready.iter().filter(|&&index| taken(index).is_none());
             faults.same(
                 "consumers of a ring that have gone",
@@ -46,7 +45,7 @@ impl Consumers {
         }
         faults.holds("places that there are", seen.is_empty());
         if self.single_active {
-            let mut order: Vec<u32> = self.order.iter().copied().collect();
+            let mut order: Vec<u32> = self.order.values().copied().collect();
             order.sort_unstable();
             let indices = (0u32..).zip(&self.places);
             let there = indices.filter(|(_, place)| place.consumer.is_some());

@@ -8,7 +8,7 @@ use crate::check::Faults;
 impl Readers {
     /// `next`: the offset behind the last message.
     pub(crate) fn check(&self, next: u64, faults: &mut Faults) {
-        let mut order = self.order.clone();
+        let mut order: Vec<u32> = self.order.values().copied().collect();
         order.sort_unstable();
         let indices = (0u32..).zip(&self.places);
         let there = indices.filter(|(_, place)| place.reader.is_some());
