@@ -49,6 +49,12 @@ impl User {
         self.has_tag(&["administrator", "monitoring"])
     }
 
+    /// Tagged as one who may set policies.
+    #[must_use]
+    pub fn is_policymaker(&self) -> bool {
+        self.has_tag(&["policymaker"])
+    }
+
     /// Tagged as one who may look at anything at all.
     #[must_use]
     pub fn is_management(&self) -> bool {
@@ -97,6 +103,40 @@ impl Users {
         self.users.get(name).map(|user| user.clone())
     }
 
+    /// All users, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<User> {
+        self.users.iter().map(|user| user.clone()).collect()
+    }
+
+    /// Removes a user; what is permitted to it is removed apart.
+    pub fn remove(&self, name: &str) -> Option<User> {
+        self.users.remove(name).map(|(_, user)| user)
+    }
+
+    /// All permissions, with the virtual host and the user, in no order.
+    #[must_use]
+    pub fn permissions(&self) -> Vec<(String, String, Permission)> {
+        let all = self.permissions.iter();
+        all.map(|it| {
+            let (vhost, user) = it.key().clone();
+            (vhost, user, it.value().clone())
+        })
+        .collect()
+    }
+
+    /// All topic permissions, with the virtual host and the user, in no order.
+    #[must_use]
+    pub fn topic_permissions_of_all(&self) -> Vec<(String, String, TopicPermission)> {
+        let mut all = Vec::new();
+        for it in &self.topic_permissions {
+            let (vhost, user) = it.key();
+            let each = it.value().iter().cloned();
+            all.extend(each.map(|permission| (vhost.clone(), user.clone(), permission)));
+        }
+        all
+    }
+
     /// Whether `password` is `name`'s. A blank one is nobody's.
     #[must_use]
     pub fn authenticate(&self, name: &str, password: &[u8]) -> bool {
@@ -143,6 +183,33 @@ impl Users {
             all.push(permission);
         }
         self.compile(place);
+    }
+
+    /// Takes a user's permissions in a virtual host away.
+    pub fn forbid(&self, vhost: &str, user: &str) -> Option<Permission> {
+        let place = (vhost.to_owned(), user.to_owned());
+        let (_, permission) = self.permissions.remove(&place)?;
+        self.grants.remove(&place);
+        Some(permission)
+    }
+
+    /// Takes a user's topic permission on one exchange away.
+    pub fn forbid_topics(
+        &self,
+        vhost: &str,
+        user: &str,
+        exchange: &str,
+    ) -> Option<TopicPermission> {
+        let place = (vhost.to_owned(), user.to_owned());
+        let gone = {
+            let mut all = self.topic_permissions.get_mut(&place)?;
+            let at = all.iter().position(|known| known.exchange == exchange)?;
+            all.remove(at)
+        };
+        self.topic_permissions
+            .remove_if(&place, |_, left| left.is_empty());
+        self.compile(place);
+        Some(gone)
     }
 
     fn compile(&self, place: VhostAndUser) {

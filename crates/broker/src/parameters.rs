@@ -39,6 +39,11 @@ impl Parameters {
         true
     }
 
+    /// Forgets one; its value.
+    pub(crate) fn forget(&self, place: &ParameterKey) -> Option<Value> {
+        self.0.lock().remove(place)
+    }
+
     pub(crate) fn all(&self) -> Vec<Parameter> {
         let all = self.0.lock();
         all.iter()

@@ -29,7 +29,35 @@ pub(crate) struct Management;
 
 impl Level for Management {
     fn check(user: &User) -> Result<(), Refusal> {
-        demand(user, true, "")
+        demand(user, user.is_management(), "Not management user")
+    }
+}
+
+/// Who may see what concerns all virtual hosts.
+pub(crate) struct Monitor;
+
+impl Level for Monitor {
+    fn check(user: &User) -> Result<(), Refusal> {
+        demand(user, user.is_monitor(), "Not monitor user")
+    }
+}
+
+/// Who may set policies.
+pub(crate) struct Policymaker;
+
+impl Level for Policymaker {
+    fn check(user: &User) -> Result<(), Refusal> {
+        let is_one = user.is_policymaker() || user.is_administrator();
+        demand(user, is_one, "User not authorised to access object")
+    }
+}
+
+/// Who may do all.
+pub(crate) struct Administrator;
+
+impl Level for Administrator {
+    fn check(user: &User) -> Result<(), Refusal> {
+        demand(user, user.is_administrator(), "Not administrator user")
     }
 }
 

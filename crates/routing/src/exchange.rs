@@ -103,6 +103,11 @@ impl ExchangeKind {
             .map(|(kind, _)| *kind)
     }
 
+    /// What clients call all there are.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|(_, name)| *name)
+    }
+
     /// What clients call it.
     #[must_use]
     pub fn name(self) -> &'static str {

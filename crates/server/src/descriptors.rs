@@ -48,6 +48,15 @@ pub(crate) struct Descriptors {
 #[derive(Debug)]
 pub(crate) struct Place(Arc<Descriptors>);
 
+/// What is open, and what may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DescriptorFigures {
+    pub(crate) open: usize,
+    pub(crate) limit: usize,
+    pub(crate) connections: usize,
+    pub(crate) connections_max: usize,
+}
+
 /// How a limit is shared out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Shares {
@@ -103,6 +112,18 @@ impl Descriptors {
             reserved = shares.reserve,
             "descriptors"
         );
+    }
+
+    /// What is open, and what may be; what others have open as it was counted last.
+    pub(crate) fn figures(&self) -> DescriptorFigures {
+        let limit = limit_now();
+        let connections = self.taken.load(Ordering::Relaxed);
+        DescriptorFigures {
+            open: connections + self.others.load(Ordering::Relaxed),
+            limit,
+            connections,
+            connections_max: self.shares(limit).connections,
+        }
     }
 
     /// A place for one more connection; waits until there is one.

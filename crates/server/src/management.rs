@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use leveret_management::view::{Host, View};
+use leveret_management::view::{Figures, Host, View};
 use leveret_management::{Listening, Management};
 use leveret_message::Timestamp;
 use tokio::task::JoinSet;
@@ -13,6 +13,7 @@ use crate::config::ManagementListen;
 use crate::error::StartError;
 use crate::listener::{Bound, Listener, Protocol};
 use crate::shared::Shared;
+use crate::store::DiskWatch;
 
 /// Takes the API's addresses. Where nobody asked for it and its usual port is taken, by another broker perhaps, this one
 /// does without: moving messages is what it is for.
@@ -48,12 +49,20 @@ pub(crate) struct ManagementHost {
 
 impl ManagementHost {
     /// `listeners` are all listeners of the process.
-    pub(crate) fn new(shared: &Arc<Shared>, listeners: &[Listener]) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        listeners: &[Listener],
+        disk: Option<DiskWatch>,
+    ) -> Self {
         let listeners = listeners.iter().map(|listener| Listening {
             protocol: listener.protocol().name(),
             address: listener.address(),
         });
-        let host = Arc::new(Process(Arc::clone(shared)));
+        let host = Arc::new(Process {
+            shared: Arc::clone(shared),
+            disk,
+            started: shared.clock.now(),
+        });
         let view = View::new(Arc::clone(&shared.broker), host);
         Self {
             management: Arc::new(Management::new(view, listeners.collect())),
@@ -81,14 +90,44 @@ impl ManagementHost {
 }
 
 /// What the API asks of this process.
-struct Process(Arc<Shared>);
+struct Process {
+    shared: Arc<Shared>,
+    disk: Option<DiskWatch>,
+    started: Timestamp,
+}
 
 impl Host for Process {
     fn now(&self) -> Timestamp {
-        self.0.clock.now()
+        self.shared.clock.now()
     }
 
     fn after_now(&self) -> Timestamp {
-        self.0.clock.after_now()
+        self.shared.clock.after_now()
     }
+
+    fn figures(&self) -> Figures {
+        let descriptors = self.shared.descriptors.figures();
+        Figures {
+            process: std::process::id(),
+            uptime_ms: self.shared.clock.now() - self.started,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_used: kilobytes("/proc/self/status", "VmRSS:"),
+            memory_total: kilobytes("/proc/meminfo", "MemTotal:"),
+            descriptors_used: descriptors.open,
+            descriptors_total: descriptors.limit,
+            sockets_used: descriptors.connections,
+            sockets_total: descriptors.connections_max,
+            disk: self.disk.as_ref().and_then(DiskWatch::look),
+        }
+    }
+}
+
+/// A line of one of the kernel's files, in bytes; 0 if it does not tell.
+fn kilobytes(path: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .map_or(0, |number| number << 10)
 }

@@ -21,7 +21,7 @@ use crate::memory::Activity;
 use crate::readiness::{self, ReadyDraft};
 use crate::shared::Shared;
 use crate::shutdown::{EarlySignals, Signals};
-use crate::store::{OpenStore, StoreWatch};
+use crate::store::{DiskWatch, OpenStore, StoreWatch};
 use crate::{args, deadlines, definitions, management, memory, pager, steps};
 
 /// How long a stopping broker waits for its clients to say goodbye.
@@ -46,6 +46,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let mut bound = amqp.collect::<Result<Vec<_>, _>>()?;
     bound.extend(management::bind(&config.management)?);
     let store = OpenStore::open(&config.storage)?;
+    let disk = DiskWatch::new(&config.storage)?;
     if let Some(path) = &config.ready_file {
         readiness::claim(path)?;
     }
@@ -103,7 +104,8 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         shared.descriptors.tell();
         listeners.iter().for_each(Listener::tell);
         let ready_file = ready_file.map(ReadyDraft::publish).transpose()?;
-        let served = until_stopped(&shared, listeners, signals, store.handle(), panics).await;
+        let served =
+            until_stopped(&shared, listeners, signals, (store.handle(), disk), panics).await;
         drop(ready_file);
         served
     });
@@ -151,12 +153,12 @@ async fn until_stopped(
     shared: &Arc<Shared>,
     listeners: Vec<Listener>,
     mut signals: Signals,
-    store: leveret_message::Store,
+    (store, disk): (leveret_message::Store, Option<DiskWatch>),
     panics: Panics,
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();
     let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
-    let management = ManagementHost::new(shared, &listeners);
+    let management = ManagementHost::new(shared, &listeners, disk);
     for listener in listeners {
         match listener.protocol() {
             Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),

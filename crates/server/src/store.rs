@@ -1,11 +1,12 @@
 //! Opens the store the configuration asks for, watches its status, and closes it.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use leveret_management::view::Disk;
 use leveret_message::{Message, Store};
 use leveret_store::{Journal, JournalOptions};
 use leveret_store_api::{MemoryStore, StoreStatus};
@@ -60,6 +61,42 @@ impl OpenStore {
                 None => tracing::error!("the store is still in use; it is left as after a crash"),
             }
         }
+    }
+}
+
+/// The disk that durable things are on, to be looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskWatch {
+    path: PathBuf,
+    /// What is to stay free.
+    reserve: u64,
+}
+
+impl DiskWatch {
+    /// None where no disk is used.
+    pub(crate) fn new(storage: &Storage) -> Result<Option<Self>, StartError> {
+        let Storage::Directory {
+            path,
+            recover,
+            reserve,
+        } = storage
+        else {
+            return Ok(None);
+        };
+        let options = options(path, *recover, *reserve)?;
+        Ok(Some(Self {
+            path: path.clone(),
+            reserve: options.disk_free_bytes_min,
+        }))
+    }
+
+    /// None if the system does not tell.
+    pub(crate) fn look(&self) -> Option<Disk> {
+        let found = rustix::fs::statvfs(&self.path).ok()?;
+        Some(Disk {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            reserve: self.reserve,
+        })
     }
 }
 

@@ -79,9 +79,14 @@ fn the_management_api_opens_nothing_and_sees_the_broker_in_one_place() {
     ];
     assert_eq!(lines_with("management", &absent), [""; 0]);
     let house = [
+        "leveret_access",
         "leveret_broker",
-        "leveret_session",
+        "leveret_deduplication",
+        "leveret_message",
+        "leveret_queue",
         "leveret_routing",
+        "leveret_session",
+        "leveret_settings",
         "leveret_store_api",
     ];
     let elsewhere: Vec<_> = lines_with("management", &house)

@@ -65,6 +65,38 @@ impl Event {
         Event::new("parameter.set", properties)
     }
 
+    pub(crate) fn parameter_cleared(parameter: &Parameter) -> Event {
+        let properties = Properties::default().text("name", &parameter.name);
+        let properties = match &parameter.vhost {
+            Some(vhost) => properties
+                .text("vhost", vhost)
+                .text("component", &parameter.component),
+            None => properties.text("component", "global"),
+        };
+        Event::new("parameter.cleared", properties)
+    }
+
+    pub(crate) fn user_deleted(name: &str) -> Event {
+        Event::new("user.deleted", named(name))
+    }
+
+    pub(crate) fn permission_deleted(vhost: &str, user: &str) -> Event {
+        let properties = Properties::default()
+            .text("user", user)
+            .text("vhost", vhost)
+            .by(INTERNAL_USER);
+        Event::new("permission.deleted", properties)
+    }
+
+    pub(crate) fn topic_permission_deleted(vhost: &str, user: &str, exchange: &str) -> Event {
+        let properties = Properties::default()
+            .text("user", user)
+            .text("vhost", vhost)
+            .text("exchange", exchange)
+            .by(INTERNAL_USER);
+        Event::new("topic.permission.deleted", properties)
+    }
+
     /// rabbitmq: limits of a virtual host are a parameter too
     pub(crate) fn vhost_limits_parameter(vhost: &str, to: VhostLimits) -> Event {
         let properties = limits()

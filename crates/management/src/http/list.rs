@@ -1,6 +1,8 @@
 //! Lists, whole or a page of them. A long one is built and sent piece by piece, so that neither its memory nor the work
 //! on it at a stretch grows with what there is.
 
+use std::cmp::Ordering;
+
 use axum::body::{Body, Bytes};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -90,11 +92,14 @@ impl<T: Item> Listing<T> {
             let places = one.place().cmp(&other.place());
             places.then_with(|| one.rest().cmp(&other.rest()))
         });
+        if let Some(filter) = &query.name {
+            items.retain(|item| filter.takes(item.place().1));
+        }
+        if let Some(path) = &query.sort {
+            items = sorted(items, path);
+        }
         if query.reverse {
             items.reverse();
-        }
-        if let Some(part) = &query.name {
-            items.retain(|item| item.place().1.to_lowercase().contains(part));
         }
         let page = query
             .page
@@ -143,6 +148,57 @@ impl<T: Item> Listing<T> {
             }
         }
         Bytes::from(piece)
+    }
+}
+
+/// Puts the items into the order of what they show at `path`, those that show nothing there first. Each is shown for it
+/// and let go of again: what a list takes of memory does not grow with what is shown of its items.
+fn sorted<T: Item>(items: Vec<T>, path: &[String]) -> Vec<T> {
+    let keyed = items.into_iter().map(|item| {
+        let shown = item.show();
+        let found = path
+            .iter()
+            .try_fold(shown.as_ref(), |at, name| Some(at?.get(name)));
+        (Key::of(found.flatten()), item)
+    });
+    let mut keyed: Vec<(Key, T)> = keyed.collect();
+    keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    keyed.into_iter().map(|(_, item)| item).collect()
+}
+
+/// What is sorted by: rabbitmq: numbers before texts
+#[derive(Debug, PartialEq)]
+enum Key {
+    Nothing,
+    Flag(bool),
+    Number(f64),
+    Text(String),
+}
+
+impl Key {
+    fn of(value: Option<&Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Nothing,
+            Some(Value::Bool(flag)) => Self::Flag(*flag),
+            Some(Value::Number(number)) => Self::Number(number.as_f64().unwrap_or_default()),
+            Some(Value::String(text)) => Self::Text(text.clone()),
+            Some(other) => Self::Text(other.to_string()),
+        }
+    }
+
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rank = |key: &Self| match key {
+            Self::Nothing => 0,
+            Self::Flag(_) => 1,
+            Self::Number(_) => 2,
+            Self::Text(_) => 3,
+        };
+        match (self, other) {
+            (Self::Flag(one), Self::Flag(other)) => one.cmp(other),
+            (Self::Number(one), Self::Number(other)) => one.total_cmp(other),
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            _ => rank(self).cmp(&rank(other)),
+        }
     }
 }
 
@@ -217,6 +273,24 @@ mod tests {
         assert!(pieces > 2, "{pieces}");
         assert_eq!(listed(&[], "").unwrap().0, json!([]));
         assert_eq!(listed(&["gone".to_owned()], "").unwrap().0, json!([]));
+    }
+
+    #[test]
+    fn lists_are_sorted_by_what_is_shown() {
+        let names = ["b", "gone", "a"].map(str::to_owned);
+        for (query, expected) in [
+            ("sort=padding", ["a", "b"]),
+            ("sort=name&sort_reverse=true", ["b", "a"]),
+        ] {
+            let (list, _) = listed(&names, query).unwrap();
+            assert_eq!([&list[0]["name"], &list[1]["name"]], expected, "{query}");
+        }
+        let mut keys = [json!("a"), json!(2), json!(10.5), Value::Null, json!(true)];
+        keys.sort_by(|one, other| Key::of(Some(one)).cmp(&Key::of(Some(other))));
+        assert_eq!(
+            keys,
+            [Value::Null, json!(true), json!(2), json!(10.5), json!("a")]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use axum::extract;
 use axum::http::Uri;
+use fancy_regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
@@ -9,6 +10,9 @@ use super::answer::Refusal;
 /// rabbitmq: items of a page where the request does not say, and at most
 const PAGE_SIZE: usize = 100;
 const PAGE_SIZE_MAX: usize = 500;
+
+/// How often an expression may go back before a name is given up.
+const BACKTRACK_LIMIT: usize = 10_000;
 
 /// Names and values, in order.
 #[derive(Debug, Default)]
@@ -28,8 +32,10 @@ pub(crate) struct Page {
 pub(crate) struct ListQuery {
     /// One page of it, or all of it.
     pub(crate) page: Option<Page>,
-    /// Only names with this in them, lower case.
-    pub(crate) name: Option<String>,
+    /// Only these names.
+    pub(crate) name: Option<Filter>,
+    /// By this field, as the way to it through nested objects, before virtual host and name.
+    pub(crate) sort: Option<Vec<String>>,
     /// From the last to the first.
     pub(crate) reverse: bool,
     /// Which fields.
@@ -87,26 +93,37 @@ impl Query {
     /// What is wanted of a list.
     pub(crate) fn list(&self) -> Result<ListQuery, Refusal> {
         let page = self.page()?;
-        if let Some(sort) = self
+        let sort = self
             .get("sort")
-            .filter(|sort| !["", "name", "vhost"].contains(sort))
-        {
-            return Err(Refusal::NotImplemented(format!(
-                "lists are sorted by virtual host and name, not by '{sort}'"
-            )));
-        }
+            .filter(|sort| !["", "name", "vhost"].contains(sort));
         let name = self
             .get("name")
             .filter(|name| page.is_some() && !name.is_empty());
-        if name.is_some() && self.flag("use_regex") {
-            return Err(Refusal::NotImplemented("use_regex is not there".to_owned()));
-        }
         Ok(ListQuery {
             page,
-            name: name.map(str::to_lowercase),
+            sort: sort.map(|sort| sort.split('.').map(str::to_owned).collect()),
+            name: name.map(|name| self.filter(name)).transpose()?,
             reverse: self.flag("sort_reverse"),
             columns: self.columns(),
         })
+    }
+
+    /// rabbitmq: a part of the name, or an expression, of which it does not matter in which case it is written
+    fn filter(&self, name: &str) -> Result<Filter, Refusal> {
+        if !self.flag("use_regex") {
+            return Ok(Filter::Part(name.to_lowercase()));
+        }
+        let expression = RegexBuilder::new(&format!("(?i){name}"))
+            .backtrack_limit(BACKTRACK_LIMIT)
+            .build();
+        expression
+            .map(|it| Filter::Expression(Box::new(it)))
+            .map_err(|error| {
+                Refusal::Bad(
+                    "invalid_regex",
+                    format!("'{name}' is not a valid regular expression: {error}"),
+                )
+            })
     }
 
     fn page(&self) -> Result<Option<Page>, Refusal> {
@@ -120,6 +137,24 @@ impl Query {
                 "invalid_pagination_parameters",
                 format!("Invalid pagination parameters: page number {number}, page size {size}"),
             )),
+        }
+    }
+}
+
+/// Which names are wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Filter {
+    /// Those with this in them, lower case.
+    Part(String),
+    /// Those in which it is found. One that cannot be decided in reasonable time is not.
+    Expression(Box<Regex>),
+}
+
+impl Filter {
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::Part(part) => name.to_lowercase().contains(part),
+            Self::Expression(expression) => expression.is_match(name).unwrap_or(false),
         }
     }
 }
@@ -199,10 +234,10 @@ mod tests {
                 "{wrong}"
             );
         }
-        assert!(matches!(
-            page("sort=messages"),
-            Err(Refusal::NotImplemented(_))
-        ));
+        let sort = |text| query(text).list().map(|list| list.sort);
+        assert_eq!(sort("sort=name"), Ok(None));
+        let path = vec!["message_stats".to_owned(), "publish".to_owned()];
+        assert_eq!(sort("sort=message_stats.publish"), Ok(Some(path)));
     }
 
     #[test]
@@ -217,6 +252,23 @@ mod tests {
             json!({"name": "q", "stats": {"rate": {"a": 3}}})
         );
         assert_eq!(cut("stats"), json!({"stats": value()["stats"]}));
+    }
+
+    #[test]
+    fn names_are_filtered_in_bounded_time() {
+        let takes = |text: &str, name: &str| {
+            let list = query(&format!("page=1&{text}")).list().unwrap();
+            list.name.unwrap().takes(name)
+        };
+        assert!(takes("name=Bc", "abCd") && !takes("name=b.", "abc"));
+        assert!(
+            takes("name=^a.C$&use_regex=true", "ABC") && !takes("name=^b&use_regex=true", "abc")
+        );
+        assert!(takes("name=^(?!x)&use_regex=true", "abc"));
+        let hard = "name=(?=(a%2B)%2B$)(a%2B)%2Bb&use_regex=true";
+        assert!(!takes(hard, &"a".repeat(200)));
+        let wrong = query("page=1&name=(&use_regex=true").list();
+        assert!(matches!(wrong, Err(Refusal::Bad("invalid_regex", _))));
     }
 
     #[test]

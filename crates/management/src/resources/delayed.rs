@@ -1,13 +1,11 @@
 //! The messages that an `x-delayed-message` exchange holds back: listed, and cancelled one by one. Leveret's own.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 use axum::routing::{delete, get};
 use serde_json::{Value, json};
 
+use super::change::durable;
 use crate::api::Table;
 use crate::door;
 use crate::http::answer::{Refusal, json_of, no_content};
@@ -57,9 +55,6 @@ fn may(ask: &Ask, access: Access) -> Result<(), Refusal> {
         ask.exchange(),
     )
 }
-
-/// How long a cancellation may take to be durable before the client is told that it is not yet.
-const DURABLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A message as it is listed.
 struct Seen {
@@ -148,23 +143,6 @@ fn cancel(ask: &Ask, id: u64) -> Result<CommitPoint, Refusal> {
         ))),
         Cancelled::NotDelayed => Err(not_delayed(view, vhost, exchange)),
     }
-}
-
-/// Waits until everything up to `point` is on stable storage.
-async fn durable(view: &View, point: CommitPoint) -> Result<(), Refusal> {
-    let durable = poll_fn(|task| {
-        if view.wake_when_durable(point, task.waker()) {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
-    });
-    let waited = tokio::time::timeout(DURABLE_WITHIN, durable).await;
-    waited.map_err(|_| {
-        Refusal::Unavailable(
-            "done, but not on stable storage yet: the disk is full or very slow".to_owned(),
-        )
-    })
 }
 
 #[cfg(test)]

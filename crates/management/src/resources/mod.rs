@@ -1,24 +1,47 @@
 //! What the API answers about: a file for each kind of thing, with its part of the table.
 
+mod about;
+mod alone;
 mod bindings;
+mod change;
+mod definitions;
 mod delayed;
 mod exchanges;
+mod health;
+mod limits;
 mod messages;
 mod missing;
+mod nodes;
 mod overview;
+mod parameters;
+mod permissions;
+mod policies;
 mod queues;
+mod users;
+mod vhosts;
 
 use crate::api::Table;
 
 /// The whole table.
 pub(crate) fn all() -> Table {
     [
+        about::table(),
+        alone::table(),
         bindings::table(),
+        definitions::table(),
         delayed::table(),
         exchanges::table(),
+        health::table(),
+        limits::table(),
         missing::table(),
+        nodes::table(),
         overview::table(),
+        parameters::table(),
+        permissions::table(),
+        policies::table(),
         queues::table(),
+        users::table(),
+        vhosts::table(),
     ]
     .into_iter()
     .fold(Table::new(), Table::merge)

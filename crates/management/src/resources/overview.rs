@@ -3,7 +3,7 @@
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::queues;
+use super::{nodes, queues};
 use crate::api::{Api, Table};
 use crate::http::answer::json_of;
 use crate::http::ask::{Ask, Reply};
@@ -46,6 +46,16 @@ fn show(api: &Api, user: &User) -> Value {
         "management_version": names.version,
         "cluster_name": names.cluster,
         "node": names.cluster,
+        "rates_mode": "basic",
+        // There is none; who asks wants a text.
+        "erlang_version": "none",
+        "erlang_full_version": "none: Leveret is written in Rust",
+        "exchange_types": nodes::exchange_types(),
+        "sample_retention_policies": {"global": [], "basic": [], "detailed": []},
+        "statistics_db_event_queue": 0,
+        "default_queue_type": "classic",
+        "is_op_policy_updating_enabled": true,
+        "contexts": [],
         "disable_stats": false,
         "enable_queue_totals": false,
         "queue_totals": {
@@ -67,6 +77,7 @@ fn show(api: &Api, user: &User) -> Value {
         shown["listeners"] = listeners
             .map(|listener| {
                 json!({
+                    "node": names.cluster,
                     "protocol": listener.protocol,
                     "ip_address": listener.address.ip(),
                     "port": listener.address.port(),

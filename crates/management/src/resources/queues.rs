@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::exchanges;
 use super::messages::{self, Encoding};
 use crate::api::Table;
+use crate::door::Level;
 use crate::http::answer::{Answer, Refusal, empty, json_of, no_content};
 use crate::http::ask::{Ask, Fields, Reply};
 use crate::http::list::{self, Item};
@@ -18,6 +19,7 @@ use crate::view::{QueueCounts, QueueKind, QueueSpec, QueueStatistics, QueueView,
 pub(super) fn table() -> Table {
     Table::new()
         .route("/api/queues", get(queues))
+        .route("/api/queues/detailed", get(queues))
         .route("/api/queues/{vhost}", get(queues))
         .route(
             "/api/queues/{vhost}/{queue}",
@@ -52,7 +54,7 @@ async fn queue(ask: Ask) -> Reply {
 }
 
 /// The queue that the path names.
-fn find(ask: &Ask) -> Result<QueueView, Refusal> {
+pub(super) fn find<L: Level>(ask: &Ask<L>) -> Result<QueueView, Refusal> {
     let vhost = ask.api.view.vhost(ask.name("vhost"));
     let queue = vhost.and_then(|vhost| vhost.queue(ask.name("queue")));
     queue.ok_or(Refusal::NotFound)

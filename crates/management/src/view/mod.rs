@@ -8,26 +8,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
-use leveret_access::permission::Resource;
+use leveret_access::permission::{Permission, Resource};
+use leveret_access::users::TopicPermission;
+use leveret_broker::definitions_import::Plan;
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::inventory::BindingsOf;
 use leveret_broker::vhost::VirtualHost;
 use leveret_broker::{Broker, DelayedPage};
 use leveret_codec::FieldTable;
 use leveret_message::Message;
-use leveret_routing::{Binding, Destination, Exchange};
+use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
 
 pub(crate) use leveret_access::brake::Verdict;
+pub(crate) use leveret_access::limits::{UserLimits, VhostLimits};
 pub(crate) use leveret_access::permission::Access;
 pub(crate) use leveret_access::users::User;
-pub(crate) use leveret_broker::DelayedPlace;
 pub(crate) use leveret_broker::inventory::{AppliedPolicies, LoginError};
+pub(crate) use leveret_broker::{DelayedPlace, Parameter};
 pub(crate) use leveret_deduplication::DeduplicationCounts;
 pub(crate) use leveret_message::Timestamp;
 pub(crate) use leveret_queue::queue::counts::QueueCounts;
 pub(crate) use leveret_queue::queue::identity::QueueIdentity;
 pub(crate) use leveret_queue::queue::kind::QueueKind;
 pub(crate) use leveret_queue::queue::statistics::QueueStatistics;
+pub(crate) use leveret_settings::policy::{PolicyKind, PolicySpec};
 pub(crate) use leveret_store_api::CommitPoint;
 
 pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};
@@ -39,6 +43,47 @@ pub trait Host: Send + Sync {
     fn now(&self) -> Timestamp;
     /// What time it is, rounded up: for what begins to wait now.
     fn after_now(&self) -> Timestamp;
+    /// What it takes of the machine. May read files.
+    fn figures(&self) -> Figures;
+}
+
+/// What a process takes of its machine, and what there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// The process's id.
+    pub process: u32,
+    /// How long it runs.
+    pub uptime_ms: u64,
+    /// Processors it may use.
+    pub processors: usize,
+    /// Resident memory, bytes.
+    pub memory_used: u64,
+    /// The machine's memory, bytes.
+    pub memory_total: u64,
+    /// Files and sockets it has open.
+    pub descriptors_used: usize,
+    /// Files and sockets it may have open.
+    pub descriptors_total: usize,
+    /// Connections it has.
+    pub sockets_used: usize,
+    /// Connections it could have.
+    pub sockets_total: usize,
+    /// The disk that durable things are on, if there is one.
+    pub disk: Option<Disk>,
+}
+
+/// A disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    /// Bytes that are free.
+    pub free: u64,
+    /// With fewer, publishers wait.
+    pub reserve: u64,
+}
+
+/// The types that an exchange may have, by name.
+pub(crate) fn exchange_types() -> impl Iterator<Item = &'static str> {
+    ExchangeKind::names()
 }
 
 /// The broker as the API sees it.
@@ -123,6 +168,20 @@ impl BindingFacts {
     }
 }
 
+/// What a user may do in a virtual host.
+pub(crate) struct Permitted {
+    pub(crate) vhost: String,
+    pub(crate) user: String,
+    pub(crate) permission: Permission,
+}
+
+/// What a user may do with the topics of an exchange.
+pub(crate) struct PermittedTopics {
+    pub(crate) vhost: String,
+    pub(crate) user: String,
+    pub(crate) permission: TopicPermission,
+}
+
 /// An exchange.
 pub(crate) struct ExchangeFacts {
     pub(crate) exchange: Exchange,
@@ -151,6 +210,10 @@ impl View {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.host.now()
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        self.host.figures()
     }
 
     pub(crate) fn names(&self) -> Names<'_> {
@@ -247,6 +310,132 @@ impl View {
     }
 }
 
+/// What an administrator sets and takes away.
+impl View {
+    /// Carries out definitions in RabbitMQ's form, all or none of them; the error says what is wrong.
+    pub(crate) fn import(&self, json: &[u8]) -> Result<CommitPoint, String> {
+        let plan = Plan::parse(json).map_err(|error| error.message)?;
+        let imported = self.broker.import(&plan, self.now());
+        imported.map_err(|error| error.message)
+    }
+
+    pub(crate) fn all_vhosts(&self) -> Vec<VhostView> {
+        let mut vhosts: Vec<_> = self.broker.vhosts().into_iter().map(VhostView).collect();
+        vhosts.sort_by(|one, other| one.name().cmp(other.name()));
+        vhosts
+    }
+
+    pub(crate) fn users(&self) -> Vec<User> {
+        let mut users = self.broker.users();
+        users.sort_by(|one, other| one.name.cmp(&other.name));
+        users
+    }
+
+    pub(crate) fn user(&self, name: &str) -> Option<User> {
+        self.broker.user(name)
+    }
+
+    pub(crate) fn delete_user(&self, name: &str) -> Option<CommitPoint> {
+        self.broker.delete_user(name)
+    }
+
+    pub(crate) fn permissions(&self) -> Vec<Permitted> {
+        let mut all = self.broker.permissions();
+        all.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
+        let all = all.into_iter();
+        all.map(|(vhost, user, permission)| Permitted {
+            vhost,
+            user,
+            permission,
+        })
+        .collect()
+    }
+
+    pub(crate) fn topic_permissions(&self) -> Vec<PermittedTopics> {
+        let mut all = self.broker.topic_permissions();
+        all.sort_by(|one, other| {
+            let exchanges = (&one.2.exchange, &other.2.exchange);
+            (&one.0, &one.1, exchanges.0).cmp(&(&other.0, &other.1, exchanges.1))
+        });
+        let all = all.into_iter();
+        all.map(|(vhost, user, permission)| PermittedTopics {
+            vhost,
+            user,
+            permission,
+        })
+        .collect()
+    }
+
+    pub(crate) fn forbid(&self, vhost: &str, user: &str) -> Option<CommitPoint> {
+        self.broker.forbid(vhost, user)
+    }
+
+    pub(crate) fn forbid_topics(
+        &self,
+        vhost: &str,
+        user: &str,
+        exchange: &str,
+    ) -> Option<CommitPoint> {
+        self.broker.forbid_topics(vhost, user, exchange)
+    }
+
+    pub(crate) fn policies(&self, kind: PolicyKind) -> Vec<PolicySpec> {
+        self.broker.policies(kind)
+    }
+
+    /// Has the queues and exchanges do without it.
+    pub(crate) fn delete_policy(&self, kind: PolicyKind, policy: &PolicySpec) -> CommitPoint {
+        let (vhost, name) = (&policy.vhost, &policy.name);
+        self.broker.delete_policy(kind, vhost, name, self.now())
+    }
+
+    /// Those that mean nothing to the broker.
+    pub(crate) fn parameters(&self) -> Vec<Parameter> {
+        self.broker.parameters()
+    }
+
+    pub(crate) fn delete_parameter(
+        &self,
+        vhost: Option<&str>,
+        component: &str,
+        name: &str,
+    ) -> Option<CommitPoint> {
+        self.broker.delete_parameter(vhost, component, name)
+    }
+
+    pub(crate) fn vhost_limits(&self, vhost: &str) -> VhostLimits {
+        self.broker.vhost_limits(vhost)
+    }
+
+    pub(crate) fn set_vhost_limits(
+        &self,
+        vhost: &str,
+        limits: VhostLimits,
+    ) -> Result<CommitPoint, String> {
+        let set = self.broker.set_vhost_limits(vhost, limits);
+        set.map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn set_user_limits(
+        &self,
+        user: &str,
+        limits: UserLimits,
+    ) -> Result<CommitPoint, String> {
+        let set = self.broker.set_user_limits(user, limits);
+        set.map_err(|error| error.to_string())
+    }
+
+    /// Why publishers are held up, if they are.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        self.broker.blocked_reason()
+    }
+}
+
+/// The stored form of a password.
+pub(crate) fn hash_password(password: &[u8]) -> Result<String, String> {
+    leveret_access::password::hash_salted(password)
+}
+
 /// Delayed messages.
 impl View {
     /// What an exchange holds back, as `seen` shows each message, and how many there are; None if it is no exchange that
@@ -284,6 +473,16 @@ impl View {
 impl VhostView {
     pub(crate) fn name(&self) -> &str {
         self.0.name()
+    }
+
+    /// The type of queues that are declared without one, where it was chosen.
+    pub(crate) fn default_queue_type(&self) -> Option<QueueKind> {
+        self.0.default_queue_type()
+    }
+
+    /// Whether a copy of each message goes to `amq.rabbitmq.trace`.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.0.is_traced()
     }
 
     /// Its queues, in no order.
