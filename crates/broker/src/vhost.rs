@@ -316,10 +316,13 @@ impl VirtualHost {
 
     /// The queues of a route that are still there.
     pub fn handles(&self, queues: &[QueueId]) -> Targets {
-        queues
-            .iter()
-            .filter_map(|id| self.queues_by_id.get(id).map(|queue| queue.clone()))
-            .collect()
+        let queues = queues.iter();
+        queues.filter_map(|id| self.queue_by_id(*id)).collect()
+    }
+
+    /// The queue with this identity, unless it has gone.
+    pub fn queue_by_id(&self, id: QueueId) -> Option<QueueHandle> {
+        self.queues_by_id.get(&id).map(|queue| queue.clone())
     }
 
     /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere. Answers

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::link::Link;
 use super::pressure::Pressure;
 use super::returned::return_message;
+use super::transaction::Kept;
 
 impl Connection {
     /// Publishes a message by itself.
@@ -26,7 +27,7 @@ impl Connection {
         // Without confirms there is nothing to tell of a gap with.
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
-            transaction.publish_attended(publish, random, transaction_bytes_max)?;
+            transaction.publish(Kept::Attended { publish, random }, transaction_bytes_max)?;
             self.account_for_transaction(link, number, now);
             return Ok(());
         }

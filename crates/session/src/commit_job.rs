@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use leveret_broker::commit::QueueSettlements;
 use leveret_broker::exchange::{Gated, Unit};
 use leveret_broker::handle::QueueHandle;
+use leveret_broker::vhost::VirtualHost;
 use leveret_message::Message;
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_routing::QueueId;
@@ -62,12 +63,37 @@ impl SettledByQueue {
     }
 }
 
+/// The queues that are still to take a publish.
+pub(super) enum Ahead {
+    Found(smallvec::IntoIter<[QueueHandle; 1]>),
+    Named(std::vec::IntoIter<QueueId>),
+}
+
+impl Ahead {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Ahead::Found(queues) => queues.len(),
+            Ahead::Named(queues) => queues.len(),
+        }
+    }
+
+    /// The next one; None if it has gone, or if there are no more.
+    pub(super) fn next(&mut self, vhost: &VirtualHost) -> Option<QueueHandle> {
+        match self {
+            Ahead::Found(queues) => queues.next(),
+            Ahead::Named(queues) => vhost.queue_by_id(queues.next()?),
+        }
+    }
+}
+
 /// A transaction that is being committed.
 pub(super) struct Committing {
     pub(super) channel: u16,
     pub(super) stage: Stage,
     /// So many of what the stage goes through have been seen to.
     pub(super) at: usize,
+    /// And so many of the queues of the next one.
+    pub(super) at_queue: usize,
     pub(super) transaction: Transaction,
     /// What is left to be done in each queue when the settlements are durable.
     pub(super) settled: SettledByQueue,
@@ -75,7 +101,7 @@ pub(super) struct Committing {
     pub(super) rejected: SettledByQueue,
     pub(super) gated: Gated,
     /// A publish of which not all queues have taken it.
-    pub(super) partial: Option<(Message, smallvec::IntoIter<[QueueHandle; 1]>)>,
+    pub(super) partial: Option<(Message, Ahead)>,
     pub(super) unit: Unit,
     /// What the settlements give back of the channel's shared credit.
     pub(super) credit: u32,
@@ -85,6 +111,7 @@ impl Committing {
     pub(super) fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         self.at = 0;
+        self.at_queue = 0;
     }
 
     /// Tells some of the queues that what they hide is staged; answers what it cost.

@@ -28,7 +28,7 @@ use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
 
-use super::commit_job::{ByNumber, Committing, QUEUE_COST, SettledByQueue, Stage};
+use super::commit_job::{Ahead, ByNumber, Committing, QUEUE_COST, SettledByQueue, Stage};
 use super::connection::{COMMIT, Connection};
 use super::job::Job;
 use super::link::Link;
@@ -82,6 +82,7 @@ impl Connection {
             channel: number,
             stage: Stage::Settle,
             at: 0,
+            at_queue: 0,
             transaction,
             settled: SettledByQueue::default(),
             rejected: SettledByQueue::default(),
@@ -196,15 +197,33 @@ impl Connection {
     /// Finds those with a gate on the ways of publishes.
     fn look_at_publishes(&self, committing: &mut Committing, most: usize) -> usize {
         let Committing {
-            transaction, gated, ..
+            transaction,
+            gated,
+            at,
+            at_queue,
+            ..
         } = committing;
         let mut cost = 0;
-        for kept in transaction.publishes.iter_from(committing.at) {
+        for kept in transaction.publishes.iter_from(*at) {
             if cost >= most {
                 break;
             }
-            committing.at += 1;
             match kept {
+                Kept::Wide { queues, .. } => {
+                    let rest = queues.get(*at_queue..).unwrap_or_default();
+                    let some = rest.len().min(most - cost);
+                    cost += some;
+                    let found = rest.iter().take(some);
+                    let found = found.filter_map(|id| self.vhost.queue_by_id(*id));
+                    let looking = found.filter(QueueHandle::deduplicates);
+                    gated.extend(looking.map(Gatekeeper::Queue));
+                    if some < rest.len() {
+                        *at_queue += some;
+                        break;
+                    }
+                    *at_queue = 0;
+                    cost += 1;
+                }
                 Kept::Plain { targets, .. } => {
                     cost += targets.len().max(1);
                     let looking = targets.iter().filter(|queue| queue.deduplicates());
@@ -221,6 +240,7 @@ impl Connection {
                     self.vhost.gates_on_the_way(&passing, gated);
                 }
             }
+            *at += 1;
         }
         sort_gated(gated);
         if cost < most {
@@ -294,7 +314,10 @@ impl Connection {
                             let number = committing.channel;
                             return_message(link, number, &without_blind_copies(message.clone()));
                         }
-                        Some((message, targets.into_iter()))
+                        Some((message, Ahead::Found(targets.into_iter())))
+                    }
+                    Some(Kept::Wide { message, queues }) => {
+                        Some((message, Ahead::Named(queues.into_iter())))
                     }
                     Some(Kept::Attended { publish, random }) => {
                         // What was published before enters its queues before.
@@ -319,10 +342,11 @@ impl Connection {
                 break;
             };
             cost += MESSAGE_COST;
-            while cost < most {
-                let Some(target) = targets.next() else { break };
+            while cost < most && targets.len() > 0 {
                 cost += MESSAGE_COST;
-                by_queue.push(target, message.clone());
+                if let Some(target) = targets.next(&self.vhost) {
+                    by_queue.push(target, message.clone());
+                }
             }
             if targets.len() > 0 {
                 committing.partial = Some((message, targets));

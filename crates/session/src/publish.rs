@@ -8,10 +8,11 @@ use super::assembly::WholePublish;
 use super::body_memory::BodyMemory;
 use super::connection::Connection;
 use super::link::Link;
-use super::publishing::decided::{Decided, InTransaction};
+use super::publishing::decided::Decided;
 use super::publishing::routed::Routed;
 use super::publishing::sender::Sender;
 use super::trace::keys_of_publish;
+use super::transaction::Kept;
 use super::work;
 
 impl Connection {
@@ -50,8 +51,8 @@ impl Connection {
                 link.work.add(work::DETOUR);
                 self.publish_attended(link, number, publish, now)?;
             }
-            Decided::InTransaction(publish) => {
-                self.publish_in_transaction(link, number, publish, now)?;
+            Decided::InTransaction(kept) => {
+                self.publish_in_transaction(link, number, kept, now)?;
             }
             Decided::WrittenAhead(large) => {
                 // What came before it need not wait.
@@ -93,17 +94,11 @@ impl Connection {
         &mut self,
         link: &Link,
         number: u16,
-        publish: InTransaction,
+        kept: Kept,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let InTransaction {
-            message,
-            targets,
-            mandatory,
-        } = publish;
         let bytes_max = link.broker.config().transaction_bytes_max;
-        let transaction = self.transaction(number)?;
-        transaction.publish(message, targets, mandatory, bytes_max)?;
+        self.transaction(number)?.publish(kept, bytes_max)?;
         self.account_for_transaction(link, number, now);
         Ok(())
     }

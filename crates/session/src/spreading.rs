@@ -54,7 +54,7 @@ impl Connection {
         let most = (self.step_cost() / QUEUE_COST).max(1);
         let mut rejected = Vec::new();
         for id in spreading.queues.by_ref().take(most) {
-            let found = self.vhost.queues_by_id.get(&id).map(|queue| queue.clone());
+            let found = self.vhost.queue_by_id(id);
             // Gone meanwhile.
             let Some(queue) = found else { continue };
             let message = std::iter::once(spreading.message.clone());

@@ -8,6 +8,7 @@ use leveret_broker::vhost::Targets;
 use leveret_message::error::{ChannelError, Failure};
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::settle::Outcome;
+use leveret_routing::QueueId;
 
 use super::attended_publish::AttendedPublish;
 use super::settled::Settled;
@@ -21,11 +22,31 @@ pub(super) enum Kept {
         targets: Targets,
         mandatory: bool,
     },
+    /// To very many queues, which are found when it is committed.
+    Wide {
+        message: Message,
+        queues: Vec<QueueId>,
+    },
     /// Past exchanges that keep something, or with its producer's number: decided at the commit.
     Attended {
         publish: AttendedPublish,
         random: u64,
     },
+}
+
+impl Kept {
+    fn memory(&self) -> usize {
+        match self {
+            Kept::Plain {
+                message, targets, ..
+            } if targets.spilled() => message.memory_bytes() + size_of_val(targets.as_slice()),
+            Kept::Plain { message, .. } => message.memory_bytes(),
+            Kept::Wide { message, queues } => {
+                message.memory_bytes() + size_of_val(queues.as_slice())
+            }
+            Kept::Attended { publish, .. } => publish.message.memory_bytes(),
+        }
+    }
 }
 
 /// What a channel has done since `tx.select` or the last commit.
@@ -41,31 +62,15 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// Keeps a publish back.
-    pub(super) fn publish(
-        &mut self,
-        message: Message,
-        targets: Targets,
-        mandatory: bool,
-        bytes_max: usize,
-    ) -> Result<(), Failure> {
-        self.reserve(&message, bytes_max)?;
-        self.publishes.push(Kept::Plain {
-            message,
-            targets,
-            mandatory,
-        });
-        Ok(())
-    }
-
-    /// Keeps a publish back that is looked at by itself.
-    pub(super) fn publish_attended(
-        &mut self,
-        publish: AttendedPublish,
-        random: u64,
-        bytes_max: usize,
-    ) -> Result<(), Failure> {
-        self.reserve(&publish.message, bytes_max)?;
-        self.publishes.push(Kept::Attended { publish, random });
+    pub(super) fn publish(&mut self, kept: Kept, bytes_max: usize) -> Result<(), Failure> {
+        self.bytes += kept.memory();
+        if self.bytes > bytes_max {
+            return Err(ChannelError::precondition(format_args!(
+                "transaction is larger than the {bytes_max} bytes allowed"
+            ))
+            .into());
+        }
+        self.publishes.push(kept);
         Ok(())
     }
 
@@ -87,17 +92,6 @@ impl Transaction {
     /// Whether a body of `more` bytes is refused for its size.
     pub(super) fn would_be_too_large(&self, more: usize, bytes_max: usize) -> bool {
         self.bytes.saturating_add(more) > bytes_max
-    }
-
-    pub(super) fn reserve(&mut self, message: &Message, bytes_max: usize) -> Result<(), Failure> {
-        self.bytes += message.memory_bytes();
-        if self.bytes > bytes_max {
-            return Err(ChannelError::precondition(format_args!(
-                "transaction is larger than the {bytes_max} bytes allowed"
-            ))
-            .into());
-        }
-        Ok(())
     }
 
     /// Keeps a settlement back.

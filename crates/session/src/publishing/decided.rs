@@ -1,6 +1,5 @@
 //! The third step of a publish: who has it next.
 
-use leveret_broker::vhost::Targets;
 use leveret_message::Message;
 use leveret_routing::QueueId;
 
@@ -13,6 +12,7 @@ use crate::body_memory::BodyMemory;
 use crate::channel::{Channel, PublishMode};
 use crate::large_publish::LargePublish;
 use crate::link::Link;
+use crate::transaction::Kept;
 
 /// Who has a publish next.
 pub(crate) enum Decided<'a> {
@@ -21,18 +21,11 @@ pub(crate) enum Decided<'a> {
     /// Exchanges on its way that keep something, or whoever knows its producer's numbers: it is published by itself.
     KeptByExchange(AttendedPublish),
     /// The channel's transaction, until that is committed.
-    InTransaction(InTransaction),
+    InTransaction(Kept),
     /// The store, which writes its bytes before it is in its queues.
     WrittenAhead(Box<LargePublish>),
     /// Very many queues, in steps.
     Spread(Message, Vec<QueueId>),
-}
-
-/// A publish that waits for the commit.
-pub(crate) struct InTransaction {
-    pub(crate) message: Message,
-    pub(crate) targets: Targets,
-    pub(crate) mandatory: bool,
 }
 
 impl Publishing {
@@ -54,10 +47,14 @@ impl Publishing {
             });
         }
         if let PublishMode::Transaction(_) = channel.mode {
-            return Decided::InTransaction(InTransaction {
-                targets: self.targets(&routed.way),
-                message: routed.message,
-                mandatory: routed.mandatory,
+            let message = routed.message;
+            return Decided::InTransaction(match routed.way {
+                Way::Wide(queues) => Kept::Wide { message, queues },
+                way => Kept::Plain {
+                    targets: self.targets(&way),
+                    message,
+                    mandatory: routed.mandatory,
+                },
             });
         }
         if routed.header.body_size >= self.vhost.services.ahead_bytes_min

@@ -236,3 +236,52 @@ fn a_commit_that_a_full_queue_refuses_in_part_is_an_error_in_the_end() {
     other.consume_ok("q", "o");
     other.expect_bodies(&returned());
 }
+
+/// What a transaction publishes to very many queues is kept with their names alone, and enters them in steps.
+#[test]
+fn a_publish_to_very_many_queues_is_committed_in_steps() {
+    const QUEUES: usize = 1100;
+    let (world, client, other) = world();
+    client.ack(0, true);
+    let queue = |number: usize| format!("wide{number}");
+    for number in 0..QUEUES {
+        other.declare_ok(&queue(number), &[], &[]);
+        other.bind(&queue(number), "amq.fanout", "");
+        other.expect(&["bind-ok"]);
+    }
+    let message = Properties::to("amq.fanout");
+    client.publish_all("", "a b", &message);
+    other.delete(&queue(7), false, false);
+    other.expect(&["delete-ok 0"]);
+    world.stand_still();
+    client.tx(COMMIT);
+    let (turns, told) = turns_until_told(&world, &client, 2);
+    assert_eq!(told, ["commit-ok"]);
+    assert!(turns > QUEUES / 20, "{turns} turns");
+    world.go_on();
+    for number in (0..QUEUES).filter(|it| *it != 7) {
+        assert_eq!(ready(&world, &queue(number)), 2, "{number}");
+    }
+}
+
+/// The names of its queues count for the size of a transaction.
+#[test]
+fn a_transaction_of_few_bytes_for_very_many_queues_is_large() {
+    let world = World::durable_with(BrokerConfig {
+        transaction_bytes_max: 50_000,
+        ..BrokerConfig::default()
+    });
+    let client = world.client();
+    for number in 0..1100 {
+        let queue = number.to_string();
+        client.declare_ok(&queue, &[], &[]);
+        client.bind(&queue, "amq.fanout", "");
+        client.expect(&["bind-ok"]);
+    }
+    client.tx(SELECT);
+    client.expect(&["tx.select-ok"]);
+    client.publish_all("", "1 2 3 4 5", &Properties::to("amq.fanout"));
+    client.expect_nothing();
+    client.publish_all("", "6", &Properties::to("amq.fanout"));
+    client.expect(&["channel.close 406 PRECONDITION_FAILED - transaction is larger than the 50000 bytes allowed"]);
+}
