@@ -28,10 +28,10 @@ impl VirtualHost {
         now: Timestamp,
     ) -> Result<CommitPoint, Failure> {
         let source = self.attended(&binding.source);
-        let source = source.filter(|source| source.has_history());
+        let source = source.filter(|source| source.remembers());
         let mut gated: Gated = source.iter().cloned().map(Gatekeeper::Exchange).collect();
-        let mut gates = Gates::lock(&mut gated);
-        let history = source.map_or_else(Vec::new, |source| gates.history(&source));
+        let gates = Gates::lock(&mut gated);
+        let history = source.map_or_else(Vec::new, |source| source.remembered());
         let mut topology = self.topology.write();
         self.check_ends(&topology, &binding)?;
         let definition = self.define_binding(&topology, &binding, &Removed::default());

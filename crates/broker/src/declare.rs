@@ -442,8 +442,7 @@ impl VirtualHost {
             return Ok(self.services.definitions_point());
         }
         may_make(&exchange)?;
-        exchange.check().map_err(ChannelError::precondition)?;
-        exchange::check(&exchange)?;
+        exchange::check(&exchange).map_err(ChannelError::precondition)?;
         let mut changes = Vec::new();
         let logs = ExchangeLogs::allocate(&exchange, &self.services.store);
         if exchange.durable {

@@ -7,18 +7,63 @@
 //! changes nothing. Among destinations of one weight the largest u wins, which leaves one logarithm
 //! for each distinct weight instead of one for each destination.
 
+use leveret_codec::FieldTable;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::arguments::{argument, text};
 use crate::binding::BindError;
-use crate::exchange::HashOn;
+use crate::exchange_error::ExchangeError;
 use crate::headers::ValueRef;
-use crate::route::RouteInput;
+use crate::matcher::{ExchangeType, Matcher};
+use crate::route::{Route, RouteInput};
 use crate::stable_hash;
-use crate::target::{Target, Terms};
+use crate::target::{ExchangeIndex, Target, Terms};
+
+pub(crate) static CONSISTENT_HASH: ExchangeType = ExchangeType {
+    name: "x-consistent-hash",
+    is_attended: false,
+    check: |arguments| HashOn::parse(arguments).map(drop),
+    matcher: |arguments| {
+        let hash_on = HashOn::parse(arguments).unwrap_or(HashOn::RoutingKey);
+        Box::new(ConsistentHash::new(hash_on))
+    },
+};
+
+/// What a consistent hash exchange hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HashOn {
+    RoutingKey,
+    Header(Box<[u8]>),
+    MessageId,
+    CorrelationId,
+    Timestamp,
+}
+
+impl HashOn {
+    fn parse(arguments: &FieldTable) -> Result<Self, ExchangeError> {
+        let header = argument(arguments, "hash-header");
+        let property = argument(arguments, "hash-property");
+        match (header, property) {
+            (None, None) => Ok(Self::RoutingKey),
+            (Some(header), None) => text(header)
+                .map(|name| Self::Header(name.as_bytes().into()))
+                .ok_or(ExchangeError::HashArgumentType("hash-header")),
+            (None, Some(property)) => {
+                match text(property).ok_or(ExchangeError::HashArgumentType("hash-property"))? {
+                    "message_id" => Ok(Self::MessageId),
+                    "correlation_id" => Ok(Self::CorrelationId),
+                    "timestamp" => Ok(Self::Timestamp),
+                    other => Err(ExchangeError::HashProperty(other.to_owned())),
+                }
+            }
+            (Some(_), Some(_)) => Err(ExchangeError::HashArguments),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
-pub(crate) struct ConsistentHash {
+struct ConsistentHash {
     hash_on: HashOn,
     groups: Vec<Group>,
     /// The weights each destination was bound with, in order of binding.
@@ -32,16 +77,12 @@ struct Group {
     members: Vec<(u64, Target)>,
 }
 
-impl ConsistentHash {
-    pub(crate) fn new(hash_on: HashOn) -> Self {
-        Self {
-            hash_on,
-            groups: Vec::new(),
-            weights: FxHashMap::default(),
-        }
+impl Matcher for ConsistentHash {
+    fn check(&self, terms: &Terms<'_>) -> Result<(), BindError> {
+        parse_weight(terms.routing_key).map(drop)
     }
 
-    pub(crate) fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
+    fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
         let weight = parse_weight(terms.routing_key)?;
         let weights = self.weights.entry(terms.target).or_default();
         weights.push(weight);
@@ -52,7 +93,7 @@ impl ConsistentHash {
         Ok(())
     }
 
-    pub(crate) fn remove(&mut self, terms: &Terms<'_>) {
+    fn remove(&mut self, terms: &Terms<'_>) {
         let Ok(weight) = parse_weight(terms.routing_key) else {
             return;
         };
@@ -75,7 +116,25 @@ impl ConsistentHash {
         }
     }
 
-    pub(crate) fn pick(&self, input: &RouteInput<'_>) -> Option<Target> {
+    fn collect(&self, input: &RouteInput<'_>, _: ExchangeIndex, route: &mut Route) -> bool {
+        route.add_one(self.pick(input))
+    }
+
+    fn boxed(&self) -> Box<dyn Matcher> {
+        Box::new(self.clone())
+    }
+}
+
+impl ConsistentHash {
+    fn new(hash_on: HashOn) -> Self {
+        Self {
+            hash_on,
+            groups: Vec::new(),
+            weights: FxHashMap::default(),
+        }
+    }
+
+    fn pick(&self, input: &RouteInput<'_>) -> Option<Target> {
         let key = self.key_hash(input);
         let winners = self.groups.iter().filter_map(|group| {
             let (seed, target) = group
@@ -136,11 +195,7 @@ fn score(hash: u64, weight: u64) -> f64 {
     ((hash as f64 + 1.0) / (TWO_TO_64 + 1.0)).ln() / weight as f64
 }
 
-/// Says why a binding is none: its key is its weight.
-pub(crate) fn check(terms: &Terms<'_>) -> Result<(), BindError> {
-    parse_weight(terms.routing_key).map(drop)
-}
-
+/// A binding's key is its weight.
 fn parse_weight(key: &[u8]) -> Result<u64, BindError> {
     let not_integer = || BindError::WeightNotInteger { key: key.to_vec() };
     let (is_negative, digits) = match key {
@@ -157,5 +212,34 @@ fn parse_weight(key: &[u8]) -> Result<u64, BindError> {
         0 => Err(BindError::WeightNotPositive),
         _ if is_negative => Err(BindError::WeightNotPositive),
         weight => Ok(weight),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_codec::{AMQPValue, LongString};
+
+    use super::*;
+
+    #[test]
+    fn hash_arguments_exclude_each_other() {
+        let hash = |arguments: &[(&str, &str)]| {
+            let mut table = FieldTable::default();
+            for (name, value) in arguments {
+                let value = AMQPValue::LongString(LongString::from(*value));
+                table.insert((*name).into(), value);
+            }
+            (CONSISTENT_HASH.check)(&table)
+        };
+        assert_eq!(hash(&[("hash-header", "h")]), Ok(()));
+        assert_eq!(hash(&[("hash-property", "message_id")]), Ok(()));
+        assert_eq!(
+            hash(&[("hash-property", "zz")]),
+            Err(ExchangeError::HashProperty("zz".to_owned()))
+        );
+        assert_eq!(
+            hash(&[("hash-property", "timestamp"), ("hash-header", "h")]),
+            Err(ExchangeError::HashArguments)
+        );
     }
 }

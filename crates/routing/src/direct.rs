@@ -4,11 +4,21 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::target::{Target, TargetSet};
+use crate::binding::BindError;
+use crate::matcher::{ExchangeType, Matcher, any_arguments};
+use crate::route::{Route, RouteInput};
+use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
+
+pub(crate) static DIRECT: ExchangeType = ExchangeType {
+    name: "direct",
+    is_attended: false,
+    check: any_arguments,
+    matcher: |_| Box::new(DirectIndex::default()),
+};
 
 /// All binding keys of one direct exchange.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DirectIndex {
+struct DirectIndex {
     keys: HashTable<Key>,
     hasher: DefaultHashBuilder,
 }
@@ -21,15 +31,39 @@ struct Key {
     targets: TargetSet,
 }
 
+impl Matcher for DirectIndex {
+    fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
+        self.add(terms.routing_key, terms.target);
+        Ok(())
+    }
+
+    fn remove(&mut self, terms: &Terms<'_>) {
+        self.take(terms.routing_key, terms.target);
+    }
+
+    fn collect(&self, input: &RouteInput<'_>, _: ExchangeIndex, route: &mut Route) -> bool {
+        let found = input.keys().filter_map(|key| self.get(key));
+        found.fold(false, |matched, targets| route.add_all(targets) | matched)
+    }
+
+    fn is_cacheable(&self) -> bool {
+        true
+    }
+
+    fn boxed(&self) -> Box<dyn Matcher> {
+        Box::new(self.clone())
+    }
+}
+
 impl DirectIndex {
     #[inline]
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&TargetSet> {
+    fn get(&self, key: &[u8]) -> Option<&TargetSet> {
         let hash = self.hasher.hash_one(key);
         let found = self.keys.find(hash, |known| *known.bytes == *key);
         found.map(|known| &known.targets)
     }
 
-    pub(crate) fn insert(&mut self, key: &[u8], target: Target) {
+    fn add(&mut self, key: &[u8], target: Target) {
         let hash = self.hasher.hash_one(key);
         let is_it = |known: &Key| *known.bytes == *key;
         let entry = self.keys.entry(hash, is_it, |known| known.hash);
@@ -41,7 +75,7 @@ impl DirectIndex {
         entry.or_insert_with(new).get_mut().targets.insert(target);
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8], target: Target) {
+    fn take(&mut self, key: &[u8], target: Target) {
         let hash = self.hasher.hash_one(key);
         if let Ok(mut known) = self.keys.find_entry(hash, |known| *known.bytes == *key) {
             known.get_mut().targets.remove(target);

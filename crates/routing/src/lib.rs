@@ -5,17 +5,24 @@
 //! locks, and has neither a clock nor a source of randomness: what a message says about itself comes
 //! in a [`RouteInput`], a random number included.
 
+mod arguments;
 mod binding;
 mod binding_table;
 mod consistent_hash;
+mod delayed_message;
 mod direct;
 mod erlang_text;
 mod exchange;
+mod exchange_error;
+mod fanout;
 mod headers;
+mod kind;
 mod marks;
 mod matcher;
+mod message_deduplication;
 mod modulus_hash;
 mod random;
+mod recent_history;
 mod route;
 mod stable_hash;
 mod target;
@@ -24,6 +31,8 @@ mod topology;
 mod topology_routing;
 
 pub use binding::{BindError, Binding, Destination, QueueId};
-pub use exchange::{Exchange, ExchangeError, ExchangeKind};
+pub use exchange::Exchange;
+pub use exchange_error::ExchangeError;
+pub use kind::ExchangeKind;
 pub use route::{Route, RouteInput};
 pub use topology::{Cleared, Removed, Topology};

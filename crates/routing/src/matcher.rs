@@ -1,128 +1,57 @@
-//! One exchange's bindings, indexed by the rules of its kind.
+//! What a type of exchange is made of, and what it does with its bindings: each has a file with both.
+
+use std::fmt::Debug;
+
+use leveret_codec::FieldTable;
 
 use crate::binding::BindError;
-use crate::consistent_hash::{self, ConsistentHash};
-use crate::direct::DirectIndex;
-use crate::exchange::{Exchange, ExchangeKind, HashOn};
-use crate::headers::{HeadersIndex, Pattern};
-use crate::modulus_hash::ModulusHash;
-use crate::random;
+use crate::exchange_error::ExchangeError;
 use crate::route::{Route, RouteInput};
-use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
-use crate::topic::TopicTrie;
+use crate::target::{ExchangeIndex, Terms};
 
-#[derive(Clone, Debug)]
-pub(crate) enum Matcher {
-    Direct(DirectIndex),
-    Fanout(TargetSet),
-    Topic(TopicTrie),
-    Headers(HeadersIndex),
-    ConsistentHash(ConsistentHash),
-    Random(TargetSet),
-    LocalRandom(TargetSet),
-    ModulusHash(ModulusHash),
+/// A type of exchange.
+pub(crate) struct ExchangeType {
+    /// What clients call it.
+    pub(crate) name: &'static str,
+    /// The broker must see each message that comes by: to hold it back, remember it or drop it.
+    pub(crate) is_attended: bool,
+    /// Checks the arguments of a declaration.
+    pub(crate) check: fn(&FieldTable) -> Result<(), ExchangeError>,
+    /// The matcher of an exchange with these arguments. It makes do with those that `check` refuses.
+    pub(crate) matcher: fn(&FieldTable) -> Box<dyn Matcher>,
 }
 
-impl Matcher {
-    pub(crate) fn new(exchange: &Exchange) -> Self {
-        match exchange.matching_kind() {
-            ExchangeKind::Direct => Self::Direct(DirectIndex::default()),
-            ExchangeKind::Topic => Self::Topic(TopicTrie::default()),
-            ExchangeKind::Headers => Self::Headers(HeadersIndex::default()),
-            ExchangeKind::ConsistentHash => {
-                let hash_on = HashOn::parse(&exchange.arguments).unwrap_or(HashOn::RoutingKey);
-                Self::ConsistentHash(ConsistentHash::new(hash_on))
-            }
-            ExchangeKind::Random => Self::Random(TargetSet::default()),
-            ExchangeKind::LocalRandom => Self::LocalRandom(TargetSet::default()),
-            ExchangeKind::ModulusHash => Self::ModulusHash(ModulusHash::default()),
-            ExchangeKind::Fanout
-            | ExchangeKind::RecentHistory
-            | ExchangeKind::MessageDeduplication
-            | ExchangeKind::DelayedMessage => Self::Fanout(TargetSet::default()),
-        }
-    }
+/// No argument decides anything.
+pub(crate) fn any_arguments(_: &FieldTable) -> Result<(), ExchangeError> {
+    Ok(())
+}
 
+/// One exchange's bindings, indexed by the rules of its type.
+pub(crate) trait Matcher: Debug + Send + Sync {
     /// Says why a binding is none, if so.
-    pub(crate) fn check(&self, terms: &Terms<'_>) -> Result<(), BindError> {
-        match self {
-            Self::Headers(_) => Pattern::parse(terms.arguments).map(drop),
-            Self::ConsistentHash(_) => consistent_hash::check(terms),
-            Self::LocalRandom(_) => random::check_local(terms),
-            Self::Direct(_)
-            | Self::Fanout(_)
-            | Self::Random(_)
-            | Self::Topic(_)
-            | Self::ModulusHash(_) => Ok(()),
-        }
-    }
-
-    /// Adds a binding, or says why it is none and changes nothing.
-    pub(crate) fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
-        match self {
-            Self::Direct(index) => index.insert(terms.routing_key, terms.target),
-            Self::Fanout(targets) | Self::Random(targets) => targets.insert(terms.target),
-            Self::Topic(trie) => trie.insert(terms.routing_key, terms.target),
-            Self::Headers(index) => index.insert(Pattern::parse(terms.arguments)?, terms.target),
-            Self::ConsistentHash(hash) => hash.insert(terms)?,
-            Self::LocalRandom(targets) => {
-                random::check_local(terms)?;
-                targets.insert(terms.target);
-            }
-            Self::ModulusHash(hash) => hash.insert(terms),
-        }
+    fn check(&self, _terms: &Terms<'_>) -> Result<(), BindError> {
         Ok(())
     }
 
+    /// Adds a binding, or says why it is none and changes nothing.
+    fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError>;
+
     /// Removes a binding that was added with the same `terms`.
-    pub(crate) fn remove(&mut self, terms: &Terms<'_>) {
-        match self {
-            Self::Direct(index) => index.remove(terms.routing_key, terms.target),
-            Self::Fanout(targets) | Self::Random(targets) | Self::LocalRandom(targets) => {
-                targets.remove(terms.target);
-            }
-            Self::Topic(trie) => trie.remove(terms.routing_key, terms.target),
-            Self::Headers(index) => {
-                if let Ok(pattern) = Pattern::parse(terms.arguments) {
-                    index.remove(&pattern, terms.target);
-                }
-            }
-            Self::ConsistentHash(hash) => hash.remove(terms),
-            Self::ModulusHash(hash) => hash.remove(terms),
-        }
-    }
+    fn remove(&mut self, terms: &Terms<'_>);
 
     /// Adds to `route` what matches; true when anything did. `at` is the exchange's place.
-    pub(crate) fn collect(
-        &self,
-        input: &RouteInput<'_>,
-        at: ExchangeIndex,
-        route: &mut Route,
-    ) -> bool {
-        match self {
-            Self::Direct(index) => {
-                let found = input.keys().filter_map(|key| index.get(key));
-                found.fold(false, |matched, targets| route.add_all(targets) | matched)
-            }
-            Self::Fanout(targets) => route.add_all(targets),
-            Self::Topic(trie) => input
-                .keys()
-                .fold(false, |matched, key| trie.collect(key, route) | matched),
-            Self::Headers(index) => index.collect(input.headers, route),
-            Self::ConsistentHash(hash) => add(hash.pick(input), route),
-            Self::Random(targets) | Self::LocalRandom(targets) => {
-                add(random::pick(targets, input.random, at), route)
-            }
-            Self::ModulusHash(hash) => add(hash.pick(input), route),
-        }
-    }
+    fn collect(&self, input: &RouteInput<'_>, at: ExchangeIndex, route: &mut Route) -> bool;
 
     /// Whether what matches follows from the routing keys and is worth remembering for each.
-    pub(crate) fn is_cacheable(&self) -> bool {
-        matches!(self, Self::Direct(_) | Self::Fanout(_) | Self::Topic(_))
+    fn is_cacheable(&self) -> bool {
+        false
     }
+
+    fn boxed(&self) -> Box<dyn Matcher>;
 }
 
-fn add(target: Option<Target>, route: &mut Route) -> bool {
-    target.inspect(|target| route.add(*target)).is_some()
+impl Clone for Box<dyn Matcher> {
+    fn clone(&self) -> Self {
+        self.as_ref().boxed()
+    }
 }

@@ -1,19 +1,28 @@
 //! `x-modulus-hash`: the destination whose number is the routing key's hash modulo their count.
 
-use crate::route::RouteInput;
+use crate::binding::BindError;
+use crate::matcher::{ExchangeType, Matcher, any_arguments};
+use crate::route::{Route, RouteInput};
 use crate::stable_hash;
-use crate::target::{Target, TargetSet, Terms};
+use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
+
+pub(crate) static MODULUS_HASH: ExchangeType = ExchangeType {
+    name: "x-modulus-hash",
+    is_attended: false,
+    check: any_arguments,
+    matcher: |_| Box::new(ModulusHash::default()),
+};
 
 /// Bound destinations in an order that does not depend on when they were bound, so that keys stay
 /// where they are over a restart.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ModulusHash {
+struct ModulusHash {
     counted: TargetSet,
     ordered: Vec<(u64, Target)>,
 }
 
-impl ModulusHash {
-    pub(crate) fn insert(&mut self, terms: &Terms<'_>) {
+impl Matcher for ModulusHash {
+    fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
         let known = self.counted.len();
         self.counted.insert(terms.target);
         let entry = (terms.seed, terms.target);
@@ -22,9 +31,10 @@ impl ModulusHash {
         {
             self.ordered.insert(position, entry);
         }
+        Ok(())
     }
 
-    pub(crate) fn remove(&mut self, terms: &Terms<'_>) {
+    fn remove(&mut self, terms: &Terms<'_>) {
         if self.counted.remove(terms.target)
             && let Ok(position) = self.ordered.binary_search(&(terms.seed, terms.target))
         {
@@ -32,7 +42,17 @@ impl ModulusHash {
         }
     }
 
-    pub(crate) fn pick(&self, input: &RouteInput<'_>) -> Option<Target> {
+    fn collect(&self, input: &RouteInput<'_>, _: ExchangeIndex, route: &mut Route) -> bool {
+        route.add_one(self.pick(input))
+    }
+
+    fn boxed(&self) -> Box<dyn Matcher> {
+        Box::new(self.clone())
+    }
+}
+
+impl ModulusHash {
+    fn pick(&self, input: &RouteInput<'_>) -> Option<Target> {
         // rabbitmq: the list of all routing keys, CC and BCC included, is hashed as one.
         let hash = input.keys().fold(0, stable_hash::hash_bytes);
         let count = u64::try_from(self.ordered.len())

@@ -110,11 +110,16 @@ impl Route {
         }
     }
 
-    pub(crate) fn add(&mut self, target: Target) {
+    fn add(&mut self, target: Target) {
         match target {
             Target::Queue(queue) => self.add_queue(queue),
             Target::Exchange(exchange) => self.visit(exchange),
         }
+    }
+
+    /// Adds a target; true when there is one.
+    pub(crate) fn add_one(&mut self, target: Option<Target>) -> bool {
+        target.inspect(|target| self.add(*target)).is_some()
     }
 
     /// Adds all of `targets`; true when there were any.

@@ -12,8 +12,17 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
-use crate::route::{Route, TopicScratch};
-use crate::target::{Target, TargetSet};
+use crate::binding::BindError;
+use crate::matcher::{ExchangeType, Matcher, any_arguments};
+use crate::route::{Route, RouteInput, TopicScratch};
+use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
+
+pub(crate) static TOPIC: ExchangeType = ExchangeType {
+    name: "topic",
+    is_attended: false,
+    check: any_arguments,
+    matcher: |_| Box::new(TopicTrie::default()),
+};
 
 const ROOT: u32 = 0;
 /// No such child. The root is nobody's child.
@@ -21,7 +30,7 @@ const NONE: u32 = 0;
 
 /// All binding keys of one topic exchange.
 #[derive(Clone, Debug)]
-pub(crate) struct TopicTrie {
+struct TopicTrie {
     nodes: Vec<Node>,
     free: Vec<u32>,
     edges: HashTable<Edge>,
@@ -66,8 +75,33 @@ impl Default for TopicTrie {
     }
 }
 
+impl Matcher for TopicTrie {
+    fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
+        self.add(terms.routing_key, terms.target);
+        Ok(())
+    }
+
+    fn remove(&mut self, terms: &Terms<'_>) {
+        self.take(terms.routing_key, terms.target);
+    }
+
+    fn collect(&self, input: &RouteInput<'_>, _: ExchangeIndex, route: &mut Route) -> bool {
+        input
+            .keys()
+            .fold(false, |matched, key| self.find(key, route) | matched)
+    }
+
+    fn is_cacheable(&self) -> bool {
+        true
+    }
+
+    fn boxed(&self) -> Box<dyn Matcher> {
+        Box::new(self.clone())
+    }
+}
+
 impl TopicTrie {
-    pub(crate) fn insert(&mut self, pattern: &[u8], target: Target) {
+    fn add(&mut self, pattern: &[u8], target: Target) {
         let mut at = ROOT;
         for word in words(pattern) {
             at = self.child_or_new(at, word);
@@ -77,7 +111,7 @@ impl TopicTrie {
         }
     }
 
-    pub(crate) fn remove(&mut self, pattern: &[u8], target: Target) {
+    fn take(&mut self, pattern: &[u8], target: Target) {
         let mut path = SmallVec::<[(u32, &[u8]); 16]>::new();
         let mut at = ROOT;
         for word in words(pattern) {
@@ -111,7 +145,7 @@ impl TopicTrie {
     }
 
     /// Adds to `route` what `key` matches; true when anything did.
-    pub(crate) fn collect(&self, key: &[u8], route: &mut Route) -> bool {
+    fn find(&self, key: &[u8], route: &mut Route) -> bool {
         let mut scratch = std::mem::take(&mut route.topic);
         let matched = self.walk(key, &mut scratch, route);
         route.topic = scratch;

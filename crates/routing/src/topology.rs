@@ -14,7 +14,8 @@ use slab::Slab;
 
 use crate::binding::{BindError, Binding, Destination, QueueId};
 use crate::binding_table::{BindingIndex, BindingTable, Bound};
-use crate::exchange::{Exchange, ExchangeKind};
+use crate::exchange::Exchange;
+use crate::kind::ExchangeKind;
 use crate::matcher::Matcher;
 use crate::stable_hash;
 use crate::target::{ExchangeIndex, Target, Terms};
@@ -67,7 +68,7 @@ impl Removed {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) exchange: Exchange,
-    pub(crate) matcher: Matcher,
+    pub(crate) matcher: Box<dyn Matcher>,
     /// See [`Exchange::is_attended`].
     pub(crate) attended: bool,
     pub(crate) leaving: bool,
@@ -174,7 +175,7 @@ impl Topology {
         let at = self.places.insert(Node {
             attended: exchange.is_attended(),
             leaving: false,
-            matcher: Matcher::new(&exchange),
+            matcher: exchange.matcher(),
             exchange,
             outgoing: Vec::new(),
             incoming: Vec::new(),
@@ -443,7 +444,7 @@ impl Topology {
         &mut self,
         name: &str,
         id: QueueId,
-        change: impl FnOnce(&mut Matcher, &Terms<'_>),
+        change: impl FnOnce(&mut dyn Matcher, &Terms<'_>),
     ) {
         let arguments = FieldTable::default();
         let terms = Terms {
@@ -453,7 +454,7 @@ impl Topology {
             arguments: &arguments,
         };
         if let Some(node) = self.node_mut(DEFAULT) {
-            change(&mut node.matcher, &terms);
+            change(node.matcher.as_mut(), &terms);
         }
     }
 

@@ -16,6 +16,7 @@ use super::node::Node;
 use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan, json};
 use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
+use crate::exchange::check as check_exchange;
 use crate::parameters::Parameter;
 
 impl Plan {
@@ -363,7 +364,7 @@ fn exchange(node: &Node<'_>) -> Result<Exchange, ImportError> {
         arguments,
         alternate,
     };
-    exchange.check().map_err(|error| node.error(error))?;
+    check_exchange(&exchange).map_err(|why| node.error(why))?;
     Ok(exchange)
 }
 

@@ -169,6 +169,20 @@ fn a_bad_file_names_the_place_and_changes_nothing() {
         ),
         (
             entry(
+                "exchanges",
+                json!({"name": "x", "type": "x-message-deduplication"}),
+            ),
+            "exchanges[0]: Missing or invalid argument, 'x-cache-size' must be an integer greater than 0",
+        ),
+        (
+            entry(
+                "exchanges",
+                json!({"name": "x", "type": "direct", "arguments": {"x-dedup-window-ms": 0}}),
+            ),
+            "exchanges[0]: invalid arg 'x-dedup-window-ms' for exchange 'x'",
+        ),
+        (
+            entry(
                 "permissions",
                 json!({"user": "u", "configure": "", "write": "", "read": ""}),
             ),

@@ -3,70 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leveret_codec::value_as_integer;
-use leveret_deduplication::{
-    CacheRules, Deduplication, DeduplicationCounts, KeyLogs, Producers, Rules, WINDOW,
-};
-use leveret_message::arguments::argument;
-use leveret_message::error::ChannelError;
+use leveret_deduplication::{Deduplication, DeduplicationCounts, KeyLogs, Producers, Rules};
 use leveret_message::{Message, Store};
-use leveret_routing::{Exchange, ExchangeKind};
-use leveret_store_api::{Change, LogId};
+use leveret_routing::Exchange;
+use leveret_store_api::Change;
 use parking_lot::{Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
 
 use super::delayed::Delayed;
-use super::history::History;
-
-/// The logs in which a durable exchange keeps what it keeps, as its definition has them.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct ExchangeLogs {
-    /// Messages that wait for their time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) delayed: Option<u64>,
-    /// The keys of what was published before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) keys: Option<KeyLogs>,
-    /// The last messages that passed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) history: Option<u64>,
-}
-
-impl ExchangeLogs {
-    /// The logs that `exchange` needs.
-    pub(crate) fn allocate(exchange: &Exchange, store: &Store) -> ExchangeLogs {
-        let allocate = |needed: bool| needed.then(|| store.allocate_log().0);
-        ExchangeLogs {
-            delayed: allocate(exchange.kind == ExchangeKind::DelayedMessage),
-            // A policy may have a durable exchange keep keys at any time.
-            keys: exchange.durable.then(|| KeyLogs::allocate(store)),
-            history: allocate(exchange.durable && exchange.kind == ExchangeKind::RecentHistory),
-        }
-    }
-
-    /// With logs for keys, where it had none.
-    #[must_use]
-    pub(crate) fn with_keys(self, store: &Store) -> ExchangeLogs {
-        let keys = self.keys.unwrap_or_else(|| KeyLogs::allocate(store));
-        ExchangeLogs {
-            keys: Some(keys),
-            ..self
-        }
-    }
-
-    /// Where the keys are.
-    pub(crate) fn keys(&self) -> Option<KeyLogs> {
-        self.keys
-    }
-
-    /// All of them.
-    pub(crate) fn iter(self) -> impl Iterator<Item = LogId> {
-        let keys = self.keys.into_iter().flat_map(KeyLogs::iter);
-        let single = self.delayed.into_iter().chain(self.history);
-        single.map(LogId).chain(keys)
-    }
-}
+use super::keeper::Keeper;
+use super::keepers;
+use super::logs::ExchangeLogs;
 
 /// An exchange that keeps something.
 pub struct Attended {
@@ -75,7 +21,8 @@ pub struct Attended {
     pub(super) vhost: Arc<str>,
     pub(super) name: String,
     pub(super) logs: ExchangeLogs,
-    pub(super) delayed: Option<Delayed>,
+    /// What it keeps for its type's sake.
+    pub(super) keeper: Option<Box<dyn Keeper>>,
     /// The exchange was deleted.
     pub(super) gone: AtomicBool,
     /// Duplicates are looked for.
@@ -84,8 +31,6 @@ pub struct Attended {
     /// topology is locked; the gate learns of them when it is locked next.
     pub(super) rules: Mutex<Rules>,
     pub(super) has_cache: bool,
-    /// The last messages are remembered.
-    pub(super) has_history: bool,
     pub(super) gate: Mutex<Gate>,
     /// So much of what the store had kept could not be read.
     damaged: u64,
@@ -111,21 +56,13 @@ impl Attended {
     ) -> Arc<Attended> {
         let volatile = store.is_volatile();
         let rules = Rules::parse(&exchange.arguments).or(policy);
-        let cache = (exchange.kind == ExchangeKind::MessageDeduplication)
-            .then(|| CacheRules::parse(&exchange.arguments).ok())
-            .flatten();
+        let keeper = keepers::keeper(exchange, logs, store);
+        let cache = keeper.as_ref().and_then(|keeper| keeper.cache());
         let key_logs = logs.keys.filter(|_| !volatile);
         let keys = Deduplication::new(rules, cache, key_logs);
         let producer_log = key_logs.map(KeyLogs::of_producers);
         let (producers, damaged) =
             Producers::recovered(producer_log, producers_max, store, &exchange.name);
-        let history = (exchange.kind == ExchangeKind::RecentHistory)
-            .then(|| exchange.history_length().ok())
-            .flatten()
-            .map(|length| {
-                let log = logs.history.filter(|_| !volatile).map(LogId);
-                History::new(length, log)
-            });
         let mut attended = Attended {
             damaged,
             id,
@@ -133,18 +70,11 @@ impl Attended {
             deduplicates: AtomicBool::new(keys.is_on()),
             rules: Mutex::new(rules),
             has_cache: cache.is_some(),
-            has_history: history.is_some(),
-            gate: Mutex::new(Gate {
-                keys,
-                producers,
-                history,
-            }),
+            gate: Mutex::new(Gate { keys, producers }),
             vhost: Arc::clone(vhost),
             name: exchange.name.clone(),
             logs,
-            delayed: logs
-                .delayed
-                .map(|log| Delayed::new(LogId(log), exchange.durable, volatile)),
+            keeper,
         };
         attended.damaged += attended.recover(store);
         Arc::new(attended)
@@ -166,21 +96,14 @@ impl Attended {
     }
 
     pub(crate) fn delayed(&self) -> Option<&Delayed> {
-        self.delayed.as_ref()
+        self.keeper.as_ref()?.delayed()
     }
 
     /// Answers how much is damaged.
     fn recover(&self, store: &Store) -> u64 {
-        let mut damaged = 0;
-        if let Some(delayed) = &self.delayed {
-            damaged += delayed.recover(store, &self.name);
-        }
-        let mut gate = self.gate.lock();
-        damaged += gate.keys.recover(store, &self.name);
-        if let Some(history) = &mut gate.history {
-            damaged += history.recover(store, &self.name);
-        }
-        damaged
+        let keeper = self.keeper.as_ref();
+        let damaged = keeper.map_or(0, |keeper| keeper.recover(store, &self.name));
+        damaged + self.gate.lock().keys.recover(store, &self.name)
     }
 
     /// How much of what the store had kept could not be read when this was made.
@@ -193,9 +116,17 @@ impl Attended {
         self.deduplicates.load(Ordering::Relaxed)
     }
 
-    /// Whether the last messages are remembered.
-    pub(crate) fn has_history(&self) -> bool {
-        self.has_history
+    /// Whether whoever binds gets messages that it remembers.
+    pub(crate) fn remembers(&self) -> bool {
+        self.keeper
+            .as_ref()
+            .is_some_and(|keeper| keeper.remembers())
+    }
+
+    /// What whoever binds gets, oldest first. Its gate is locked.
+    pub(crate) fn remembered(&self) -> Vec<Message> {
+        let keeper = self.keeper.as_ref();
+        keeper.map_or_else(Vec::new, |keeper| keeper.remembered())
     }
 
     /// Other rules, by policy.
@@ -226,8 +157,8 @@ impl Attended {
     /// The exchange is gone, and all it kept with it; adds the removal of its logs to `changes`.
     pub(crate) fn delete(&self, changes: &mut Vec<Change<Message>>) {
         self.gone.store(true, Ordering::Release);
-        if let Some(delayed) = &self.delayed {
-            delayed.delete();
+        if let Some(keeper) = &self.keeper {
+            keeper.delete();
         }
         self.deduplicates.store(false, Ordering::Relaxed);
         changes.extend(self.delete_logs());
@@ -238,34 +169,10 @@ impl Attended {
     }
 }
 
-/// Checks the arguments that decide what an exchange keeps.
-///
-/// # Errors
-/// 406, in the words of the plugins.
-pub(crate) fn check(exchange: &Exchange) -> Result<(), ChannelError> {
-    if exchange.kind == ExchangeKind::MessageDeduplication {
-        CacheRules::parse(&exchange.arguments).map_err(ChannelError::precondition)?;
-    }
-    let wrong = |name: &str| {
-        ChannelError::precondition(format_args!(
-            "invalid arg '{name}' for exchange '{}'",
-            exchange.name
-        ))
-    };
-    if let Some(window) = argument(&exchange.arguments, WINDOW)
-        && value_as_integer(window).is_none_or(|window| window <= 0)
-    {
-        return Err(wrong(WINDOW));
-    }
-    Ok(())
-}
-
 /// What an exchange knows of the messages that passed.
 pub(crate) struct Gate {
     /// What they are known by.
     pub(super) keys: Deduplication,
     /// Who published them.
     pub(super) producers: Producers,
-    /// The last of them.
-    pub(super) history: Option<History>,
 }

@@ -1,13 +1,18 @@
-//! An `x-delayed-message` exchange's messages: the lock around [`Held`], and the log they are in.
+//! `x-delayed-message`: the messages that wait, with the lock around [`Held`] and the log they are in.
 
+use leveret_codec::RawTable;
 use leveret_message::{Message, Store, Timestamp, damaged};
+use leveret_routing::ExchangeKind;
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
+use super::delay;
 use super::held::{Due, Held, Search, Todo};
+use super::keeper::{Keeper, KeeperType, Opinion};
+use super::logs::ExchangeLogs;
 use crate::exchange::held::DelayedPlace;
 
 /// A message that waits for its time.
@@ -57,17 +62,23 @@ pub(crate) struct Delayed {
     held: Mutex<Held>,
 }
 
-impl Delayed {
-    pub(crate) fn new(log: LogId, durable: bool, volatile: bool) -> Delayed {
-        Delayed {
-            log,
-            durable,
-            held: Mutex::new(Held::new(volatile)),
-        }
-    }
+pub(super) static DELAYED_MESSAGE: KeeperType = KeeperType {
+    kind: ExchangeKind::DelayedMessage,
+    check: |_| Ok(()),
+    logs: |_, store| ExchangeLogs {
+        delayed: Some(store.allocate_log().0),
+        ..ExchangeLogs::default()
+    },
+    keeper: |exchange, logs, store| {
+        let log = logs.delayed.map(LogId)?;
+        let volatile = store.is_volatile();
+        Some(Box::new(Delayed::new(log, exchange.durable, volatile)))
+    },
+};
 
-    /// Learns from the log which messages wait for what time. Keeps no bodies. Answers how many are damaged.
-    pub(crate) fn recover(&self, store: &Store, exchange: &str) -> u64 {
+impl Keeper for Delayed {
+    /// Learns from the log which messages wait for what time. Keeps no bodies.
+    fn recover(&self, store: &Store, exchange: &str) -> u64 {
         let mut damaged_count = 0;
         let mut places = Vec::new();
         let mut next = 0;
@@ -101,12 +112,47 @@ impl Delayed {
         damaged_count
     }
 
-    /// A place for a message that is due at `due`, and the change that makes it durable there.
-    pub(crate) fn reserve(
+    fn look(&self, headers: Option<RawTable<'_>>, now: Timestamp) -> Opinion {
+        match delay::delay_ms(headers) {
+            Some(delay_ms) => Opinion::Waits(now + delay_ms),
+            None => Opinion::GoesOn,
+        }
+    }
+
+    fn keep(
         &self,
         message: &Message,
-        due: Timestamp,
-    ) -> (DelayedPlace, Change<Message>) {
+        opinion: Opinion,
+        changes: &mut Vec<Change<Message>>,
+    ) -> Option<DelayedPlace> {
+        let Opinion::Waits(due) = opinion else {
+            return None;
+        };
+        let (place, change) = self.reserve(message, due);
+        changes.push(change);
+        Some(place)
+    }
+
+    fn delayed(&self) -> Option<&Delayed> {
+        Some(self)
+    }
+
+    fn delete(&self) {
+        self.held.lock().delete();
+    }
+}
+
+impl Delayed {
+    fn new(log: LogId, durable: bool, volatile: bool) -> Delayed {
+        Delayed {
+            log,
+            durable,
+            held: Mutex::new(Held::new(volatile)),
+        }
+    }
+
+    /// A place for a message that is due at `due`, and the change that makes it durable there.
+    fn reserve(&self, message: &Message, due: Timestamp) -> (DelayedPlace, Change<Message>) {
         let sequence = self.held.lock().next_sequence();
         let change = Change::Enqueue(Enqueue {
             log: self.log,
@@ -308,11 +354,6 @@ impl Delayed {
                 Search::GoOn(last) => after = Some(last),
             }
         }
-    }
-
-    /// The exchange is gone.
-    pub(crate) fn delete(&self) {
-        self.held.lock().delete();
     }
 }
 

@@ -104,22 +104,9 @@ impl<'a> Gates<'a> {
         }
     }
 
-    /// Has an exchange remember a message.
-    pub(crate) fn remember(
-        &mut self,
-        exchange: &Attended,
-        message: &Message,
-        changes: &mut Vec<Change<Message>>,
-    ) {
-        if let Some(history) = self.of(exchange).and_then(|gate| gate.history.as_mut()) {
-            history.remember(message, changes);
-        }
-    }
-
-    /// What an exchange remembers, oldest first.
-    pub(crate) fn history(&mut self, exchange: &Attended) -> Vec<Message> {
-        let history = self.of(exchange).and_then(|gate| gate.history.as_ref());
-        history.map_or_else(Vec::new, |history| history.messages().cloned().collect())
+    /// Whether the gate of an exchange is locked. It is not if the exchange is met only since a moment ago.
+    pub(crate) fn have(&mut self, exchange: &Attended) -> bool {
+        self.of(exchange).is_some()
     }
 
     /// Has expired keys removed in time.
@@ -139,7 +126,7 @@ impl VirtualHost {
     pub fn gates_on_the_way(&self, passing: &Passing<'_>, gated: &mut Gated) {
         let route = self.route_passing(passing, &mut |exchange: &Exchange| {
             let attended = self.attended(&exchange.name);
-            if let Some(attended) = attended.filter(|it| it.deduplicates() || it.has_history())
+            if let Some(attended) = attended.filter(|it| it.deduplicates() || it.remembers())
                 && !passing.is_past(exchange)
             {
                 gated.push(Gatekeeper::Exchange(attended));

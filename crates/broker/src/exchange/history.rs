@@ -1,4 +1,4 @@
-//! The last messages that passed an `x-recent-history` exchange, oldest first, for whoever binds.
+//! `x-recent-history`: the last messages that passed, oldest first, for whoever binds.
 //!
 //! They are in memory. The persistent ones of a durable exchange are in a log as well: a message
 //! enters it in the commit in which it enters its queues, and leaves it with the one that takes its
@@ -7,8 +7,14 @@
 use std::collections::VecDeque;
 
 use leveret_codec::{RawTable, RawValue};
-use leveret_message::{Message, Store, damaged};
+use leveret_message::{Message, Store, Timestamp, damaged};
+use leveret_routing::ExchangeKind;
 use leveret_store_api::{Change, Enqueue, LogId, Sequence};
+use parking_lot::Mutex;
+
+use super::held::DelayedPlace;
+use super::keeper::{Keeper, KeeperType, Opinion};
+use super::logs::ExchangeLogs;
 
 const NO_STORE: &str = "x-recent-history-no-store";
 /// Bytes read from the store at once.
@@ -21,78 +27,52 @@ struct Remembered {
 }
 
 /// What an exchange remembers.
-pub(crate) struct History {
+struct History {
     length_max: usize,
+    /// Without one nothing survives a restart.
     log: Option<LogId>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
     next: u64,
     messages: VecDeque<Remembered>,
 }
 
+pub(super) static RECENT_HISTORY: KeeperType = KeeperType {
+    kind: ExchangeKind::RecentHistory,
+    // Its length is checked where it is read, by routing.
+    check: |_| Ok(()),
+    logs: |exchange, store| ExchangeLogs {
+        history: exchange.durable.then(|| store.allocate_log().0),
+        ..ExchangeLogs::default()
+    },
+    keeper: |exchange, logs, store| {
+        let log = logs.history.filter(|_| !store.is_volatile()).map(LogId);
+        Some(Box::new(History {
+            length_max: exchange.history_length().ok()?,
+            log,
+            kept: Mutex::default(),
+        }))
+    },
+};
+
 /// Whether a message with these headers is one to remember.
-pub(crate) fn is_remembered(headers: Option<RawTable<'_>>) -> bool {
+fn is_remembered(headers: Option<RawTable<'_>>) -> bool {
     let header = headers.and_then(|headers| headers.get(NO_STORE.as_bytes()));
     !matches!(header, Some(RawValue::Boolean(true)))
 }
 
-impl History {
-    /// Nothing yet, and never more than `length_max` messages; without a log none survives a restart.
-    pub(crate) fn new(length_max: usize, log: Option<LogId>) -> History {
-        History {
-            length_max,
-            log,
-            next: 0,
-            messages: VecDeque::new(),
-        }
-    }
-
-    /// Remembers a message; adds to `changes` what is to be staged with it.
-    pub(crate) fn remember(&mut self, message: &Message, changes: &mut Vec<Change<Message>>) {
-        let stored = self.log.filter(|_| message.is_persistent()).map(|log| {
-            let sequence = Sequence(self.next);
-            self.next += 1;
-            changes.push(Change::Enqueue(Enqueue {
-                log,
-                sequence,
-                flags: 0,
-                time_ms: 0,
-                transient: false,
-                payload: message.clone(),
-            }));
-            sequence
-        });
-        self.messages.push_back(Remembered {
-            message: message.clone(),
-            stored,
-        });
-        self.forget_oldest(changes);
-    }
-
-    fn forget_oldest(&mut self, changes: &mut Vec<Change<Message>>) {
-        while self.messages.len() > self.length_max {
-            let oldest = self.messages.pop_front().and_then(|oldest| oldest.stored);
-            if let (Some(log), Some(first)) = (self.log, oldest) {
-                changes.push(Change::Acknowledge {
-                    log,
-                    first,
-                    count: 1,
-                });
-            }
-        }
-    }
-
-    /// The messages, oldest first.
-    pub(crate) fn messages(&self) -> impl ExactSizeIterator<Item = &Message> {
-        self.messages.iter().map(|remembered| &remembered.message)
-    }
-
-    /// Reads back what the store has kept; answers how many messages are damaged.
-    pub(crate) fn recover(&mut self, store: &Store, exchange: &str) -> u64 {
+impl Keeper for History {
+    fn recover(&self, store: &Store, exchange: &str) -> u64 {
         let Some(log) = self.log else { return 0 };
         let mut damaged_count = 0;
+        let mut kept = self.kept.lock();
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
-            let from = Sequence(self.next);
+            let from = Sequence(kept.next);
             let damaged = match store.read(log, from, usize::MAX, READ_BYTES, &mut buffer) {
                 Ok(damaged) => damaged,
                 Err(error) => {
@@ -103,19 +83,76 @@ impl History {
             let Some(last) = damaged::last_of(&buffer, &damaged) else {
                 break;
             };
-            self.next = last.0 + 1;
+            kept.next = last.0 + 1;
             damaged_count += damaged.len() as u64;
             damaged::forget(store, log, &damaged);
             let found = buffer.drain(..).map(|stored| Remembered {
                 message: stored.payload,
                 stored: Some(stored.sequence),
             });
-            self.messages.extend(found);
+            kept.messages.extend(found);
         }
         if let Some(state) = store.log_state(log) {
-            self.next = self.next.max(state.next.0);
+            kept.next = kept.next.max(state.next.0);
         }
         damaged_count
+    }
+
+    fn look(&self, headers: Option<RawTable<'_>>, _: Timestamp) -> Opinion {
+        if is_remembered(headers) {
+            Opinion::IsKept
+        } else {
+            Opinion::GoesOn
+        }
+    }
+
+    fn keep(
+        &self,
+        message: &Message,
+        _: Opinion,
+        changes: &mut Vec<Change<Message>>,
+    ) -> Option<DelayedPlace> {
+        let mut kept = self.kept.lock();
+        let stored = self.log.filter(|_| message.is_persistent()).map(|log| {
+            let sequence = Sequence(kept.next);
+            kept.next += 1;
+            changes.push(Change::Enqueue(Enqueue {
+                log,
+                sequence,
+                flags: 0,
+                time_ms: 0,
+                transient: false,
+                payload: message.clone(),
+            }));
+            sequence
+        });
+        kept.messages.push_back(Remembered {
+            message: message.clone(),
+            stored,
+        });
+        while kept.messages.len() > self.length_max {
+            let oldest = kept.messages.pop_front().and_then(|oldest| oldest.stored);
+            if let (Some(log), Some(first)) = (self.log, oldest) {
+                changes.push(Change::Acknowledge {
+                    log,
+                    first,
+                    count: 1,
+                });
+            }
+        }
+        None
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn remembered(&self) -> Vec<Message> {
+        let kept = self.kept.lock();
+        let messages = kept.messages.iter();
+        messages
+            .map(|remembered| remembered.message.clone())
+            .collect()
     }
 }
 

@@ -8,12 +8,16 @@
 //! other locks here are leaves.
 
 mod attended;
+mod cache;
 mod delay;
 mod delayed;
 mod fire;
 mod gates;
 mod held;
 mod history;
+mod keeper;
+mod keepers;
+mod logs;
 mod numbers;
 mod pass;
 mod passing;
@@ -23,9 +27,11 @@ mod unit;
 pub use crate::exchange::delayed::{DelayedMessage, DelayedPage};
 pub use crate::exchange::held::DelayedPlace;
 pub use crate::exchange::passing::Passing;
-pub(crate) use attended::{Attended, ExchangeLogs, check};
+pub(crate) use attended::Attended;
 pub(crate) use delayed::Delayed;
 pub use gates::{Gated, Gatekeeper, Gates, sort_gated};
+pub(crate) use keepers::check;
+pub(crate) use logs::ExchangeLogs;
 pub use numbers::Numbers;
 pub use rewrite::{blind_keys, copy_without_blind, without_blind_copies};
 pub use unit::Unit;

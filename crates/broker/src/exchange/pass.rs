@@ -10,8 +10,9 @@ use leveret_store_api::Change;
 use smallvec::SmallVec;
 
 use super::gates::{Gated, Gatekeeper, Gates};
+use super::keeper::Opinion;
 use super::unit::{Passed, Unit};
-use super::{Attended, delay, history, rewrite};
+use super::{Attended, rewrite};
 use crate::exchange::passing::Passing;
 use crate::handle::QueueHandle;
 use crate::vhost::{Targets, VirtualHost, carbon_copies};
@@ -20,10 +21,9 @@ use crate::vhost::{Targets, VirtualHost, carbon_copies};
 #[derive(Default)]
 pub struct Verdict {
     targets: Targets,
-    delays: SmallVec<[(Arc<Attended>, Timestamp); 1]>,
+    /// Exchanges that keep it.
+    kept: SmallVec<[(Arc<Attended>, Opinion); 1]>,
     marks: SmallVec<[(Arc<Attended>, Marks); 1]>,
-    /// Exchanges that remember it.
-    histories: SmallVec<[Arc<Attended>; 1]>,
     /// What its producer's latest number will be, and for whom.
     numbers: SmallVec<[(Gatekeeper, Number); 1]>,
     /// Somebody on its way knows it already.
@@ -129,8 +129,7 @@ impl VirtualHost {
         {
             return verdict;
         }
-        let delay_ms = delay::delay_ms(header.properties.headers);
-        let remembered = history::is_remembered(header.properties.headers);
+        let headers = header.properties.headers;
         let route = self.route_passing(passing, &mut |exchange: &Exchange| {
             let Some(attended) = self.attended(&exchange.name) else {
                 return true;
@@ -150,15 +149,22 @@ impl VirtualHost {
                     }
                 }
             }
-            if remembered && attended.has_history() {
-                verdict.histories.push(Arc::clone(&attended));
-            }
-            match delay_ms.filter(|_| attended.delayed().is_some() && !passing.returned) {
-                Some(delay_ms) => {
-                    verdict.delays.push((attended, now + delay_ms));
+            let opinion = match &attended.keeper {
+                Some(keeper) => keeper.look(headers, now),
+                None => Opinion::GoesOn,
+            };
+            match opinion {
+                Opinion::GoesOn => true,
+                // What goes back to its publisher does not go on later.
+                Opinion::Waits(_) if passing.returned => true,
+                Opinion::IsKept => {
+                    verdict.kept.push((attended, opinion));
+                    true
+                }
+                Opinion::Waits(_) => {
+                    verdict.kept.push((attended, opinion));
                     false
                 }
-                None => true,
             }
         });
         if !passing.returned {
@@ -196,7 +202,8 @@ impl Unit {
     ) {
         let message = passing.message;
         let changes_before = self.changes.len();
-        let taken_by_some = !verdict.targets.is_empty() || !verdict.delays.is_empty();
+        let waits = |(_, opinion): &(_, Opinion)| matches!(opinion, Opinion::Waits(_));
+        let taken_by_some = !verdict.targets.is_empty() || verdict.kept.iter().any(waits);
         let mut refused = verdict.gap;
         if verdict.gap {
             self.refuse();
@@ -209,13 +216,13 @@ impl Unit {
             let message = std::iter::once(delivered.clone());
             refused |= self.enter(&queue, message, passing.look, now);
         }
-        for (exchange, due) in verdict.delays {
-            self.hold(exchange, message, due);
+        for (exchange, opinion) in verdict.kept {
+            // Without its gate it would not be known who has it already.
+            if !exchange.remembers() || gates.have(&exchange) {
+                self.keep(exchange, message, opinion);
+            }
         }
         let changes = &mut self.changes;
-        for exchange in verdict.histories {
-            gates.remember(&exchange, message, changes);
-        }
         // A key does not outlive the message, be that in a queue or in an exchange's history.
         let is_stored =
             |change: &Change<Message>| matches!(change, Change::Enqueue(it) if !it.transient);

@@ -21,6 +21,7 @@ use leveret_store_api::failpoint::{self, Failpoint};
 use leveret_store_api::{Change, CommitPoint};
 use rustc_hash::FxHashSet;
 
+use super::keeper::Opinion;
 use super::{Attended, DelayedPlace};
 use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
@@ -120,18 +121,17 @@ impl Unit {
         }
     }
 
-    /// Has an exchange hold a message back.
-    pub(super) fn hold(&mut self, exchange: Arc<Attended>, message: &Message, due: Timestamp) {
-        let Some(delayed) = exchange.delayed() else {
-            return;
-        };
-        let (place, change) = delayed.reserve(message, due);
-        self.changes.push(change);
-        self.holds.push_back(Hold {
-            exchange,
-            place,
-            message: message.clone(),
-        });
+    /// Has an exchange keep a message.
+    pub(super) fn keep(&mut self, exchange: Arc<Attended>, message: &Message, opinion: Opinion) {
+        let keeper = exchange.keeper.as_ref();
+        let place = keeper.and_then(|keeper| keeper.keep(message, opinion, &mut self.changes));
+        if let Some(place) = place {
+            self.holds.push_back(Hold {
+                exchange,
+                place,
+                message: message.clone(),
+            });
+        }
     }
 
     /// A message was refused, before any queue was asked.

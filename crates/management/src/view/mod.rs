@@ -83,7 +83,7 @@ pub struct Disk {
 
 /// The types that an exchange may have, by name.
 pub(crate) fn exchange_types() -> impl Iterator<Item = &'static str> {
-    ExchangeKind::names()
+    ExchangeKind::all().map(ExchangeKind::name)
 }
 
 /// The broker as the API sees it.

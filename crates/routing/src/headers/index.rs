@@ -47,7 +47,7 @@ struct Slot {
 }
 
 impl HeadersIndex {
-    pub(crate) fn insert(&mut self, pattern: Pattern, target: Target) {
+    pub(super) fn add(&mut self, pattern: Pattern, target: Target) {
         if pattern.pairs.is_empty() {
             if pattern.mode == Mode::All {
                 self.always.insert(target);
@@ -63,7 +63,7 @@ impl HeadersIndex {
         }
     }
 
-    pub(crate) fn remove(&mut self, pattern: &Pattern, target: Target) {
+    pub(super) fn take(&mut self, pattern: &Pattern, target: Target) {
         if pattern.pairs.is_empty() {
             if pattern.mode == Mode::All {
                 self.always.remove(target);
@@ -84,7 +84,7 @@ impl HeadersIndex {
     }
 
     /// Adds to `route` what `headers` match; true when anything did.
-    pub(crate) fn collect(&self, headers: Option<RawTable<'_>>, route: &mut Route) -> bool {
+    pub(super) fn find(&self, headers: Option<RawTable<'_>>, route: &mut Route) -> bool {
         let mut matched = route.add_all(&self.always);
         if self.slots.is_empty() {
             return matched;

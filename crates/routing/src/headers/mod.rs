@@ -11,6 +11,42 @@ mod message;
 mod pattern;
 mod value;
 
-pub(crate) use index::HeadersIndex;
-pub(crate) use pattern::Pattern;
+use crate::binding::BindError;
+use crate::matcher::{ExchangeType, Matcher, any_arguments};
+use crate::route::{Route, RouteInput};
+use crate::target::{ExchangeIndex, Terms};
+use index::HeadersIndex;
+use pattern::Pattern;
 pub(crate) use value::ValueRef;
+
+pub(crate) static HEADERS: ExchangeType = ExchangeType {
+    name: "headers",
+    is_attended: false,
+    check: any_arguments,
+    matcher: |_| Box::new(HeadersIndex::default()),
+};
+
+impl Matcher for HeadersIndex {
+    fn check(&self, terms: &Terms<'_>) -> Result<(), BindError> {
+        Pattern::parse(terms.arguments).map(drop)
+    }
+
+    fn insert(&mut self, terms: &Terms<'_>) -> Result<(), BindError> {
+        self.add(Pattern::parse(terms.arguments)?, terms.target);
+        Ok(())
+    }
+
+    fn remove(&mut self, terms: &Terms<'_>) {
+        if let Ok(pattern) = Pattern::parse(terms.arguments) {
+            self.take(&pattern, terms.target);
+        }
+    }
+
+    fn collect(&self, input: &RouteInput<'_>, _: ExchangeIndex, route: &mut Route) -> bool {
+        self.find(input.headers, route)
+    }
+
+    fn boxed(&self) -> Box<dyn Matcher> {
+        Box::new(self.clone())
+    }
+}

@@ -4,9 +4,9 @@ use leveret_codec::{AMQPValue, FieldTable, value_type_name};
 
 use super::message::Headers;
 use super::value::{Value, ValueRef};
+use crate::arguments::argument;
 use crate::binding::BindError;
 use crate::erlang_text;
-use crate::exchange::argument;
 
 /// What a binding asks of a message's headers. Bindings with equal patterns share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
