@@ -10,6 +10,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::binding::BindError;
@@ -31,8 +32,7 @@ const NONE: u32 = 0;
 /// All binding keys of one topic exchange.
 #[derive(Clone, Debug)]
 struct TopicTrie {
-    nodes: Vec<Node>,
-    free: Vec<u32>,
+    nodes: Slab<Node>,
     edges: HashTable<Edge>,
     hasher: DefaultHashBuilder,
 }
@@ -67,8 +67,7 @@ struct Edge {
 impl Default for TopicTrie {
     fn default() -> Self {
         Self {
-            nodes: vec![Node::default()],
-            free: Vec::new(),
+            nodes: Slab::from_iter([(ROOT as usize, Node::default())]),
             edges: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
         }
@@ -136,10 +135,7 @@ impl TopicTrie {
                 return;
             }
             self.unlink(parent, word);
-            if let Some(node) = self.nodes.get_mut(at as usize) {
-                *node = Node::default();
-            }
-            self.free.push(at);
+            self.nodes.try_remove(at as usize);
             at = parent;
         }
     }
@@ -258,14 +254,7 @@ impl TopicTrie {
             is_hash,
             ..Node::default()
         };
-        if let Some(at) = self.free.pop()
-            && let Some(place) = self.nodes.get_mut(at as usize)
-        {
-            *place = node;
-            return at;
-        }
-        self.nodes.push(node);
-        u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
+        u32::try_from(self.nodes.insert(node)).unwrap_or(NONE)
     }
 
     fn link(&mut self, parent: u32, word: &[u8], child: u32) {

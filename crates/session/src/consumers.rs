@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use leveret_queue::mailbox::ConsumerSlot;
 use leveret_queue::queue::consumers::ConsumerRef;
 use rustc_hash::{FxBuildHasher, FxHashMap};
+use slab::Slab;
 
 use super::queue_table::QueueNumber;
 
@@ -35,20 +36,21 @@ impl Consumer {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Place {
-    pub(super) generation: u32,
-    pub(super) consumer: Option<Consumer>,
+/// A consumer in its slot; nobody who had the slot before it had its generation.
+#[derive(Debug)]
+struct Placed {
+    generation: u32,
+    consumer: Consumer,
     /// Where its channel's list has it.
-    pub(super) in_channel: usize,
+    in_channel: usize,
 }
 
 /// All consumers of a connection. However many there are, one more or less costs the same.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
-    pub(super) places: Vec<Place>,
-    /// Places without a consumer.
-    pub(super) free: Vec<u32>,
+    places: Slab<Placed>,
+    /// That of the latest.
+    generation: u32,
     tags: HashTable<Tagged>,
     pub(super) by_channel: FxHashMap<u16, Vec<u32>>,
 }
@@ -59,52 +61,41 @@ impl Consumers {
     }
 
     pub(super) fn get(&self, slot: ConsumerSlot) -> Option<&Consumer> {
-        let place = self.places.get(slot.index as usize)?;
-        if place.generation == slot.generation {
-            place.consumer.as_ref()
-        } else {
-            None
-        }
+        let placed = self.places.get(slot.index as usize)?;
+        (placed.generation == slot.generation).then_some(&placed.consumer)
     }
 
     /// The slot the next consumer will have.
     pub(super) fn next_slot(&self) -> ConsumerSlot {
-        let new = || u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-        let index = self.free.last().copied().unwrap_or_else(new);
-        let place = self.places.get(index as usize);
-        let generation = place.map_or(0, |place| place.generation);
         ConsumerSlot {
-            index,
-            generation: generation.wrapping_add(1),
+            index: u32::try_from(self.places.vacant_key()).unwrap_or(u32::MAX),
+            generation: self.generation.wrapping_add(1),
         }
     }
 
     /// Adds a consumer, at [`Consumers::next_slot`].
     pub(super) fn insert(&mut self, slot: ConsumerSlot, consumer: Consumer) {
         debug_assert_eq!(slot, self.next_slot());
-        if self.free.pop().is_none() {
-            self.places.push(Place::default());
-        }
+        self.generation = slot.generation;
         let hash = hash_of(consumer.channel, &consumer.tag);
         self.tags
             .insert_unique(hash, Tagged { hash, slot }, |tagged| tagged.hash);
         let of_channel = self.by_channel.entry(consumer.channel).or_default();
-        if let Some(place) = self.places.get_mut(slot.index as usize) {
-            place.in_channel = of_channel.len();
-            place.generation = slot.generation;
-            place.consumer = Some(consumer);
-        }
+        self.places.insert(Placed {
+            generation: slot.generation,
+            consumer,
+            in_channel: of_channel.len(),
+        });
         of_channel.push(slot.index);
     }
 
     pub(super) fn remove(&mut self, slot: ConsumerSlot) -> Option<Consumer> {
-        let place = self.places.get_mut(slot.index as usize)?;
-        if place.generation != slot.generation {
-            return None;
-        }
-        let consumer = place.consumer.take()?;
-        let position = place.in_channel;
-        self.free.push(slot.index);
+        self.get(slot)?;
+        let Placed {
+            consumer,
+            in_channel: position,
+            ..
+        } = self.places.remove(slot.index as usize);
         let hash = hash_of(consumer.channel, &consumer.tag);
         if let Ok(tagged) = self.tags.find_entry(hash, |tagged| tagged.slot == slot) {
             tagged.remove();

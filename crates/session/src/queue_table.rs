@@ -13,6 +13,7 @@ use leveret_queue::queue::reference::Held;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 /// A queue of this connection.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -27,9 +28,7 @@ struct Row {
 
 #[derive(Default)]
 pub(super) struct QueueTable {
-    rows: Vec<Option<Row>>,
-    /// Rows without a queue.
-    free: Vec<QueueNumber>,
+    rows: Slab<Row>,
     by_id: FxHashMap<QueueId, QueueNumber>,
     /// Rows with settlements, each once.
     dirty: Vec<QueueNumber>,
@@ -40,37 +39,27 @@ pub(super) struct QueueTable {
 impl QueueTable {
     /// The number of `queue`, with one use more.
     pub(super) fn acquire(&mut self, queue: &QueueHandle) -> QueueNumber {
-        let QueueTable {
-            rows, free, by_id, ..
-        } = self;
-        let number = *by_id.entry(queue.id()).or_insert_with(|| {
-            free.pop().unwrap_or_else(|| {
-                rows.push(None);
-                QueueNumber(u32::try_from(rows.len() - 1).unwrap_or(u32::MAX))
-            })
-        });
-        if let Some(place) = rows.get_mut(number.0 as usize) {
-            let row = place.get_or_insert_with(|| Row {
+        let number = *self.by_id.entry(queue.id()).or_insert_with(|| {
+            let row = self.rows.insert(Row {
                 queue: queue.clone(),
                 uses: 0,
                 settlements: Vec::new(),
             });
-            row.uses += 1;
-        }
+            QueueNumber(u32::try_from(row).unwrap_or(u32::MAX))
+        });
+        self.add_uses(number, 1);
         number
     }
 
     /// The queue loses its number.
     fn remove(&mut self, number: QueueNumber) {
-        let place = self.rows.get_mut(number.0 as usize);
-        if let Some(row) = place.and_then(Option::take) {
+        if let Some(row) = self.rows.try_remove(number.0 as usize) {
             self.by_id.remove(&row.queue.id());
-            self.free.push(number);
         }
     }
 
     fn row(&mut self, number: QueueNumber) -> Option<&mut Row> {
-        self.rows.get_mut(number.0 as usize)?.as_mut()
+        self.rows.get_mut(number.0 as usize)
     }
 
     /// So many uses more of a queue that has a number.
@@ -91,10 +80,7 @@ impl QueueTable {
     }
 
     pub(super) fn queue(&self, number: QueueNumber) -> Option<&QueueHandle> {
-        self.rows
-            .get(number.0 as usize)?
-            .as_ref()
-            .map(|row| &row.queue)
+        self.rows.get(number.0 as usize).map(|row| &row.queue)
     }
 
     /// Some of what is gathered may need its message, which only the store has.

@@ -5,7 +5,6 @@ use leveret_message::Store;
 use leveret_store_api::LogId;
 use serde::{Deserialize, Serialize};
 
-
 /// The logs in which a durable exchange keeps what it keeps, as its definition has them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]

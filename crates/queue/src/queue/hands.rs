@@ -4,7 +4,13 @@
 //! A hand belongs to a mailbox, not to a consumer: what a connection gets from the queue stays in the queue's order
 //! however many consumers it has. Hands are empty whenever the queue is not locked.
 
+#[cfg(debug_assertions)]
+mod check;
+
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
 
 use super::effects::Effects;
 use crate::mailbox::{ConsumerSlot, Delivery, Mailbox};
@@ -13,14 +19,13 @@ use crate::mailbox::{ConsumerSlot, Delivery, Mailbox};
 const EXPECTED_MAX: usize = 256;
 
 /// Which hand a consumer's deliveries go through.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct HandNumber(u32);
 
 /// What is about to go to one mailbox.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Hand {
-    /// None: it is free.
-    mailbox: Option<Arc<Mailbox>>,
+    mailbox: Arc<Mailbox>,
     /// Consumers that have this mailbox.
     consumers: u32,
     deliveries: Vec<Delivery>,
@@ -33,7 +38,9 @@ struct Hand {
 /// One hand for each mailbox that consumers of the queue have.
 #[derive(Debug, Default)]
 pub(crate) struct Hands {
-    hands: Vec<Hand>,
+    hands: Slab<Hand>,
+    /// By the addresses of their mailboxes.
+    by_mailbox: FxHashMap<usize, HandNumber>,
     /// Those whose mailboxes were looked at.
     open: Vec<HandNumber>,
     /// How many deliveries each is about to get.
@@ -43,30 +50,26 @@ pub(crate) struct Hands {
 impl Hands {
     /// The hand of a new consumer.
     pub(crate) fn acquire(&mut self, mailbox: &Arc<Mailbox>) -> HandNumber {
-        let is_its = |hand: &Hand| {
-            let other = hand.mailbox.as_ref();
-            other.is_some_and(|other| Arc::ptr_eq(other, mailbox))
-        };
-        let found = self.hands.iter().position(is_its);
-        let place = found.or_else(|| self.hands.iter().position(|hand| hand.mailbox.is_none()));
-        let place = place.unwrap_or_else(|| {
-            self.hands.push(Hand::default());
-            self.hands.len() - 1
+        let known = self.by_mailbox.entry(address(mailbox));
+        let number = *known.or_insert_with(|| {
+            let place = self.hands.insert(Hand::of(mailbox));
+            HandNumber(u32::try_from(place).unwrap_or(u32::MAX))
         });
-        if let Some(hand) = self.hands.get_mut(place) {
+        if let Some(hand) = self.hands.get_mut(number.0 as usize) {
             hand.consumers += 1;
-            hand.mailbox = Some(Arc::clone(mailbox));
         }
-        HandNumber(u32::try_from(place).unwrap_or(u32::MAX))
+        number
     }
 
     /// A consumer goes.
     pub(crate) fn release(&mut self, number: HandNumber) {
-        if let Some(hand) = self.hands.get_mut(number.0 as usize) {
-            hand.consumers -= 1;
-            if hand.consumers == 0 {
-                *hand = Hand::default();
-            }
+        let Some(hand) = self.hands.get_mut(number.0 as usize) else {
+            return;
+        };
+        hand.consumers -= 1;
+        if hand.consumers == 0 {
+            let hand = self.hands.remove(number.0 as usize);
+            self.by_mailbox.remove(&address(&hand.mailbox));
         }
     }
 
@@ -115,13 +118,26 @@ impl Hands {
     }
 }
 
+/// No two mailboxes have the same, as long as both are there.
+fn address(mailbox: &Arc<Mailbox>) -> usize {
+    Arc::as_ptr(mailbox).addr()
+}
+
 impl Hand {
+    fn of(mailbox: &Arc<Mailbox>) -> Hand {
+        Hand {
+            mailbox: Arc::clone(mailbox),
+            consumers: 0,
+            deliveries: Vec::new(),
+            bytes: 0,
+            room: 0,
+        }
+    }
+
     /// Looks how much room the mailbox has beyond what it is about to get.
     #[cold]
     fn look(&mut self, who: ConsumerSlot, effects: &mut Effects) -> bool {
-        let Some(mailbox) = &self.mailbox else {
-            return false;
-        };
+        let mailbox = &self.mailbox;
         let mut letters = mailbox.lock();
         if letters.add_all(&mut self.deliveries, std::mem::take(&mut self.bytes))
             && letters.needs_wake()
@@ -138,9 +154,8 @@ impl Hand {
     fn pass_on(&mut self, effects: &mut Effects) {
         let bytes = std::mem::take(&mut self.bytes);
         self.room = 0;
-        if let Some(mailbox) = &self.mailbox
-            && !self.deliveries.is_empty()
-        {
+        if !self.deliveries.is_empty() {
+            let mailbox = &self.mailbox;
             let mut letters = mailbox.lock();
             letters.add_all(&mut self.deliveries, bytes);
             if letters.needs_wake() {
