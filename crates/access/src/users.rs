@@ -214,6 +214,7 @@ impl Users {
 
     fn compile(&self, place: VhostAndUser) {
         let Some(permission) = self.permissions.get(&place).map(|it| it.clone()) else {
+            // Rights on topics alone let nobody in.
             return;
         };
         let topics = self.topic_permissions.get(&place).map(|it| it.clone());

@@ -1,5 +1,6 @@
 //! What is left to be done after a queue's verb, once the queue is unlocked; and messages of the broker's own.
 
+use leveret_store_api::broken::broken;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -44,7 +45,10 @@ impl VirtualHost {
     ) -> Option<Targets> {
         let (exchange, key) = message.exchange_and_key();
         let exchange = String::from_utf8_lossy(exchange);
-        let header = message.decode_header().ok()?;
+        let Ok(header) = message.decode_header() else {
+            broken(&"the header of a message of the broker's own");
+            return None;
+        };
         let input = RouteInput {
             headers: header.properties.headers,
             random: self.services.next_random(),

@@ -75,7 +75,10 @@ impl Told {
 
     /// The channel holds so many bytes.
     pub fn tell(&mut self, bytes: usize) {
-        let Some(memory) = &self.memory else { return };
+        let Some(memory) = &self.memory else {
+            // It has never held as much as is told.
+            return;
+        };
         if bytes > self.bytes {
             memory
                 .bytes

@@ -236,6 +236,7 @@ impl VirtualHost {
             self.exchange_logs.insert(name.to_owned(), logs);
         }
         let Some(exchange) = topology.exchange(name) else {
+            // It was deleted after somebody had looked which there are.
             return;
         };
         let policy = self.deduplication_by_policy(name);

@@ -8,6 +8,7 @@
 //! chunk, so that a million keys make no pause. The position of an entry is its sequence in the log.
 //! An entry whose key came again after it had expired stays in its place and counts for nothing.
 
+use leveret_store_api::broken::broken;
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
@@ -199,6 +200,7 @@ impl Window {
     fn unlink(&mut self, key: &Key, position: u64) {
         let low = low_half(position);
         let Some(shard) = self.shards.get_mut(key.shard(SHARDS)) else {
+            broken(&"a key is of no shard");
             return;
         };
         if let Ok(slot) = shard.find_entry(key.hash(), |other| *other == low) {

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use leveret_codec::{ContentHeader, HeaderError, decode_header, split_names};
 use leveret_store_api::Payload;
+use std::slice::SliceIndex;
 use triomphe::ThinArc;
 
 use crate::arguments::MILLISECONDS_MAX;
@@ -55,6 +56,14 @@ pub struct Message(ThinArc<Head, u8>);
 /// Scratch space for composing messages; reuse it to avoid allocations.
 #[derive(Debug, Default)]
 pub struct MessageScratch(Vec<u8>);
+
+/// A part of a message, which is whole.
+#[inline]
+fn part<P: SliceIndex<[u8], Output = [u8]>>(bytes: &[u8], place: P) -> &[u8] {
+    let part = bytes.get(place);
+    debug_assert!(part.is_some(), "a message is whole");
+    part.unwrap_or_default()
+}
 
 impl Message {
     /// Bookkeeping, which every message has.
@@ -134,7 +143,7 @@ impl Message {
     #[must_use]
     pub fn names(&self) -> &[u8] {
         let end = PREFIX_BYTES + usize::from(self.head().names_len);
-        self.slice().get(PREFIX_BYTES..end).unwrap_or_default()
+        part(self.slice(), PREFIX_BYTES..end)
     }
 
     /// Exchange and routing key apart.
@@ -148,7 +157,7 @@ impl Message {
     pub fn header(&self) -> &[u8] {
         let head = self.head();
         let place = head.header_start as usize..head.body_start as usize;
-        self.slice().get(place).unwrap_or_default()
+        part(self.slice(), place)
     }
 
     /// What the broker alone knows of it.
@@ -156,10 +165,7 @@ impl Message {
     pub fn marks(&self) -> Marks<'_> {
         let head = self.head();
         let start = PREFIX_BYTES + usize::from(head.names_len);
-        let section = self
-            .slice()
-            .get(start..head.header_start as usize)
-            .unwrap_or_default();
+        let section = part(self.slice(), start..head.header_start as usize);
         Marks::of_section(head.died, section)
     }
 
@@ -179,7 +185,7 @@ impl Message {
             Some(body) => body,
             None => {
                 let start = head.body_start as usize;
-                self.slice().get(start..).unwrap_or_default()
+                part(self.slice(), start..)
             }
         }
     }
@@ -288,13 +294,13 @@ impl MessageForm {
     /// As [`Message::names`].
     pub fn names(&self) -> &[u8] {
         let end = PREFIX_BYTES + usize::from(self.head.names_len);
-        self.bytes.get(PREFIX_BYTES..end).unwrap_or_default()
+        part(&self.bytes, PREFIX_BYTES..end)
     }
 
     /// The properties in the payload of the content header frame, encoded.
     pub fn properties(&self) -> &[u8] {
         let start = self.body_size_at() + size_of::<u64>();
-        self.bytes.get(start..self.common).unwrap_or_default()
+        part(&self.bytes, start..self.common)
     }
 
     /// Where the content header says how long the body is.

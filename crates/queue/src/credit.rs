@@ -11,6 +11,7 @@
 //!
 //! A leaf of the lock order. Where nobody is refused only the counter is touched, which is an atomic.
 
+use leveret_store_api::broken::{broken, without};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +25,9 @@ use crate::mailbox::ConsumerSlot;
 
 /// Somebody is in line. With it no count is below a limit, so that whoever takes credit looks once.
 const WAITED_FOR: u32 = 1 << 31;
+
+/// What is counted here.
+const CREDIT: &str = "credit of a channel";
 
 /// Consumers of one queue, in the order in which they were refused.
 type Refused = SmallVec<[ConsumerSlot; 2]>;
@@ -101,6 +105,7 @@ impl ChannelCredit {
     pub(crate) fn room(&self) -> u32 {
         match self.limit() {
             0 => u32::MAX,
+            // It may have been lowered below what is out.
             limit => limit.saturating_sub(self.in_flight.load(Ordering::Acquire)),
         }
     }
@@ -145,7 +150,7 @@ impl ChannelCredit {
             .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |in_flight| {
                 let counted = in_flight & !WAITED_FOR;
-                Some((in_flight & WAITED_FOR) | counted.saturating_sub(count))
+                Some((in_flight & WAITED_FOR) | without(counted, count, CREDIT))
             })
             .unwrap_or_else(|in_flight| in_flight);
         before & WAITED_FOR != 0
@@ -198,6 +203,7 @@ impl ChannelCredit {
         }
         let mut reserved = 0;
         let take_all = |in_flight: u32| {
+            // It may have been lowered below what is out.
             reserved = limit.saturating_sub(in_flight & !WAITED_FOR);
             (reserved > 0).then_some(in_flight + reserved)
         };
@@ -211,7 +217,10 @@ impl ChannelCredit {
         let mut line = self.line.lock();
         let in_line = u32::try_from(line.queues.len()).unwrap_or(u32::MAX);
         let queue = line.queues.pop_front()?;
-        let consumers = line.consumers.remove(&queue).unwrap_or_default();
+        let consumers = line.consumers.remove(&queue).unwrap_or_else(|| {
+            broken(&"no consumer waits in a queue that is in line");
+            Refused::new()
+        });
         Some(Turn { consumers, in_line })
     }
 
@@ -221,7 +230,7 @@ impl ChannelCredit {
             self.in_flight
                 .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |in_flight| {
                     let counted = in_flight & !WAITED_FOR;
-                    Some(counted.saturating_sub(left) | WAITED_FOR)
+                    Some(without(counted, left, CREDIT) | WAITED_FOR)
                 });
     }
 
@@ -235,7 +244,7 @@ impl ChannelCredit {
         let _always =
             self.in_flight
                 .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |in_flight| {
-                    Some((in_flight & !WAITED_FOR).saturating_sub(left))
+                    Some(without(in_flight & !WAITED_FOR, left, CREDIT))
                 });
         true
     }
@@ -244,6 +253,7 @@ impl ChannelCredit {
     pub fn leave(&self, queue: QueueId, who: ConsumerSlot) {
         let mut line = self.line.lock();
         let Some(refused) = line.consumers.get_mut(&queue) else {
+            // Nobody of the queue is in line.
             return;
         };
         refused.retain(|other| *other != who);

@@ -11,4 +11,5 @@ pub mod check;
 pub mod credit;
 pub mod mailbox;
 pub mod queue;
+pub mod shortcuts;
 pub mod stream;

@@ -94,13 +94,14 @@ impl Matcher for ConsistentHash {
     }
 
     fn remove(&mut self, terms: &Terms<'_>) {
-        let Ok(weight) = parse_weight(terms.routing_key) else {
-            return;
-        };
-        let Some(weights) = self.weights.get_mut(&terms.target) else {
-            return;
-        };
-        let Some(position) = weights.iter().position(|known| *known == weight) else {
+        let weight = parse_weight(terms.routing_key).ok();
+        let weights = self.weights.get_mut(&terms.target);
+        let found = weights.zip(weight).and_then(|(weights, weight)| {
+            let position = weights.iter().position(|known| *known == weight)?;
+            Some((weights, weight, position))
+        });
+        let Some((weights, weight, position)) = found else {
+            debug_assert!(false, "a binding that is removed was added");
             return;
         };
         weights.remove(position);

@@ -259,6 +259,7 @@ impl TopicTrie {
 
     fn link(&mut self, parent: u32, word: &[u8], child: u32) {
         let Some(node) = self.nodes.get_mut(parent as usize) else {
+            debug_assert!(false, "a parent is there");
             return;
         };
         match word {
@@ -281,6 +282,7 @@ impl TopicTrie {
 
     fn unlink(&mut self, parent: u32, word: &[u8]) {
         let Some(node) = self.nodes.get_mut(parent as usize) else {
+            debug_assert!(false, "a parent is there");
             return;
         };
         match word {

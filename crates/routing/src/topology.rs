@@ -527,6 +527,7 @@ impl Topology {
     /// Removes a binding, and has its source leave if that is auto-delete and has no other.
     fn remove_binding(&mut self, at: BindingIndex, removed: &mut Removed) {
         let Some(bound) = self.bindings.remove(at) else {
+            // Of an exchange that is bound to itself it is among those in and those out.
             return;
         };
         let Bound {

@@ -31,11 +31,13 @@ struct Case {
     bindings: usize,
     /// `basic.qos` for the whole channel; as many are acknowledged together.
     prefetch: Option<u8>,
+    /// They take turns.
+    consumers: u8,
 }
 
 impl Case {
     fn named(name: &str) -> Option<Case> {
-        let mut prefetch = None;
+        let (mut prefetch, mut consumers) = (None, 1);
         let (body, acknowledges, confirms, bindings) = match name {
             "no ack, 16 B" => (16, false, false, 0),
             "no ack, 1024 B" => (1024, false, false, 0),
@@ -43,6 +45,10 @@ impl Case {
             "ack, 1024 B" => (1024, true, false, 0),
             "confirm and ack, 16 B" => (16, true, true, 0),
             "topic of 1000, 16 B" => (16, false, false, 1000),
+            "4 consumers, 16 B" => {
+                consumers = 4;
+                (16, false, false, 0)
+            }
             "global prefetch, 16 B" => {
                 prefetch = Some(16);
                 (16, true, false, 0)
@@ -55,6 +61,7 @@ impl Case {
             confirms,
             bindings,
             prefetch,
+            consumers,
         })
     }
 
@@ -105,8 +112,10 @@ impl Case {
             consumer.send(&method(1, 60, 10, &[&[0; 4], &[0, prefetch], &[1]]));
         }
         let bits = [u8::from(!self.acknowledges) << 1];
-        let arguments: [&[u8]; 5] = [&[0, 0], b"\x01q", b"\x01c", &bits, &EMPTY];
-        consumer.send(&method(1, 60, 20, &arguments));
+        for tag in 0..self.consumers {
+            let arguments: [&[u8]; 5] = [&[0, 0], b"\x01q", &[1, b'a' + tag], &bits, &EMPTY];
+            consumer.send(&method(1, 60, 20, &arguments));
+        }
     }
 }
 
@@ -141,6 +150,15 @@ fn measured(case: &Case, ends: &mut [Wired; 2], reads: &[Vec<u8>], tag: u64) {
     black_box(rounds(case, ends, reads, tag));
 }
 
+/// Those named by further arguments are not taken.
+#[cfg(feature = "shortcuts")]
+fn close_shortcuts() {
+    use leveret_queue::shortcuts::Shortcut;
+    let names: Vec<String> = std::env::args().skip(2).collect();
+    let named = |it: &Shortcut| names.contains(&format!("{it:?}"));
+    Shortcut::close(&Shortcut::ALL.into_iter().filter(named).collect::<Vec<_>>());
+}
+
 fn main() {
     let name = std::env::args().nth(1).unwrap_or_default();
     // `cargo test` and `cargo bench` run every bench with arguments of their own.
@@ -148,6 +166,8 @@ fn main() {
         println!("usage: tests/bench.sh instructions");
         return;
     };
+    #[cfg(feature = "shortcuts")]
+    close_shortcuts();
     let broker = broker();
     let mut ends = [Wired::open(&broker), Wired::open(&broker)];
     case.declare(&mut ends);

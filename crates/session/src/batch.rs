@@ -64,7 +64,9 @@ impl BatchTarget {
 
     fn messages<'a>(&'a self, of: &'a mut [BatchedMessage]) -> MessagesOfTarget<'a> {
         let mut runs = self.runs.iter();
-        let run = runs.next().cloned().unwrap_or_default();
+        let run = runs.next().cloned();
+        debug_assert!(run.is_some(), "what is in a batch for a queue is something");
+        let run = run.unwrap_or_default();
         MessagesOfTarget { run, runs, of }
     }
 }

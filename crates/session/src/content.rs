@@ -7,6 +7,7 @@ use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 use leveret_message::large_body::{BodyBuffer, NoMemory};
 use leveret_message::{Body, Timestamp};
+use leveret_store_api::broken::broken;
 
 use super::assembly::{Assembly, WholePublish};
 use super::connection::Connection;
@@ -140,6 +141,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let Some(assembly) = self.channel(number)?.assembly.take() else {
+            broken(&"what is assembled is nothing");
             return Ok(());
         };
         let Assembly {

@@ -3,6 +3,7 @@
 use leveret_codec::{AMQPValue, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
 use leveret_message::{Message, MessageForm};
 use leveret_queue::mailbox::{ConsumerSlot, InFlight};
+use leveret_queue::shortcuts::Shortcut;
 
 use super::consumers::Consumer;
 use super::link::Link;
@@ -35,7 +36,9 @@ impl DeliveryForms {
         in_flight: &InFlight,
     ) {
         let message = &in_flight.message;
-        let as_published = !consumer.of_stream && in_flight.delivery_count.is_none();
+        let as_published = !consumer.of_stream
+            && in_flight.delivery_count.is_none()
+            && Shortcut::DeliveryForms.is_open();
         if as_published && let Some(form) = self.form.as_deref_mut() {
             if form.slot == slot
                 && let Some(body) = form.message.small_body(message)

@@ -51,6 +51,7 @@ impl Connection {
     /// Does one step of what is under way; asks to be called again if there is more.
     pub(super) fn go_on(&mut self, link: &mut Link, now: Timestamp) {
         let Some(mut job) = self.waiting.next_job() else {
+            // There is nothing to do, or the store is behind.
             return;
         };
         let goes_on = match &mut job {

@@ -1,6 +1,7 @@
 //! Memory for what a client has begun and not finished: a body whose size is announced, an open transaction. A
 //! connection for which there is none left is not read; one that stands still while others wait is ended.
 
+use leveret_store_api::broken::broken;
 use std::sync::Arc;
 
 use leveret_broker::memory_pool::{Answer, Portion, STALL_MS};
@@ -87,10 +88,9 @@ impl Connection {
 
     /// A transaction has grown: if there was no memory for that, the connection waits.
     pub(super) fn account_for_transaction(&mut self, link: &Link, number: u16, now: Timestamp) {
-        let Some(channel) = self.channels.get_mut(number) else {
-            return;
-        };
-        let PublishMode::Transaction(transaction) = &mut channel.mode else {
+        let mode = self.channels.get_mut(number).map(|it| &mut it.mode);
+        let Some(PublishMode::Transaction(transaction)) = mode else {
+            broken(&"a transaction has grown that is none");
             return;
         };
         let wants = transaction.memory_wanted(0);

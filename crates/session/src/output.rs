@@ -105,7 +105,9 @@ impl Output {
         let mut filled = 0;
         let mut skip = self.sent;
         for (slot, bytes) in slices.iter_mut().zip(all) {
-            let rest = bytes.get(skip..).unwrap_or_default();
+            let rest = bytes.get(skip..);
+            debug_assert!(rest.is_some(), "no more was sent than there is");
+            let rest = rest.unwrap_or_default();
             skip = 0;
             *slot = IoSlice::new(rest);
             filled += 1;

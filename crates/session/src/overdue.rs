@@ -4,6 +4,7 @@
 //! (argument or policy), else the broker's setting. The connection remembers a moment before which
 //! nothing can be overdue, so that nothing is looked at meanwhile.
 
+use leveret_store_api::broken::broken;
 use std::collections::VecDeque;
 
 use leveret_broker::config::{BrokerConfig, ConsumerTimeoutAction};
@@ -72,10 +73,9 @@ impl Connection {
     /// The consumer of an overdue delivery is cancelled, and all it holds goes back. What came by
     /// `basic.get` goes back alone.
     fn take_back(&mut self, link: &mut Link, number: u16, tag: u64, now: Timestamp) {
-        let Some(channel) = self.channels.get_mut(number) else {
-            return;
-        };
-        let Some(overdue) = channel.ledger.take(tag) else {
+        let channel = self.channels.get_mut(number);
+        let Some(overdue) = channel.and_then(|it| it.ledger.take(tag)) else {
+            broken(&"the delivery that is overdue is not there");
             return;
         };
         let (row, reference) = (overdue.queue, overdue.consumer);

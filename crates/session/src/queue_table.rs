@@ -12,8 +12,12 @@ use leveret_queue::mailbox::InFlight;
 use leveret_queue::queue::reference::Held;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
+use leveret_store_api::broken::{broken, without};
 use rustc_hash::FxHashMap;
 use slab::Slab;
+
+/// What is counted of each queue.
+const USES: &str = "uses of a queue";
 
 /// A queue of this connection.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -65,15 +69,19 @@ impl QueueTable {
     /// So many uses more of a queue that has a number.
     #[inline]
     pub(super) fn add_uses(&mut self, number: QueueNumber, count: usize) {
-        if let Some(row) = self.row(number) {
-            row.uses += u32::try_from(count).unwrap_or(u32::MAX);
+        match self.row(number) {
+            Some(row) => row.uses += u32::try_from(count).unwrap_or(u32::MAX),
+            None => broken(&"a queue that is used has lost its number"),
         }
     }
 
     /// One use less; a queue without uses loses its number once its settlements are carried out.
     pub(super) fn release(&mut self, number: QueueNumber) {
-        let Some(row) = self.row(number) else { return };
-        row.uses = row.uses.saturating_sub(1);
+        let Some(row) = self.row(number) else {
+            broken(&"a queue has lost its number");
+            return;
+        };
+        row.uses = without(row.uses, 1, USES);
         if row.uses == 0 && row.settlements.is_empty() {
             self.remove(number);
         }
@@ -90,8 +98,11 @@ impl QueueTable {
 
     /// Gathers a settlement; `used` says that it ends one use.
     pub(super) fn settle(&mut self, number: QueueNumber, settlement: QueueSettlement, used: bool) {
-        let Some(row) = self.row(number) else { return };
-        row.uses = row.uses.saturating_sub(u32::from(used));
+        let Some(row) = self.row(number) else {
+            broken(&"a settlement is lost, for its queue has no number");
+            return;
+        };
+        row.uses = without(row.uses, u32::from(used), USES);
         row.settlements.push(settlement);
         if row.settlements.len() == 1 {
             self.dirty.push(number);
@@ -120,6 +131,7 @@ impl QueueTable {
         let unread = std::mem::take(&mut self.unread);
         while let Some(number) = self.dirty.pop() {
             let Some(row) = self.row(number) else {
+                broken(&"settlements are lost, for their queue has no number");
                 continue;
             };
             if unread {

@@ -2,6 +2,7 @@
 //! the one: this only orders the look-ups, so that the processor waits for the memory of many at once.
 
 use leveret_codec::names_ahead;
+use leveret_queue::shortcuts::Shortcut;
 use smallvec::SmallVec;
 
 /// No place in a text: the names are not known.
@@ -54,7 +55,7 @@ impl RoutesAhead {
     /// Whether it is time to look ahead.
     pub(super) fn is_due(&mut self) -> bool {
         self.pause = self.pause.saturating_sub(1);
-        self.pause == 0 && self.places.is_empty()
+        Shortcut::RoutesAhead.is_open() && self.pause == 0 && self.places.is_empty()
     }
 
     /// Nothing is expected.

@@ -4,6 +4,7 @@
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 use leveret_queue::queue::settle::Outcome;
+use leveret_store_api::broken::broken;
 
 use super::connection::Connection;
 use super::job::{Job, Settling};
@@ -45,6 +46,7 @@ impl Connection {
         outcome: Outcome,
     ) -> Result<(), Failure> {
         let Some(channel) = self.channels.get_mut(number) else {
+            broken(&"a channel that is none settles");
             return Ok(());
         };
         let gathered = self.delivering.settle(channel, tag, multiple, outcome)?;
@@ -69,6 +71,7 @@ impl Connection {
     /// `basic.recover`: everything unacknowledged goes back to its queue; then the client is told by `reply`.
     pub(super) fn recover(&mut self, link: &mut Link, number: u16, reply: Vec<u8>, now: Timestamp) {
         let Some(channel) = self.channels.get_mut(number) else {
+            broken(&"a channel that is none recovers");
             return;
         };
         let (up_to, outcome) = (channel.last_delivery_tag, Outcome::Returned);

@@ -39,6 +39,7 @@ impl Settled {
         let first = self.settlements.pop()?;
         self.count -= 1;
         self.memory -= first.0.held.memory();
+        // The first may be one that has not left.
         self.left = self.left.saturating_sub(1);
         // The store is told again of what is left, which costs nothing.
         self.leaving = None;

@@ -179,6 +179,7 @@ impl Ledger {
         }
         self.first_tag += count as u64;
         let aged = self.older.memory() - before;
+        // Those that came since it was counted are not in it.
         self.memory = self.memory.saturating_sub(aged);
     }
 

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+pub mod broken;
 mod changes;
 #[cfg(feature = "test-support")]
 pub mod conformance;

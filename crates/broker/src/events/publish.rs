@@ -8,6 +8,7 @@ use leveret_codec::{
     AMQPValue, FieldTable, Properties, RawTable, decode_header, encode_table, write_names,
 };
 use leveret_message::{Body, Message, MessageScratch, Timestamp};
+use leveret_store_api::broken::broken;
 use parking_lot::Mutex;
 
 use super::{EVENT_EXCHANGE, Event, Taken, WAITING_BYTES_MAX};
@@ -37,6 +38,7 @@ impl Broker {
             tracing::warn!(lost, "more events at a time than can wait");
         }
         let Some(vhost) = self.vhost(DEFAULT_VHOST) else {
+            broken(&"there is no default virtual host");
             return;
         };
         let telling = Telling {

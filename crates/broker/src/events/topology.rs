@@ -3,6 +3,7 @@
 use leveret_queue::queue::identity::SessionId;
 use leveret_routing::{Binding, Destination, Exchange, Removed, Topology};
 use leveret_settings::policy::PolicyKind;
+use leveret_store_api::broken::broken;
 
 use super::{EVENT_EXCHANGE, Event, Events, Properties};
 use crate::broker::DEFAULT_VHOST;
@@ -133,6 +134,7 @@ impl VirtualHost {
 
     pub(crate) fn tell_exchange(&self, topology: &Topology, name: &str, by: &str) {
         let Some(exchange) = topology.exchange(name) else {
+            broken(&"the exchange that was made is not there");
             return;
         };
         self.services.tell(|_| {

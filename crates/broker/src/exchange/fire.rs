@@ -46,6 +46,7 @@ impl Attended {
     pub(crate) fn handle_timeout(self: &Arc<Self>, vhost: &Arc<VirtualHost>, now: Timestamp) {
         self.expire_keys(vhost, now);
         let Some(delayed) = self.delayed() else {
+            // It keeps something else.
             return;
         };
         delayed.woken();

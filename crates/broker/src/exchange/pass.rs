@@ -177,6 +177,7 @@ impl VirtualHost {
     /// Producers' numbers of what is published through the default exchange are the queues' matter.
     fn count_at_queues(&self, passing: &Passing<'_>, verdict: &mut Verdict, gates: &mut Gates<'_>) {
         let Look::Numbered { number, strict } = passing.look else {
+            // Its producer gives no numbers.
             return;
         };
         if !passing.exchange.is_empty() {

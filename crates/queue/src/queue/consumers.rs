@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leveret_routing::QueueId;
+use leveret_store_api::broken::{broken, without};
 
 use super::hands::{HandNumber, Hands};
 use super::rings::Rings;
@@ -79,7 +80,7 @@ impl Consumer {
     pub(crate) fn credit_left(&self) -> usize {
         match self.spec.prefetch {
             0 => usize::MAX,
-            prefetch => u32::from(prefetch).saturating_sub(self.in_flight) as usize,
+            prefetch => without(u32::from(prefetch), self.in_flight, "a prefetch") as usize,
         }
     }
 
@@ -288,6 +289,7 @@ impl Consumers {
             .get_mut(index as usize)
             .and_then(|place| place.consumer.as_mut())
         else {
+            broken(&"nobody is there to stand in a ring");
             return;
         };
         consumer.standing = Standing::InRing;
@@ -310,6 +312,9 @@ impl Consumers {
 
     fn stand_aside(&mut self, standing: Standing) {
         let index = self.rings.pop(has_gone(&self.places), &mut self.free);
+        if index.is_none() {
+            broken(&"nobody's turn it is stands aside");
+        }
         if let Some(consumer) = index.and_then(|index| self.get_mut(index)) {
             consumer.standing = standing;
         }
@@ -322,6 +327,7 @@ impl Consumers {
         let grant = &mut self.grant;
         let place = self.places.get_mut(index as usize);
         let Some(consumer) = place.and_then(|place| place.consumer.as_mut()) else {
+            broken(&"it is the turn of nobody");
             return false;
         };
         let counts = !consumer.spec.no_ack;
@@ -381,9 +387,10 @@ impl Consumers {
     /// Settled deliveries came back; the consumer may stand in line again.
     pub(crate) fn credit_returned(&mut self, who: ConsumerRef, count: u32) {
         let Some(consumer) = self.resolve_mut(who) else {
+            // It was cancelled, and what it held stayed in flight.
             return;
         };
-        consumer.in_flight = consumer.in_flight.saturating_sub(count);
+        consumer.in_flight = without(consumer.in_flight, count, "deliveries of a consumer");
         if consumer.standing == Standing::NoCredit {
             self.enter_ring(who.index);
         }

@@ -71,6 +71,7 @@ impl QueueDeduplication {
 
     fn recover_present(&mut self, store: &Store, log: LogId) {
         let Some(present) = &mut self.present else {
+            // It does not look whether a key is in the queue.
             return;
         };
         let mut next = Sequence(0);
@@ -179,6 +180,7 @@ impl Queue {
     /// All ready messages have left, but for those in memory.
     pub(crate) fn forget_keys(&mut self) {
         let Some(it) = &mut self.deduplication else {
+            // It looks for no duplicates.
             return;
         };
         if let Some(present) = &mut it.present {

@@ -1,5 +1,6 @@
 //! Messages going out: which message is next, and what is read from the store for it. To whom is in `turns`.
 
+use leveret_store_api::broken::{broken, without};
 use std::sync::Arc;
 
 use leveret_message::{Message, Timestamp};
@@ -51,6 +52,7 @@ impl Queue {
     pub(super) fn find_front(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
         loop {
             let Some(level) = self.levels.get_mut(self.top) else {
+                broken(&"there is no level at the top");
                 return false;
             };
             if level.front_is_hidden() {
@@ -109,8 +111,8 @@ impl Queue {
     pub(crate) fn forget_ready(&mut self, entry: &Entry) {
         let (memory, body_bytes) = self.count_taken(&entry.message);
         self.ready -= 1;
-        self.ready_memory = self.ready_memory.saturating_sub(memory);
-        self.ready_body_bytes = self.ready_body_bytes.saturating_sub(body_bytes);
+        self.ready_memory = without(self.ready_memory, memory, "memory of the ready");
+        self.ready_body_bytes = without(self.ready_body_bytes, body_bytes, "bytes of the ready");
     }
 
     /// A message leaves the ready ones, or would have been one of them; answers its memory and the bytes of its body.
@@ -407,6 +409,7 @@ impl Queue {
         effects: &mut Effects,
     ) {
         let Some(level) = self.levels.get_mut(usize::from(request.level)) else {
+            broken(&"messages were read for no level");
             return;
         };
         let time_to_live = self.options.message_ttl_ms;

@@ -5,6 +5,7 @@
 //! and connections do that a client closes together; when they are done it stays open for as long as it was closed.
 
 use leveret_message::Timestamp;
+use leveret_store_api::broken::without;
 
 /// Who begins so long after the first, or later, is not waited for.
 const GATHERING_MS: u64 = 50;
@@ -40,8 +41,7 @@ impl Givers {
 
     /// Somebody that is waited for is done.
     pub(super) fn end(&mut self, now: Timestamp) {
-        debug_assert!(self.waited_for > 0, "nobody gave back");
-        self.waited_for = self.waited_for.saturating_sub(1);
+        self.waited_for = without(self.waited_for, 1, "who gives back");
         if self.waited_for == 0 && self.pressed {
             self.open_until = now + (now - self.since);
         }

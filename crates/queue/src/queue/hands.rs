@@ -9,6 +9,7 @@ mod check;
 
 use std::sync::Arc;
 
+use leveret_store_api::broken::broken;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -87,6 +88,7 @@ impl Hands {
         effects: &mut Effects,
     ) -> bool {
         let Some(hand) = self.hands.get_mut(number.0 as usize) else {
+            broken(&"a consumer has no hand");
             return false;
         };
         if hand.bytes < hand.room {
@@ -105,6 +107,8 @@ impl Hands {
         if let Some(hand) = self.hands.get_mut(number.0 as usize) {
             hand.bytes += delivery.in_flight.message.memory_bytes();
             hand.deliveries.push(delivery);
+        } else {
+            broken(&"a delivery is lost, for there is no hand");
         }
     }
 

@@ -4,6 +4,7 @@
 //! What is hidden is in memory always and keeps its place. Until it shows, nothing takes it out: no
 //! delivery, no limit, no expiry, no purge. So nothing about it can be staged before it is staged itself.
 
+use leveret_store_api::broken::without;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
@@ -26,7 +27,14 @@ impl HiddenCounts {
         self.body_bytes += other.body_bytes;
     }
 
-    pub(crate) fn subtract(&mut self, other: HiddenCounts) {
+    /// Takes off a part of it.
+    pub(crate) fn subtract(&mut self, part: HiddenCounts) {
+        self.messages = without(self.messages, part.messages, "hidden");
+        self.body_bytes = without(self.body_bytes, part.body_bytes, "hidden bytes");
+    }
+
+    /// Takes off what may be more.
+    pub(crate) fn subtract_up_to(&mut self, other: HiddenCounts) {
         self.messages = self.messages.saturating_sub(other.messages);
         self.body_bytes = self.body_bytes.saturating_sub(other.body_bytes);
     }

@@ -2,6 +2,7 @@
 
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::Sequence;
+use leveret_store_api::broken::without;
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;
@@ -19,10 +20,12 @@ const RELIEF_MS: u64 = 50;
 impl Queue {
     /// Whether this message would bring the queue over a limit. What goes on as soon as it shows is not in its way.
     pub(crate) fn is_full_for(&self, message: &Message) -> bool {
-        let ready = self.ready.saturating_sub(self.promised.messages);
-        let bytes = self
-            .ready_body_bytes
-            .saturating_sub(self.promised.body_bytes);
+        let ready = without(self.ready, self.promised.messages, "ready");
+        let bytes = without(
+            self.ready_body_bytes,
+            self.promised.body_bytes,
+            "bytes of the ready",
+        );
         let options = &self.options;
         options.max_length.is_some_and(|max| ready >= max)
             || options
@@ -49,7 +52,7 @@ impl Queue {
         if self.options.overflow != Overflow::DropHead || self.givers.are_waited_for() {
             return false;
         }
-        let bytes = self.ready_body_bytes.saturating_sub(self.hidden.body_bytes);
+        let bytes = self.visible_body_bytes();
         let options = &self.options;
         options.max_length.is_some_and(|max| self.visible() > max)
             || options.max_length_bytes.is_some_and(|max| bytes > max)

@@ -40,6 +40,7 @@ pub mod statistics;
 mod straight;
 mod turns;
 
+use leveret_store_api::broken::without;
 use std::sync::Arc;
 
 use leveret_deduplication::KeyLogs;
@@ -260,7 +261,16 @@ impl Queue {
 
     /// How many ready messages may be seen.
     fn visible(&self) -> u64 {
-        self.ready.saturating_sub(self.hidden.messages)
+        without(self.ready, self.hidden.messages, "ready")
+    }
+
+    /// Bytes of the bodies of these.
+    fn visible_body_bytes(&self) -> u64 {
+        without(
+            self.ready_body_bytes,
+            self.hidden.body_bytes,
+            "bytes of the ready",
+        )
     }
 
     pub(crate) fn options(&self) -> &QueueOptions {

@@ -183,7 +183,7 @@ impl Queue {
                 false => level.show(ticket),
             };
             self.hidden.subtract(shown);
-            self.promised.subtract(shown);
+            self.promised.subtract_up_to(shown);
         }
     }
 

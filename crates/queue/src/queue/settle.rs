@@ -1,6 +1,7 @@
 //! What became of deliveries: acknowledged, put back, or rejected.
 
 use leveret_message::{Message, Timestamp};
+use leveret_store_api::broken::{broken, without};
 use leveret_store_api::{Change, Enqueue, LogId, Sequence};
 
 use super::Queue;
@@ -121,7 +122,7 @@ impl Queue {
             let counted = settlement.outcome != Outcome::Uncounted;
             comes_back |= settlement.outcome.comes_back();
             only_acknowledged &= settlement.outcome == Outcome::Acknowledged;
-            self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
+            self.in_flight = without(self.in_flight, u64::from(counted), "in flight");
             if let Some(consumer) = settlement.consumer {
                 match &mut returning {
                     Some((who, count)) if *who == consumer => *count += 1,
@@ -302,8 +303,11 @@ impl Queue {
     }
 
     pub(crate) fn put_back(&mut self, in_flight: InFlight) {
-        self.count_back(&in_flight);
+        if usize::from(in_flight.level) < self.levels.len() {
+            self.count_back(&in_flight);
+        }
         let Some(level) = self.levels.get_mut(usize::from(in_flight.level)) else {
+            broken(&"a message came back to no level");
             return;
         };
         let entry = Entry::from(in_flight);
@@ -341,6 +345,7 @@ impl Queue {
     fn put_at_end(&mut self, mut in_flight: InFlight, now: Timestamp) {
         let log = self.surviving_log(&in_flight);
         let Some(level) = self.levels.get_mut(usize::from(in_flight.level)) else {
+            broken(&"a message goes to the end of no level");
             return;
         };
         let before = in_flight.sequence;

@@ -4,6 +4,7 @@
 //! Each step is one that the message would take on its way into the ready ones and out again; what the two ways
 //! leave in counts, marks and credit is the same. Whatever does not fit here is left to the usual way.
 
+use crate::shortcuts::Shortcut;
 use std::iter::Enumerate;
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<Positioned> {
-        let nothing_to_decide = self.ready == 0
+        let nothing_to_decide = Shortcut::Straight.is_open()
+            && self.ready == 0
             && !self.givers.are_waited_for()
             && self.levels.len() == 1
             && self.deduplication.is_none()
@@ -41,7 +43,7 @@ impl Queue {
         let turn = self.consumers.turn().filter(|_| nothing_to_decide)?;
         if turn.in_line == 1 {
             self.deliver_straight_to(turn, messages, count, now, effects)
-        } else if count / turn.in_line >= GATHERED_MIN {
+        } else if count / turn.in_line >= GATHERED_MIN && Shortcut::Gathered.is_open() {
             self.deliver_straight_around(turn, messages, count, now, effects)
         } else {
             None

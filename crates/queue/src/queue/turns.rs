@@ -1,5 +1,7 @@
 //! Ready messages to those whose turn it is: to one consumer as many as it can take, to several one each in turn.
 
+use crate::shortcuts::Shortcut;
+use leveret_store_api::broken::broken;
 use std::sync::Arc;
 
 use leveret_message::Timestamp;
@@ -26,7 +28,7 @@ impl Queue {
     /// False when there is nothing to deliver.
     pub(super) fn deliver(&mut self, turn: Turn, now: Timestamp, effects: &mut Effects) -> bool {
         let each = usize::try_from(self.ready).unwrap_or(usize::MAX) / turn.in_line;
-        if turn.in_line > 1 && each >= GATHERED_MIN {
+        if turn.in_line > 1 && each >= GATHERED_MIN && Shortcut::Gathered.is_open() {
             self.deliver_around(each, now, effects)
         } else {
             self.deliver_to(turn, now, effects)
@@ -38,6 +40,7 @@ impl Queue {
     fn deliver_to(&mut self, turn: Turn, now: Timestamp, effects: &mut Effects) -> bool {
         let Turn { index, in_line } = turn;
         let Some(consumer) = self.consumers.get_mut(index) else {
+            broken(&"it is the turn of nobody");
             return false;
         };
         let slot = consumer.spec.slot;
@@ -85,6 +88,7 @@ impl Queue {
         let mut goes_on = true;
         while let Some(turn) = self.consumers.turn().filter(|turn| turn.in_line > 1) {
             let Some(consumer) = self.consumers.get_mut(turn.index) else {
+                broken(&"it is the turn of nobody");
                 break;
             };
             let (hand, slot, no_ack) = (consumer.hand, consumer.spec.slot, consumer.spec.no_ack);
@@ -119,6 +123,7 @@ impl Queue {
             return Taking::Nothing;
         }
         let Some(consumer) = self.consumers.get_mut(index) else {
+            broken(&"it is the turn of nobody");
             return Taking::Nothing;
         };
         let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
@@ -126,6 +131,7 @@ impl Queue {
             return Taking::NoCredit;
         }
         let Some(in_flight) = self.pop_front(now) else {
+            broken(&"the message that was found is gone");
             return Taking::Nothing;
         };
         if !no_ack || in_flight.stored {

@@ -1,5 +1,6 @@
 //! Messages going out of a stream: to each reader what comes next for it.
 
+use leveret_store_api::broken::{broken, without};
 use std::sync::Arc;
 
 use leveret_message::{Message, Timestamp};
@@ -85,6 +86,7 @@ impl Stream {
     pub(super) fn serve(&mut self, index: u32, effects: &mut Effects) -> usize {
         let who = self.readers.reference(index);
         let Some(reader) = self.readers.get(index) else {
+            // Whoever goes through the places comes by empty ones.
             return 0;
         };
         let (mailbox, slot) = (Arc::clone(&reader.spec.mailbox), reader.spec.slot);
@@ -123,6 +125,7 @@ impl Stream {
         let first = self.segments.first();
         let single_active = self.readers.is_single_active();
         let Some(reader) = self.readers.get_mut(index) else {
+            broken(&"it is the turn of no reader");
             return Err(Standing::Messages);
         };
         if matches!(reader.position, Position::Seeking(_)) {
@@ -183,7 +186,7 @@ impl Stream {
             }
             served = Some(who);
             if let Some(reader) = self.readers.resolve_mut(who) {
-                reader.in_flight = reader.in_flight.saturating_sub(1);
+                reader.in_flight = without(reader.in_flight, 1, "deliveries of a reader");
                 let (_, offset, _) = settlement.held.place();
                 reader.unsettled.remove(&offset.0);
             }

@@ -153,6 +153,7 @@ impl Stream {
             .map(|reader| u64::from(reader.in_flight));
         let first = self.segments.first();
         QueueCounts {
+            // Empty places may all be gone with what was before `first`.
             ready: (self.tail.next() - first).saturating_sub(self.empty.from(first)),
             unacknowledged: in_flight.sum(),
             waiting: 0,

@@ -7,6 +7,7 @@
 #[cfg(debug_assertions)]
 mod check;
 
+use leveret_store_api::broken::without;
 use std::collections::VecDeque;
 
 use leveret_message::Timestamp;
@@ -180,7 +181,7 @@ impl Segments {
             && self.front_is_over(now)
         {
             if let Some(front) = self.list.pop_front() {
-                self.bytes = self.bytes.saturating_sub(front.bytes);
+                self.bytes = without(self.bytes, front.bytes, "bytes of a stream");
             }
         }
         let after = self.first();

@@ -7,6 +7,7 @@ use crate::queue::settle::{Outcome, QueueSettlement};
 
 use super::Stream;
 use crate::queue::statistics::{AcknowledgedRun, Flow, Forecast, MessageTotals, QueueStatistics};
+use leveret_store_api::broken::without;
 
 impl Stream {
     /// To be called with the time before a batch is counted: what came before belongs to the time before.
@@ -28,7 +29,7 @@ impl Stream {
 
     fn flow(&self) -> Flow {
         let totals = self.statistics.totals();
-        let published = self.tail.next().saturating_sub(self.numbered_before);
+        let published = without(self.tail.next(), self.numbered_before, "offsets");
         Flow {
             published,
             arrived: published,

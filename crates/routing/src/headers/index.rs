@@ -70,10 +70,10 @@ impl HeadersIndex {
             }
             return;
         }
-        let Some(at) = self.by_pattern.get(pattern).copied() else {
-            return;
-        };
-        let Some(waiting) = self.places.get_mut(at) else {
+        let at = self.by_pattern.get(pattern).copied();
+        let waiting = at.and_then(|at| Some((at, self.places.get_mut(at)?)));
+        let Some((at, waiting)) = waiting else {
+            debug_assert!(false, "a pattern that is removed was added");
             return;
         };
         waiting.targets.remove(target);
@@ -192,7 +192,10 @@ impl HeadersIndex {
             .find_entry(hash_slot(&self.hasher, &pair.key, value.as_ref()), |slot| {
                 slot.is(&pair.key, value.as_ref())
             });
-        let Ok(mut slot) = found else { return };
+        let Ok(mut slot) = found else {
+            debug_assert!(false, "a pair that is left was waited for");
+            return;
+        };
         let waiting = &mut slot.get_mut().waiting;
         if let Some(position) = waiting.iter().position(|known| *known == at) {
             waiting.swap_remove(position);

@@ -22,6 +22,7 @@ impl Delivering {
         } = self;
         let most = (vhost.services.step_cost / OFFER_COST).max(1);
         let Some(credit) = channels.get(number).map(|channel| &channel.credit) else {
+            // It was closed before all of it was handed out.
             return;
         };
         let more = credit.hand_out(most, |slots, share| {

@@ -7,6 +7,7 @@ use leveret_message::error::ChannelError;
 use leveret_queue::mailbox::InFlight;
 use leveret_queue::queue::reference::{Held, READ_FOR_ONE};
 use leveret_queue::queue::settle::Outcome;
+use leveret_store_api::broken::broken;
 
 use super::Delivering;
 use crate::channel::{Channel, PublishMode};
@@ -58,6 +59,7 @@ impl Delivering {
             return Ok(self.settle_up_to(channel, up_to, outcome));
         }
         let Some(unacked) = channel.ledger.take(tag) else {
+            broken(&"a delivery that was there is gone");
             return Ok(Gathered::all(0));
         };
         if let PublishMode::Transaction(transaction) = &mut channel.mode {

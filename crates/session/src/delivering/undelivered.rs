@@ -1,5 +1,6 @@
 //! What was on its way to consumers that go.
 
+use leveret_store_api::broken::broken;
 use std::collections::VecDeque;
 
 use leveret_message::Timestamp;
@@ -21,6 +22,7 @@ impl Delivering {
         let mut others = Vec::new();
         for delivery in std::mem::take(&mut self.letters.deliveries) {
             let Some(consumer) = self.consumers.get(delivery.consumer) else {
+                broken(&"a delivery is lost, for it is for nobody");
                 continue;
             };
             if !goes(consumer) {

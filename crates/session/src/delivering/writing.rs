@@ -3,6 +3,7 @@
 use leveret_broker::vhost::VirtualHost;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::{ConsumerSlot, Delivery};
+use leveret_store_api::broken::broken;
 
 use super::Delivering;
 use crate::channel::Channel;
@@ -52,7 +53,8 @@ impl Delivering {
             let Some((consumer, channel)) =
                 consumer.and_then(|it| Some((it, channels.get_mut(it.channel)?)))
             else {
-                // Cancelling and closing take the mailbox out first, so nothing is left for nobody.
+                // Cancelling and closing take the mailbox out first.
+                broken(&"deliveries are lost, for they are for nobody");
                 deliveries.by_ref().take(run).for_each(drop);
                 continue;
             };

@@ -10,6 +10,7 @@ use crate::channel::PublishMode;
 use crate::channels::Channels;
 use crate::link::Link;
 use crate::repeat_form::Form;
+use leveret_queue::shortcuts::Shortcut;
 
 impl Publishing {
     /// Takes the publishes at the front of `input` that are like the one before them; answers how many bytes
@@ -21,7 +22,8 @@ impl Publishing {
         link: &mut Link,
         input: &[u8],
     ) -> usize {
-        let Some(form) = self.repeat.form.as_deref_mut() else {
+        let form = self.repeat.form.as_deref_mut();
+        let Some(form) = form.filter(|_| Shortcut::Repeats.is_open()) else {
             return 0;
         };
         let Form { pattern, message } = form;

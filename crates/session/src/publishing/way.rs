@@ -6,6 +6,7 @@ use leveret_broker::vhost::{Targets, carbon_copies};
 use leveret_codec::{ContentHeader, ReplyCode, split_names};
 use leveret_deduplication::Number;
 use leveret_message::error::{ChannelError, Failure};
+use leveret_queue::shortcuts::Shortcut;
 use leveret_routing::QueueId;
 
 use super::Publishing;
@@ -44,7 +45,8 @@ impl Publishing {
         let headers = whole.header.properties.headers;
         let is_copied = headers
             .is_some_and(|headers| headers.get(b"CC").is_some() || headers.get(b"BCC").is_some());
-        if !is_copied {
+        let by_names = !is_copied && Shortcut::KnownRoutes.is_open();
+        if by_names {
             if !names.is_empty() && self.batch.latest_names == names {
                 return Ok(Way::AsBefore);
             }
@@ -52,7 +54,7 @@ impl Publishing {
                 return Ok(Way::Known(route));
             }
         }
-        self.look_up(names, whole.header, grant, is_copied)
+        self.look_up(names, whole.header, grant, by_names)
     }
 
     #[inline(never)]
@@ -61,7 +63,7 @@ impl Publishing {
         names: &[u8],
         header: &ContentHeader<'_>,
         grant: &Grant,
-        is_copied: bool,
+        by_names: bool,
     ) -> Result<Way, Failure> {
         let (exchange, routing_key) = split_names(names).unwrap_or_default();
         let name = String::from_utf8_lossy(exchange);
@@ -81,7 +83,7 @@ impl Publishing {
             let queues = std::mem::take(&mut self.batch.route.queues).into_vec();
             return Ok(Way::Wide(queues));
         }
-        if routed.cacheable && !routed.targets.is_empty() && !is_copied {
+        if routed.cacheable && !routed.targets.is_empty() && by_names {
             self.routes.insert(names, &routed.targets);
             return Ok(Way::ByNames(routed.targets));
         }

@@ -51,6 +51,8 @@ mod routes;
 mod settling;
 mod settling_matrix;
 mod shared_credit;
+#[cfg(debug_assertions)]
+mod shortcuts;
 mod statistics;
 mod stream_model;
 mod streams;

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use leveret_store_api::broken::without;
+
 use super::chunk::Chunk;
 use super::counts::{CountRun, Counts};
 
@@ -143,7 +145,7 @@ impl Log {
                     (chunk.count() + behind.count(), chunk.bytes + behind.bytes);
                 (count, bytes) = (
                     before.count() - kept,
-                    before.bytes.saturating_sub(kept_bytes),
+                    without(before.bytes, kept_bytes, "bytes of a chunk"),
                 );
                 at += 1;
                 if behind.count() > 0 {
@@ -152,7 +154,7 @@ impl Log {
                 }
             }
             self.live -= u64::from(count);
-            self.bytes = self.bytes.saturating_sub(u64::from(bytes));
+            self.bytes = without(self.bytes, u64::from(bytes), "bytes of a log");
             counts.removed(before.segment, count, bytes);
             self.mark_dirty(&before);
         }
@@ -179,7 +181,7 @@ impl Log {
     }
 
     /// The ranges of what lives within a range and outlives a restart.
-    fn kept_ranges(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
+    pub(crate) fn kept_ranges(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
         self.chunks_from(first)
             .take_while(|chunk| chunk.first() < end)
             .filter(|chunk| !chunk.is_transient())

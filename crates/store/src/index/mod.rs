@@ -1,6 +1,8 @@
 //! What is where: logs and their chunks, segments and what lives in them, definitions. Kept in
 //! memory, brought to disk at checkpoints. Owns no files and takes no locks of its own.
 
+#[cfg(debug_assertions)]
+mod check;
 mod chunk;
 mod counts;
 pub(crate) mod disk;
@@ -11,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use leveret_store_api::LogId;
+use leveret_store_api::broken::without;
 use rustc_hash::FxHashMap;
 
 pub(crate) use chunk::{Chunk, Place};
@@ -95,10 +98,9 @@ impl SegmentCounts for Segments {
 
     fn removed(&mut self, segment: u32, count: u32, bytes: u32) {
         if let Some(entry) = self.entries.get_mut(&segment) {
-            entry.live = entry.live.saturating_sub(u64::from(count));
-            entry.live_bytes = entry.live_bytes.saturating_sub(u64::from(bytes));
+            entry.live = without(entry.live, u64::from(count), "messages of a segment");
+            entry.live_bytes = without(entry.live_bytes, u64::from(bytes), "bytes of a segment");
             if entry.live == 0 {
-                entry.live_bytes = 0;
                 self.emptied += 1;
             }
         }
@@ -146,6 +148,7 @@ impl Index {
     /// Gives the messages that live in a range of sequences a number.
     pub(crate) fn set_counts(&mut self, log: LogId, first: u64, end: u64, count: u32) {
         let Some(entry) = self.logs.get_mut(&log) else {
+            // It was deleted, or is not read back yet.
             return;
         };
         if self.keeps_all_counts {

@@ -1,4 +1,8 @@
 //! Large messages that are to be written ahead. Owns what waits for that and what is written and not yet staged.
+//!
+//! It is there for speed, that of others: beside one message of 100 MB a second their confirms come within 9 ms by the 99th
+//! percentile, in place of 115 to 168 (docs/decisions/0004). In the ordinary way the body is part of its record, as it is
+//! where the disk is full; readers find the same (tests/store/ways.rs).
 
 use std::any::Any;
 use std::collections::VecDeque;

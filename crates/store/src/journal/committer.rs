@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use leveret_store_api::broken::broken;
 use leveret_store_api::failpoint::{self, Failpoint};
 use leveret_store_api::{Change, LogId, Payload, Shortage, StoreStatus};
 
@@ -408,7 +409,8 @@ impl<P: Payload> Committer<P> {
 
     fn try_write(&mut self, changes: &[Change<P>], total: u64) -> io::Result<()> {
         let Some(current) = &mut self.current else {
-            return Ok(());
+            broken(&"a record has no segment to go to");
+            return Err(io::ErrorKind::NotFound.into());
         };
         let durable = self.encoder.is_durable();
         let end = self.offset + total;

@@ -1,6 +1,10 @@
 //! Which messages that were taken have been acknowledged by their readers before they were written: they never
 //! need to be. Owns what is known of each log for that, and the judgement whether waiting for acknowledgements
 //! is worth it. Changes no unit and writes nothing.
+//!
+//! It is there for speed: with quick consumers 40 to 55 bytes are written for a message in place of 1,320, and it costs
+//! 1.0 to 1.1 µs in place of 1.5 (docs/decisions/0003). The ordinary way writes all that is staged, as it does where
+//! nobody calls `stage_settled`; readers find the same (tests/store/ways.rs).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

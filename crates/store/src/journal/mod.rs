@@ -34,6 +34,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::thread::JoinHandle;
 
+use leveret_store_api::broken::without;
 use leveret_store_api::{
     Ahead, Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId,
     LogState, MessageLog, Numbered, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
@@ -80,6 +81,12 @@ impl<P: Payload> Journal<P> {
         }
     }
 
+    /// Counts the index anew, and stops where something does not balance.
+    #[cfg(debug_assertions)]
+    pub fn check(&self) {
+        self.shared.index.lock().check();
+    }
+
     fn stage_unit(&self, changes: &mut Vec<Change<P>>, settled: bool) -> CommitPoint {
         if changes.is_empty() || self.shared.status.has_failed() {
             changes.clear();
@@ -101,7 +108,7 @@ impl<P: Payload> Journal<P> {
             if own >= self.shared.options.ahead_bytes_min as u64
                 && let Some(written) = self.shared.claim(change)
             {
-                bytes = bytes.saturating_sub(written.body_bytes());
+                bytes = without(bytes, written.body_bytes(), "bytes of a unit");
                 ahead.push((number, written));
             }
         }
@@ -150,6 +157,10 @@ impl<P: Payload> Journal<P> {
             .checkpointer
             .take()
             .is_some_and(|thread| thread.join().is_ok());
+        #[cfg(debug_assertions)]
+        if !std::thread::panicking() {
+            self.check();
+        }
         if committed && checkpointed && !self.shared.status.has_failed() {
             leave(&self.shared, &self.lock);
         }

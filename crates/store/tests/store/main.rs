@@ -23,3 +23,4 @@ mod freeing;
 mod index;
 mod support;
 mod tools;
+mod ways;

@@ -82,11 +82,13 @@ pub(crate) fn put(key: &str, value: &str) -> Change<Blob> {
 }
 
 /// Stages one unit and waits until it is durable.
-pub(crate) fn commit(store: &impl MessageLog<Blob>, changes: Vec<Change<Blob>>) -> CommitPoint {
+pub(crate) fn commit(store: &Journal<Blob>, changes: Vec<Change<Blob>>) -> CommitPoint {
     let mut changes = changes;
     let point = store.stage(&mut changes);
     assert!(changes.is_empty(), "stage takes everything");
     wait(store, point);
+    #[cfg(debug_assertions)]
+    store.check();
     point
 }
 

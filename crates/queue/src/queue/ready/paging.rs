@@ -2,6 +2,7 @@
 //! paged run's first are read into the head. Says what is to be written and read; does neither.
 
 use leveret_message::{Message, Timestamp};
+use leveret_store_api::broken::without;
 use leveret_store_api::{
     Change, CommitPoint, DamagedMessage, Enqueue, LogId, Sequence, StoredMessage,
 };
@@ -96,7 +97,7 @@ impl Level {
             }
             left -= 1;
             entry.stored = true;
-            unstored = unstored.saturating_sub(entry.message.memory_bytes());
+            unstored = without(unstored, entry.message.memory_bytes(), "memory not stored");
             first = first.min(entry.sequence.0);
             spill.push(Change::Enqueue(Enqueue {
                 log,
@@ -299,7 +300,7 @@ impl Level {
         for stored in messages.drain(..) {
             let memory = stored.payload.memory_bytes();
             paged.from = Sequence(stored.sequence.0 + 1);
-            paged.count = paged.count.saturating_sub(1);
+            paged.count = without(paged.count, 1, "messages of a run");
             (paged.memory, paged.body_bytes) = unready.lost.read(
                 (paged.memory, paged.body_bytes),
                 memory as u64,

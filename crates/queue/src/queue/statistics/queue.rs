@@ -79,8 +79,7 @@ impl Queue {
     pub(crate) fn statistics(&self, now: Timestamp) -> QueueStatistics {
         let flow = self.flow();
         let rates = self.statistics.rates(flow, now);
-        let hidden_bytes = self.hidden.body_bytes;
-        let ready_bytes = self.ready_body_bytes.saturating_sub(hidden_bytes);
+        let ready_bytes = self.visible_body_bytes();
         let limits = Limits {
             ready: self.visible(),
             ready_bytes,
