@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use leveret_codec::protocol::{basic, channel, connection};
 use leveret_codec::{
-    AMQPClass, AMQPProperties, AMQPValue, FieldTable, FrameKind, Method, PROTOCOL_HEADER,
-    decode_method, decode_properties, encode_header, read_frame, value_as_integer, write_ack,
-    write_body, write_header, write_method, write_nack,
+    AMQPClass, AMQPProperties, AMQPValue, ChannelNumber, FieldTable, FrameKind, Method,
+    PROTOCOL_HEADER, decode_method, decode_properties, encode_header, read_frame, value_as_integer,
+    write_ack, write_body, write_header, write_method, write_nack,
 };
 
 use crate::PATIENCE;
+
+/// The one channel that a client has.
+const CHANNEL: ChannelNumber = ChannelNumber(1);
 
 const FRAME_MAX: u32 = 131_072;
 
@@ -91,7 +94,7 @@ impl Client {
             locale: "en_US".into(),
         };
         client.say_on(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(connection::AMQPMethod::StartOk(start)),
         );
         client.answer()?;
@@ -101,14 +104,14 @@ impl Client {
             heartbeat: 0,
         };
         client.say_on(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune)),
         );
         let open = connection::Open {
             virtual_host: "/".into(),
         };
         client.say_on(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(connection::AMQPMethod::Open(open)),
         );
         client.answer()?;
@@ -118,13 +121,13 @@ impl Client {
         Ok(client)
     }
 
-    fn say_on(&mut self, number: u16, method: &AMQPClass) {
+    fn say_on(&mut self, number: ChannelNumber, method: &AMQPClass) {
         write_method(&mut self.output, number, method);
     }
 
     /// Writes a method, to be sent with the next [`flush`](Self::flush).
     pub fn say(&mut self, method: &AMQPClass) {
-        self.say_on(1, method);
+        self.say_on(CHANNEL, method);
     }
 
     /// Writes a persistent message.
@@ -149,18 +152,18 @@ impl Client {
         self.say(&AMQPClass::Basic(basic::AMQPMethod::Publish(publish)));
         let properties = properties.with_delivery_mode(2);
         let header = encode_header(body.len() as u64, &properties);
-        write_header(&mut self.output, 1, &header);
-        write_body(&mut self.output, 1, FRAME_MAX, body);
+        write_header(&mut self.output, CHANNEL, &header);
+        write_body(&mut self.output, CHANNEL, FRAME_MAX, body);
     }
 
     /// Writes an acknowledgement.
     pub fn ack(&mut self, tag: u64, multiple: bool) {
-        write_ack(&mut self.output, 1, tag, multiple);
+        write_ack(&mut self.output, CHANNEL, tag, multiple);
     }
 
     /// Writes a refusal.
     pub fn nack(&mut self, tag: u64, requeue: bool) {
-        write_nack(&mut self.output, 1, tag, false, requeue);
+        write_nack(&mut self.output, CHANNEL, tag, false, requeue);
     }
 
     /// Sends what was written.
@@ -212,7 +215,7 @@ impl Client {
             method_id: 0,
         };
         self.say_on(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(connection::AMQPMethod::Close(close)),
         );
         loop {

@@ -7,9 +7,9 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use leveret_codec::protocol::{AMQPClass, basic};
 use leveret_codec::{
-    AMQPProperties, AMQPValue, FieldTable, Frame, Method, RawTable, decode_header, decode_method,
-    encode_header, encode_table, read_frame, write_ack, write_body, write_deliver, write_header,
-    write_method, write_names,
+    AMQPProperties, AMQPValue, ChannelNumber, FieldTable, Frame, Method, RawTable, decode_header,
+    decode_method, encode_header, encode_table, read_frame, write_ack, write_body, write_deliver,
+    write_header, write_method, write_names,
 };
 
 const FRAME_MAX: u32 = 131_072;
@@ -41,11 +41,15 @@ fn publish_bytes(properties: &AMQPProperties) -> Vec<u8> {
     };
     write_method(
         &mut out,
-        1,
+        ChannelNumber(1),
         &AMQPClass::Basic(basic::AMQPMethod::Publish(publish)),
     );
-    write_header(&mut out, 1, &encode_header(BODY.len() as u64, properties));
-    write_body(&mut out, 1, FRAME_MAX, &BODY);
+    write_header(
+        &mut out,
+        ChannelNumber(1),
+        &encode_header(BODY.len() as u64, properties),
+    );
+    write_body(&mut out, ChannelNumber(1), FRAME_MAX, &BODY);
     out
 }
 
@@ -76,7 +80,7 @@ fn incoming(criterion: &mut Criterion) {
         b.iter(|| read_publish(black_box(&with_table)));
     });
     let mut ack = Vec::new();
-    write_ack(&mut ack, 1, 12_345, false);
+    write_ack(&mut ack, ChannelNumber(1), 12_345, false);
     criterion.bench_function("ack in", |b| {
         b.iter(|| {
             let mut input = black_box(&ack[..]);
@@ -102,21 +106,21 @@ fn outgoing(criterion: &mut Criterion) {
             out.clear();
             write_deliver(
                 &mut out,
-                1,
+                ChannelNumber(1),
                 black_box(b"ctag1.0"),
                 12_345,
                 false,
                 black_box(&names),
             );
-            write_header(&mut out, 1, black_box(&header));
-            write_body(&mut out, 1, FRAME_MAX, black_box(&BODY));
+            write_header(&mut out, ChannelNumber(1), black_box(&header));
+            write_body(&mut out, ChannelNumber(1), FRAME_MAX, black_box(&BODY));
             black_box(out.len())
         });
     });
     criterion.bench_function("ack out", |b| {
         b.iter(|| {
             out.clear();
-            write_ack(&mut out, 1, black_box(12_345), true);
+            write_ack(&mut out, ChannelNumber(1), black_box(12_345), true);
             black_box(out.len())
         });
     });

@@ -2,6 +2,8 @@
 //!
 //! Cutting frames out of bytes is in `reader`, composing them in `writer`.
 
+use crate::channel_number::ChannelNumber;
+
 /// Bytes that a frame has besides its payload: type, channel, size and the end marker.
 pub const FRAME_OVERHEAD: usize = 8;
 
@@ -66,8 +68,8 @@ impl FrameKind {
 pub struct Frame<'a> {
     /// What the payload is.
     pub kind: FrameKind,
-    /// The channel; 0 is the connection itself.
-    pub channel: u16,
+    /// The channel.
+    pub channel: ChannelNumber,
     /// All between the frame's header and its end octet.
     pub payload: &'a [u8],
 }

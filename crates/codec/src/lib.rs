@@ -9,6 +9,7 @@
 //! allocation. All others go through `amq-protocol`'s generated classes, re-exported as
 //! [`protocol`], after their arguments were checked here (lengths, UTF-8, depth of field tables).
 
+mod channel_number;
 mod erlang;
 mod field_table;
 mod field_value;
@@ -31,6 +32,7 @@ pub use amq_protocol::protocol;
 pub use amq_protocol::protocol::{AMQPClass, basic::AMQPProperties};
 pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
+pub use channel_number::ChannelNumber;
 pub use erlang::show_value;
 pub use field_table::{RawArrayIter, RawTableIter};
 pub use field_value::{RawValue, value_as_integer, value_type_name};

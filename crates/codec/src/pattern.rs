@@ -4,6 +4,7 @@
 //! Of publishes it answers whether the bytes at hand are another such one; what follows from that is not
 //! decided here. Whatever does not match, for being different, malformed or not whole, is for the usual reader.
 
+use crate::channel_number::ChannelNumber;
 use crate::frame::{FRAME_END, FrameKind};
 use crate::writer::{body_frame_header, frame_header, with_octet, write_deliver};
 
@@ -24,7 +25,7 @@ struct Frames {
 
 impl Frames {
     /// `bytes` is the method frame; a content header with these properties and the start of a body frame are added.
-    fn behind(mut bytes: Vec<u8>, channel: u16, properties: &[u8]) -> Frames {
+    fn behind(mut bytes: Vec<u8>, channel: ChannelNumber, properties: &[u8]) -> Frames {
         let header_size = BEFORE_PROPERTIES + properties.len();
         bytes.extend_from_slice(&frame_header(FrameKind::Header, channel, header_size));
         bytes.extend_from_slice(&[0, CLASS_BASIC, 0, 0]);
@@ -64,7 +65,7 @@ impl Frames {
 /// What the frames of such publishes have in common.
 #[derive(Debug)]
 pub struct PublishPattern {
-    channel: u16,
+    channel: ChannelNumber,
     frames: Frames,
     /// Longer bodies do not match.
     body_max: u32,
@@ -75,7 +76,7 @@ impl PublishPattern {
     /// `properties` and a body of 1 to `body_max` bytes, all of it in one frame.
     #[must_use]
     pub fn new(
-        channel: u16,
+        channel: ChannelNumber,
         names: &[u8],
         mandatory: bool,
         properties: &[u8],
@@ -96,7 +97,7 @@ impl PublishPattern {
 
     /// The channel of these publishes.
     #[must_use]
-    pub fn channel(&self) -> u16 {
+    pub fn channel(&self) -> ChannelNumber {
         self.channel
     }
 
@@ -142,7 +143,7 @@ impl DeliveryPattern {
     /// short strings, as on the wire) with these encoded `properties`.
     #[must_use]
     pub fn new(
-        channel: u16,
+        channel: ChannelNumber,
         consumer_tag: &[u8],
         names: &[u8],
         properties: &[u8],
@@ -182,7 +183,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     struct Parts {
-        channel: u16,
+        channel: ChannelNumber,
         exchange: String,
         routing_key: String,
         mandatory: bool,
@@ -195,7 +196,7 @@ mod tests {
         let rest = (any::<bool>(), proptest::option::of("[a-b]{0,2}"));
         let body = proptest::collection::vec(0u8..2, 0..12);
         (1u16..3, names, rest, body).prop_map(|(channel, names, rest, body)| Parts {
-            channel,
+            channel: ChannelNumber(channel),
             exchange: names.0,
             routing_key: names.1,
             mandatory: rest.0,

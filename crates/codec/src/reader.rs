@@ -5,6 +5,7 @@
 
 use thiserror::Error;
 
+use crate::channel_number::ChannelNumber;
 use crate::erlang::Pretty;
 use crate::frame::{FRAME_END, FRAME_HEADER_SIZE, FRAME_OVERHEAD, Frame, FrameKind};
 use crate::input::Input;
@@ -81,7 +82,7 @@ pub fn read_frame(input: &[u8], frame_max: u32) -> Result<Option<Frame<'_>>, Fra
     }
     match FrameKind::from_octet(kind) {
         Some(frame_kind) if is_possible(frame_kind, payload) => {
-            let channel = u16::from_be_bytes([c1, c0]);
+            let channel = ChannelNumber(u16::from_be_bytes([c1, c0]));
             Ok(Some(Frame {
                 kind: frame_kind,
                 channel,
@@ -168,7 +169,10 @@ mod tests {
     fn a_frame_is_cut_off_and_what_follows_is_left() {
         let input = b"\x01\x00\x05\x00\x00\x00\x04\x00\x14\x00\x0a\xce\x08";
         let frame = read_frame(input, 4096).unwrap().unwrap();
-        assert_eq!((frame.kind, frame.channel), (FrameKind::Method, 5));
+        assert_eq!(
+            (frame.kind, frame.channel),
+            (FrameKind::Method, ChannelNumber(5))
+        );
         assert_eq!(frame.payload, [0, 20, 0, 10]);
         assert_eq!(frame.wire_length(), 12);
     }

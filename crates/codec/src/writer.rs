@@ -5,13 +5,14 @@
 
 use amq_protocol::protocol::{AMQPClass, gen_class};
 
+use crate::channel_number::ChannelNumber;
 use crate::frame::{FRAME_END, FRAME_HEADER_SIZE, FRAME_OVERHEAD, FrameKind};
 use crate::names::write_short;
 
 const CLASS_BASIC: u8 = 60;
 
 /// Appends the frame of any method. For those of the data path there are functions of their own.
-pub fn write_method(out: &mut Vec<u8>, channel: u16, method: &AMQPClass) {
+pub fn write_method(out: &mut Vec<u8>, channel: ChannelNumber, method: &AMQPClass) {
     // Writing to memory does not fail; if it did, half a frame would be worse than none.
     if let Ok(written) = gen_class(method)(Vec::with_capacity(64).into()) {
         write_frame(out, FrameKind::Method, channel, &written.write);
@@ -23,7 +24,7 @@ pub fn write_method(out: &mut Vec<u8>, channel: u16, method: &AMQPClass) {
 #[inline]
 pub fn write_deliver(
     out: &mut Vec<u8>,
-    channel: u16,
+    channel: ChannelNumber,
     consumer_tag: &[u8],
     delivery_tag: u64,
     redelivered: bool,
@@ -43,7 +44,7 @@ pub fn write_deliver(
 #[inline]
 pub fn write_get_ok(
     out: &mut Vec<u8>,
-    channel: u16,
+    channel: ChannelNumber,
     delivery_tag: u64,
     redelivered: bool,
     names: &[u8],
@@ -58,7 +59,13 @@ pub fn write_get_ok(
 
 /// Appends the method frame of basic.return; content header and body frames have to follow.
 /// Bytes of `text` past the 255th are left out.
-pub fn write_return(out: &mut Vec<u8>, channel: u16, code: u16, text: &str, names: &[u8]) {
+pub fn write_return(
+    out: &mut Vec<u8>,
+    channel: ChannelNumber,
+    code: u16,
+    text: &str,
+    names: &[u8],
+) {
     let text = text.as_bytes();
     let text = text.get(..255).unwrap_or(text);
     start_method(out, channel, 50, 4 + 2 + 1 + text.len() + names.len());
@@ -70,14 +77,14 @@ pub fn write_return(out: &mut Vec<u8>, channel: u16, code: u16, text: &str, name
 
 /// Appends a content header frame. It is never split, whatever its size: AMQP has no way to.
 #[inline]
-pub fn write_header(out: &mut Vec<u8>, channel: u16, payload: &[u8]) {
+pub fn write_header(out: &mut Vec<u8>, channel: ChannelNumber, payload: &[u8]) {
     write_frame(out, FrameKind::Header, channel, payload);
 }
 
 /// Appends `body` in as many body frames as `frame_max` (bytes, overhead included; 0 is no limit)
 /// asks for; none for an empty body.
 #[inline]
-pub fn write_body(out: &mut Vec<u8>, channel: u16, frame_max: u32, body: &[u8]) {
+pub fn write_body(out: &mut Vec<u8>, channel: ChannelNumber, frame_max: u32, body: &[u8]) {
     let piece_max = match usize::try_from(frame_max) {
         Ok(0) | Err(_) => u32::MAX as usize,
         Ok(frame_max) => frame_max.saturating_sub(FRAME_OVERHEAD).max(1),
@@ -98,7 +105,7 @@ pub fn write_body(out: &mut Vec<u8>, channel: u16, frame_max: u32, body: &[u8]) 
 /// to follow them.
 #[inline]
 #[must_use]
-pub fn body_frame_header(channel: u16, len: u32) -> [u8; FRAME_HEADER_SIZE] {
+pub fn body_frame_header(channel: ChannelNumber, len: u32) -> [u8; FRAME_HEADER_SIZE] {
     let [c1, c0] = channel.to_be_bytes();
     let [s3, s2, s1, s0] = len.to_be_bytes();
     [FrameKind::Body.octet(), c1, c0, s3, s2, s1, s0]
@@ -106,7 +113,7 @@ pub fn body_frame_header(channel: u16, len: u32) -> [u8; FRAME_HEADER_SIZE] {
 
 /// Appends basic.ack.
 #[inline]
-pub fn write_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
+pub fn write_ack(out: &mut Vec<u8>, channel: ChannelNumber, delivery_tag: u64, multiple: bool) {
     write_settle(out, channel, 80, delivery_tag, u8::from(multiple));
 }
 
@@ -114,7 +121,7 @@ pub fn write_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: b
 #[inline]
 pub fn write_nack(
     out: &mut Vec<u8>,
-    channel: u16,
+    channel: ChannelNumber,
     delivery_tag: u64,
     multiple: bool,
     requeue: bool,
@@ -125,11 +132,17 @@ pub fn write_nack(
 
 /// Appends a heartbeat.
 pub fn write_heartbeat(out: &mut Vec<u8>) {
-    write_frame(out, FrameKind::Heartbeat, 0, &[]);
+    write_frame(out, FrameKind::Heartbeat, ChannelNumber::CONNECTION, &[]);
 }
 
 #[inline]
-fn write_settle(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u64, bits: u8) {
+fn write_settle(
+    out: &mut Vec<u8>,
+    channel: ChannelNumber,
+    method: u8,
+    delivery_tag: u64,
+    bits: u8,
+) {
     start_method(out, channel, method, 4 + 8 + 1);
     out.extend_from_slice(&with_octet(delivery_tag, bits));
     out.push(FRAME_END);
@@ -137,14 +150,14 @@ fn write_settle(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u64, 
 
 /// Reserves the whole frame and appends its header and the ids of a method of class basic.
 #[inline]
-fn start_method(out: &mut Vec<u8>, channel: u16, method: u8, payload_size: usize) {
+fn start_method(out: &mut Vec<u8>, channel: ChannelNumber, method: u8, payload_size: usize) {
     out.reserve(payload_size + FRAME_OVERHEAD);
     let [kind, c1, c0, s3, s2, s1, s0] = frame_header(FrameKind::Method, channel, payload_size);
     out.extend_from_slice(&[kind, c1, c0, s3, s2, s1, s0, 0, CLASS_BASIC, 0, method]);
 }
 
 #[inline]
-fn write_frame(out: &mut Vec<u8>, kind: FrameKind, channel: u16, payload: &[u8]) {
+fn write_frame(out: &mut Vec<u8>, kind: FrameKind, channel: ChannelNumber, payload: &[u8]) {
     out.reserve(payload.len() + FRAME_OVERHEAD);
     out.extend_from_slice(&frame_header(kind, channel, payload.len()));
     out.extend_from_slice(payload);
@@ -156,7 +169,7 @@ fn write_frame(out: &mut Vec<u8>, kind: FrameKind, channel: u16, payload: &[u8])
 #[inline]
 pub(crate) fn frame_header(
     kind: FrameKind,
-    channel: u16,
+    channel: ChannelNumber,
     payload_size: usize,
 ) -> [u8; FRAME_HEADER_SIZE] {
     let size = u32::try_from(payload_size).unwrap_or(u32::MAX);

@@ -17,7 +17,8 @@ use std::task::Waker;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use leveret_broker::declare::QueueDeclaration;
 use leveret_codec::{
-    AMQPProperties, FieldTable, decode_header, encode_header, write_body, write_header, write_names,
+    AMQPProperties, ChannelNumber, FieldTable, decode_header, encode_header, write_body,
+    write_header, write_names,
 };
 use leveret_message::{Body, Message, MessageScratch};
 use leveret_queue::credit::ChannelCredit;
@@ -113,8 +114,8 @@ fn publishes(length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..BATCH {
         bytes.extend(method(1, 60, 40, &[&[0, 0], b"\0", b"\x01q", &[0]]));
-        write_header(&mut bytes, 1, &header);
-        write_body(&mut bytes, 1, 131_072, &body);
+        write_header(&mut bytes, ChannelNumber(1), &header);
+        write_body(&mut bytes, ChannelNumber(1), 131_072, &body);
     }
     bytes
 }

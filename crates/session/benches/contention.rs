@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use leveret_broker::Broker;
-use leveret_codec::{AMQPProperties, encode_header, write_body, write_header};
+use leveret_codec::{AMQPProperties, ChannelNumber, encode_header, write_body, write_header};
 use wired::{Wired, broker, method};
 
 /// Messages a publisher's one read holds.
@@ -47,8 +47,8 @@ impl Pair {
         publisher.send(&method(1, 50, 10, &[&[0, 0], &name, &[0], &EMPTY]));
         let mut one = method(1, 60, 40, &[&[0, 0], b"\0", &name, &[0]]);
         let header = encode_header(BODY as u64, &AMQPProperties::default());
-        write_header(&mut one, 1, &header);
-        write_body(&mut one, 1, 131_072, &[b'x'; BODY]);
+        write_header(&mut one, ChannelNumber(1), &header);
+        write_body(&mut one, ChannelNumber(1), 131_072, &[b'x'; BODY]);
         publisher.send(&one);
         let no_ack = [2];
         consumer.send(&method(

@@ -12,7 +12,7 @@ mod wired;
 
 use std::hint::black_box;
 
-use leveret_codec::{AMQPProperties, encode_header, write_body, write_header};
+use leveret_codec::{AMQPProperties, ChannelNumber, encode_header, write_body, write_header};
 use wired::{Wired, broker, method};
 
 /// Messages of one read of the publisher.
@@ -89,10 +89,10 @@ impl Case {
         out.extend(method(1, 60, 40, &[&[0, 0], &names, &[0]]));
         write_header(
             out,
-            1,
+            ChannelNumber(1),
             &encode_header(self.body as u64, &AMQPProperties::default()),
         );
-        write_body(out, 1, 131_072, &vec![b'x'; self.body]);
+        write_body(out, ChannelNumber(1), 131_072, &vec![b'x'; self.body]);
     }
 
     fn declare(&self, [publisher, consumer]: &mut [Wired; 2]) {

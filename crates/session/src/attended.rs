@@ -1,6 +1,7 @@
 //! Publishes past exchanges that keep something: one at a time, each one commit.
 
 use leveret_broker::exchange::without_blind_copies;
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 
@@ -17,7 +18,7 @@ impl Connection {
     pub(super) fn publish_attended(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         publish: AttendedPublish,
         now: Timestamp,
     ) -> Result<(), Failure> {

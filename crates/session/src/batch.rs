@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::Targets;
+use leveret_codec::ChannelNumber;
 use leveret_message::{Message, MessageScratch, Timestamp};
 use leveret_queue::queue::effects::Effects;
 use leveret_routing::{QueueId, Route};
@@ -26,7 +27,7 @@ pub(super) struct BatchedMessage {
     message: Option<Message>,
     /// Queues that still have to take it.
     remaining: u32,
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     pub(super) tag: u64,
 }
 
@@ -117,7 +118,7 @@ pub(super) struct Batch {
     /// The route that those are, if it is a known one.
     latest_route: Option<RouteNumber>,
     /// Channels with confirms to give, and the tag of their latest publish.
-    pub(super) confirming: SmallVec<[(u16, u64); 2]>,
+    pub(super) confirming: SmallVec<[(ChannelNumber, u64); 2]>,
     bytes: usize,
     pub(super) scratch: MessageScratch,
     pub(super) route: Route,
@@ -163,7 +164,7 @@ impl Batch {
     }
 
     /// The publish with `tag` is to be confirmed with this batch.
-    pub(super) fn note_confirm(&mut self, channel: u16, tag: u64) {
+    pub(super) fn note_confirm(&mut self, channel: ChannelNumber, tag: u64) {
         match self
             .confirming
             .iter_mut()
@@ -236,7 +237,7 @@ impl Batch {
     }
 
     /// Adds a publish that goes to the latest targets.
-    pub(super) fn add(&mut self, message: Message, channel: u16, tag: u64) {
+    pub(super) fn add(&mut self, message: Message, channel: ChannelNumber, tag: u64) {
         let from = self.len();
         self.push(message, channel, tag);
         self.direct(from);
@@ -244,7 +245,7 @@ impl Batch {
 
     /// Adds a publish that [`Batch::direct`] has to follow.
     #[inline]
-    pub(super) fn push(&mut self, message: Message, channel: u16, tag: u64) {
+    pub(super) fn push(&mut self, message: Message, channel: ChannelNumber, tag: u64) {
         self.bytes += message.memory_bytes();
         self.messages.push(BatchedMessage {
             message: Some(message),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::budget::{Budget, Share};
 use leveret_broker::memory_pool::Portion;
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 
 /// Bodies that one connection may have on their way without asking: small messages always flow.
@@ -38,7 +39,7 @@ impl BodyMemory {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted {
     Body,
-    Transaction(u16),
+    Transaction(ChannelNumber),
 }
 
 /// The connection's own memory for small bodies.

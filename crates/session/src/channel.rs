@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leveret_access::tally::Place;
+use leveret_codec::ChannelNumber;
 use leveret_queue::credit::ChannelCredit;
 
 use super::assembly::Assembly;
@@ -27,7 +28,7 @@ pub(super) enum PublishMode {
 }
 
 pub(super) struct Channel {
-    pub(super) number: u16,
+    pub(super) number: ChannelNumber,
     /// Which of the connection's channels it is, counted from 1.
     pub(super) serial: u64,
     pub(super) mode: PublishMode,
@@ -48,7 +49,7 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(number: u16, serial: u64, place: Place) -> Channel {
+    pub(super) fn new(number: ChannelNumber, serial: u64, place: Place) -> Channel {
         Channel {
             serial,
             _place: Some(place),
@@ -56,7 +57,7 @@ impl Channel {
         }
     }
 
-    fn empty(number: u16) -> Channel {
+    fn empty(number: ChannelNumber) -> Channel {
         Channel {
             number,
             serial: 0,

@@ -1,14 +1,15 @@
 //! The channels of a connection, by their numbers.
 
+use leveret_codec::ChannelNumber;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::channel::Channel;
 
 #[derive(Default)]
 pub(super) struct Channels {
-    open: FxHashMap<u16, Channel>,
+    open: FxHashMap<ChannelNumber, Channel>,
     /// Those that the client has closed, since all it had sent was read for the last time.
-    just_closed: FxHashSet<u16>,
+    just_closed: FxHashSet<ChannelNumber>,
     /// How many there ever were.
     opened: u64,
 }
@@ -32,20 +33,20 @@ impl Channels {
     }
 
     #[inline]
-    pub(super) fn get(&self, number: u16) -> Option<&Channel> {
+    pub(super) fn get(&self, number: ChannelNumber) -> Option<&Channel> {
         self.open.get(&number)
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, number: u16) -> Option<&mut Channel> {
+    pub(super) fn get_mut(&mut self, number: ChannelNumber) -> Option<&mut Channel> {
         self.open.get_mut(&number)
     }
 
-    pub(super) fn contains(&self, number: u16) -> bool {
+    pub(super) fn contains(&self, number: ChannelNumber) -> bool {
         self.open.contains_key(&number)
     }
 
-    pub(super) fn numbers(&self) -> Vec<u16> {
+    pub(super) fn numbers(&self) -> Vec<ChannelNumber> {
         self.open.keys().copied().collect()
     }
 
@@ -53,7 +54,7 @@ impl Channels {
         self.open.values()
     }
 
-    pub(super) fn remove(&mut self, number: u16) {
+    pub(super) fn remove(&mut self, number: ChannelNumber) {
         self.open.remove(&number);
     }
 
@@ -63,12 +64,12 @@ impl Channels {
     }
 
     /// The client closes a channel: what it had sent behind that is passed over.
-    pub(super) fn note_closed(&mut self, number: u16) {
+    pub(super) fn note_closed(&mut self, number: ChannelNumber) {
         self.just_closed.insert(number);
     }
 
     /// Whether the client may not know yet that a channel it has closed is closed.
-    pub(super) fn is_just_closed(&self, number: u16) -> bool {
+    pub(super) fn is_just_closed(&self, number: ChannelNumber) -> bool {
         self.just_closed.contains(&number)
     }
 

@@ -6,6 +6,7 @@ use leveret_broker::commit::QueueSettlements;
 use leveret_broker::exchange::{Gated, Unit};
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::VirtualHost;
+use leveret_codec::ChannelNumber;
 use leveret_message::Message;
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_routing::QueueId;
@@ -88,7 +89,7 @@ impl Ahead {
 
 /// A transaction that is being committed.
 pub(super) struct Committing {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     pub(super) stage: Stage,
     /// So many of what the stage goes through have been seen to.
     pub(super) at: usize,

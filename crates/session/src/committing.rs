@@ -20,6 +20,7 @@ use leveret_broker::exchange::{
     Gated, Gatekeeper, Gates, Numbers, Unit, sort_gated, without_blind_copies,
 };
 use leveret_broker::handle::QueueHandle;
+use leveret_codec::ChannelNumber;
 use leveret_codec::protocol::{AMQPClass, tx as wire};
 use leveret_deduplication::Look;
 use leveret_message::error::ChannelError;
@@ -74,7 +75,7 @@ impl Connection {
     pub(super) fn commit(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         transaction: Transaction,
         now: Timestamp,
     ) {

@@ -1,5 +1,6 @@
 //! `confirm.select`.
 
+use leveret_codec::ChannelNumber;
 use leveret_codec::protocol::{AMQPClass, confirm as wire};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 
@@ -12,7 +13,7 @@ impl Connection {
     pub(super) fn confirm_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: &wire::AMQPMethod,
     ) -> Result<(), Failure> {
         let wire::AMQPMethod::Select(select) = method else {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use leveret_codec::{write_ack, write_nack};
+use leveret_codec::{ChannelNumber, write_ack, write_nack};
 use leveret_store_api::CommitPoint;
 
 /// What is owed to the publisher, oldest first.
@@ -79,7 +79,7 @@ impl Confirms {
     pub(super) fn release(
         &mut self,
         durable: CommitPoint,
-        channel: u16,
+        channel: ChannelNumber,
         out: &mut Vec<u8>,
     ) -> bool {
         let mut acked = None;
@@ -100,7 +100,12 @@ impl Confirms {
         self.owed.is_empty()
     }
 
-    pub(super) fn write_ack(&mut self, up_to: Option<u64>, channel: u16, out: &mut Vec<u8>) {
+    pub(super) fn write_ack(
+        &mut self,
+        up_to: Option<u64>,
+        channel: ChannelNumber,
+        out: &mut Vec<u8>,
+    ) {
         let Some(up_to) = up_to.filter(|&up_to| up_to > self.answered) else {
             return;
         };
@@ -146,9 +151,9 @@ mod tests {
         confirms.owe_nack(3, CommitPoint(5));
         confirms.owe_ack(6, CommitPoint::NONE);
         let mut out = Vec::new();
-        assert!(!confirms.release(CommitPoint(4), 1, &mut out));
+        assert!(!confirms.release(CommitPoint(4), ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), []);
-        assert!(confirms.release(CommitPoint(5), 1, &mut out));
+        assert!(confirms.release(CommitPoint(5), ChannelNumber(1), &mut out));
         assert_eq!(
             frames(&out),
             [(2, true, true), (3, false, false), (6, true, true)]
@@ -163,9 +168,9 @@ mod tests {
         confirms.owe_ack(1, CommitPoint(5));
         confirms.owe_ack(2, CommitPoint(7));
         let mut out = Vec::new();
-        assert!(!confirms.release(CommitPoint(5), 1, &mut out));
+        assert!(!confirms.release(CommitPoint(5), ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), [(1, false, true)]);
-        assert!(confirms.release(CommitPoint(7), 1, &mut out));
+        assert!(confirms.release(CommitPoint(7), ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), [(1, false, true), (2, false, true)]);
     }
 
@@ -175,7 +180,7 @@ mod tests {
         confirms.next_tag();
         confirms.owe_ack(1, CommitPoint::NONE);
         let mut out = Vec::new();
-        assert!(confirms.release(CommitPoint::NONE, 1, &mut out));
+        assert!(confirms.release(CommitPoint::NONE, ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), [(1, false, true)]);
     }
 }

@@ -11,7 +11,7 @@ use leveret_access::grant::Grant;
 use leveret_broker::commit::Finished;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
-use leveret_codec::{ReplyCode, ShortString, write_method};
+use leveret_codec::{ChannelNumber, ReplyCode, ShortString, write_method};
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 use leveret_queue::mailbox::Notice;
@@ -94,7 +94,7 @@ impl Connection {
     pub(super) fn reply_when_durable(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         reply: &AMQPClass,
         point: CommitPoint,
     ) {
@@ -269,7 +269,7 @@ impl Connection {
             }),
             None => connection_wire::AMQPMethod::Unblocked(connection_wire::Unblocked {}),
         };
-        link.send(0, &AMQPClass::Connection(method));
+        link.send(ChannelNumber::CONNECTION, &AMQPClass::Connection(method));
     }
 
     /// Gives buffers back that have grown in a burst.

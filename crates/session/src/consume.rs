@@ -5,7 +5,7 @@ use leveret_broker::declare::QueueDeclaration;
 use leveret_broker::events::INTERNAL_USER;
 use leveret_broker::handle::QueueHandle;
 use leveret_codec::protocol::{AMQPClass, basic as wire};
-use leveret_codec::{ShortString, write_get_ok};
+use leveret_codec::{ChannelNumber, ShortString, write_get_ok};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 use leveret_message::{Message, Timestamp};
 use leveret_queue::mailbox::ConsumerSlot;
@@ -32,7 +32,7 @@ impl Connection {
     pub(super) fn basic_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: wire::AMQPMethod,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -61,7 +61,7 @@ impl Connection {
     pub(super) fn qos(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         size: u32,
         count: u16,
         global: bool,
@@ -90,7 +90,11 @@ impl Connection {
     }
 
     /// The queue a method names; an empty name stands for the channel's latest.
-    pub(super) fn queue_name(&mut self, number: u16, name: &str) -> Result<String, Failure> {
+    pub(super) fn queue_name(
+        &mut self,
+        number: ChannelNumber,
+        name: &str,
+    ) -> Result<String, Failure> {
         if !name.is_empty() {
             return Ok(name.to_owned());
         }
@@ -104,7 +108,7 @@ impl Connection {
     fn readable_queue(
         &mut self,
         link: &Link,
-        number: u16,
+        number: ChannelNumber,
         name: &str,
     ) -> Result<QueueHandle, Failure> {
         let name = self.queue_name(number, name)?;
@@ -117,7 +121,7 @@ impl Connection {
     fn consume(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         consume: &wire::Consume,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -204,7 +208,7 @@ impl Connection {
     /// A stream's consumers have a prefetch of their own and acknowledge.
     fn check_stream_consumer(
         &mut self,
-        number: u16,
+        number: ChannelNumber,
         queue: &QueueHandle,
         no_ack: bool,
     ) -> Result<(), Failure> {
@@ -230,7 +234,7 @@ impl Connection {
     fn reply_queue(
         &mut self,
         link: &Link,
-        number: u16,
+        number: ChannelNumber,
         no_ack: bool,
         now: Timestamp,
     ) -> Result<QueueHandle, Failure> {
@@ -261,7 +265,7 @@ impl Connection {
     fn cancel(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         cancel: &wire::Cancel,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -330,7 +334,7 @@ impl Connection {
     fn get(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         get: &wire::Get,
         now: Timestamp,
     ) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ mod check;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
+use leveret_codec::ChannelNumber;
 use leveret_queue::mailbox::ConsumerSlot;
 use leveret_queue::queue::consumers::ConsumerRef;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -16,7 +17,7 @@ use super::queue_table::QueueNumber;
 /// A consumer as its session knows it.
 #[derive(Debug)]
 pub(super) struct Consumer {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     pub(super) tag: Box<[u8]>,
     pub(super) no_ack: bool,
     /// Its deliveries say at which offset they stand.
@@ -52,7 +53,7 @@ pub(super) struct Consumers {
     /// That of the latest.
     generation: u32,
     tags: HashTable<Tagged>,
-    pub(super) by_channel: FxHashMap<u16, Vec<u32>>,
+    pub(super) by_channel: FxHashMap<ChannelNumber, Vec<u32>>,
 }
 
 impl Consumers {
@@ -113,7 +114,7 @@ impl Consumers {
         Some(consumer)
     }
 
-    pub(super) fn find(&self, channel: u16, tag: &[u8]) -> Option<ConsumerSlot> {
+    pub(super) fn find(&self, channel: ChannelNumber, tag: &[u8]) -> Option<ConsumerSlot> {
         let is_it = |tagged: &Tagged| {
             let consumer = self.get(tagged.slot);
             consumer.is_some_and(|it| it.channel == channel && *it.tag == *tag)
@@ -126,7 +127,10 @@ impl Consumers {
         self.tags.iter().map(|tagged| tagged.slot)
     }
 
-    pub(super) fn slots_of_channel(&self, channel: u16) -> impl Iterator<Item = ConsumerSlot> + '_ {
+    pub(super) fn slots_of_channel(
+        &self,
+        channel: ChannelNumber,
+    ) -> impl Iterator<Item = ConsumerSlot> + '_ {
         let of_channel = self.by_channel.get(&channel);
         of_channel.into_iter().flatten().filter_map(|&index| {
             let place = self.places.get(index as usize)?;
@@ -135,13 +139,13 @@ impl Consumers {
         })
     }
 
-    pub(super) fn of_channel(&self, channel: u16) -> impl Iterator<Item = &Consumer> {
+    pub(super) fn of_channel(&self, channel: ChannelNumber) -> impl Iterator<Item = &Consumer> {
         self.slots_of_channel(channel)
             .filter_map(|slot| self.get(slot))
     }
 
     /// Where replies to this channel go, if it consumes them.
-    pub(super) fn reply_address(&self, channel: u16) -> Option<&str> {
+    pub(super) fn reply_address(&self, channel: ChannelNumber) -> Option<&str> {
         self.of_channel(channel)
             .find_map(|consumer| consumer.reply_address.as_deref())
     }
@@ -154,6 +158,6 @@ struct Tagged {
     slot: ConsumerSlot,
 }
 
-fn hash_of(channel: u16, tag: &[u8]) -> u64 {
+fn hash_of(channel: ChannelNumber, tag: &[u8]) -> u64 {
     FxBuildHasher.hash_one((channel, tag))
 }

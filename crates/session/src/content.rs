@@ -3,7 +3,7 @@
 //! The usual publish lies in the read buffer as a whole and is composed straight from there; one
 //! that comes in pieces is assembled here first.
 
-use leveret_codec::{ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
+use leveret_codec::{ChannelNumber, ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 use leveret_message::large_body::{BodyBuffer, NoMemory};
 use leveret_message::{Body, Timestamp};
@@ -18,7 +18,7 @@ impl Connection {
     pub(super) fn publish_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         publish: &Publish<'_>,
         behind: &[u8],
         now: Timestamp,
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// Behind a `channel.close` it is passed over.
-    fn content_of_no_channel(&self, number: u16) -> Result<(), Failure> {
+    fn content_of_no_channel(&self, number: ChannelNumber) -> Result<(), Failure> {
         if self.channels.is_just_closed(number) {
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl Connection {
     pub(super) fn content_header(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -99,7 +99,7 @@ impl Connection {
     pub(super) fn content_body(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -137,7 +137,7 @@ impl Connection {
     fn finish_assembly(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let Some(assembly) = self.channel(number)?.assembly.take() else {
@@ -170,7 +170,7 @@ impl Connection {
 /// most one frame; and how much of the buffer they are.
 fn whole_content<'a>(
     link: &Link,
-    number: u16,
+    number: ChannelNumber,
     header: &mut ContentHeader<'a>,
     behind: &'a [u8],
 ) -> Result<Option<(&'a [u8], usize)>, Failure> {

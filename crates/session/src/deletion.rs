@@ -1,12 +1,16 @@
 //! What is deleted, and what the client is told then.
 
+use leveret_codec::ChannelNumber;
 use leveret_codec::protocol::AMQPClass;
 use leveret_store_api::CommitPoint;
 
 /// What the client is told of it.
 pub(super) enum Answer {
     /// That it is deleted, as it asked for, unless it does not want to know.
-    Deleted { channel: u16, nowait: bool },
+    Deleted {
+        channel: ChannelNumber,
+        nowait: bool,
+    },
     /// This: the queue goes with its last consumer.
     Reply(Vec<u8>),
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::handle::giving_back::GivingBack;
 use leveret_broker::vhost::VirtualHost;
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::{ConsumerSlot, Letters, Notice};
 use leveret_queue::queue::consumers::ConsumerRef;
@@ -45,11 +46,11 @@ pub(super) struct Delivering {
     /// Queues to which something came back that they have not delivered yet.
     quiet: FxHashMap<QueueId, GivingBack>,
     /// Channels whose shared credit came back while somebody waits for it.
-    freed: Vec<u16>,
+    freed: Vec<ChannelNumber>,
     /// Channels of whose credit only a part was handed out to those that wait.
-    handing_out: Vec<u16>,
+    handing_out: Vec<ChannelNumber>,
     /// Channels of whose unacknowledged messages some are to leave memory.
-    crowded: Vec<u16>,
+    crowded: Vec<ChannelNumber>,
     /// The commit point at which more of them can.
     relief_point: Option<CommitPoint>,
     /// No delivery must be settled before this moment.
@@ -102,14 +103,14 @@ impl Delivering {
         self.consumers.get(slot)
     }
 
-    pub(super) fn find_consumer(&self, channel: u16, tag: &[u8]) -> Option<ConsumerSlot> {
+    pub(super) fn find_consumer(&self, channel: ChannelNumber, tag: &[u8]) -> Option<ConsumerSlot> {
         self.consumers.find(channel, tag)
     }
 
     /// The consumer of a channel that its queue knows by this name.
     pub(super) fn slot_of(
         &self,
-        channel: u16,
+        channel: ChannelNumber,
         queue: QueueNumber,
         reference: ConsumerRef,
     ) -> Option<ConsumerSlot> {
@@ -123,12 +124,12 @@ impl Delivering {
         self.consumers.slots().collect()
     }
 
-    pub(super) fn slots_of_channel(&self, channel: u16) -> Vec<ConsumerSlot> {
+    pub(super) fn slots_of_channel(&self, channel: ChannelNumber) -> Vec<ConsumerSlot> {
         self.consumers.slots_of_channel(channel).collect()
     }
 
     /// Where replies to this channel go, if it consumes them.
-    pub(super) fn reply_address(&self, channel: u16) -> Option<&str> {
+    pub(super) fn reply_address(&self, channel: ChannelNumber) -> Option<&str> {
         self.consumers.reply_address(channel)
     }
 

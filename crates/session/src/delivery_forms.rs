@@ -1,6 +1,6 @@
 //! How deliveries are written, and what those to one consumer have in common.
 
-use leveret_codec::{AMQPValue, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
+use leveret_codec::{AMQPValue, ChannelNumber, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
 use leveret_message::{Message, MessageForm};
 use leveret_queue::mailbox::{ConsumerSlot, InFlight};
 use leveret_queue::shortcuts::Shortcut;
@@ -105,7 +105,12 @@ pub(super) fn delivered_header(in_flight: &InFlight, of_stream: bool) -> Option<
 }
 
 /// Content header and body of a delivery.
-pub(super) fn write_content(link: &mut Link, channel: u16, in_flight: &InFlight, of_stream: bool) {
+pub(super) fn write_content(
+    link: &mut Link,
+    channel: ChannelNumber,
+    in_flight: &InFlight,
+    of_stream: bool,
+) {
     let message = &in_flight.message;
     match delivered_header(in_flight, of_stream) {
         None => link.output.write_content(channel, link.frame_max, message),

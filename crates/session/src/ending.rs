@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use leveret_codec::protocol::connection::Close;
-use leveret_codec::{AMQPValue, FieldTable, ReplyCode};
+use leveret_codec::{AMQPValue, ChannelNumber, FieldTable, ReplyCode};
 use leveret_message::error::{ChannelError, ConnectionError};
 
 use super::connection::Connection;
@@ -108,13 +108,18 @@ impl Session {
 }
 
 impl Connection {
-    pub(super) fn log_channel_error(&self, link: &Link, channel: u16, error: &ChannelError) {
+    pub(super) fn log_channel_error(
+        &self,
+        link: &Link,
+        channel: ChannelNumber,
+        error: &ChannelError,
+    ) {
         tracing::warn!(
             peer = %link.peer.remote,
             user = self.login.user,
             vhost = &**self.vhost.name(),
             name = link.name(),
-            channel,
+            channel = channel.0,
             code = error.code.number(),
             text = error.text,
             "closing channel"

@@ -4,7 +4,7 @@
 
 use leveret_broker::events::{Agreed, Closed, ConsumerTold, Dialled, Event};
 use leveret_codec::protocol::basic::Consume;
-use leveret_codec::{FieldTable, encode_table};
+use leveret_codec::{ChannelNumber, FieldTable, encode_table};
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::ConsumerSlot;
 
@@ -60,15 +60,15 @@ impl Connection {
             .tell(|events| events.connection_closed(link.dialled()));
     }
 
-    pub(super) fn tell_channel(&self, link: &Link, number: u16, serial: u64) {
+    pub(super) fn tell_channel(&self, link: &Link, number: ChannelNumber, serial: u64) {
         let (user, vhost) = (&self.login.user, self.vhost.name());
         self.vhost
             .services
-            .tell(|events| events.channel_created(link.dialled(), (serial, number), user, vhost));
+            .tell(|events| events.channel_created(link.dialled(), (serial, number.0), user, vhost));
     }
 
     /// A channel is given up; it tells so once, whoever closes it.
-    pub(super) fn tell_channel_closed(&self, link: &Link, number: u16, consumers: usize) {
+    pub(super) fn tell_channel_closed(&self, link: &Link, number: ChannelNumber, consumers: usize) {
         let Some(channel) = self.channels.get(number).filter(|it| !it.closing) else {
             return;
         };

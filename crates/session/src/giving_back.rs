@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 
 use leveret_broker::events::INTERNAL_USER;
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::ConsumerSlot;
 use leveret_queue::queue::settle::Outcome;
@@ -127,7 +128,7 @@ impl Connection {
     pub(super) fn close_channel(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         afterwards: Afterwards,
         reply: Vec<u8>,
         now: Timestamp,

@@ -6,8 +6,8 @@ use leveret_access::brake::{Verdict, Waiting};
 use leveret_broker::config::BrokerConfig;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
-    AMQPValue, FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, MethodError, PROTOCOL_HEADER,
-    ProtocolHeader, ReplyCode, decode_method, protocol_header,
+    AMQPValue, ChannelNumber, FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, MethodError,
+    PROTOCOL_HEADER, ProtocolHeader, ReplyCode, decode_method, protocol_header,
 };
 use leveret_message::Timestamp;
 use leveret_message::error::{ConnectionError, Failure};
@@ -61,8 +61,10 @@ impl Session {
                     mechanisms: auth::offered(&self.link).into_bytes().into(),
                     locales: b"en_US".to_vec().into(),
                 };
-                self.link
-                    .send(0, &AMQPClass::Connection(wire::AMQPMethod::Start(start)));
+                self.link.send(
+                    ChannelNumber::CONNECTION,
+                    &AMQPClass::Connection(wire::AMQPMethod::Start(start)),
+                );
                 self.phase = Phase::AwaitStartOk;
                 Some(PROTOCOL_HEADER.len())
             }
@@ -77,7 +79,7 @@ impl Session {
     ) -> Result<(), Failure> {
         match frame.kind {
             FrameKind::Heartbeat => return Ok(()),
-            FrameKind::Method if frame.channel == 0 => {}
+            FrameKind::Method if frame.channel == ChannelNumber::CONNECTION => {}
             // rabbitmq: nothing but connection methods may come before connection.open-ok; who has logged in is
             // told so
             _ if matches!(self.phase, Phase::AwaitOpen(_)) => {
@@ -175,7 +177,7 @@ impl Session {
         }
         if let Phase::AwaitLogin(login) = std::mem::replace(&mut self.phase, Phase::AwaitStartOk) {
             let result = self.log_in(login.mechanism, &login.response, now);
-            self.settle_failure(result, START_OK, 0, now);
+            self.settle_failure(result, START_OK, ChannelNumber::CONNECTION, now);
         }
     }
 
@@ -198,8 +200,10 @@ impl Session {
                     frame_max: config.frame_max,
                     heartbeat: config.heartbeat_s,
                 };
-                self.link
-                    .send(0, &AMQPClass::Connection(wire::AMQPMethod::Tune(tune)));
+                self.link.send(
+                    ChannelNumber::CONNECTION,
+                    &AMQPClass::Connection(wire::AMQPMethod::Tune(tune)),
+                );
                 self.phase = Phase::AwaitTuneOk(login);
                 Ok(())
             }
@@ -330,7 +334,7 @@ impl Session {
         connection.tell_opened(&self.link, now);
         self.phase = Phase::Open(Box::new(connection));
         self.link.send(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(wire::AMQPMethod::OpenOk(wire::OpenOk {})),
         );
         if let (Some(reason), Phase::Open(connection)) = (broker.blocked_reason(), &mut self.phase)

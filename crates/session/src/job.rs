@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::handle::giving_back::GivingBack;
+use leveret_codec::ChannelNumber;
 use leveret_queue::mailbox::ConsumerSlot;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
@@ -39,7 +40,7 @@ pub(super) enum Job {
 
 /// `basic.ack`, `basic.nack` or `basic.recover` of many deliveries.
 pub(super) struct Settling {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     /// The latest one that is meant.
     pub(super) up_to: u64,
     pub(super) outcome: Outcome,
@@ -55,7 +56,7 @@ pub(super) struct Starting {
 
 /// All deliveries to a consumer that did not acknowledge one in time.
 pub(super) struct TakingBack {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     pub(super) number: QueueNumber,
     pub(super) queue: QueueHandle,
     pub(super) consumer: ConsumerRef,
@@ -72,7 +73,7 @@ pub(super) type Undelivered = (QueueNumber, QueueSettlement);
 /// What closes.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Whose {
-    Channel(u16),
+    Channel(ChannelNumber),
     Connection,
 }
 
@@ -105,7 +106,7 @@ pub(super) struct Closing {
     /// So many of them are withdrawn.
     pub(super) withdrawn: usize,
     /// How many these are, by channel.
-    pub(super) consumers: FxHashMap<u16, usize>,
+    pub(super) consumers: FxHashMap<ChannelNumber, usize>,
     /// Queues that go with their consumers.
     pub(super) doomed: Vec<QueueHandle>,
     /// Queues that had consumers here.
@@ -113,7 +114,7 @@ pub(super) struct Closing {
     /// Queues that are to deliver.
     pub(super) starting: Vec<GivingBack>,
     /// Channels that may have something to give back.
-    pub(super) channels: Vec<u16>,
+    pub(super) channels: Vec<ChannelNumber>,
     pub(super) undelivered: VecDeque<Undelivered>,
     pub(super) afterwards: Afterwards,
     pub(super) reply: Vec<u8>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use leveret_broker::broker::Broker;
 use leveret_codec::protocol::AMQPClass;
-use leveret_codec::write_method;
+use leveret_codec::{ChannelNumber, write_method};
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::Mailbox;
 use leveret_queue::queue::identity::SessionId;
@@ -51,7 +51,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Appends a method frame to the output.
-    pub(crate) fn send(&mut self, channel: u16, method: &AMQPClass) {
+    pub(crate) fn send(&mut self, channel: ChannelNumber, method: &AMQPClass) {
         write_method(self.output.buffer(), channel, method);
     }
 

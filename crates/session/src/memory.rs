@@ -5,7 +5,7 @@ use leveret_store_api::broken::broken;
 use std::sync::Arc;
 
 use leveret_broker::memory_pool::{Answer, Portion, STALL_MS};
-use leveret_codec::{ContentHeader, Frame, FrameKind, ReplyCode};
+use leveret_codec::{ChannelNumber, ContentHeader, Frame, FrameKind, ReplyCode};
 use leveret_message::Timestamp;
 use leveret_message::error::{ChannelError, Failure};
 
@@ -87,7 +87,12 @@ impl Connection {
     }
 
     /// A transaction has grown: if there was no memory for that, the connection waits.
-    pub(super) fn account_for_transaction(&mut self, link: &Link, number: u16, now: Timestamp) {
+    pub(super) fn account_for_transaction(
+        &mut self,
+        link: &Link,
+        number: ChannelNumber,
+        now: Timestamp,
+    ) {
         let mode = self.channels.get_mut(number).map(|it| &mut it.mode);
         let Some(PublishMode::Transaction(transaction)) = mode else {
             broken(&"a transaction has grown that is none");

@@ -7,7 +7,9 @@ use leveret_codec::protocol::{
     AMQPClass, access as access_wire, basic as basic_wire, channel as wire,
     connection as connection_wire,
 };
-use leveret_codec::{Frame, FrameKind, Method, MethodError, decode_method, shorten, write_method};
+use leveret_codec::{
+    ChannelNumber, Frame, FrameKind, Method, MethodError, decode_method, shorten, write_method,
+};
 use leveret_message::Timestamp;
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 
@@ -29,11 +31,11 @@ impl Connection {
     ) -> Result<usize, Failure> {
         match frame.kind {
             FrameKind::Method => {}
-            FrameKind::Heartbeat if frame.channel == 0 => return Ok(0),
+            FrameKind::Heartbeat if frame.channel == ChannelNumber::CONNECTION => return Ok(0),
             FrameKind::Heartbeat => {
                 return Err(ConnectionError::frame_out_of_place(&frame).into());
             }
-            FrameKind::Header | FrameKind::Body if frame.channel == 0 => {
+            FrameKind::Header | FrameKind::Body if frame.channel == ChannelNumber::CONNECTION => {
                 return Err(ConnectionError::frame_out_of_place(&frame).into());
             }
             FrameKind::Header => {
@@ -54,7 +56,7 @@ impl Connection {
             }
             Err(error) => return Err(ConnectionError::undecodable(&error).into()),
         };
-        if frame.channel == 0 {
+        if frame.channel == ChannelNumber::CONNECTION {
             return self.connection_method(link, &method, now).map(|()| 0);
         }
         match self.channels.get(frame.channel) {
@@ -137,7 +139,7 @@ impl Connection {
                 // The new secret matters to token logins only; a password was checked once at the start.
                 tracing::debug!(user = self.login.user, mechanism = ?self.login.mechanism, "secret updated");
                 link.send(
-                    0,
+                    ChannelNumber::CONNECTION,
                     &AMQPClass::Connection(connection_wire::AMQPMethod::UpdateSecretOk(
                         connection_wire::UpdateSecretOk {},
                     )),
@@ -155,7 +157,7 @@ impl Connection {
     fn open_channel(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: &Method<'_>,
     ) -> Result<(), Failure> {
         let method = match method.control() {
@@ -194,7 +196,7 @@ impl Connection {
 
     /// rabbitmq: what a client had sent behind its `channel.close` before that was answered is passed over, another
     /// close is answered too
-    fn pass_over(link: &mut Link, number: u16, method: Option<&wire::AMQPMethod>) {
+    fn pass_over(link: &mut Link, number: ChannelNumber, method: Option<&wire::AMQPMethod>) {
         if let Some(wire::AMQPMethod::Close(_)) = method {
             let ok = wire::AMQPMethod::CloseOk(wire::CloseOk {});
             link.send(number, &AMQPClass::Channel(ok));
@@ -205,7 +207,7 @@ impl Connection {
     fn closing_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: &Method<'_>,
     ) -> Result<(), Failure> {
         match method.control() {
@@ -227,7 +229,7 @@ impl Connection {
     fn control_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         class: AMQPClass,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -253,7 +255,7 @@ impl Connection {
     fn channel_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: &wire::AMQPMethod,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -286,7 +288,7 @@ impl Connection {
     }
 
     /// The channel that frames on it were checked to have.
-    pub(super) fn channel(&mut self, number: u16) -> Result<&mut Channel, Failure> {
+    pub(super) fn channel(&mut self, number: ChannelNumber) -> Result<&mut Channel, Failure> {
         self.channels
             .get_mut(number)
             .ok_or_else(|| ConnectionError::channel_error("expected 'channel.open'").into())
@@ -296,7 +298,7 @@ impl Connection {
     pub(super) fn fail_channel(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         error: &ChannelError,
         ids: (u16, u16),
         now: Timestamp,
@@ -316,7 +318,7 @@ impl Connection {
 }
 
 /// A method frame that is sent later.
-pub(super) fn encoded(channel: u16, method: &AMQPClass) -> Vec<u8> {
+pub(super) fn encoded(channel: ChannelNumber, method: &AMQPClass) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_method(&mut bytes, channel, method);
     bytes

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use leveret_codec::{FRAME_END, FRAME_OVERHEAD, body_frame_header, write_body, write_header};
+use leveret_codec::{
+    ChannelNumber, FRAME_END, FRAME_OVERHEAD, body_frame_header, write_body, write_header,
+};
 use leveret_message::Message;
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl Output {
     }
 
     /// Appends content header and body frames of a message as it was published.
-    pub fn write_content(&mut self, channel: u16, frame_max: u32, message: &Message) {
+    pub fn write_content(&mut self, channel: ChannelNumber, frame_max: u32, message: &Message) {
         self.write_content_with(message.header(), channel, frame_max, message);
     }
 
@@ -60,7 +62,7 @@ impl Output {
     pub fn write_content_with(
         &mut self,
         header: &[u8],
-        channel: u16,
+        channel: ChannelNumber,
         frame_max: u32,
         message: &Message,
     ) {
@@ -71,7 +73,7 @@ impl Output {
         }
     }
 
-    fn chain_body(&mut self, channel: u16, frame_max: u32, body: &Bytes) {
+    fn chain_body(&mut self, channel: ChannelNumber, frame_max: u32, body: &Bytes) {
         let most = match frame_max as usize {
             0 => body.len(),
             max => max.saturating_sub(FRAME_OVERHEAD).max(1),

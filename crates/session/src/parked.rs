@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::commit::PendingCommit;
 use leveret_broker::memory_pool::Portion;
+use leveret_codec::ChannelNumber;
 use leveret_store_api::CommitPoint;
 
 /// A reply that waits for stable storage; no further input is taken meanwhile.
@@ -16,7 +17,7 @@ pub(super) struct Parked {
 /// A transaction that shows with the reply.
 pub(super) struct Committed {
     pub(super) commit: Arc<PendingCommit>,
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     /// What its settlements give back of the channel's shared credit.
     pub(super) credit: u32,
     /// What it takes until then.

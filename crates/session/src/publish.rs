@@ -1,6 +1,7 @@
 //! Publishing: each message in its steps, see [`crate::publishing`], and to whoever has it then.
 
 use leveret_broker::exchange::without_blind_copies;
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 
@@ -20,7 +21,7 @@ impl Connection {
     pub(super) fn take_publish(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         whole: WholePublish<'_>,
         mut memory: Option<BodyMemory>,
         now: Timestamp,
@@ -79,7 +80,13 @@ impl Connection {
 
     /// The firehose gets a copy.
     #[cold]
-    fn trace_routed(&self, link: &Link, number: u16, routed: &Routed<'_>, now: Timestamp) {
+    fn trace_routed(
+        &self,
+        link: &Link,
+        number: ChannelNumber,
+        routed: &Routed<'_>,
+        now: Timestamp,
+    ) {
         let keys = keys_of_publish(routed.names, routed.header);
         let queues = self.publishing.targets_of(routed);
         let mut message = routed.message.clone();
@@ -93,7 +100,7 @@ impl Connection {
     fn publish_in_transaction(
         &mut self,
         link: &Link,
-        number: u16,
+        number: ChannelNumber,
         kept: Kept,
         now: Timestamp,
     ) -> Result<(), Failure> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use leveret_broker::budget::{Budget, Share};
 use leveret_broker::vhost::VirtualHost;
+use leveret_codec::ChannelNumber;
 
 use super::batch::Batch;
 use super::body_memory::own;
@@ -38,7 +39,7 @@ pub(super) struct Publishing {
     /// A large message on its way to the disk; no further input is taken meanwhile.
     large: Option<Box<LargePublish>>,
     /// Channels with confirms that wait for a commit.
-    confirming: Vec<u16>,
+    confirming: Vec<ChannelNumber>,
     /// For small bodies on their way.
     own_memory: Arc<Budget>,
     /// Something was published.

@@ -1,6 +1,6 @@
 //! The publish before, to which the next may be alike.
 
-use leveret_codec::{FRAME_OVERHEAD, PublishPattern};
+use leveret_codec::{ChannelNumber, FRAME_OVERHEAD, PublishPattern};
 use leveret_message::{Message, MessageForm};
 
 use super::link::Link;
@@ -25,7 +25,7 @@ impl Repeat {
     pub(super) fn consider(
         &mut self,
         link: &Link,
-        channel: u16,
+        channel: ChannelNumber,
         message: &Message,
         mandatory: bool,
     ) {
@@ -35,7 +35,13 @@ impl Repeat {
     }
 
     #[cold]
-    pub(super) fn keep(&mut self, link: &Link, channel: u16, message: &Message, mandatory: bool) {
+    pub(super) fn keep(
+        &mut self,
+        link: &Link,
+        channel: ChannelNumber,
+        message: &Message,
+        mandatory: bool,
+    ) {
         let message = MessageForm::of(message);
         let frame_max = match link.frame_max as usize {
             0 => usize::MAX,

@@ -1,7 +1,9 @@
 //! A transaction that is rolled back.
 
+use leveret_codec::ChannelNumber;
+
 /// `tx.rollback`
 pub(super) struct RollingBack {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     pub(super) reply: Vec<u8>,
 }

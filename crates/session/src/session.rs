@@ -19,7 +19,8 @@ use bytes::{Buf, BytesMut};
 use leveret_broker::broker::Broker;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
-    FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten, write_heartbeat,
+    ChannelNumber, FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten,
+    write_heartbeat,
 };
 use leveret_message::Timestamp;
 use leveret_message::error::{Cause, ConnectionError, Failure};
@@ -187,7 +188,7 @@ impl Session {
             Ok(None) => return None,
             Err(error) => {
                 let failure = Failure::Connection(ConnectionError::frame_error(error));
-                self.settle_failure(Err(failure), (0, 0), 0, now);
+                self.settle_failure(Err(failure), (0, 0), ChannelNumber::CONNECTION, now);
                 return Some(rest.len());
             }
         };
@@ -255,7 +256,7 @@ impl Session {
         &mut self,
         result: Result<(), Failure>,
         ids: (u16, u16),
-        channel: u16,
+        channel: ChannelNumber,
         now: Timestamp,
     ) {
         match result {
@@ -327,13 +328,15 @@ impl Session {
         match farewell {
             Farewell::CloseOk => {
                 let ok = wire::AMQPMethod::CloseOk(wire::CloseOk {});
-                self.link.send(0, &AMQPClass::Connection(ok));
+                self.link
+                    .send(ChannelNumber::CONNECTION, &AMQPClass::Connection(ok));
             }
             Farewell::Close(close) => {
                 self.phase = Phase::Closing;
                 self.link.deadline = Some(self.link.now + CLOSE_TIMEOUT_MS);
                 let close = wire::AMQPMethod::Close(close);
-                self.link.send(0, &AMQPClass::Connection(close));
+                self.link
+                    .send(ChannelNumber::CONNECTION, &AMQPClass::Connection(close));
             }
             Farewell::Nothing => {}
             Farewell::Silence => self.link.output.clear(),

@@ -1,6 +1,7 @@
 //! Acknowledgements: out of the ledger, gathered per queue, settled under one lock each. Of many deliveries a
 //! step is settled at a time, see [`crate::giving_back`].
 
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 use leveret_queue::queue::settle::Outcome;
@@ -14,7 +15,7 @@ impl Connection {
     pub(super) fn ack(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         tag: u64,
         multiple: bool,
     ) -> Result<(), Failure> {
@@ -24,7 +25,7 @@ impl Connection {
     pub(super) fn nack(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         tag: u64,
         multiple: bool,
         requeue: bool,
@@ -40,7 +41,7 @@ impl Connection {
     fn settle(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         tag: u64,
         multiple: bool,
         outcome: Outcome,
@@ -69,7 +70,13 @@ impl Connection {
     }
 
     /// `basic.recover`: everything unacknowledged goes back to its queue; then the client is told by `reply`.
-    pub(super) fn recover(&mut self, link: &mut Link, number: u16, reply: Vec<u8>, now: Timestamp) {
+    pub(super) fn recover(
+        &mut self,
+        link: &mut Link,
+        number: ChannelNumber,
+        reply: Vec<u8>,
+        now: Timestamp,
+    ) {
         let Some(channel) = self.channels.get_mut(number) else {
             broken(&"a channel that is none recovers");
             return;

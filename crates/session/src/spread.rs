@@ -1,5 +1,6 @@
 //! One message for very many queues, on its way into them.
 
+use leveret_codec::ChannelNumber;
 use leveret_message::Message;
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
@@ -8,7 +9,7 @@ use super::pressure::Pressure;
 
 /// A message on its way into very many queues.
 pub(super) struct Spreading {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     /// The tag to be confirmed.
     pub(super) tag: Option<u64>,
     pub(super) message: Message,

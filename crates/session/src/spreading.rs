@@ -1,5 +1,6 @@
 //! A message for very many queues goes to them in steps, see [`crate::giving_back`]. It is confirmed when all have it.
 
+use leveret_codec::ChannelNumber;
 use leveret_message::{Message, Timestamp};
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
@@ -21,7 +22,7 @@ impl Connection {
     pub(super) fn spread(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         message: Message,
         queues: Vec<QueueId>,
         now: Timestamp,

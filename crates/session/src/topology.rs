@@ -8,7 +8,7 @@ use leveret_access::grant::Grant;
 use leveret_access::permission::{Access, Resource};
 use leveret_broker::declare::{DeclaredQueue, DeleteConditions, QueueDeclaration};
 use leveret_codec::protocol::{AMQPClass, exchange as exchange_wire, queue as wire};
-use leveret_codec::{FieldTable, ReplyCode, ShortString, shorten, value_type_name};
+use leveret_codec::{ChannelNumber, FieldTable, ReplyCode, ShortString, shorten, value_type_name};
 use leveret_message::Timestamp;
 use leveret_message::arguments::{argument, text};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
@@ -100,7 +100,7 @@ impl Connection {
     pub(super) fn exchange_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: exchange_wire::AMQPMethod,
     ) -> Result<(), Failure> {
         use exchange_wire::AMQPMethod as Exchange;
@@ -163,7 +163,7 @@ impl Connection {
     pub(super) fn answer(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         nowait: bool,
         reply: AMQPClass,
         point: CommitPoint,
@@ -249,7 +249,7 @@ impl Connection {
     fn delete_exchange(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         delete: &exchange_wire::Delete,
     ) -> Result<(), Failure> {
         let name = clean(delete.exchange.as_str());
@@ -301,7 +301,7 @@ impl Connection {
     pub(super) fn queue_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: wire::AMQPMethod,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -384,7 +384,7 @@ impl Connection {
     fn declare_queue(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         declare: &wire::Declare,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -482,7 +482,7 @@ impl Connection {
     fn binding_ends(
         &mut self,
         link: &Link,
-        number: u16,
+        number: ChannelNumber,
         exchange: &ShortString,
         queue: &ShortString,
         routing_key: &ShortString,
@@ -508,7 +508,7 @@ impl Connection {
     fn delete_queue(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         delete: &wire::Delete,
     ) -> Result<(), Failure> {
         let name = clean(&self.queue_name(number, delete.queue.as_str())?);

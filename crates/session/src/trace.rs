@@ -6,8 +6,8 @@
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::carbon_copies;
 use leveret_codec::{
-    AMQPValue, ContentHeader, FieldArray, Properties, RawTable, decode_header, write_field,
-    write_names, write_table_field,
+    AMQPValue, ChannelNumber, ContentHeader, FieldArray, Properties, RawTable, decode_header,
+    write_field, write_names, write_table_field,
 };
 use leveret_message::{Body, Message, MessageScratch, Timestamp};
 use leveret_queue::mailbox::InFlight;
@@ -29,7 +29,7 @@ struct Sighting<'a> {
     /// The content header as it came or goes.
     header: &'a [u8],
     body: Body<'a>,
-    channel: u16,
+    channel: ChannelNumber,
     /// What only one of the two ways has.
     extra: (&'static str, AMQPValue),
 }
@@ -72,7 +72,7 @@ impl Connection {
     pub(super) fn trace_publish<'a>(
         &self,
         link: &Link,
-        channel: u16,
+        channel: ChannelNumber,
         message: &Message,
         keys: TracedKeys,
         queues: impl Iterator<Item = &'a QueueHandle>,
@@ -112,7 +112,7 @@ impl Connection {
     pub(super) fn trace_delivery(
         &self,
         link: &Link,
-        channel: u16,
+        channel: ChannelNumber,
         queue: &str,
         in_flight: &InFlight,
         of_stream: bool,
@@ -173,7 +173,7 @@ impl Connection {
                 "connection",
                 long_string(format!("{} -> {}", peer.remote, peer.local)),
             ),
-            ("channel", AMQPValue::LongInt(sighting.channel.into())),
+            ("channel", AMQPValue::LongInt(sighting.channel.0.into())),
             ("user", long_string(self.login.user.as_str())),
             sighting.extra,
         ] {

@@ -1,5 +1,6 @@
 //! What is to be told of a delivery to the firehose.
 
+use leveret_codec::ChannelNumber;
 use leveret_queue::mailbox::InFlight;
 
 use super::consumers::Consumer;
@@ -7,7 +8,7 @@ use super::queue_table::QueueNumber;
 
 /// A delivery to be traced.
 pub(super) struct Traced {
-    pub(super) channel: u16,
+    pub(super) channel: ChannelNumber,
     pub(super) queue: QueueNumber,
     pub(super) in_flight: InFlight,
     pub(super) of_stream: bool,

@@ -1,5 +1,6 @@
 //! `tx.select`, `tx.commit`, `tx.rollback`.
 
+use leveret_codec::ChannelNumber;
 use leveret_codec::protocol::{AMQPClass, tx as wire};
 use leveret_message::Timestamp;
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
@@ -16,7 +17,7 @@ impl Connection {
     pub(super) fn tx_method(
         &mut self,
         link: &mut Link,
-        number: u16,
+        number: ChannelNumber,
         method: &wire::AMQPMethod,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -75,7 +76,10 @@ impl Connection {
         false
     }
 
-    pub(super) fn transaction(&mut self, number: u16) -> Result<&mut Transaction, Failure> {
+    pub(super) fn transaction(
+        &mut self,
+        number: ChannelNumber,
+    ) -> Result<&mut Transaction, Failure> {
         match &mut self.channel(number)?.mode {
             PublishMode::Transaction(transaction) => Ok(transaction),
             _ => Err(ChannelError::precondition("channel is not transactional").into()),

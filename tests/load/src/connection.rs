@@ -7,15 +7,15 @@ use std::net::TcpStream;
 
 use leveret_codec::protocol::{basic, channel, confirm, connection, exchange, queue};
 use leveret_codec::{
-    AMQPClass, AMQPValue, FieldTable, Frame, FrameKind, Method, PROTOCOL_HEADER, decode_method,
-    read_frame, shorten, write_heartbeat, write_method,
+    AMQPClass, AMQPValue, ChannelNumber, FieldTable, Frame, FrameKind, Method, PROTOCOL_HEADER,
+    decode_method, read_frame, shorten, write_heartbeat, write_method,
 };
 
 use crate::error::Error;
 use crate::options::Options;
 
 /// The channel everything happens on.
-pub(crate) const CHANNEL: u16 = 1;
+pub(crate) const CHANNEL: ChannelNumber = ChannelNumber(1);
 
 const FRAME_MAX: u32 = 131_072;
 
@@ -161,7 +161,8 @@ impl Connection {
             locale: "en_US".into(),
         };
         let start_ok = connection_method(connection::AMQPMethod::StartOk(start_ok));
-        let AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) = self.call(0, &start_ok)?
+        let AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) =
+            self.call(ChannelNumber::CONNECTION, &start_ok)?
         else {
             return Err(Error::Broker("no connection.tune".to_owned()));
         };
@@ -174,16 +175,23 @@ impl Connection {
             heartbeat: options.heartbeat,
         };
         let tune_ok = connection_method(connection::AMQPMethod::TuneOk(tune_ok));
-        write_method(&mut self.output, 0, &tune_ok);
+        write_method(&mut self.output, ChannelNumber::CONNECTION, &tune_ok);
         let open = connection::Open {
             virtual_host: shorten(&options.vhost),
         };
-        self.call(0, &connection_method(connection::AMQPMethod::Open(open)))?;
+        self.call(
+            ChannelNumber::CONNECTION,
+            &connection_method(connection::AMQPMethod::Open(open)),
+        )?;
         Ok(())
     }
 
     /// Sends a method and waits for the next that comes.
-    pub(crate) fn call(&mut self, channel: u16, method: &AMQPClass) -> Result<AMQPClass, Error> {
+    pub(crate) fn call(
+        &mut self,
+        channel: ChannelNumber,
+        method: &AMQPClass,
+    ) -> Result<AMQPClass, Error> {
         write_method(&mut self.output, channel, method);
         self.answer()
     }
@@ -238,7 +246,7 @@ impl Connection {
             method_id: 0,
         };
         let close = connection_method(connection::AMQPMethod::Close(close));
-        write_method(&mut self.output, 0, &close);
+        write_method(&mut self.output, ChannelNumber::CONNECTION, &close);
         loop {
             // Whatever was under way comes first.
             let closed = connection_method(connection::AMQPMethod::CloseOk(connection::CloseOk {}));

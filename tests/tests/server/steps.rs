@@ -6,7 +6,7 @@ mod wide;
 use std::io::Write;
 
 use leveret_codec::protocol::{basic, channel, queue, tx};
-use leveret_codec::{AMQPClass, AMQPValue, FieldTable, write_method};
+use leveret_codec::{AMQPClass, AMQPValue, ChannelNumber, FieldTable, write_method};
 use leveret_tests::wire::{Client, Incoming};
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
@@ -107,7 +107,7 @@ fn floods_of_failures() {
         declare("missing", true),
         AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})),
     ] {
-        write_method(&mut bytes, 1, &method);
+        write_method(&mut bytes, ChannelNumber(1), &method);
     }
     socket.write_all(&bytes.repeat(FAILURES)).unwrap();
     for _ in 0..FAILURES {

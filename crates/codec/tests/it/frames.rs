@@ -1,7 +1,8 @@
 //! Bodies, headers and heartbeats, written and read back.
 
 use leveret_codec::{
-    FRAME_END, Frame, FrameKind, body_frame_header, write_body, write_header, write_heartbeat,
+    ChannelNumber, FRAME_END, Frame, FrameKind, body_frame_header, write_body, write_header,
+    write_heartbeat,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use crate::arbitrary::{frames, only_frame};
 
 fn check_body(frame_max: u32, body: &[u8], expected_sizes: &[usize]) {
     let mut out = Vec::new();
-    write_body(&mut out, 7, frame_max, body);
+    write_body(&mut out, ChannelNumber(7), frame_max, body);
     let sizes: Vec<usize> = frames(&out)
         .iter()
         .map(|frame| frame.payload.len())
@@ -42,11 +43,11 @@ fn a_heartbeat_is_one_empty_frame_of_channel_0() {
 
 #[test]
 fn a_chained_body_is_the_same_as_a_written_one() {
-    let mut chained = body_frame_header(300, 4).to_vec();
+    let mut chained = body_frame_header(ChannelNumber(300), 4).to_vec();
     chained.extend_from_slice(b"body");
     chained.push(FRAME_END);
     let mut written = Vec::new();
-    write_body(&mut written, 300, 0, b"body");
+    write_body(&mut written, ChannelNumber(300), 0, b"body");
     assert_eq!(chained, written);
 }
 
@@ -56,10 +57,10 @@ proptest! {
         channel: u16, frame_max in 9u32..500, body in vec(any::<u8>(), 0..2000),
     ) {
         let mut out = Vec::new();
-        write_body(&mut out, channel, frame_max, &body);
+        write_body(&mut out, ChannelNumber(channel), frame_max, &body);
         let frames = frames(&out);
         for frame in &frames {
-            prop_assert_eq!((frame.kind, frame.channel), (FrameKind::Body, channel));
+            prop_assert_eq!((frame.kind, frame.channel), (FrameKind::Body, ChannelNumber(channel)));
             prop_assert!(frame.wire_length() <= frame_max as usize);
         }
         prop_assert_eq!(frames.iter().flat_map(|f| f.payload).copied().collect::<Vec<_>>(), body);
@@ -68,8 +69,8 @@ proptest! {
     #[test]
     fn header_frames_come_back(channel: u16, payload in vec(any::<u8>(), 12..100)) {
         let mut out = Vec::new();
-        write_header(&mut out, channel, &payload);
-        let expected = Frame { kind: FrameKind::Header, channel, payload: &payload };
+        write_header(&mut out, ChannelNumber(channel), &payload);
+        let expected = Frame { kind: FrameKind::Header, channel: ChannelNumber(channel), payload: &payload };
         prop_assert_eq!(only_frame(&out), expected);
     }
 }

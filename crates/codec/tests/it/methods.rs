@@ -2,8 +2,8 @@
 
 use leveret_codec::protocol::{AMQPClass, basic, channel, connection, exchange, queue};
 use leveret_codec::{
-    FrameKind, Method, MethodError, Publish, decode_method, write_ack, write_deliver, write_get_ok,
-    write_method, write_nack, write_names, write_return,
+    ChannelNumber, FrameKind, Method, MethodError, Publish, decode_method, write_ack,
+    write_deliver, write_get_ok, write_method, write_nack, write_names, write_return,
 };
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn by_amq_protocol(method: basic::AMQPMethod) -> Vec<u8> {
-    written(|out| write_method(out, 1, &AMQPClass::Basic(method)))
+    written(|out| write_method(out, ChannelNumber(1), &AMQPClass::Basic(method)))
 }
 
 fn names(exchange: &str, routing_key: &str) -> Vec<u8> {
@@ -29,7 +29,7 @@ fn names(exchange: &str, routing_key: &str) -> Vec<u8> {
 }
 
 fn check_control(method: AMQPClass) {
-    let payload = written(|out| write_method(out, 1, &method));
+    let payload = written(|out| write_method(out, ChannelNumber(1), &method));
     assert_eq!(
         decode_method(&payload),
         Ok(Method::Control(Box::new(method)))
@@ -61,12 +61,12 @@ proptest! {
     fn ack_nack_reject(delivery_tag: u64, multiple: bool, requeue: bool) {
         let ack = by_amq_protocol(basic::AMQPMethod::Ack(basic::Ack { delivery_tag, multiple }));
         prop_assert_eq!(decode_method(&ack), Ok(Method::Ack { delivery_tag, multiple }));
-        prop_assert_eq!(written(|out| write_ack(out, 1, delivery_tag, multiple)), ack);
+        prop_assert_eq!(written(|out| write_ack(out, ChannelNumber(1), delivery_tag, multiple)), ack);
 
         let nack = basic::Nack { delivery_tag, multiple, requeue };
         let nack = by_amq_protocol(basic::AMQPMethod::Nack(nack));
         prop_assert_eq!(decode_method(&nack), Ok(Method::Nack { delivery_tag, multiple, requeue }));
-        prop_assert_eq!(written(|out| write_nack(out, 1, delivery_tag, multiple, requeue)), nack);
+        prop_assert_eq!(written(|out| write_nack(out, ChannelNumber(1), delivery_tag, multiple, requeue)), nack);
 
         let reject = basic::Reject { delivery_tag, requeue };
         let reject = by_amq_protocol(basic::AMQPMethod::Reject(reject));
@@ -90,7 +90,7 @@ proptest! {
         let names = names(exchange.as_str(), routing_key.as_str());
         let tag = consumer_tag.as_str().as_bytes().to_vec();
         let payload =
-            written(|out| write_deliver(out, 1, &tag, delivery_tag, redelivered, &names));
+            written(|out| write_deliver(out, ChannelNumber(1), &tag, delivery_tag, redelivered, &names));
         let expected = AMQPClass::Basic(basic::AMQPMethod::Deliver(basic::Deliver {
             consumer_tag, delivery_tag, redelivered, exchange, routing_key,
         }));
@@ -104,7 +104,7 @@ proptest! {
     ) {
         let names = names(exchange.as_str(), routing_key.as_str());
         let payload =
-            written(|out| write_get_ok(out, 1, delivery_tag, redelivered, &names, message_count));
+            written(|out| write_get_ok(out, ChannelNumber(1), delivery_tag, redelivered, &names, message_count));
         let expected = AMQPClass::Basic(basic::AMQPMethod::GetOk(basic::GetOk {
             delivery_tag, redelivered, exchange, routing_key, message_count,
         }));
@@ -118,7 +118,7 @@ proptest! {
     ) {
         let names = names(exchange.as_str(), routing_key.as_str());
         let payload =
-            written(|out| write_return(out, 1, reply_code, reply_text.as_str(), &names));
+            written(|out| write_return(out, ChannelNumber(1), reply_code, reply_text.as_str(), &names));
         let expected = AMQPClass::Basic(basic::AMQPMethod::Return(basic::Return {
             reply_code, reply_text, exchange, routing_key,
         }));
@@ -208,8 +208,9 @@ fn undecodable_arguments_are_shown_as_rabbitmq_shows_them() {
 #[test]
 fn strings_that_are_too_long_are_cut_and_leave_the_frame_whole() {
     let long = "x".repeat(300);
-    let returned = written(|out| write_return(out, 1, 312, &long, b"\0\0"));
-    let deliver = written(|out| write_deliver(out, 1, long.as_bytes(), 1, false, b"\0\0"));
+    let returned = written(|out| write_return(out, ChannelNumber(1), 312, &long, b"\0\0"));
+    let deliver =
+        written(|out| write_deliver(out, ChannelNumber(1), long.as_bytes(), 1, false, b"\0\0"));
     for payload in [returned, deliver] {
         assert!(matches!(decode_method(&payload), Ok(Method::Control(_))));
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use leveret_codec::protocol::{channel, connection};
 use leveret_codec::{
-    AMQPClass, AMQPValue, FRAME_SIZE_BEFORE_TUNING, FieldTable, FrameKind, LongString, Method,
-    PROTOCOL_HEADER, ShortString, decode_method, read_frame, write_body, write_header,
-    write_method,
+    AMQPClass, AMQPValue, ChannelNumber, FRAME_SIZE_BEFORE_TUNING, FieldTable, FrameKind,
+    LongString, Method, PROTOCOL_HEADER, ShortString, decode_method, read_frame, write_body,
+    write_header, write_method,
 };
 use leveret_session::{Peer, Session};
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ use super::{Caller, View};
 /// rabbitmq: `reply_success`
 const REPLY_SUCCESS: u16 = 200;
 /// The one channel.
-const CHANNEL: u16 = 1;
+const CHANNEL: ChannelNumber = ChannelNumber(1);
 /// How long the broker may take for one answer: a disk that is full or very slow takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take to let go of a connection.
@@ -117,7 +117,7 @@ impl Inside {
         self.method().await?;
         let response = [b"\0", by.user.name.as_bytes(), b"\0", &by.password].concat();
         self.say(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(StartOk(connection::StartOk {
                 client_properties: about_us(),
                 mechanism: ShortString::from("PLAIN"),
@@ -130,7 +130,7 @@ impl Inside {
         };
         self.frame_max = tune.frame_max;
         self.say(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(TuneOk(connection::TuneOk {
                 channel_max: tune.channel_max,
                 frame_max: tune.frame_max,
@@ -138,7 +138,7 @@ impl Inside {
             })),
         );
         self.say(
-            0,
+            ChannelNumber::CONNECTION,
             &AMQPClass::Connection(Open(connection::Open {
                 virtual_host: short(vhost)?,
             })),
@@ -181,7 +181,10 @@ impl Inside {
     pub(crate) async fn close(mut self) {
         use connection::AMQPMethod::{Close, CloseOk};
         if self.is_closed {
-            self.say(0, &AMQPClass::Connection(CloseOk(connection::CloseOk {})));
+            self.say(
+                ChannelNumber::CONNECTION,
+                &AMQPClass::Connection(CloseOk(connection::CloseOk {})),
+            );
             return self.turn();
         }
         let close = connection::Close {
@@ -190,7 +193,10 @@ impl Inside {
             class_id: 0,
             method_id: 0,
         };
-        self.say(0, &AMQPClass::Connection(Close(close)));
+        self.say(
+            ChannelNumber::CONNECTION,
+            &AMQPClass::Connection(Close(close)),
+        );
         // What was on its way is of no interest, nor that it does not answer in time.
         let goodbye = async {
             while let Ok(said) = self.hear().await {
@@ -204,7 +210,7 @@ impl Inside {
         drop(timeout(GOODBYE_WITHIN, goodbye).await);
     }
 
-    fn say(&mut self, channel: u16, method: &AMQPClass) {
+    fn say(&mut self, channel: ChannelNumber, method: &AMQPClass) {
         let mut frame = Vec::new();
         write_method(&mut frame, channel, method);
         self.input.extend_from_slice(&frame);

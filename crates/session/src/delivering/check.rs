@@ -1,6 +1,7 @@
 //! See [`leveret_broker::check`].
 
 use leveret_broker::check::Outside;
+use leveret_codec::ChannelNumber;
 use leveret_queue::mailbox::Delivery;
 use leveret_queue::queue::consumers::ConsumerRef;
 use rustc_hash::FxHashMap;
@@ -18,7 +19,7 @@ struct Counted {
     /// Of each queue: consumers, and deliveries that are in a ledger.
     uses: FxHashMap<QueueNumber, u32>,
     /// Of each channel: what it has of the credit that its consumers share.
-    credit: FxHashMap<u16, u32>,
+    credit: FxHashMap<ChannelNumber, u32>,
 }
 
 impl Delivering {

@@ -1,5 +1,6 @@
 //! A channel's shared credit that came back, on its way to those in line for it.
 
+use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_queue::credit::Grant;
 use smallvec::SmallVec;
@@ -12,7 +13,12 @@ const OFFER_COST: usize = 8;
 
 impl Delivering {
     /// Room of a channel's shared credit came back, or its limit has changed: those in line for it get theirs.
-    pub(crate) fn hand_out_credit(&mut self, channels: &Channels, number: u16, now: Timestamp) {
+    pub(crate) fn hand_out_credit(
+        &mut self,
+        channels: &Channels,
+        number: ChannelNumber,
+        now: Timestamp,
+    ) {
         let Delivering {
             vhost,
             consumers,

@@ -1,6 +1,7 @@
 //! A large persistent message is on the disk before it is in its queues, so that the commits of others do
 //! not wait for its bytes. Owns the message meanwhile; its connection takes no input, which keeps the order.
 
+use leveret_codec::ChannelNumber;
 use leveret_store_api::Ahead;
 
 use super::Publishing;
@@ -17,7 +18,7 @@ impl Publishing {
     pub(super) fn write_ahead(
         &self,
         link: &Link,
-        channel: u16,
+        channel: ChannelNumber,
         routed: &Routed<'_>,
         memory: &mut Option<BodyMemory>,
     ) -> Option<Box<LargePublish>> {

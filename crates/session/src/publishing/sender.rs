@@ -2,7 +2,7 @@
 
 use leveret_access::grant::Grant;
 use leveret_broker::exchange::{blind_keys, copy_without_blind};
-use leveret_codec::{ContentHeader, RawTable};
+use leveret_codec::{ChannelNumber, ContentHeader, RawTable};
 use leveret_message::error::{ChannelError, Failure};
 use leveret_message::parse_expiration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Sender<'a> {
     pub(crate) user: &'a str,
     pub(crate) grant: &'a Grant,
     pub(crate) delivering: &'a Delivering,
-    pub(crate) channel: u16,
+    pub(crate) channel: ChannelNumber,
 }
 
 /// A content header that the broker changed.

@@ -2,8 +2,8 @@
 
 use leveret_codec::protocol::{AMQPClass, basic, channel, connection, queue};
 use leveret_codec::{
-    FieldTable, Frame, FrameKind, Method, decode_method, encode_table, method_ids, write_body,
-    write_header,
+    ChannelNumber, FieldTable, Frame, FrameKind, Method, decode_method, encode_table, method_ids,
+    write_body, write_header,
 };
 
 /// The arguments of a method, one after the other.
@@ -106,8 +106,8 @@ pub fn publish(
         .short(key)
         .bits(&[mandatory, false]);
     let mut bytes = method(channel, (60, 40), arguments);
-    write_header(&mut bytes, channel, header);
-    write_body(&mut bytes, channel, frame_max, body);
+    write_header(&mut bytes, ChannelNumber(channel), header);
+    write_body(&mut bytes, ChannelNumber(channel), frame_max, body);
     bytes
 }
 
@@ -128,7 +128,7 @@ pub fn describe(frame: &Frame<'_>) -> String {
             .unwrap_or_else(|| name(method_ids(frame.payload).expect("a method"))),
         other => panic!("a method only clients send: {other:?}"),
     };
-    match frame.channel {
+    match frame.channel.0 {
         0 | 1 => what,
         number => format!("{number}: {what}"),
     }
