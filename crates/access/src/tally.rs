@@ -13,7 +13,7 @@ impl Tally {
     ///
     /// # Errors
     /// The limit, if it is reached.
-    pub fn enter(self: &Arc<Self>, limit: Option<u64>) -> Result<Place, u64> {
+    pub fn enter(self: &Arc<Self>, limit: Option<u64>) -> Result<Permit, u64> {
         let raise = |open: u64| {
             let full = limit.is_some_and(|limit| open >= limit);
             (!full).then_some(open + 1)
@@ -22,7 +22,7 @@ impl Tally {
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, raise)
         {
-            Ok(_) => Ok(Place(Arc::clone(self))),
+            Ok(_) => Ok(Permit(Arc::clone(self))),
             Err(_) => Err(limit.unwrap_or_default()),
         }
     }
@@ -35,9 +35,9 @@ impl Tally {
 
 /// One that is open.
 #[derive(Debug)]
-pub struct Place(Arc<Tally>);
+pub struct Permit(Arc<Tally>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -50,10 +50,10 @@ mod tests {
     #[test]
     fn a_place_is_given_back_when_dropped() {
         let tally = Arc::new(Tally::default());
-        let place = tally.enter(Some(1)).unwrap();
+        let permit = tally.enter(Some(1)).unwrap();
         assert_eq!(tally.enter(Some(1)).unwrap_err(), 1);
         assert_eq!(tally.count(), 1);
-        drop(place);
+        drop(permit);
         assert!(tally.enter(Some(1)).is_ok());
         assert_eq!(tally.enter(Some(0)).unwrap_err(), 0);
         assert!(tally.enter(None).is_ok());

@@ -69,7 +69,7 @@ pub enum Notice {
 
 /// What a session takes out of its mailbox in one swap.
 #[derive(Debug, Default)]
-pub struct Letters {
+pub struct Mail {
     /// Deliveries in the order the queues made them.
     pub deliveries: Vec<Delivery>,
     /// Notices, oldest first.
@@ -82,7 +82,7 @@ pub struct Letters {
     closed: bool,
 }
 
-impl Letters {
+impl Mail {
     /// Whether a delivery may be added without going over the bound.
     #[must_use]
     pub fn has_room(&self, bytes_max: usize) -> bool {
@@ -96,7 +96,7 @@ impl Letters {
     }
 
     /// Makes place for `count` more deliveries, or for as many as there can be within the bound.
-    pub(crate) fn expect(&mut self, count: usize, bytes_max: usize) {
+    pub(crate) fn reserve(&mut self, count: usize, bytes_max: usize) {
         let most = self.room(bytes_max) / Message::MEMORY_MIN;
         self.deliveries.reserve(count.min(most));
     }
@@ -134,10 +134,10 @@ impl Letters {
     }
 }
 
-/// The letters of one session and the way to wake it.
+/// The mail of one session and the way to wake it.
 #[derive(Debug)]
 pub struct Mailbox {
-    letters: Mutex<Letters>,
+    mail: Mutex<Mail>,
     waker: Waker,
     bytes_max: usize,
     released: AtomicBool,
@@ -148,16 +148,16 @@ impl Mailbox {
     #[must_use]
     pub fn new(waker: Waker, bytes_max: usize) -> Arc<Mailbox> {
         Arc::new(Mailbox {
-            letters: Mutex::default(),
+            mail: Mutex::default(),
             waker,
             bytes_max,
             released: AtomicBool::new(false),
         })
     }
 
-    /// Locks the letters for adding deliveries.
-    pub fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock()
+    /// Locks the mail for adding deliveries.
+    pub fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock()
     }
 
     /// The bound on bytes of messages.
@@ -180,12 +180,12 @@ impl Mailbox {
     /// Adds a notice and wakes the session.
     pub fn notify(&self, notice: Notice) {
         let wake = {
-            let mut letters = self.letters.lock();
-            if letters.closed {
+            let mut mail = self.mail.lock();
+            if mail.closed {
                 return;
             }
-            letters.notices.push(notice);
-            letters.needs_wake()
+            mail.notices.push(notice);
+            mail.needs_wake()
         };
         if wake {
             self.wake();
@@ -203,30 +203,29 @@ impl Mailbox {
         self.released.swap(false, Ordering::AcqRel)
     }
 
-    /// The session is at work: no wake is needed until it has taken its letters.
+    /// The session is at work: no wake is needed until it has taken its mail.
     pub fn stay_awake(&self) {
-        self.letters.lock().awake = true;
+        self.mail.lock().awake = true;
     }
 
     /// Takes everything out; `into` must be empty and its buffers are reused. The session counts
     /// as asleep from here on, so whatever comes later wakes it.
-    pub fn take(&self, into: &mut Letters) {
-        let mut letters = self.letters.lock();
-        letters.awake = false;
-        if letters.deliveries.is_empty() && letters.notices.is_empty() && letters.stalled.is_empty()
-        {
+    pub fn take(&self, into: &mut Mail) {
+        let mut mail = self.mail.lock();
+        mail.awake = false;
+        if mail.deliveries.is_empty() && mail.notices.is_empty() && mail.stalled.is_empty() {
             return;
         }
-        std::mem::swap(&mut letters.deliveries, &mut into.deliveries);
-        std::mem::swap(&mut letters.notices, &mut into.notices);
-        std::mem::swap(&mut letters.stalled, &mut into.stalled);
-        letters.bytes = if letters.closed { CLOSED_BYTES } else { 0 };
+        std::mem::swap(&mut mail.deliveries, &mut into.deliveries);
+        std::mem::swap(&mut mail.notices, &mut into.notices);
+        std::mem::swap(&mut mail.stalled, &mut into.stalled);
+        mail.bytes = if mail.closed { CLOSED_BYTES } else { 0 };
     }
 
     /// Takes no more notices and has no room for deliveries; the session is going away.
     pub fn close(&self) {
-        let mut letters = self.letters.lock();
-        letters.closed = true;
-        letters.bytes = CLOSED_BYTES;
+        let mut mail = self.mail.lock();
+        mail.closed = true;
+        mail.bytes = CLOSED_BYTES;
     }
 }

@@ -22,7 +22,7 @@ use leveret_codec::{
 };
 use leveret_message::{Body, Message, MessageScratch};
 use leveret_queue::credit::ChannelCredit;
-use leveret_queue::mailbox::{ConsumerSlot, Letters, Mailbox};
+use leveret_queue::mailbox::{ConsumerSlot, Mail, Mailbox};
 use leveret_queue::queue::consumers::ConsumerSpec;
 use leveret_queue::queue::identity::SessionId;
 use leveret_queue::queue::reference::Held;
@@ -81,24 +81,19 @@ fn queue(criterion: &mut Criterion) {
         };
         let consumer = queue.consume(spec, NOW).0.expect("a consumer");
         let message = message(length);
-        let (mut letters, mut settlements) = (Letters::default(), Vec::new());
+        let (mut mail, mut settlements) = (Mail::default(), Vec::new());
         let mut rejected = Vec::new();
         group.bench_function(format!("{length} B"), |bencher| {
             bencher.iter(|| {
                 let messages = std::iter::repeat_with(|| message.clone()).take(BATCH);
                 queue.publish(messages, NOW, &mut rejected);
-                mailbox.take(&mut letters);
-                settlements.extend(
-                    letters
-                        .deliveries
-                        .drain(..)
-                        .map(|delivery| QueueSettlement {
-                            held: Held::Message(delivery.in_flight),
-                            consumer: Some(consumer),
-                            outcome: Outcome::Acknowledged,
-                            delivered_at: NOW,
-                        }),
-                );
+                mailbox.take(&mut mail);
+                settlements.extend(mail.deliveries.drain(..).map(|delivery| QueueSettlement {
+                    held: Held::Message(delivery.in_flight),
+                    consumer: Some(consumer),
+                    outcome: Outcome::Acknowledged,
+                    delivered_at: NOW,
+                }));
                 assert_eq!(settlements.len(), BATCH);
                 queue.settle(&settlements, NOW);
                 settlements.clear();

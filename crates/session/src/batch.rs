@@ -231,7 +231,7 @@ impl Batch {
     }
 
     /// Makes place for about `count` more publishes.
-    pub(super) fn expect(&mut self, count: usize) {
+    pub(super) fn reserve(&mut self, count: usize) {
         self.messages
             .reserve(count.min(BYTES_MAX / Message::MEMORY_MIN));
     }

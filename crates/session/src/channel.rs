@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use leveret_access::tally::Place;
+use leveret_access::tally::Permit;
 use leveret_codec::ChannelNumber;
 use leveret_queue::credit::ChannelCredit;
 
@@ -42,17 +42,17 @@ pub(super) struct Channel {
     pub(super) assembly: Option<Box<Assembly>>,
     /// `channel.close` is sent; only its answer counts.
     pub(super) closing: bool,
-    /// Its place among the channels its user may have; a closing one has none any more.
-    _place: Option<Place>,
+    /// Its permit among the channels its user may have; a closing one has none any more.
+    _permit: Option<Permit>,
     /// Deliveries that were taken back from their consumer; settling one late is no error.
     forgiven: BTreeSet<u64>,
 }
 
 impl Channel {
-    pub(super) fn new(number: ChannelNumber, serial: u64, place: Place) -> Channel {
+    pub(super) fn new(number: ChannelNumber, serial: u64, permit: Permit) -> Channel {
         Channel {
             serial,
-            _place: Some(place),
+            _permit: Some(permit),
             ..Channel::empty(number)
         }
     }
@@ -69,7 +69,7 @@ impl Channel {
             last_queue: None,
             assembly: None,
             closing: false,
-            _place: None,
+            _permit: None,
             forgiven: BTreeSet::new(),
         }
     }

@@ -23,7 +23,7 @@ use super::delivering::Delivering;
 use super::job::Job;
 use super::link::{Link, OUTPUT_MAX};
 use super::parked::{Parked, Showing};
-use super::places::ConnectionPlace;
+use super::permits::ConnectionPermits;
 use super::pressure::Pressure;
 use super::publishing::Publishing;
 use super::queue_table::ExclusiveQueues;
@@ -36,7 +36,7 @@ pub(crate) struct Connection {
     pub(super) vhost: Arc<VirtualHost>,
     pub(super) login: Login,
     pub(super) grant: Arc<Grant>,
-    pub(super) place: ConnectionPlace,
+    pub(super) permits: ConnectionPermits,
     pub(super) opened: Timestamp,
     pub(super) channels: Channels,
     pub(super) publishing: Publishing,
@@ -58,7 +58,7 @@ impl Connection {
         vhost: Arc<VirtualHost>,
         login: Login,
         grant: Arc<Grant>,
-        place: ConnectionPlace,
+        permits: ConnectionPermits,
         now: Timestamp,
     ) -> Connection {
         Connection {
@@ -68,7 +68,7 @@ impl Connection {
             vhost,
             login,
             grant,
-            place,
+            permits,
             opened: now,
             channels: Channels::default(),
             exclusive_queues: ExclusiveQueues::default(),
@@ -207,7 +207,7 @@ impl Connection {
             let _written = self.publishing.batch_large(&mut self.channels);
             self.flush(link, link.now);
         }
-        if let Some(wanted) = self.waiting.look_after_hold(link)
+        if let Some(wanted) = self.waiting.look_after_held_back(link)
             && self.may_go_on(wanted, link)
         {
             self.waiting.let_go();

@@ -274,7 +274,7 @@ impl Connection {
         if let Some(slot) = self.delivering.find_consumer(number, tag) {
             doomed = self.cancel_in_queue(slot, now);
             // What was on its way is sent before the answer; nothing comes after it.
-            self.take_letters(link, now);
+            self.take_mail(link, now);
             self.forget_consumer(link, slot);
         }
         let mut reply = Vec::new();

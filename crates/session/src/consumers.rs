@@ -39,7 +39,7 @@ impl Consumer {
 
 /// A consumer in its slot; nobody who had the slot before it had its generation.
 #[derive(Debug)]
-struct Placed {
+struct Entry {
     generation: u32,
     consumer: Consumer,
     /// Where its channel's list has it.
@@ -49,7 +49,7 @@ struct Placed {
 /// All consumers of a connection. However many there are, one more or less costs the same.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
-    places: Slab<Placed>,
+    entries: Slab<Entry>,
     /// That of the latest.
     generation: u32,
     tags: HashTable<Tagged>,
@@ -62,14 +62,14 @@ impl Consumers {
     }
 
     pub(super) fn get(&self, slot: ConsumerSlot) -> Option<&Consumer> {
-        let placed = self.places.get(slot.index as usize)?;
-        (placed.generation == slot.generation).then_some(&placed.consumer)
+        let entry = self.entries.get(slot.index as usize)?;
+        (entry.generation == slot.generation).then_some(&entry.consumer)
     }
 
     /// The slot the next consumer will have.
     pub(super) fn next_slot(&self) -> ConsumerSlot {
         ConsumerSlot {
-            index: u32::try_from(self.places.vacant_key()).unwrap_or(u32::MAX),
+            index: u32::try_from(self.entries.vacant_key()).unwrap_or(u32::MAX),
             generation: self.generation.wrapping_add(1),
         }
     }
@@ -82,7 +82,7 @@ impl Consumers {
         self.tags
             .insert_unique(hash, Tagged { hash, slot }, |tagged| tagged.hash);
         let of_channel = self.by_channel.entry(consumer.channel).or_default();
-        self.places.insert(Placed {
+        self.entries.insert(Entry {
             generation: slot.generation,
             consumer,
             in_channel: of_channel.len(),
@@ -92,11 +92,11 @@ impl Consumers {
 
     pub(super) fn remove(&mut self, slot: ConsumerSlot) -> Option<Consumer> {
         self.get(slot)?;
-        let Placed {
+        let Entry {
             consumer,
             in_channel: position,
             ..
-        } = self.places.remove(slot.index as usize);
+        } = self.entries.remove(slot.index as usize);
         let hash = hash_of(consumer.channel, &consumer.tag);
         if let Ok(tagged) = self.tags.find_entry(hash, |tagged| tagged.slot == slot) {
             tagged.remove();
@@ -107,8 +107,8 @@ impl Consumers {
             if of_channel.is_empty() {
                 self.by_channel.remove(&consumer.channel);
             }
-            if let Some(place) = moved.and_then(|moved| self.places.get_mut(moved as usize)) {
-                place.in_channel = position;
+            if let Some(entry) = moved.and_then(|moved| self.entries.get_mut(moved as usize)) {
+                entry.in_channel = position;
             }
         }
         Some(consumer)
@@ -133,8 +133,8 @@ impl Consumers {
     ) -> impl Iterator<Item = ConsumerSlot> + '_ {
         let of_channel = self.by_channel.get(&channel);
         of_channel.into_iter().flatten().filter_map(|&index| {
-            let place = self.places.get(index as usize)?;
-            let generation = place.generation;
+            let entry = self.entries.get(index as usize)?;
+            let generation = entry.generation;
             Some(ConsumerSlot { index, generation })
         })
     }

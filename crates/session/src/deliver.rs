@@ -16,20 +16,20 @@ impl Connection {
             link.mailbox.wake();
         }
         if link.output.len() < OUTPUT_HIGH_WATER && !self.is_working() {
-            self.take_letters(link, now);
+            self.take_mail(link, now);
         }
         self.delivering.relieve_some(&mut self.channels, link);
         self.register_wake(link);
     }
 
     /// Takes the mailbox out and deals with all of it.
-    pub(super) fn take_letters(&mut self, link: &mut Link, now: Timestamp) {
+    pub(super) fn take_mail(&mut self, link: &mut Link, now: Timestamp) {
         self.delivering.take_mail(link);
-        self.finish_letters(link, now);
+        self.deal_with_mail(link, now);
     }
 
-    /// Deals with letters that are out of the mailbox.
-    pub(super) fn finish_letters(&mut self, link: &mut Link, now: Timestamp) {
+    /// Deals with mail that is out of the mailbox.
+    pub(super) fn deal_with_mail(&mut self, link: &mut Link, now: Timestamp) {
         let traced = self.delivering.write_deliveries(&mut self.channels, link);
         self.trace_deliveries(link, &traced, now);
         if self.delivering.has_notices() {

@@ -20,7 +20,7 @@ use leveret_broker::handle::giving_back::GivingBack;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
-use leveret_queue::mailbox::{ConsumerSlot, Letters, Notice};
+use leveret_queue::mailbox::{ConsumerSlot, Mail, Notice};
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_routing::QueueId;
 use leveret_store_api::CommitPoint;
@@ -37,7 +37,7 @@ pub(super) struct Delivering {
     consumers: Consumers,
     queues: QueueTable,
     /// What was taken out of the mailbox.
-    letters: Letters,
+    mail: Mail,
     forms: DeliveryForms,
     /// What the settlements gathered so far cost.
     gathered: usize,
@@ -63,7 +63,7 @@ impl Delivering {
             vhost: Arc::clone(vhost),
             consumers: Consumers::default(),
             queues: QueueTable::default(),
-            letters: Letters::default(),
+            mail: Mail::default(),
             forms: DeliveryForms::default(),
             gathered: 0,
             has_read: false,
@@ -158,25 +158,25 @@ impl Delivering {
         self.queues.release(number);
     }
 
-    // Letters
+    // Mail
 
     /// Takes the mailbox out.
     pub(super) fn take_mail(&mut self, link: &Link) {
-        link.mailbox.take(&mut self.letters);
+        link.mailbox.take(&mut self.mail);
     }
 
     /// Moves what is to be told the client behind `notices`.
     pub(super) fn move_notices(&mut self, notices: &mut VecDeque<Notice>) {
-        notices.extend(self.letters.notices.drain(..));
+        notices.extend(self.mail.notices.drain(..));
     }
 
     pub(super) fn has_notices(&self) -> bool {
-        !self.letters.notices.is_empty()
+        !self.mail.notices.is_empty()
     }
 
     /// Queues that stopped for want of room in the mailbox go on.
     pub(super) fn resume_stalled(&mut self, now: Timestamp) {
-        for slot in std::mem::take(&mut self.letters.stalled) {
+        for slot in std::mem::take(&mut self.mail.stalled) {
             // Whoever is cancelled meanwhile has nothing to go on with.
             let Some(consumer) = self.consumers.get(slot) else {
                 continue;
@@ -190,7 +190,7 @@ impl Delivering {
 
     /// Gives buffers back that have grown in a burst.
     pub(super) fn shrink(&mut self) {
-        self.letters.shrink();
+        self.mail.shrink();
         self.forms.forget();
     }
 }

@@ -296,7 +296,7 @@ impl Connection {
             Whose::Channel(number) => {
                 let goes = |consumer: &Consumer| consumer.channel == number;
                 let undelivered = self.delivering.take_undelivered(goes);
-                self.finish_letters(link, now);
+                self.deal_with_mail(link, now);
                 undelivered
             }
             Whose::Connection => {

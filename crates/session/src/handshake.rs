@@ -16,7 +16,7 @@ use super::auth::{self, Login, Mechanism, Refusal};
 use super::connection::Connection;
 use super::ending::Ending;
 use super::greeting::{Spoken, spoken};
-use super::places::ConnectionPlace;
+use super::permits::ConnectionPermits;
 use super::session::{Farewell, Phase, Session};
 
 /// Class and method of `connection.start-ok`.
@@ -320,7 +320,7 @@ impl Session {
             ))
         };
         let grant = broker.users.grant(name, &login.user).ok_or_else(refused)?;
-        let place = ConnectionPlace::take(&broker, &vhost, &login.user)?;
+        let permits = ConnectionPermits::take(&broker, &vhost, &login.user)?;
         self.link.deadline = None;
         self.link.last_received = now;
         tracing::info!(
@@ -330,7 +330,7 @@ impl Session {
             name = self.link.name(),
             "connection opened"
         );
-        let connection = Connection::new(vhost, login, grant, place, now);
+        let connection = Connection::new(vhost, login, grant, permits, now);
         connection.tell_opened(&self.link, now);
         self.phase = Phase::Open(Box::new(connection));
         self.link.send(

@@ -23,7 +23,7 @@ use leveret_broker::vhost::Targets;
 use leveret_routing::QueueId;
 use smallvec::SmallVec;
 
-use super::routes_ahead::{NOWHERE, PUBLISHES_MAX, RoutesAhead, next_names};
+use super::upcoming_routes::{NOWHERE, PUBLISHES_MAX, UpcomingRoutes, next_names};
 
 /// Bytes that each connection may use; what it needs beyond them is taken from what all share.
 pub(super) const OWN_BYTES: usize = 512 << 10;
@@ -61,7 +61,7 @@ pub(super) struct KnownRoutes {
     /// Bytes used, as [`KnownRoutes::cost`] has them.
     bytes: usize,
     share: Share,
-    ahead: RoutesAhead,
+    upcoming: UpcomingRoutes,
     /// There was no room for the latest.
     full: bool,
 }
@@ -76,7 +76,7 @@ impl KnownRoutes {
             hasher: DefaultHashBuilder::default(),
             bytes: 0,
             share: Share::new(budget),
-            ahead: RoutesAhead::default(),
+            upcoming: UpcomingRoutes::default(),
             full: false,
         }
     }
@@ -90,10 +90,10 @@ impl KnownRoutes {
         }
         let text = &self.text;
         let is_it = |at| entry(text, at).is_some_and(|entry| entry.has(names));
-        if let Some(at) = self.ahead.take(is_it) {
+        if let Some(at) = self.upcoming.take(is_it) {
             return Some(entry(text, at)?.route);
         }
-        if self.ahead.is_due() {
+        if self.upcoming.is_due() {
             self.look_ahead(behind);
         }
         self.route(names)
@@ -116,7 +116,7 @@ impl KnownRoutes {
             sum ^ octet(first) ^ octet(first.saturating_add(HEAD + names.len() - 1))
         });
         std::hint::black_box(touched);
-        self.ahead.expect(places.into_iter());
+        self.upcoming.set(places.into_iter());
     }
 
     /// The number of the route of these names.
@@ -234,7 +234,7 @@ impl KnownRoutes {
         self.text.clear();
         self.routes.clear();
         self.by_queues.clear();
-        self.ahead.clear();
+        self.upcoming.clear();
         self.bytes = 0;
         self.full = false;
     }

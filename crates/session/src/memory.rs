@@ -50,7 +50,7 @@ impl Connection {
             let wants = transaction.memory_wanted(size);
             let portion = transaction.memory(pool, now);
             if wants > 0 && portion.take(wants, &link.mailbox, now) == Answer::Wait {
-                self.waiting.hold_for_memory(Wanted::Body);
+                self.waiting.hold_back_for_memory(Wanted::Body);
                 return Ok(false);
             }
             self.waiting.watch_memory(now);
@@ -66,7 +66,7 @@ impl Connection {
                 pool.stop_waiting(&link.mailbox);
                 return Err(too_large(size, pool.bytes()));
             }
-            self.waiting.hold_for_memory(Wanted::Body);
+            self.waiting.hold_back_for_memory(Wanted::Body);
             return Ok(false);
         }
         if let Some(assembly) = self
@@ -104,7 +104,7 @@ impl Connection {
         self.waiting.watch_memory(now);
         if !self.waiting.is_held_back() && portion.settle(&link.mailbox) == Answer::Wait {
             let wanted = Wanted::Transaction(number);
-            self.waiting.hold_for_memory(wanted);
+            self.waiting.hold_back_for_memory(wanted);
         }
     }
 
@@ -130,7 +130,7 @@ impl Connection {
         if !self.waiting.ends_watch(now) {
             return;
         }
-        let waits = self.waiting.is_held_for_memory();
+        let waits = self.waiting.is_held_back_for_memory();
         // Held for something else, it could not go on if it would.
         let is_free = waits || self.wants_input(link);
         if is_free
@@ -158,7 +158,7 @@ impl Connection {
                     STALL_MS / 1000
                 ));
                 self.fail_channel(link, number, &error, (0, 0), now);
-                if self.waiting.is_held_for_memory() {
+                if self.waiting.is_held_back_for_memory() {
                     self.waiting.let_go();
                 }
             }

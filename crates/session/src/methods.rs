@@ -180,9 +180,9 @@ impl Connection {
             }
             wire::AMQPMethod::Open(_) => {
                 link.work.add(work::METHOD);
-                let place = self.place.channel(&link.broker, &self.login.user)?;
+                let permit = self.permits.channel(&link.broker, &self.login.user)?;
                 let serial = self.channels.next_serial();
-                self.channels.open(Channel::new(number, serial, place));
+                self.channels.open(Channel::new(number, serial, permit));
                 self.tell_channel(link, number, serial);
                 link.send(
                     number,

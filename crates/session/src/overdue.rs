@@ -60,7 +60,7 @@ impl Connection {
                 }
             }
             if let Some(channel) = self.channels.get(number) {
-                self.delivering.expect_settlements(channel);
+                self.delivering.watch_for_overdue(channel);
             }
         }
     }
@@ -104,7 +104,7 @@ impl Connection {
             self.delivering.take_back(channel, overdue);
         }
         self.delivering.flush_quietly(now);
-        self.finish_letters(link, now);
+        self.deal_with_mail(link, now);
         if let (Some(queue), Some(consumer)) = (queue, reference) {
             let taking = TakingBack {
                 channel: number,

@@ -36,7 +36,7 @@ pub(super) struct QueueTable {
     by_id: FxHashMap<QueueId, QueueNumber>,
     /// Rows with settlements, each once.
     dirty: Vec<QueueNumber>,
-    /// See [`QueueTable::expect_unread`].
+    /// See [`QueueTable::require_reading`].
     unread: bool,
 }
 
@@ -92,7 +92,7 @@ impl QueueTable {
     }
 
     /// Some of what is gathered may need its message, which only the store has.
-    pub(super) fn expect_unread(&mut self) {
+    pub(super) fn require_reading(&mut self) {
         self.unread = true;
     }
 

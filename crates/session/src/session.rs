@@ -24,7 +24,7 @@ use leveret_codec::{
 };
 use leveret_message::Timestamp;
 use leveret_message::error::{Cause, ConnectionError, Failure};
-use leveret_queue::mailbox::{Letters, Mailbox, Notice};
+use leveret_queue::mailbox::{Mail, Mailbox, Notice};
 
 use crate::auth::Login;
 use crate::connection::Connection;
@@ -397,9 +397,9 @@ impl Session {
             connection.go_on(&mut self.link, now);
             self.consider_farewell();
         } else {
-            let mut letters = Letters::default();
-            self.link.mailbox.take(&mut letters);
-            if letters
+            let mut mail = Mail::default();
+            self.link.mailbox.take(&mut mail);
+            if mail
                 .notices
                 .iter()
                 .any(|notice| matches!(notice, Notice::CloseConnection(..)))

@@ -70,7 +70,7 @@ impl Connection {
             return true;
         }
         if let Some(channel) = self.channels.get(rolling.channel) {
-            self.delivering.expect_settlements(channel);
+            self.delivering.watch_for_overdue(channel);
         }
         link.output.buffer().extend_from_slice(&rolling.reply);
         false

@@ -21,7 +21,7 @@ use super::pressure::Pressure;
 const HOLD_TIMEOUT_MS: u64 = 50;
 
 /// A publisher held back.
-enum Hold {
+enum HeldBack {
     /// Until this queue has drained, or the time is up.
     Queue(QueueHandle, HoldMark, Timestamp),
     /// Until the store has caught up to this point.
@@ -36,7 +36,7 @@ pub(super) struct Waiting {
     vhost: Arc<VirtualHost>,
     /// An answer that is not durable yet.
     parked: Option<Parked>,
-    hold: Option<Hold>,
+    held_back: Option<HeldBack>,
     /// What is done in steps, the present one first.
     jobs: VecDeque<Job>,
     /// The next step is done when this is durable.
@@ -52,7 +52,7 @@ impl Waiting {
         Waiting {
             vhost: Arc::clone(vhost),
             parked: None,
-            hold: None,
+            held_back: None,
             jobs: VecDeque::new(),
             work_point: None,
             wake_point: None,
@@ -63,7 +63,7 @@ impl Waiting {
     /// There is nothing that input would have to wait for.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.parked.is_none() && self.hold.is_none() && self.jobs.is_empty()
+        self.parked.is_none() && self.held_back.is_none() && self.jobs.is_empty()
     }
 
     // Answers
@@ -169,84 +169,84 @@ impl Waiting {
             staged,
             letters,
         } = pressure;
-        if self.hold.is_none() && (queue.is_some() || staged > CommitPoint::NONE) {
-            self.hold = self.needed_hold(link, queue, staged, consumes, now);
+        if self.held_back.is_none() && (queue.is_some() || staged > CommitPoint::NONE) {
+            self.held_back = self.who_is_behind(link, queue, staged, consumes, now);
         }
         for queue in letters {
-            if self.hold.is_none() && queue.outbox().hold(&link.mailbox) {
-                self.hold = Some(Hold::Letters(queue));
+            if self.held_back.is_none() && queue.outbox().hold(&link.mailbox) {
+                self.held_back = Some(HeldBack::Letters(queue));
             }
         }
     }
 
-    fn needed_hold(
+    fn who_is_behind(
         &self,
         link: &Link,
         queue: Option<QueueHandle>,
         staged: CommitPoint,
         consumes: bool,
         now: Timestamp,
-    ) -> Option<Hold> {
+    ) -> Option<HeldBack> {
         let services = &self.vhost.services;
         if services.store_is_behind() && !services.is_durable(staged) {
-            return Some(Hold::Store(staged));
+            return Some(HeldBack::Store(staged));
         }
         let queue = queue.filter(|_| !consumes)?;
         let mark = queue.hold(&link.mailbox)?;
-        Some(Hold::Queue(queue, mark, now + HOLD_TIMEOUT_MS))
+        Some(HeldBack::Queue(queue, mark, now + HOLD_TIMEOUT_MS))
     }
 
     /// Holds it back until there is memory, unless it is held back already.
-    pub(super) fn hold_for_memory(&mut self, wanted: Wanted) {
-        self.hold.get_or_insert(Hold::Memory(wanted));
+    pub(super) fn hold_back_for_memory(&mut self, wanted: Wanted) {
+        self.held_back.get_or_insert(HeldBack::Memory(wanted));
     }
 
     pub(super) fn is_held_back(&self) -> bool {
-        self.hold.is_some()
+        self.held_back.is_some()
     }
 
-    pub(super) fn is_held_for_memory(&self) -> bool {
-        matches!(self.hold, Some(Hold::Memory(_)))
+    pub(super) fn is_held_back_for_memory(&self) -> bool {
+        matches!(self.held_back, Some(HeldBack::Memory(_)))
     }
 
     /// What held it back is over, or of no use any more.
     pub(super) fn let_go(&mut self) {
-        self.hold = None;
+        self.held_back = None;
     }
 
     /// Ends what held it back, if that is over. Answers what memory it was held back for, if that may be there now.
-    pub(super) fn look_after_hold(&mut self, link: &Link) -> Option<Wanted> {
+    pub(super) fn look_after_held_back(&mut self, link: &Link) -> Option<Wanted> {
         let released = link.mailbox.take_release();
-        let over = match &self.hold {
-            Some(Hold::Memory(wanted)) => return released.then_some(*wanted),
-            Some(Hold::Queue(..) | Hold::Letters(_)) => released,
-            Some(Hold::Store(point)) => self.vhost.services.is_durable(*point),
+        let over = match &self.held_back {
+            Some(HeldBack::Memory(wanted)) => return released.then_some(*wanted),
+            Some(HeldBack::Queue(..) | HeldBack::Letters(_)) => released,
+            Some(HeldBack::Store(point)) => self.vhost.services.is_durable(*point),
             None => false,
         };
         if over {
-            self.hold = None;
+            self.held_back = None;
         }
         None
     }
 
     /// Asks whether consumers still keep up with what it is held back for.
     pub(super) fn go_on_holding(&mut self, now: Timestamp) {
-        if let Some(Hold::Queue(queue, mark, deadline)) = &mut self.hold
+        if let Some(HeldBack::Queue(queue, mark, deadline)) = &mut self.held_back
             && *deadline <= now
         {
             match queue.go_on_holding(*mark) {
                 Some(later) => (*mark, *deadline) = (later, now + HOLD_TIMEOUT_MS),
-                None => self.hold = None,
+                None => self.held_back = None,
             }
         }
     }
 
     /// Nobody holds it back any more.
     pub(super) fn release_hold(&mut self, link: &Link) {
-        match self.hold.take() {
-            Some(Hold::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
-            Some(Hold::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
-            Some(Hold::Memory(_)) => {
+        match self.held_back.take() {
+            Some(HeldBack::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
+            Some(HeldBack::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
+            Some(HeldBack::Memory(_)) => {
                 self.vhost
                     .services
                     .assembly_memory
@@ -256,7 +256,7 @@ impl Waiting {
                     .transaction_memory
                     .stop_waiting(&link.mailbox);
             }
-            Some(Hold::Store(_)) | None => {}
+            Some(HeldBack::Store(_)) | None => {}
         }
     }
 
@@ -278,8 +278,8 @@ impl Waiting {
 
     /// When it is to be asked again.
     pub(super) fn deadline(&self) -> Timestamp {
-        match &self.hold {
-            Some(Hold::Queue(.., deadline)) => self.stalls_at.min(*deadline),
+        match &self.held_back {
+            Some(HeldBack::Queue(.., deadline)) => self.stalls_at.min(*deadline),
             _ => self.stalls_at,
         }
     }
@@ -287,8 +287,8 @@ impl Waiting {
     /// Asks the store to wake the session at the earliest point it waits for, of its own ones and `others`.
     pub(super) fn register_wake(&mut self, link: &Link, others: impl Iterator<Item = CommitPoint>) {
         let parked = self.parked.as_ref().map(|parked| parked.point);
-        let held = match &self.hold {
-            Some(Hold::Store(point)) => Some(*point),
+        let held = match &self.held_back {
+            Some(HeldBack::Store(point)) => Some(*point),
             _ => None,
         };
         let point = others.chain(parked).chain(held).min();

@@ -75,7 +75,7 @@ impl Hands {
     }
 
     /// About so many deliveries are to come for each.
-    pub(crate) fn expect(&mut self, each: usize) {
+    pub(crate) fn reserve(&mut self, each: usize) {
         self.expected = each.min(EXPECTED_MAX);
     }
 
@@ -142,15 +142,14 @@ impl Hand {
     #[cold]
     fn look(&mut self, who: ConsumerSlot, effects: &mut Effects) -> bool {
         let mailbox = &self.mailbox;
-        let mut letters = mailbox.lock();
-        if letters.add_all(&mut self.deliveries, std::mem::take(&mut self.bytes))
-            && letters.needs_wake()
+        let mut mail = mailbox.lock();
+        if mail.add_all(&mut self.deliveries, std::mem::take(&mut self.bytes)) && mail.needs_wake()
         {
             effects.wake(mailbox);
         }
-        self.room = letters.room(mailbox.bytes_max());
+        self.room = mail.room(mailbox.bytes_max());
         if self.room == 0 {
-            letters.stalled.push(who);
+            mail.stalled.push(who);
         }
         self.room > 0
     }
@@ -160,9 +159,9 @@ impl Hand {
         self.room = 0;
         if !self.deliveries.is_empty() {
             let mailbox = &self.mailbox;
-            let mut letters = mailbox.lock();
-            letters.add_all(&mut self.deliveries, bytes);
-            if letters.needs_wake() {
+            let mut mail = mailbox.lock();
+            mail.add_all(&mut self.deliveries, bytes);
+            if mail.needs_wake() {
                 effects.wake(mailbox);
             }
         }

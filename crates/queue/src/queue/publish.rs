@@ -55,7 +55,7 @@ impl Queue {
         let mut messages = messages.enumerate();
         let first = self.deliver_straight(&mut messages, count, now, effects);
         if let [level] = self.levels.as_mut_slice() {
-            level.expect(messages.size_hint().1.unwrap_or_default());
+            level.reserve(messages.size_hint().1.unwrap_or_default());
         }
         for (position, message) in first.into_iter().chain(messages) {
             if self.deduplication.is_some() && !self.admits(&message, Look::Published, now) {

@@ -254,7 +254,7 @@ impl Level {
     }
 
     /// Makes place for `count` more messages.
-    pub(crate) fn expect(&mut self, count: usize) {
+    pub(crate) fn reserve(&mut self, count: usize) {
         if self.paged.is_none() && self.tail.is_empty() {
             self.head.reserve(count);
         } else {

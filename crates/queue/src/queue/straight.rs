@@ -63,11 +63,11 @@ impl Queue {
         let mailbox = Arc::clone(&consumer.spec.mailbox);
         let (slot, no_ack) = (consumer.spec.slot, consumer.spec.no_ack);
         let count = count.min(consumer.credit_left());
-        let mut letters = mailbox.lock();
-        let before = letters.deliveries.len();
-        letters.expect(count, mailbox.bytes_max());
+        let mut mail = mailbox.lock();
+        let before = mail.deliveries.len();
+        mail.reserve(count, mailbox.bytes_max());
         let mut left = None;
-        while letters.has_room(mailbox.bytes_max()) {
+        while mail.has_room(mailbox.bytes_max()) {
             let Some((position, message)) = messages.next() else {
                 break;
             };
@@ -75,13 +75,13 @@ impl Queue {
                 left = Some((position, message));
                 break;
             }
-            letters.push(Delivery {
+            mail.push(Delivery {
                 consumer: slot,
                 in_flight: self.pass(message, no_ack, now),
             });
         }
-        let delivered = letters.deliveries.len() - before;
-        if delivered > 0 && letters.needs_wake() {
+        let delivered = mail.deliveries.len() - before;
+        if delivered > 0 && mail.needs_wake() {
             effects.wake(&mailbox);
         }
         self.statistics.count_delivered(delivered as u64, no_ack);
@@ -97,7 +97,7 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<Positioned> {
-        self.consumers.hands.expect(count / turn.in_line + 1);
+        self.consumers.hands.reserve(count / turn.in_line + 1);
         let mut left = None;
         while let Some(consumer) = self.consumers.get_mut(turn.index) {
             let (hand, slot, no_ack) = (consumer.hand, consumer.spec.slot, consumer.spec.no_ack);

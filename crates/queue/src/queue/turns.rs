@@ -47,21 +47,21 @@ impl Queue {
         let mailbox = Arc::clone(&consumer.spec.mailbox);
         let no_ack = consumer.spec.no_ack;
         let credit = consumer.credit_left();
-        let mut letters = mailbox.lock();
-        let before = letters.deliveries.len();
+        let mut mail = mailbox.lock();
+        let before = mail.deliveries.len();
         if in_line == 1 {
             let ready = usize::try_from(self.ready).unwrap_or(usize::MAX);
-            letters.expect(ready.min(credit), mailbox.bytes_max());
+            mail.reserve(ready.min(credit), mailbox.bytes_max());
         }
         let mut goes_on = true;
         loop {
-            if !letters.has_room(mailbox.bytes_max()) {
-                letters.stalled.push(slot);
+            if !mail.has_room(mailbox.bytes_max()) {
+                mail.stalled.push(slot);
                 self.consumers.set_aside_without_room();
                 break;
             }
             match self.take_for(index, now, effects) {
-                Taking::Delivery(delivery) => letters.push(delivery),
+                Taking::Delivery(delivery) => mail.push(delivery),
                 Taking::NoCredit => break,
                 Taking::Nothing => {
                     goes_on = false;
@@ -73,8 +73,8 @@ impl Queue {
                 break;
             }
         }
-        let delivered = letters.deliveries.len() - before;
-        if delivered > 0 && letters.needs_wake() {
+        let delivered = mail.deliveries.len() - before;
+        if delivered > 0 && mail.needs_wake() {
             effects.wake(&mailbox);
         }
         self.statistics.count_delivered(delivered as u64, no_ack);
@@ -84,7 +84,7 @@ impl Queue {
     /// Delivers a message to each consumer in turn, time and again, as long as several stand in line. What goes to
     /// one connection, about `each` messages for a consumer, goes there at once. False when there is nothing to deliver.
     fn deliver_around(&mut self, each: usize, now: Timestamp, effects: &mut Effects) -> bool {
-        self.consumers.hands.expect(each);
+        self.consumers.hands.reserve(each);
         let mut goes_on = true;
         while let Some(turn) = self.consumers.turn().filter(|turn| turn.in_line > 1) {
             let Some(consumer) = self.consumers.get_mut(turn.index) else {

@@ -13,7 +13,7 @@ use super::page::{Answer, Page, Wish};
 use super::readers::{Position, Reader, Standing};
 use super::tail::Tail;
 use crate::credit::Grant;
-use crate::mailbox::{ConsumerSlot, Delivery, InFlight, Letters};
+use crate::mailbox::{ConsumerSlot, Delivery, InFlight, Mail};
 use crate::queue::answers::Orphan;
 use crate::queue::consumers::ConsumerRef;
 use crate::queue::delivery_count::DeliveryCount;
@@ -90,23 +90,23 @@ impl Stream {
             return 0;
         };
         let (mailbox, slot) = (Arc::clone(&reader.spec.mailbox), reader.spec.slot);
-        let mut letters = mailbox.lock();
-        let before = letters.deliveries.len();
+        let mut mail = mailbox.lock();
+        let before = mail.deliveries.len();
         let standing = loop {
-            if !letters.has_room(mailbox.bytes_max()) {
-                letters.stalled.push(slot);
+            if !mail.has_room(mailbox.bytes_max()) {
+                mail.stalled.push(slot);
                 break Standing::Room;
             }
-            match self.deliver_next(who, &mut letters) {
+            match self.deliver_next(who, &mut mail) {
                 Ok(()) => {}
                 Err(standing) => break standing,
             }
         };
-        let delivered = letters.deliveries.len() - before;
-        if delivered > 0 && letters.needs_wake() {
+        let delivered = mail.deliveries.len() - before;
+        if delivered > 0 && mail.needs_wake() {
             effects.wake(&mailbox);
         }
-        drop(letters);
+        drop(mail);
         // A stream's consumers always acknowledge.
         self.statistics.count_delivered(delivered as u64, false);
         if let Some(reader) = self.readers.get_mut(index) {
@@ -120,7 +120,7 @@ impl Stream {
     }
 
     /// Delivers one message, or says what the reader waits for instead.
-    fn deliver_next(&mut self, who: ConsumerRef, letters: &mut Letters) -> Result<(), Standing> {
+    fn deliver_next(&mut self, who: ConsumerRef, mail: &mut Mail) -> Result<(), Standing> {
         let index = who.index;
         let first = self.segments.first();
         let single_active = self.readers.is_single_active();
@@ -151,7 +151,7 @@ impl Stream {
             if single_active {
                 reader.unsettled.insert(offset);
             }
-            letters.push(delivery(reader.spec.slot, offset, message));
+            mail.push(delivery(reader.spec.slot, offset, message));
             return Ok(());
         }
     }

@@ -45,11 +45,11 @@ impl Delivering {
                 *counted.uses.entry(consumer.queue).or_default() += 1;
             }
         }
-        let letters = link.mailbox.lock();
-        for delivery in letters.deliveries.iter().chain(&self.letters.deliveries) {
+        let mail = link.mailbox.lock();
+        for delivery in mail.deliveries.iter().chain(&self.mail.deliveries) {
             self.count_on_its_way(delivery, &mut counted, outside);
         }
-        drop(letters);
+        drop(mail);
         for channel in channels.iter() {
             self.count_channel(channel, &mut counted, outside);
         }

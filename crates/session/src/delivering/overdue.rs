@@ -21,7 +21,7 @@ impl Delivering {
     }
 
     /// Remembers when the first delivery of a channel must be settled.
-    pub(crate) fn expect_settlements(&mut self, channel: &Channel) {
+    pub(crate) fn watch_for_overdue(&mut self, channel: &Channel) {
         if let Some(first) = channel.ledger.earliest_due() {
             self.acknowledge_by = self.acknowledge_by.min(first.due);
         }
@@ -32,7 +32,7 @@ impl Delivering {
         channel.forgive(unacked.tag);
         self.give_back_credit(channel, u32::from(unacked.consumer.is_some()));
         if let Held::Reference(_) = unacked.held {
-            self.queues.expect_unread();
+            self.queues.require_reading();
         }
         self.queues
             .settle(unacked.queue, unacked.settled(Outcome::Returned), true);

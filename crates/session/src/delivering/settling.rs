@@ -71,7 +71,7 @@ impl Delivering {
         let mut cost = outcome.cost();
         if let Held::Reference(_) = unacked.held {
             cost += unacked.held.cost_of_reading();
-            self.queues.expect_unread();
+            self.queues.require_reading();
         }
         self.queues
             .settle(unacked.queue, unacked.settled(outcome), true);
@@ -124,7 +124,7 @@ impl Delivering {
         let mut unread = 0;
         if ledger.has_older() {
             (most, unread) = ledger.readable(0, most, left.saturating_mul(READ_FOR_ONE));
-            queues.expect_unread();
+            queues.require_reading();
         }
         let more = ledger.take_some(up_to, most, |unacked: Unacked| {
             count += 1;

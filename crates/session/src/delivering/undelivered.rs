@@ -13,14 +13,14 @@ use crate::consumers::Consumer;
 use crate::job::Undelivered;
 
 impl Delivering {
-    /// Takes out of the letters what was on its way to consumers that go.
+    /// Takes out of the mail what was on its way to consumers that go.
     pub(crate) fn take_undelivered(
         &mut self,
         goes: impl Fn(&Consumer) -> bool,
     ) -> VecDeque<Undelivered> {
         let mut undelivered = VecDeque::new();
         let mut others = Vec::new();
-        for delivery in std::mem::take(&mut self.letters.deliveries) {
+        for delivery in std::mem::take(&mut self.mail.deliveries) {
             let Some(consumer) = self.consumers.get(delivery.consumer) else {
                 broken(&"a delivery is lost, for it is for nobody");
                 continue;
@@ -44,14 +44,14 @@ impl Delivering {
             };
             undelivered.push_back((consumer.queue, settlement));
         }
-        self.letters.deliveries = others;
+        self.mail.deliveries = others;
         undelivered
     }
 
     /// Nobody is left whom notices or stalled consumers would concern.
     pub(crate) fn drop_notices(&mut self) {
-        self.letters.notices.clear();
-        self.letters.stalled.clear();
+        self.mail.notices.clear();
+        self.mail.stalled.clear();
     }
 
     /// Gives back a part of what was not sent; answers what it cost.

@@ -32,19 +32,19 @@ impl Delivering {
             vhost,
             consumers,
             queues,
-            letters,
+            mail,
             forms,
             acknowledge_by,
             crowded,
             ..
         } = self;
         let traced = vhost.is_traced();
-        if let Some(first) = letters.deliveries.first() {
-            let bytes = letters.deliveries.len() * first.in_flight.message.fetch();
+        if let Some(first) = mail.deliveries.first() {
+            let bytes = mail.deliveries.len() * first.in_flight.message.fetch();
             link.output.buffer().reserve(bytes.min(OUTPUT_HIGH_WATER));
         }
         let mut noted = Noted::default();
-        let mut deliveries = letters.deliveries.drain(..);
+        let mut deliveries = mail.deliveries.drain(..);
         while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
             let left = deliveries.as_slice();
             let run = left.iter().take_while(|next| next.consumer == slot).count();

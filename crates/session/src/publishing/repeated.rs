@@ -52,7 +52,7 @@ impl Publishing {
         let targets = u32::try_from(self.batch.latest_targets.len()).unwrap_or(u32::MAX);
         let mut room = link.work.room_for_messages(targets);
         let from = self.batch.len();
-        self.batch.expect(input.len() / next.1);
+        self.batch.reserve(input.len() / next.1);
         let mut used = 0;
         let mut tag = 0;
         loop {

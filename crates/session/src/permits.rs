@@ -1,20 +1,20 @@
-//! A connection's places among those its virtual host and user may have.
+//! A connection's permits among those its virtual host and user may have.
 
 use std::sync::Arc;
 
-use leveret_access::tally::Place;
+use leveret_access::tally::Permit;
 use leveret_access::users::UserTallies;
 use leveret_broker::broker::Broker;
 use leveret_broker::vhost::VirtualHost;
 use leveret_message::error::ConnectionError;
 
-/// A connection that counts; its places are free again once it is dropped.
-pub(super) struct ConnectionPlace {
+/// A connection that counts; its permits are free again once it is dropped.
+pub(super) struct ConnectionPermits {
     of_user: Arc<UserTallies>,
-    _places: [Place; 2],
+    _permits: [Permit; 2],
 }
 
-impl ConnectionPlace {
+impl ConnectionPermits {
     /// Counts a connection.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl ConnectionPlace {
         broker: &Broker,
         vhost: &VirtualHost,
         user: &str,
-    ) -> Result<ConnectionPlace, ConnectionError> {
+    ) -> Result<ConnectionPermits, ConnectionError> {
         let vhost_limit = vhost.limits.read().max_connections;
         let in_vhost = vhost
             .connections
@@ -35,9 +35,9 @@ impl ConnectionPlace {
             .connections
             .enter(limits.max_connections)
             .map_err(|limit| ConnectionError::user_connection_limit(user, limit))?;
-        Ok(ConnectionPlace {
+        Ok(ConnectionPermits {
             of_user,
-            _places: [in_vhost, by_user],
+            _permits: [in_vhost, by_user],
         })
     }
 
@@ -45,7 +45,7 @@ impl ConnectionPlace {
     ///
     /// # Errors
     /// 530 when the user's limit is reached.
-    pub(super) fn channel(&self, broker: &Broker, user: &str) -> Result<Place, ConnectionError> {
+    pub(super) fn channel(&self, broker: &Broker, user: &str) -> Result<Permit, ConnectionError> {
         self.of_user
             .channels
             .enter(broker.users.limits(user).max_channels)

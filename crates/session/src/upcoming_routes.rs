@@ -14,7 +14,7 @@ const FRAMES_MAX: usize = 4 * PUBLISHES_MAX;
 
 /// Places in a text, the next one last.
 #[derive(Default)]
-pub(super) struct RoutesAhead {
+pub(super) struct UpcomingRoutes {
     places: SmallVec<[u32; PUBLISHES_MAX]>,
     /// Look-ups until the next attempt: what comes is not what was expected.
     pause: usize,
@@ -26,9 +26,9 @@ pub(super) fn next_names(input: &[u8]) -> SmallVec<[&[u8]; PUBLISHES_MAX]> {
     frames.flatten().take(PUBLISHES_MAX).collect()
 }
 
-impl RoutesAhead {
+impl UpcomingRoutes {
     /// These are the places of the next ones, in their order.
-    pub(super) fn expect(&mut self, places: impl DoubleEndedIterator<Item = u32>) {
+    pub(super) fn set(&mut self, places: impl DoubleEndedIterator<Item = u32>) {
         self.places.clear();
         self.places.extend(places.rev());
     }
@@ -69,34 +69,34 @@ impl RoutesAhead {
 mod tests {
     use super::*;
 
-    fn expecting(places: &[u32]) -> RoutesAhead {
-        let mut ahead = RoutesAhead::default();
-        ahead.expect(places.iter().copied());
-        ahead
+    fn expecting(places: &[u32]) -> UpcomingRoutes {
+        let mut upcoming = UpcomingRoutes::default();
+        upcoming.set(places.iter().copied());
+        upcoming
     }
 
     #[test]
     fn publishes_that_need_no_look_up_are_passed_over() {
-        let mut ahead = expecting(&[1, 1, 2, 3]);
-        let taken = [1, 2, 3].map(|place| ahead.take(|at| at == place));
+        let mut upcoming = expecting(&[1, 1, 2, 3]);
+        let taken = [1, 2, 3].map(|place| upcoming.take(|at| at == place));
         assert_eq!(taken, [Some(1), Some(2), Some(3)]);
-        assert!(ahead.is_due());
+        assert!(upcoming.is_due());
     }
 
     #[test]
     fn names_that_are_not_known_do_not_disturb_those_behind_them() {
-        let mut ahead = expecting(&[NOWHERE, 2]);
-        assert_eq!(ahead.take(|_| false), None);
-        assert!(!ahead.is_due());
-        assert_eq!(ahead.take(|at| at == 2), Some(2));
+        let mut upcoming = expecting(&[NOWHERE, 2]);
+        assert_eq!(upcoming.take(|_| false), None);
+        assert!(!upcoming.is_due());
+        assert_eq!(upcoming.take(|at| at == 2), Some(2));
     }
 
     #[test]
     fn who_does_not_do_what_was_expected_is_left_alone_for_a_while() {
-        let mut ahead = expecting(&[1, 2]);
-        assert_eq!(ahead.take(|at| at == 3), None);
-        let due = (0..PUBLISHES_MAX).filter(|_| ahead.is_due()).count();
+        let mut upcoming = expecting(&[1, 2]);
+        assert_eq!(upcoming.take(|at| at == 3), None);
+        let due = (0..PUBLISHES_MAX).filter(|_| upcoming.is_due()).count();
         assert_eq!(due, 1);
-        assert!(ahead.is_due());
+        assert!(upcoming.is_due());
     }
 }
