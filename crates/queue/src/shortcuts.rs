@@ -3,7 +3,7 @@
 //!
 //! | shortcut | instructions a message without it and with it | the ordinary way |
 //! |---|---|---|
-//! | [`Shortcut::Straight`] | 1,213 and 931 | a message becomes ready, and is dispatched |
+//! | [`Shortcut::PastReady`] | 1,213 and 931 | a message becomes ready, and is dispatched |
 //! | [`Shortcut::Gathered`] | 1,875 and 1,532, with four consumers | each delivery to one of many consumers locks its mailbox |
 //! | [`Shortcut::Repeats`] | 2,210 and 931 | a publish is read, checked and routed by itself |
 //! | [`Shortcut::DeliveryForms`] | 1,128 and 931 | a delivery is composed by itself |
@@ -19,7 +19,7 @@
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shortcut {
     /// From a batch to consumers that wait, past the ready messages.
-    Straight,
+    PastReady,
     /// What several consumers get in turn goes to each connection at once.
     Gathered,
     /// Publishes that differ from the one before in nothing but their bodies.
@@ -35,7 +35,7 @@ pub enum Shortcut {
 impl Shortcut {
     /// All there are.
     pub const ALL: [Shortcut; 6] = [
-        Shortcut::Straight,
+        Shortcut::PastReady,
         Shortcut::Gathered,
         Shortcut::Repeats,
         Shortcut::DeliveryForms,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use leveret_routing::QueueId;
 use leveret_store_api::broken::{broken, without};
 
-use super::hands::{HandNumber, Hands};
+use super::bundles::{BundleNumber, Bundles};
 use super::rings::Rings;
 use crate::credit::{ChannelCredit, Grant};
 use crate::mailbox::{ConsumerSlot, Mailbox};
@@ -69,7 +69,7 @@ enum Standing {
 pub(crate) struct Consumer {
     pub(crate) spec: ConsumerSpec,
     pub(crate) in_flight: u32,
-    pub(crate) hand: HandNumber,
+    pub(crate) bundle: BundleNumber,
     standing: Standing,
     /// Where it stands in the order of registration.
     registered: u64,
@@ -122,7 +122,7 @@ pub(crate) struct Consumers {
     active: Option<u32>,
     /// What a session grants, while its verb lasts.
     grant: Option<Grant>,
-    pub(crate) hands: Hands,
+    pub(crate) bundles: Bundles,
 }
 
 /// Whether there is no consumer at a place.
@@ -167,7 +167,7 @@ impl Consumers {
         self.registered += 1;
         let order = (Reverse(spec.priority), self.registered);
         let consumer = Consumer {
-            hand: self.hands.acquire(&spec.mailbox),
+            bundle: self.bundles.acquire(&spec.mailbox),
             spec,
             in_flight: 0,
             standing: Standing::Waiting,
@@ -206,7 +206,7 @@ impl Consumers {
             let Some(consumer) = place.consumer.take() else {
                 continue;
             };
-            self.hands.release(consumer.hand);
+            self.bundles.release(consumer.bundle);
             self.count -= 1;
             let priority = consumer.spec.priority;
             if consumer.standing == Standing::InRing {
@@ -226,7 +226,7 @@ impl Consumers {
             self.tidy(priority);
         }
         if self.count == 0 {
-            self.hands = Hands::default();
+            self.bundles = Bundles::default();
         }
         before - self.count
     }

@@ -150,17 +150,12 @@ impl Queue {
             return false;
         };
         self.forget_ready(&entry);
-        self.bury(number, entry, reason, effects);
+        self.dead_letter(entry.into_flight(number), reason, effects);
         true
     }
 
     fn expire_front(&mut self, effects: &mut Effects) {
         self.discard_front(DeadLetterReason::Expired, effects);
-    }
-
-    /// A message that left the ready ones without being delivered.
-    fn bury(&mut self, level: u8, entry: Entry, reason: DeadLetterReason, effects: &mut Effects) {
-        self.dead_letter(entry.into_flight(level), reason, effects);
     }
 
     /// To the dead-letter exchange if there is one, else gone.
@@ -443,7 +438,11 @@ impl Queue {
             self.expire_before(level, entry.sequence, now, effects);
             // It was out once too often when the broker ended.
             self.forget_ready(&entry);
-            self.bury(level, entry, DeadLetterReason::DeliveryLimit, effects);
+            self.dead_letter(
+                entry.into_flight(level),
+                DeadLetterReason::DeliveryLimit,
+                effects,
+            );
         }
         for (damaged, count) in damaged {
             self.set_aside_unready(level, damaged, count, now, effects);
@@ -464,7 +463,7 @@ impl Queue {
             && let Some(entry) = ready.pop()
         {
             self.forget_ready(&entry);
-            self.bury(level, entry, DeadLetterReason::Expired, effects);
+            self.dead_letter(entry.into_flight(level), DeadLetterReason::Expired, effects);
         }
     }
 

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod answers;
+mod bundles;
 #[cfg(debug_assertions)]
 mod check;
 pub mod consumers;
@@ -21,7 +22,6 @@ pub mod delivery_count;
 pub mod dispatch;
 pub mod effects;
 mod givers;
-mod hands;
 pub mod hidden;
 pub mod identity;
 pub mod kind;
@@ -30,6 +30,7 @@ pub mod machine;
 pub mod memory;
 pub mod options;
 pub mod outbox;
+mod past_ready;
 pub mod publish;
 pub mod ready;
 pub mod reference;
@@ -37,7 +38,6 @@ mod retry;
 mod rings;
 pub mod settle;
 pub mod statistics;
-mod straight;
 mod turns;
 
 use leveret_store_api::broken::without;

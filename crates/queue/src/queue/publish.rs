@@ -53,7 +53,7 @@ impl Queue {
         let mut duplicates = false;
         let count = messages.size_hint().1.unwrap_or_default();
         let mut messages = messages.enumerate();
-        let first = self.deliver_straight(&mut messages, count, now, effects);
+        let first = self.deliver_past_ready(&mut messages, count, now, effects);
         if let [level] = self.levels.as_mut_slice() {
             level.reserve(messages.size_hint().1.unwrap_or_default());
         }

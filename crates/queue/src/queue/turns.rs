@@ -84,21 +84,22 @@ impl Queue {
     /// Delivers a message to each consumer in turn, time and again, as long as several stand in line. What goes to
     /// one connection, about `each` messages for a consumer, goes there at once. False when there is nothing to deliver.
     fn deliver_around(&mut self, each: usize, now: Timestamp, effects: &mut Effects) -> bool {
-        self.consumers.hands.reserve(each);
+        self.consumers.bundles.reserve(each);
         let mut goes_on = true;
         while let Some(turn) = self.consumers.turn().filter(|turn| turn.in_line > 1) {
             let Some(consumer) = self.consumers.get_mut(turn.index) else {
                 broken(&"it is the turn of nobody");
                 break;
             };
-            let (hand, slot, no_ack) = (consumer.hand, consumer.spec.slot, consumer.spec.no_ack);
-            if !self.consumers.hands.has_room(hand, slot, effects) {
+            let (bundle, slot, no_ack) =
+                (consumer.bundle, consumer.spec.slot, consumer.spec.no_ack);
+            if !self.consumers.bundles.has_room(bundle, slot, effects) {
                 self.consumers.set_aside_without_room();
                 continue;
             }
             match self.take_for(turn.index, now, effects) {
                 Taking::Delivery(delivery) => {
-                    self.consumers.hands.push(hand, delivery);
+                    self.consumers.bundles.push(bundle, delivery);
                     self.statistics.count_delivered(1, no_ack);
                     self.consumers.rotate();
                 }
@@ -109,7 +110,7 @@ impl Queue {
                 }
             }
         }
-        self.consumers.hands.pass_on(effects);
+        self.consumers.bundles.pass_on(effects);
         goes_on
     }
 

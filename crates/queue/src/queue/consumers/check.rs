@@ -60,11 +60,11 @@ impl Consumers {
             let limit = u32::from(consumer.spec.prefetch);
             faults.holds("prefetch", limit == 0 || consumer.in_flight <= limit);
         }
-        let mut hands: FxHashMap<_, u32> = FxHashMap::default();
+        let mut bundles: FxHashMap<_, u32> = FxHashMap::default();
         for consumer in self.iter() {
-            *hands.entry(consumer.hand).or_default() += 1;
+            *bundles.entry(consumer.bundle).or_default() += 1;
         }
-        self.hands.check(&hands, faults);
+        self.bundles.check(&bundles, faults);
         faults.count(self.places.len());
         faults.holds("nothing is granted between verbs", self.grant.is_none());
     }

@@ -1,8 +1,8 @@
 //! Deliveries of one verb on their way to the mailboxes of many consumers: each mailbox is locked once for all it gets,
 //! not for each message.
 //!
-//! A hand belongs to a mailbox, not to a consumer: what a connection gets from the queue stays in the queue's order
-//! however many consumers it has. Hands are empty whenever the queue is not locked.
+//! A bundle belongs to a mailbox, not to a consumer: what a connection gets from the queue stays in the queue's order
+//! however many consumers it has. Bundles are empty whenever the queue is not locked.
 
 #[cfg(debug_assertions)]
 mod check;
@@ -19,13 +19,13 @@ use crate::mailbox::{ConsumerSlot, Delivery, Mailbox};
 /// So many deliveries have their place ready before the first.
 const EXPECTED_MAX: usize = 256;
 
-/// Which hand a consumer's deliveries go through.
+/// Which bundle a consumer's deliveries go through.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct HandNumber(u32);
+pub(crate) struct BundleNumber(u32);
 
 /// What is about to go to one mailbox.
 #[derive(Debug)]
-struct Hand {
+struct Bundle {
     mailbox: Arc<Mailbox>,
     /// Consumers that have this mailbox.
     consumers: u32,
@@ -36,41 +36,41 @@ struct Hand {
     room: usize,
 }
 
-/// One hand for each mailbox that consumers of the queue have.
+/// One bundle for each mailbox that consumers of the queue have.
 #[derive(Debug, Default)]
-pub(crate) struct Hands {
-    hands: Slab<Hand>,
+pub(crate) struct Bundles {
+    bundles: Slab<Bundle>,
     /// By the addresses of their mailboxes.
-    by_mailbox: FxHashMap<usize, HandNumber>,
+    by_mailbox: FxHashMap<usize, BundleNumber>,
     /// Those whose mailboxes were looked at.
-    open: Vec<HandNumber>,
+    open: Vec<BundleNumber>,
     /// How many deliveries each is about to get.
     expected: usize,
 }
 
-impl Hands {
-    /// The hand of a new consumer.
-    pub(crate) fn acquire(&mut self, mailbox: &Arc<Mailbox>) -> HandNumber {
+impl Bundles {
+    /// The bundle of a new consumer.
+    pub(crate) fn acquire(&mut self, mailbox: &Arc<Mailbox>) -> BundleNumber {
         let known = self.by_mailbox.entry(address(mailbox));
         let number = *known.or_insert_with(|| {
-            let place = self.hands.insert(Hand::of(mailbox));
-            HandNumber(u32::try_from(place).unwrap_or(u32::MAX))
+            let place = self.bundles.insert(Bundle::of(mailbox));
+            BundleNumber(u32::try_from(place).unwrap_or(u32::MAX))
         });
-        if let Some(hand) = self.hands.get_mut(number.0 as usize) {
-            hand.consumers += 1;
+        if let Some(bundle) = self.bundles.get_mut(number.0 as usize) {
+            bundle.consumers += 1;
         }
         number
     }
 
     /// A consumer goes.
-    pub(crate) fn release(&mut self, number: HandNumber) {
-        let Some(hand) = self.hands.get_mut(number.0 as usize) else {
+    pub(crate) fn release(&mut self, number: BundleNumber) {
+        let Some(bundle) = self.bundles.get_mut(number.0 as usize) else {
             return;
         };
-        hand.consumers -= 1;
-        if hand.consumers == 0 {
-            let hand = self.hands.remove(number.0 as usize);
-            self.by_mailbox.remove(&address(&hand.mailbox));
+        bundle.consumers -= 1;
+        if bundle.consumers == 0 {
+            let bundle = self.bundles.remove(number.0 as usize);
+            self.by_mailbox.remove(&address(&bundle.mailbox));
         }
     }
 
@@ -83,40 +83,40 @@ impl Hands {
     #[inline]
     pub(crate) fn has_room(
         &mut self,
-        number: HandNumber,
+        number: BundleNumber,
         who: ConsumerSlot,
         effects: &mut Effects,
     ) -> bool {
-        let Some(hand) = self.hands.get_mut(number.0 as usize) else {
-            broken(&"a consumer has no hand");
+        let Some(bundle) = self.bundles.get_mut(number.0 as usize) else {
+            broken(&"a consumer has no bundle");
             return false;
         };
-        if hand.bytes < hand.room {
+        if bundle.bytes < bundle.room {
             return true;
         }
-        if hand.room == 0 {
+        if bundle.room == 0 {
             self.open.push(number);
-            hand.deliveries.reserve(self.expected);
+            bundle.deliveries.reserve(self.expected);
         }
-        hand.look(who, effects)
+        bundle.look(who, effects)
     }
 
     /// Adds a delivery to what its mailbox gets.
     #[inline]
-    pub(crate) fn push(&mut self, number: HandNumber, delivery: Delivery) {
-        if let Some(hand) = self.hands.get_mut(number.0 as usize) {
-            hand.bytes += delivery.in_flight.message.memory_bytes();
-            hand.deliveries.push(delivery);
+    pub(crate) fn push(&mut self, number: BundleNumber, delivery: Delivery) {
+        if let Some(bundle) = self.bundles.get_mut(number.0 as usize) {
+            bundle.bytes += delivery.in_flight.message.memory_bytes();
+            bundle.deliveries.push(delivery);
         } else {
-            broken(&"a delivery is lost, for there is no hand");
+            broken(&"a delivery is lost, for there is no bundle");
         }
     }
 
     /// Puts everything into the mailboxes.
     pub(crate) fn pass_on(&mut self, effects: &mut Effects) {
         for number in self.open.drain(..) {
-            if let Some(hand) = self.hands.get_mut(number.0 as usize) {
-                hand.pass_on(effects);
+            if let Some(bundle) = self.bundles.get_mut(number.0 as usize) {
+                bundle.pass_on(effects);
             }
         }
     }
@@ -127,9 +127,9 @@ fn address(mailbox: &Arc<Mailbox>) -> usize {
     Arc::as_ptr(mailbox).addr()
 }
 
-impl Hand {
-    fn of(mailbox: &Arc<Mailbox>) -> Hand {
-        Hand {
+impl Bundle {
+    fn of(mailbox: &Arc<Mailbox>) -> Bundle {
+        Bundle {
             mailbox: Arc::clone(mailbox),
             consumers: 0,
             deliveries: Vec::new(),

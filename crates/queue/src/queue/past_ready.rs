@@ -25,14 +25,14 @@ impl Queue {
     /// Takes messages from the front of a batch of about `count` and delivers them at once, as long as nothing stands in
     /// the way; answers the one that was taken from the batch and is left to the usual way.
     #[inline]
-    pub(crate) fn deliver_straight(
+    pub(crate) fn deliver_past_ready(
         &mut self,
         messages: &mut Enumerate<impl Iterator<Item = Message>>,
         count: usize,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<Positioned> {
-        let nothing_to_decide = Shortcut::Straight.is_open()
+        let nothing_to_decide = Shortcut::PastReady.is_open()
             && self.ready == 0
             && !self.givers.are_waited_for()
             && self.levels.len() == 1
@@ -42,16 +42,16 @@ impl Queue {
             && !self.options.has_length_limit();
         let turn = self.consumers.turn().filter(|_| nothing_to_decide)?;
         if turn.in_line == 1 {
-            self.deliver_straight_to(turn, messages, count, now, effects)
+            self.deliver_past_ready_to_one(turn, messages, count, now, effects)
         } else if count / turn.in_line >= GATHERED_MIN && Shortcut::Gathered.is_open() {
-            self.deliver_straight_around(turn, messages, count, now, effects)
+            self.deliver_past_ready_in_turn(turn, messages, count, now, effects)
         } else {
             None
         }
     }
 
     /// To the only consumer.
-    fn deliver_straight_to(
+    fn deliver_past_ready_to_one(
         &mut self,
         turn: Turn,
         messages: &mut Enumerate<impl Iterator<Item = Message>>,
@@ -89,7 +89,7 @@ impl Queue {
     }
 
     /// To all that stand in line, in turn.
-    fn deliver_straight_around(
+    fn deliver_past_ready_in_turn(
         &mut self,
         mut turn: Turn,
         messages: &mut Enumerate<impl Iterator<Item = Message>>,
@@ -97,11 +97,12 @@ impl Queue {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<Positioned> {
-        self.consumers.hands.reserve(count / turn.in_line + 1);
+        self.consumers.bundles.reserve(count / turn.in_line + 1);
         let mut left = None;
         while let Some(consumer) = self.consumers.get_mut(turn.index) {
-            let (hand, slot, no_ack) = (consumer.hand, consumer.spec.slot, consumer.spec.no_ack);
-            if self.consumers.hands.has_room(hand, slot, effects) {
+            let (bundle, slot, no_ack) =
+                (consumer.bundle, consumer.spec.slot, consumer.spec.no_ack);
+            if self.consumers.bundles.has_room(bundle, slot, effects) {
                 let Some((position, message)) = messages.next() else {
                     break;
                 };
@@ -113,7 +114,7 @@ impl Queue {
                     consumer: slot,
                     in_flight: self.pass(message, no_ack, now),
                 };
-                self.consumers.hands.push(hand, delivery);
+                self.consumers.bundles.push(bundle, delivery);
                 self.statistics.count_delivered(1, no_ack);
                 self.consumers.rotate();
             } else {
@@ -124,7 +125,7 @@ impl Queue {
             };
             turn = next;
         }
-        self.consumers.hands.pass_on(effects);
+        self.consumers.bundles.pass_on(effects);
         left
     }
 
