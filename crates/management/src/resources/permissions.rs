@@ -168,5 +168,5 @@ async fn take_topics(ask: Ask<Administrator>) -> Reply {
         .filter(|it| only.is_none_or(|only| it.permission.exchange == only));
     let points =
         taken.filter_map(|it| view.forbid_topics(&it.vhost, &it.user, &it.permission.exchange));
-    change::taken(view, points.last()).await
+    change::taken(view, points.max()).await
 }

@@ -19,7 +19,7 @@ pub(super) fn table() -> Table {
 }
 
 async fn users(ask: Ask<Administrator>) -> Reply {
-    list(&ask, ask.api.view.users()).await
+    list(&ask, ask.api.view.users())
 }
 
 async fn without_permissions(ask: Ask<Administrator>) -> Reply {
@@ -31,10 +31,10 @@ async fn without_permissions(ask: Ask<Administrator>) -> Reply {
             .iter()
             .all(|permitted| permitted.user != user.name)
     });
-    list(&ask, users).await
+    list(&ask, users)
 }
 
-async fn list(ask: &Ask<Administrator>, mut users: Vec<User>) -> Reply {
+fn list(ask: &Ask<Administrator>, mut users: Vec<User>) -> Reply {
     users.sort_by(|one, other| one.name.cmp(&other.name));
     let columns = ask.query.columns();
     let shown = users.iter().map(|user| columns.cut(show(user)));
@@ -95,8 +95,8 @@ async fn delete_many(ask: Ask<Administrator>, fields: Fields) -> Reply {
         }
     }
     let points = names.iter().filter_map(|name| view.delete_user(name));
-    if let Some(last) = points.last() {
-        change::durable(view, last).await?;
+    if let Some(latest) = points.max() {
+        change::durable(view, latest).await?;
     }
     Ok(no_content())
 }
