@@ -18,7 +18,7 @@ use crate::services::{Party, Services, Task};
 use crate::vhost::VirtualHost;
 
 /// Events that are published before others have their turn.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 128;
 const PERSISTENT: u8 = 2;
 /// Finding so many queues costs as much as having one take an event.
 const QUEUES_FOR_ONE: usize = 16;
