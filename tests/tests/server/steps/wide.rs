@@ -2,30 +2,17 @@
 
 use super::*;
 
-const QUEUES: usize = 10_000;
-
-fn bound_to(exchange: &str) -> (Leveret, Client) {
-    let broker = Leveret::start_measured(&[]);
-    let mut client = Client::connect(broker.addr()).unwrap();
-    bind_many(&mut client, exchange, QUEUES);
-    (broker, client)
-}
-
-fn bind_many(client: &mut Client, exchange: &str, queues: usize) {
-    for number in 0..queues {
-        let name = format!("q{number}");
-        client.say(&exclusive(&name));
-        client.say(&bind_to(&name, exchange, "queue.#"));
-    }
-}
-
 #[test]
 fn one_event_for_very_many_queues() {
     // Each is told of all that come after it: that is two million events.
     const QUEUES: usize = 2_000;
     let broker = Leveret::start_measured(&[]);
     let mut client = Client::connect(broker.addr()).unwrap();
-    bind_many(&mut client, "amq.rabbitmq.event", QUEUES);
+    for number in 0..QUEUES {
+        let name = format!("q{number}");
+        client.say(&exclusive(&name));
+        client.say(&bind_to(&name, "amq.rabbitmq.event", "queue.#"));
+    }
     client.call(&declare("last", false)).unwrap();
     let mut other = Client::connect(broker.addr()).unwrap();
     other.call(&declare("after it", false)).unwrap();
