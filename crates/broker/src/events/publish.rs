@@ -17,8 +17,10 @@ use crate::handle::QueueHandle;
 use crate::services::{Party, Services, Task};
 use crate::vhost::VirtualHost;
 
-/// Events that are published before others have their turn.
-const BATCH_MAX: usize = 128;
+/// Events that are taken together.
+const BATCH_MAX: usize = 512;
+/// Queues that take an event before others have their turn.
+const STEP_MAX: usize = 128;
 const PERSISTENT: u8 = 2;
 /// Finding so many queues costs as much as having one take an event.
 const QUEUES_FOR_ONE: usize = 16;
@@ -82,7 +84,7 @@ impl std::fmt::Debug for Telling {
 impl Task for Telling {
     fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
         let mut rest = std::mem::take(&mut *self.rest.lock());
-        let mut left = BATCH_MAX;
+        let mut left = STEP_MAX;
         while left > 0 {
             let Some((message, queues)) = &mut rest.current else {
                 let Some(event) = rest.events.pop_front() else {
