@@ -20,7 +20,7 @@ use crate::vhost::VirtualHost;
 /// Events that are taken together.
 const BATCH_MAX: usize = 512;
 /// Queues that take an event before others have their turn.
-const STEP_MAX: usize = 128;
+const STEP_MAX: usize = 64;
 const PERSISTENT: u8 = 2;
 /// Finding so many queues costs as much as having one take an event.
 const QUEUES_FOR_ONE: usize = 16;
