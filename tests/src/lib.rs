@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -49,7 +50,12 @@ pub struct Leveret {
     address: SocketAddr,
     /// Where the log goes instead of the file `stderr`.
     log_to: Option<OwnedFd>,
+    /// Held by who measures, alone: another that is measured beside it would be in its caches.
+    _alone: Option<MutexGuard<'static, ()>>,
 }
+
+/// Who measures has this.
+static MEASURES: Mutex<()> = Mutex::new(());
 
 /// The directory that holds the data and the broker's files; the test's own, or one to be removed.
 #[derive(Debug)]
@@ -81,10 +87,13 @@ impl Leveret {
         Self::start_at(binary(), temporary(), options, variables)
     }
 
-    /// Starts the broker that measures its steps; it tells of them when it stops.
+    /// Starts the broker that measures its steps; it tells of them when it stops. One at a time is there.
     #[must_use]
     pub fn start_measured(options: &[&str]) -> Leveret {
-        Self::start_at(measured_binary(), temporary(), options, &[])
+        let alone = MEASURES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broker = Self::start_at(measured_binary(), temporary(), options, &[]);
+        broker._alone = Some(alone);
+        broker
     }
 
     /// Starts the broker that has failpoints, which are set with [`set_variables`](Self::set_variables).
@@ -115,6 +124,7 @@ impl Leveret {
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log_to: None,
+            _alone: None,
         };
         broker.launch();
         broker
@@ -134,6 +144,7 @@ impl Leveret {
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log_to: Some(log),
+            _alone: None,
         };
         broker.launch();
         broker

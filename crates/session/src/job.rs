@@ -20,7 +20,7 @@ use super::spread::Spreading;
 /// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
 pub(super) const QUEUE_COST: usize = 64;
 /// What it costs to withdraw or to forget a consumer.
-pub(super) const CONSUMER_COST: usize = 4;
+pub(super) const CONSUMER_COST: usize = 8;
 
 /// Something that is done in steps.
 pub(super) enum Job {
