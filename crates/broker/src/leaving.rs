@@ -21,7 +21,7 @@ use crate::services::{Party, Services, Task};
 use crate::vhost::VirtualHost;
 
 /// So many bindings and exchanges are cleared away before others may have the topology.
-const SLICE: usize = 512;
+const SLICE: usize = 128;
 
 /// The topology, to be changed.
 pub(crate) type TopologyWriting<'a> = RwLockWriteGuard<'a, Topology>;

@@ -31,7 +31,7 @@ use super::link::Link;
 /// What it costs to have a queue deliver.
 const START_COST: usize = 256;
 /// What it costs to delete a queue.
-const DELETION_COST: usize = 512;
+const DELETION_COST: usize = 1024;
 
 impl Connection {
     /// What one step may cost.

@@ -9,7 +9,7 @@ use super::Delivering;
 use crate::channels::Channels;
 
 /// What it costs to offer a queue's consumers deliveries, where an acknowledgement costs 1.
-const OFFER_COST: usize = 8;
+const OFFER_COST: usize = 16;
 
 impl Delivering {
     /// Room of a channel's shared credit came back, or its limit has changed: those in line for it get theirs.
