@@ -19,6 +19,7 @@
 
 mod binary;
 pub mod history;
+pub mod process;
 mod wait;
 pub mod wire;
 

@@ -153,6 +153,7 @@ impl Connection {
         self.leaves = true;
         let _written = self.publishing.batch_large(&mut self.channels);
         self.flush(link, now);
+        self.publishing.end();
         // A commit under way is not undone.
         if let Some(committed) = self
             .waiting

@@ -106,6 +106,12 @@ impl Publishing {
         self.routes.rest();
     }
 
+    /// Nothing more is published. Routes hold their queues: these are deleted one by one, and shall go so, too.
+    pub(super) fn end(&mut self) {
+        self.routes.end();
+        self.batch.routes_changed();
+    }
+
     /// Gives buffers back that have grown in a burst.
     pub(super) fn shrink(&mut self) {
         self.batch.shrink();

@@ -94,10 +94,15 @@ impl RouteCache {
     /// Lets go of everything if nobody has asked since the last time.
     pub(super) fn rest(&mut self) {
         if !std::mem::take(&mut self.asked) {
-            self.epoch += 1;
-            self.missed = 0;
-            self.known = None;
+            self.end();
         }
+    }
+
+    /// Lets go of everything.
+    pub(super) fn end(&mut self) {
+        self.epoch += 1;
+        self.missed = 0;
+        self.known = None;
     }
 
     fn forget(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leveret_tests::{Leveret, PATIENCE, Stopwatch, eventually};
 
-use crate::process::{
+use leveret_tests::process::{
     PROTOCOL_HEADER, connect, log_in, read_method, read_to_end, try_log_in, write_method, write_on,
 };
 

@@ -6,12 +6,9 @@
 mod circles;
 mod logging;
 mod memory;
-mod process;
 mod refusals;
 mod sockets;
 mod startup;
-#[cfg(debug_assertions)]
-mod steps;
 mod stopping;
 mod store_commands;
 mod tidy;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use leveret_tests::Leveret;
 
-use crate::process::{log_in, refusal};
+use leveret_tests::process::{log_in, refusal};
 
 const FREE_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 

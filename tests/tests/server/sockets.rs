@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leveret_tests::{Leveret, PATIENCE, Stopwatch, eventually};
 
-use crate::process::{
+use leveret_tests::process::{
     PROTOCOL_HEADER, connect, log_in, read_method, read_on, read_to_end, say_nothing_for,
     write_frame, write_method, write_on,
 };

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
-use crate::process::{log_in, refusal, run};
+use leveret_tests::process::{log_in, refusal, run};
 
 #[test]
 fn the_line_on_standard_output_has_the_url_with_the_real_port() {

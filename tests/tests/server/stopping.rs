@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leveret_tests::{Leveret, Stopwatch};
 
-use crate::process::{connect, log_in, read_method, read_to_end, write_method};
+use leveret_tests::process::{connect, log_in, read_method, read_to_end, write_method};
 
 /// The longest a stop may take.
 const STOP_MAX: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use leveret_store::{Journal, JournalOptions};
 use leveret_store_api::{Change, MessageLog, Payload};
 use leveret_tests::{Leveret, PATIENCE, eventually};
 
-use crate::process::{log_in, refusal, run};
+use leveret_tests::process::{log_in, refusal, run};
 
 #[test]
 fn verify_and_rebuild_a_directory_left_by_a_stop_and_by_a_crash() {

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use leveret_tests::{PATIENCE, binary};
+use crate::{PATIENCE, binary};
 
 /// What a client says first.
-pub(crate) const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
+pub const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 
 /// Runs the binary to its end in an empty directory.
-pub(crate) fn run(options: &[&str], variables: &[(&str, &str)]) -> Output {
+pub fn run(options: &[&str], variables: &[(&str, &str)]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
     command
@@ -24,7 +24,7 @@ pub(crate) fn run(options: &[&str], variables: &[(&str, &str)]) -> Output {
 
 /// Runs the binary, which must refuse to start: exit code 1, nothing on standard output, one line on standard error.
 /// Returns the line.
-pub(crate) fn refusal(options: &[&str], variables: &[(&str, &str)]) -> String {
+pub fn refusal(options: &[&str], variables: &[(&str, &str)]) -> String {
     let output = run(options, variables);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
@@ -35,21 +35,21 @@ pub(crate) fn refusal(options: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 /// Connects, with a bound on how long a read may take.
-pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
 /// Everything the peer sends until it closes.
-pub(crate) fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
+pub fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     socket.read_to_end(&mut bytes).unwrap();
     bytes
 }
 
 /// Reads a frame: its type, channel and payload.
-pub(crate) fn read_frame(socket: &mut TcpStream) -> (u8, u16, Vec<u8>) {
+pub fn read_frame(socket: &mut TcpStream) -> (u8, u16, Vec<u8>) {
     let mut head = [0; 7];
     socket.read_exact(&mut head).unwrap();
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
@@ -60,7 +60,7 @@ pub(crate) fn read_frame(socket: &mut TcpStream) -> (u8, u16, Vec<u8>) {
 }
 
 /// Reads a method on channel 0: its class, method and arguments.
-pub(crate) fn read_method(socket: &mut TcpStream) -> (u16, u16, Vec<u8>) {
+pub fn read_method(socket: &mut TcpStream) -> (u16, u16, Vec<u8>) {
     let (kind, channel, payload) = read_frame(socket);
     assert_eq!((kind, channel), (1, 0));
     let (class, method) = (
@@ -71,7 +71,7 @@ pub(crate) fn read_method(socket: &mut TcpStream) -> (u16, u16, Vec<u8>) {
 }
 
 /// Reads a method on a channel: its class and method.
-pub(crate) fn read_on(socket: &mut TcpStream, channel: u16) -> (u16, u16) {
+pub fn read_on(socket: &mut TcpStream, channel: u16) -> (u16, u16) {
     let (kind, on, payload) = read_frame(socket);
     assert_eq!((kind, on), (1, channel));
     (
@@ -81,24 +81,18 @@ pub(crate) fn read_on(socket: &mut TcpStream, channel: u16) -> (u16, u16) {
 }
 
 /// Writes a method on channel 0.
-pub(crate) fn write_method(socket: &mut TcpStream, class: u16, method: u16, arguments: &[u8]) {
+pub fn write_method(socket: &mut TcpStream, class: u16, method: u16, arguments: &[u8]) {
     write_on(socket, 0, class, method, arguments);
 }
 
 /// Writes a method on a channel.
-pub(crate) fn write_on(
-    socket: &mut TcpStream,
-    channel: u16,
-    class: u16,
-    method: u16,
-    arguments: &[u8],
-) {
+pub fn write_on(socket: &mut TcpStream, channel: u16, class: u16, method: u16, arguments: &[u8]) {
     let payload = [&class.to_be_bytes(), &method.to_be_bytes(), arguments].concat();
     write_frame(socket, 1, channel, &payload);
 }
 
 /// Writes a frame.
-pub(crate) fn write_frame(socket: &mut TcpStream, kind: u8, channel: u16, payload: &[u8]) {
+pub fn write_frame(socket: &mut TcpStream, kind: u8, channel: u16, payload: &[u8]) {
     let mut frame = vec![kind];
     frame.extend(channel.to_be_bytes());
     frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
@@ -108,7 +102,7 @@ pub(crate) fn write_frame(socket: &mut TcpStream, kind: u8, channel: u16, payloa
 }
 
 /// Connects and logs in as guest, up to connection.open-ok.
-pub(crate) fn log_in(address: SocketAddr) -> TcpStream {
+pub fn log_in(address: SocketAddr) -> TcpStream {
     let mut socket = connect(address);
     socket.write_all(PROTOCOL_HEADER).unwrap();
     assert_eq!(next(&mut socket), (10, 10));
@@ -128,7 +122,7 @@ pub(crate) fn log_in(address: SocketAddr) -> TcpStream {
 }
 
 /// Connects and logs in; false where that is refused.
-pub(crate) fn try_log_in(address: SocketAddr, user: &str, password: &str, vhost: &str) -> bool {
+pub fn try_log_in(address: SocketAddr, user: &str, password: &str, vhost: &str) -> bool {
     let short = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let mut socket = connect(address);
     socket.write_all(PROTOCOL_HEADER).unwrap();
@@ -164,6 +158,6 @@ fn next(socket: &mut TcpStream) -> (u16, u16) {
     clippy::disallowed_methods,
     reason = "silence is the stimulus here, not a wait for a state"
 )]
-pub(crate) fn say_nothing_for(time: Duration) {
+pub fn say_nothing_for(time: Duration) {
     std::thread::sleep(time);
 }
