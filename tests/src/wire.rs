@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use leveret_codec::protocol::{basic, channel, connection};
 use leveret_codec::{
-    AMQPClass, AMQPProperties, AMQPValue, ChannelNumber, FieldTable, FrameKind, Method,
-    PROTOCOL_HEADER, decode_method, decode_properties, encode_header, read_frame, value_as_integer,
-    write_ack, write_body, write_header, write_method, write_nack,
+    AMQPClass, AMQPProperties, AMQPValue, ChannelNumber, DeliveryTag, FieldTable, FrameKind,
+    Method, PROTOCOL_HEADER, decode_method, decode_properties, encode_header, read_frame,
+    value_as_integer, write_ack, write_body, write_header, write_method, write_nack,
 };
 
 use crate::PATIENCE;
@@ -158,12 +158,12 @@ impl Client {
 
     /// Writes an acknowledgement.
     pub fn ack(&mut self, tag: u64, multiple: bool) {
-        write_ack(&mut self.output, CHANNEL, tag, multiple);
+        write_ack(&mut self.output, CHANNEL, DeliveryTag(tag), multiple);
     }
 
     /// Writes a refusal.
     pub fn nack(&mut self, tag: u64, requeue: bool) {
-        write_nack(&mut self.output, CHANNEL, tag, false, requeue);
+        write_nack(&mut self.output, CHANNEL, DeliveryTag(tag), false, requeue);
     }
 
     /// Sends what was written.
@@ -295,11 +295,11 @@ impl Client {
     fn take_method(&mut self, method: Method<'_>) -> io::Result<Option<Incoming>> {
         let (tag, redelivered) = match method {
             Method::Ack {
-                delivery_tag: tag,
+                delivery_tag: DeliveryTag(tag),
                 multiple,
             } => return Ok(Some(Incoming::Acked { tag, multiple })),
             Method::Nack {
-                delivery_tag: tag,
+                delivery_tag: DeliveryTag(tag),
                 multiple,
                 ..
             } => return Ok(Some(Incoming::Nacked { tag, multiple })),

@@ -7,9 +7,9 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use leveret_codec::protocol::{AMQPClass, basic};
 use leveret_codec::{
-    AMQPProperties, AMQPValue, ChannelNumber, FieldTable, Frame, Method, RawTable, decode_header,
-    decode_method, encode_header, encode_table, read_frame, write_ack, write_body, write_deliver,
-    write_header, write_method, write_names,
+    AMQPProperties, AMQPValue, ChannelNumber, ConsumerTag, DeliveryTag, FieldTable, Frame, Method,
+    RawTable, decode_header, decode_method, encode_header, encode_table, read_frame, write_ack,
+    write_body, write_deliver, write_header, write_method, write_names,
 };
 
 const FRAME_MAX: u32 = 131_072;
@@ -80,13 +80,13 @@ fn incoming(criterion: &mut Criterion) {
         b.iter(|| read_publish(black_box(&with_table)));
     });
     let mut ack = Vec::new();
-    write_ack(&mut ack, ChannelNumber(1), 12_345, false);
+    write_ack(&mut ack, ChannelNumber(1), DeliveryTag(12_345), false);
     criterion.bench_function("ack in", |b| {
         b.iter(|| {
             let mut input = black_box(&ack[..]);
             match decode_method(take(&mut input).payload) {
                 Ok(Method::Ack { delivery_tag, .. }) => delivery_tag,
-                _ => 0,
+                _ => DeliveryTag::NONE,
             }
         });
     });
@@ -107,8 +107,8 @@ fn outgoing(criterion: &mut Criterion) {
             write_deliver(
                 &mut out,
                 ChannelNumber(1),
-                black_box(b"ctag1.0"),
-                12_345,
+                black_box(ConsumerTag(b"ctag1.0")),
+                DeliveryTag(12_345),
                 false,
                 black_box(&names),
             );
@@ -120,7 +120,12 @@ fn outgoing(criterion: &mut Criterion) {
     criterion.bench_function("ack out", |b| {
         b.iter(|| {
             out.clear();
-            write_ack(&mut out, ChannelNumber(1), black_box(12_345), true);
+            write_ack(
+                &mut out,
+                ChannelNumber(1),
+                black_box(DeliveryTag(12_345)),
+                true,
+            );
             black_box(out.len())
         });
     });

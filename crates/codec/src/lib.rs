@@ -26,6 +26,7 @@ mod raw_table;
 mod reader;
 mod reply_code;
 mod signature;
+mod tags;
 mod writer;
 
 pub use amq_protocol::protocol;
@@ -50,6 +51,7 @@ pub use properties::Properties;
 pub use raw_table::{RawArray, RawTable, TABLE_DEPTH_MAX, TableError};
 pub use reader::{FrameError, describe_frame, read_frame};
 pub use reply_code::{ReplyCode, shorten};
+pub use tags::{ConsumerTag, DeliveryTag};
 pub use writer::{
     body_frame_header, write_ack, write_body, write_deliver, write_get_ok, write_header,
     write_heartbeat, write_method, write_nack, write_return,

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::erlang::Numbers;
 use crate::input::Input;
 use crate::signature::{Mismatch, Signature, check, signature};
+use crate::tags::DeliveryTag;
 
 /// How many argument bytes an error keeps; their numbers alone fill a reply text.
 const SHOWN_MAX: usize = 128;
@@ -20,14 +21,14 @@ pub enum Method<'a> {
     /// basic.ack, in both directions.
     Ack {
         /// The delivery, or the confirmed publish.
-        delivery_tag: u64,
+        delivery_tag: DeliveryTag,
         /// All up to this tag.
         multiple: bool,
     },
     /// basic.nack, in both directions.
     Nack {
         /// The delivery, or the refused publish.
-        delivery_tag: u64,
+        delivery_tag: DeliveryTag,
         /// All up to this tag.
         multiple: bool,
         /// Back into the queue rather than dead.
@@ -36,7 +37,7 @@ pub enum Method<'a> {
     /// basic.reject
     Reject {
         /// The delivery.
-        delivery_tag: u64,
+        delivery_tag: DeliveryTag,
         /// Back into the queue rather than dead.
         requeue: bool,
     },
@@ -157,7 +158,7 @@ fn publish(mut input: Input<'_>) -> Option<Method<'_>> {
 
 #[inline]
 fn ack(mut input: Input<'_>) -> Option<Method<'_>> {
-    let delivery_tag = input.u64()?;
+    let delivery_tag = DeliveryTag(input.u64()?);
     let bits = last_octet(input)?;
     Some(Method::Ack {
         delivery_tag,
@@ -166,7 +167,7 @@ fn ack(mut input: Input<'_>) -> Option<Method<'_>> {
 }
 
 fn nack(mut input: Input<'_>) -> Option<Method<'_>> {
-    let delivery_tag = input.u64()?;
+    let delivery_tag = DeliveryTag(input.u64()?);
     let bits = last_octet(input)?;
     Some(Method::Nack {
         delivery_tag,
@@ -176,7 +177,7 @@ fn nack(mut input: Input<'_>) -> Option<Method<'_>> {
 }
 
 fn reject(mut input: Input<'_>) -> Option<Method<'_>> {
-    let delivery_tag = input.u64()?;
+    let delivery_tag = DeliveryTag(input.u64()?);
     let bits = last_octet(input)?;
     Some(Method::Reject {
         delivery_tag,

@@ -6,6 +6,7 @@
 
 use crate::channel_number::ChannelNumber;
 use crate::frame::{FRAME_END, FrameKind};
+use crate::tags::{ConsumerTag, DeliveryTag};
 use crate::writer::{body_frame_header, frame_header, with_octet, write_deliver};
 
 const CLASS_BASIC: u8 = 60;
@@ -144,12 +145,19 @@ impl DeliveryPattern {
     #[must_use]
     pub fn new(
         channel: ChannelNumber,
-        consumer_tag: &[u8],
+        consumer_tag: ConsumerTag<'_>,
         names: &[u8],
         properties: &[u8],
     ) -> DeliveryPattern {
         let mut method = Vec::with_capacity(128);
-        write_deliver(&mut method, channel, consumer_tag, 0, false, names);
+        write_deliver(
+            &mut method,
+            channel,
+            consumer_tag,
+            DeliveryTag::NONE,
+            false,
+            names,
+        );
         let tag_at = method.len() - (size_of::<u64>() + 1 + names.len() + 1);
         DeliveryPattern {
             frames: Frames::behind(method, channel, properties),
@@ -159,8 +167,14 @@ impl DeliveryPattern {
 
     /// Appends the frames of a delivery with this `body`, which is not empty and fits one frame.
     #[inline]
-    pub fn write(&mut self, out: &mut Vec<u8>, delivery_tag: u64, redelivered: bool, body: &[u8]) {
-        let tag = with_octet(delivery_tag, u8::from(redelivered));
+    pub fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        delivery_tag: DeliveryTag,
+        redelivered: bool,
+        body: &[u8],
+    ) {
+        let tag = with_octet(delivery_tag.0, u8::from(redelivered));
         self.frames.put(self.tag_at, tag);
         let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.frames.set_body_size(size);
@@ -290,13 +304,14 @@ mod tests {
             consumer_tag in "[a-b]{0,3}",
             rounds in proptest::collection::vec((any::<u64>(), any::<bool>(), 1usize..9), 1..4),
         ) {
-            let consumer_tag = consumer_tag.as_bytes();
+            let consumer_tag = ConsumerTag(consumer_tag.as_bytes());
             let names = one.names();
             let header = one.header();
             let properties = &header[BEFORE_PROPERTIES..];
             let mut pattern = DeliveryPattern::new(one.channel, consumer_tag, &names, properties);
             let (mut written, mut expected) = (Vec::new(), Vec::new());
             for (tag, redelivered, length) in rounds {
+                let tag = DeliveryTag(tag);
                 let message = Parts { body: vec![1; length], ..one.clone() };
                 pattern.write(&mut written, tag, redelivered, &message.body);
                 write_deliver(&mut expected, one.channel, consumer_tag, tag, redelivered, &names);

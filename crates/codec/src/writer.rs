@@ -8,6 +8,7 @@ use amq_protocol::protocol::{AMQPClass, gen_class};
 use crate::channel_number::ChannelNumber;
 use crate::frame::{FRAME_END, FRAME_HEADER_SIZE, FRAME_OVERHEAD, FrameKind};
 use crate::names::write_short;
+use crate::tags::{ConsumerTag, DeliveryTag};
 
 const CLASS_BASIC: u8 = 60;
 
@@ -25,16 +26,16 @@ pub fn write_method(out: &mut Vec<u8>, channel: ChannelNumber, method: &AMQPClas
 pub fn write_deliver(
     out: &mut Vec<u8>,
     channel: ChannelNumber,
-    consumer_tag: &[u8],
-    delivery_tag: u64,
+    consumer_tag: ConsumerTag<'_>,
+    delivery_tag: DeliveryTag,
     redelivered: bool,
     names: &[u8],
 ) {
-    let consumer_tag = consumer_tag.get(..255).unwrap_or(consumer_tag);
+    let consumer_tag = consumer_tag.0.get(..255).unwrap_or(consumer_tag.0);
     let payload_size = 4 + 1 + consumer_tag.len() + 8 + 1 + names.len();
     start_method(out, channel, 60, payload_size);
     write_short(out, consumer_tag);
-    out.extend_from_slice(&with_octet(delivery_tag, u8::from(redelivered)));
+    out.extend_from_slice(&with_octet(delivery_tag.0, u8::from(redelivered)));
     out.extend_from_slice(names);
     out.push(FRAME_END);
 }
@@ -45,13 +46,13 @@ pub fn write_deliver(
 pub fn write_get_ok(
     out: &mut Vec<u8>,
     channel: ChannelNumber,
-    delivery_tag: u64,
+    delivery_tag: DeliveryTag,
     redelivered: bool,
     names: &[u8],
     message_count: u32,
 ) {
     start_method(out, channel, 71, 4 + 8 + 1 + names.len() + 4);
-    out.extend_from_slice(&with_octet(delivery_tag, u8::from(redelivered)));
+    out.extend_from_slice(&with_octet(delivery_tag.0, u8::from(redelivered)));
     out.extend_from_slice(names);
     out.extend_from_slice(&message_count.to_be_bytes());
     out.push(FRAME_END);
@@ -113,7 +114,12 @@ pub fn body_frame_header(channel: ChannelNumber, len: u32) -> [u8; FRAME_HEADER_
 
 /// Appends basic.ack.
 #[inline]
-pub fn write_ack(out: &mut Vec<u8>, channel: ChannelNumber, delivery_tag: u64, multiple: bool) {
+pub fn write_ack(
+    out: &mut Vec<u8>,
+    channel: ChannelNumber,
+    delivery_tag: DeliveryTag,
+    multiple: bool,
+) {
     write_settle(out, channel, 80, delivery_tag, u8::from(multiple));
 }
 
@@ -122,7 +128,7 @@ pub fn write_ack(out: &mut Vec<u8>, channel: ChannelNumber, delivery_tag: u64, m
 pub fn write_nack(
     out: &mut Vec<u8>,
     channel: ChannelNumber,
-    delivery_tag: u64,
+    delivery_tag: DeliveryTag,
     multiple: bool,
     requeue: bool,
 ) {
@@ -140,11 +146,11 @@ fn write_settle(
     out: &mut Vec<u8>,
     channel: ChannelNumber,
     method: u8,
-    delivery_tag: u64,
+    delivery_tag: DeliveryTag,
     bits: u8,
 ) {
     start_method(out, channel, method, 4 + 8 + 1);
-    out.extend_from_slice(&with_octet(delivery_tag, bits));
+    out.extend_from_slice(&with_octet(delivery_tag.0, bits));
     out.push(FRAME_END);
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 
-use leveret_codec::{Frame, MethodError, ReplyCode, describe_frame};
+use leveret_codec::{ChannelNumber, DeliveryTag, Frame, MethodError, ReplyCode, describe_frame};
 
 /// An error that closes the channel it happened on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -258,13 +258,13 @@ impl ChannelError {
 
     /// 406 for a delivery tag that is not unacknowledged on the channel.
     #[must_use]
-    pub fn unknown_delivery_tag(tag: u64) -> ChannelError {
+    pub fn unknown_delivery_tag(tag: DeliveryTag) -> ChannelError {
         ChannelError::precondition(format_args!("unknown delivery tag {tag}"))
     }
 
     /// 406 for a delivery that stayed unacknowledged for too long.
     #[must_use]
-    pub fn consumer_timed_out(channel: u16, timeout_ms: u64) -> ChannelError {
+    pub fn consumer_timed_out(channel: ChannelNumber, timeout_ms: u64) -> ChannelError {
         ChannelError::precondition(format_args!(
             "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. \
              This timeout value can be configured, see consumers doc guide to learn more"

@@ -15,6 +15,7 @@ use leveret_store_api::CommitPoint;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::confirms::PublishTag;
 use super::route_cache::{RouteCache, RouteNumber};
 
 /// A batch is published when it has grown to this many bytes, however much more is to be read.
@@ -28,7 +29,7 @@ pub(super) struct BatchedMessage {
     /// Queues that still have to take it.
     remaining: u32,
     pub(super) channel: ChannelNumber,
-    pub(super) tag: u64,
+    pub(super) tag: PublishTag,
 }
 
 impl BatchedMessage {
@@ -118,7 +119,7 @@ pub(super) struct Batch {
     /// The route that those are, if it is a known one.
     latest_route: Option<RouteNumber>,
     /// Channels with confirms to give, and the tag of their latest publish.
-    pub(super) confirming: SmallVec<[(ChannelNumber, u64); 2]>,
+    pub(super) confirming: SmallVec<[(ChannelNumber, PublishTag); 2]>,
     bytes: usize,
     pub(super) scratch: MessageScratch,
     pub(super) route: Route,
@@ -164,7 +165,7 @@ impl Batch {
     }
 
     /// The publish with `tag` is to be confirmed with this batch.
-    pub(super) fn note_confirm(&mut self, channel: ChannelNumber, tag: u64) {
+    pub(super) fn note_confirm(&mut self, channel: ChannelNumber, tag: PublishTag) {
         match self
             .confirming
             .iter_mut()
@@ -237,7 +238,7 @@ impl Batch {
     }
 
     /// Adds a publish that goes to the latest targets.
-    pub(super) fn add(&mut self, message: Message, channel: ChannelNumber, tag: u64) {
+    pub(super) fn add(&mut self, message: Message, channel: ChannelNumber, tag: PublishTag) {
         let from = self.len();
         self.push(message, channel, tag);
         self.direct(from);
@@ -245,7 +246,7 @@ impl Batch {
 
     /// Adds a publish that [`Batch::direct`] has to follow.
     #[inline]
-    pub(super) fn push(&mut self, message: Message, channel: ChannelNumber, tag: u64) {
+    pub(super) fn push(&mut self, message: Message, channel: ChannelNumber, tag: PublishTag) {
         self.bytes += message.memory_bytes();
         self.messages.push(BatchedMessage {
             message: Some(message),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leveret_access::tally::Permit;
-use leveret_codec::ChannelNumber;
+use leveret_codec::{ChannelNumber, DeliveryTag};
 use leveret_queue::credit::ChannelCredit;
 
 use super::assembly::Assembly;
@@ -33,7 +33,7 @@ pub(super) struct Channel {
     pub(super) serial: u64,
     pub(super) mode: PublishMode,
     pub(super) ledger: Ledger,
-    pub(super) last_delivery_tag: u64,
+    pub(super) last_delivery_tag: DeliveryTag,
     /// For consumers made from now on; 0: no limit.
     pub(super) prefetch: u16,
     pub(super) credit: Arc<ChannelCredit>,
@@ -45,7 +45,7 @@ pub(super) struct Channel {
     /// Its permit among the channels its user may have; a closing one has none any more.
     _permit: Option<Permit>,
     /// Deliveries that were taken back from their consumer; settling one late is no error.
-    forgiven: BTreeSet<u64>,
+    forgiven: BTreeSet<DeliveryTag>,
 }
 
 impl Channel {
@@ -63,7 +63,7 @@ impl Channel {
             serial: 0,
             mode: PublishMode::Plain,
             ledger: Ledger::default(),
-            last_delivery_tag: 0,
+            last_delivery_tag: DeliveryTag::NONE,
             prefetch: 0,
             credit: Arc::default(),
             last_queue: None,
@@ -88,7 +88,7 @@ impl Channel {
     }
 
     /// A delivery was taken back; its client may not know yet.
-    pub(super) fn forgive(&mut self, tag: u64) {
+    pub(super) fn forgive(&mut self, tag: DeliveryTag) {
         self.forgiven.insert(tag);
         if self.forgiven.len() > FORGIVEN_MAX {
             self.forgiven.pop_first();
@@ -96,15 +96,15 @@ impl Channel {
     }
 
     /// Whether `tag` may be settled though it was taken back; once.
-    pub(super) fn is_forgiven(&mut self, tag: u64) -> bool {
+    pub(super) fn is_forgiven(&mut self, tag: DeliveryTag) -> bool {
         self.forgiven.remove(&tag)
     }
 
     /// The first of the next `count` delivery tags, which are given now.
     #[inline]
-    pub(super) fn take_delivery_tags(&mut self, count: usize) -> u64 {
-        let first = self.last_delivery_tag + 1;
-        self.last_delivery_tag += count as u64;
+    pub(super) fn take_delivery_tags(&mut self, count: usize) -> DeliveryTag {
+        let first = self.last_delivery_tag.next();
+        self.last_delivery_tag = self.last_delivery_tag.plus(count);
         first
     }
 }

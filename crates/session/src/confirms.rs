@@ -5,14 +5,28 @@
 
 use std::collections::VecDeque;
 
-use leveret_codec::{ChannelNumber, write_ack, write_nack};
+use leveret_codec::{ChannelNumber, DeliveryTag, write_ack, write_nack};
 use leveret_store_api::CommitPoint;
+
+/// The number of a publish within its channel, counted from `confirm.select`. It goes out as a delivery tag, and
+/// is none: the ledger knows nothing of it.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct PublishTag(u64);
+
+impl PublishTag {
+    /// No publish has it: nothing is to be confirmed.
+    pub(super) const NONE: PublishTag = PublishTag(0);
+
+    fn on_wire(self) -> DeliveryTag {
+        DeliveryTag(self.0)
+    }
+}
 
 /// What is owed to the publisher, oldest first.
 #[derive(Debug)]
 pub(super) struct Owed {
     /// All publishes up to this tag that are not answered for by an earlier entry.
-    pub(super) up_to: u64,
+    pub(super) up_to: PublishTag,
     pub(super) point: CommitPoint,
     pub(super) refused: bool,
 }
@@ -20,25 +34,25 @@ pub(super) struct Owed {
 #[derive(Debug, Default)]
 pub(super) struct Confirms {
     /// The tag of the latest publish.
-    pub(super) last_tag: u64,
+    pub(super) last_tag: PublishTag,
     /// The latest tag answered for.
-    pub(super) answered: u64,
+    pub(super) answered: PublishTag,
     pub(super) owed: VecDeque<Owed>,
 }
 
 impl Confirms {
     /// The tag of a publish that comes in now.
-    pub(super) fn next_tag(&mut self) -> u64 {
-        self.last_tag += 1;
+    pub(super) fn next_tag(&mut self) -> PublishTag {
+        self.last_tag.0 += 1;
         self.last_tag
     }
 
-    pub(super) fn last_owed(&self) -> u64 {
+    pub(super) fn last_owed(&self) -> PublishTag {
         self.owed.back().map_or(self.answered, |owed| owed.up_to)
     }
 
     /// Publishes up to `tag` are taken care of once `point` is durable.
-    pub(super) fn owe_ack(&mut self, tag: u64, point: CommitPoint) {
+    pub(super) fn owe_ack(&mut self, tag: PublishTag, point: CommitPoint) {
         if tag <= self.last_owed() {
             return;
         }
@@ -54,11 +68,11 @@ impl Confirms {
     }
 
     /// The publish with this tag was refused by a queue; those before it come first.
-    pub(super) fn owe_nack(&mut self, tag: u64, point: CommitPoint) {
+    pub(super) fn owe_nack(&mut self, tag: PublishTag, point: CommitPoint) {
         if tag <= self.last_owed() {
             return;
         }
-        self.owe_ack(tag - 1, point);
+        self.owe_ack(PublishTag(tag.0 - 1), point);
         let point = self
             .owed
             .back()
@@ -89,7 +103,7 @@ impl Confirms {
             let up_to = owed.up_to;
             if owed.refused {
                 self.write_ack(acked.take(), channel, out);
-                write_nack(out, channel, up_to, false, false);
+                write_nack(out, channel, up_to.on_wire(), false, false);
                 self.answered = up_to;
             } else {
                 acked = Some(up_to);
@@ -102,14 +116,14 @@ impl Confirms {
 
     pub(super) fn write_ack(
         &mut self,
-        up_to: Option<u64>,
+        up_to: Option<PublishTag>,
         channel: ChannelNumber,
         out: &mut Vec<u8>,
     ) {
         let Some(up_to) = up_to.filter(|&up_to| up_to > self.answered) else {
             return;
         };
-        write_ack(out, channel, up_to, up_to - self.answered > 1);
+        write_ack(out, channel, up_to.on_wire(), up_to.0 - self.answered.0 > 1);
         self.answered = up_to;
     }
 }
@@ -129,12 +143,12 @@ mod tests {
                 Method::Ack {
                     delivery_tag,
                     multiple,
-                } => (delivery_tag, multiple, true),
+                } => (delivery_tag.0, multiple, true),
                 Method::Nack {
                     delivery_tag,
                     multiple,
                     ..
-                } => (delivery_tag, multiple, false),
+                } => (delivery_tag.0, multiple, false),
                 other => panic!("unexpected {other:?}"),
             });
         }
@@ -147,9 +161,9 @@ mod tests {
         for _ in 0..6 {
             confirms.next_tag();
         }
-        confirms.owe_ack(2, CommitPoint(5));
-        confirms.owe_nack(3, CommitPoint(5));
-        confirms.owe_ack(6, CommitPoint::NONE);
+        confirms.owe_ack(PublishTag(2), CommitPoint(5));
+        confirms.owe_nack(PublishTag(3), CommitPoint(5));
+        confirms.owe_ack(PublishTag(6), CommitPoint::NONE);
         let mut out = Vec::new();
         assert!(!confirms.release(CommitPoint(4), ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), []);
@@ -165,8 +179,8 @@ mod tests {
         let mut confirms = Confirms::default();
         confirms.next_tag();
         confirms.next_tag();
-        confirms.owe_ack(1, CommitPoint(5));
-        confirms.owe_ack(2, CommitPoint(7));
+        confirms.owe_ack(PublishTag(1), CommitPoint(5));
+        confirms.owe_ack(PublishTag(2), CommitPoint(7));
         let mut out = Vec::new();
         assert!(!confirms.release(CommitPoint(5), ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), [(1, false, true)]);
@@ -178,7 +192,7 @@ mod tests {
     fn a_single_confirm_is_not_multiple() {
         let mut confirms = Confirms::default();
         confirms.next_tag();
-        confirms.owe_ack(1, CommitPoint::NONE);
+        confirms.owe_ack(PublishTag(1), CommitPoint::NONE);
         let mut out = Vec::new();
         assert!(confirms.release(CommitPoint::NONE, ChannelNumber(1), &mut out));
         assert_eq!(frames(&out), [(1, false, true)]);

@@ -5,7 +5,7 @@ use leveret_broker::declare::QueueDeclaration;
 use leveret_broker::events::INTERNAL_USER;
 use leveret_broker::handle::QueueHandle;
 use leveret_codec::protocol::{AMQPClass, basic as wire};
-use leveret_codec::{ChannelNumber, ShortString, write_get_ok};
+use leveret_codec::{ChannelNumber, ConsumerTag, ShortString, write_get_ok};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 use leveret_message::{Message, Timestamp};
 use leveret_queue::mailbox::ConsumerSlot;
@@ -130,7 +130,9 @@ impl Connection {
             tag => tag.to_owned(),
         };
         let replies = consume.queue.as_str() == REPLY_TO;
-        let namesake = self.delivering.find_consumer(number, tag.as_bytes());
+        let namesake = self
+            .delivering
+            .find_consumer(number, ConsumerTag(tag.as_bytes()));
         let namesake = namesake.and_then(|slot| self.delivering.consumer(slot));
         // rabbitmq: a second consumer of direct replies is told that it is one, whatever its tag
         if namesake.is_some_and(|it| !(replies && it.gets_replies())) {
@@ -270,7 +272,7 @@ impl Connection {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let mut doomed = None;
-        let tag = cancel.consumer_tag.as_str().as_bytes();
+        let tag = ConsumerTag(cancel.consumer_tag.as_str().as_bytes());
         if let Some(slot) = self.delivering.find_consumer(number, tag) {
             doomed = self.cancel_in_queue(slot, now);
             // What was on its way is sent before the answer; nothing comes after it.

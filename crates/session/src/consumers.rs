@@ -6,7 +6,7 @@ mod check;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
-use leveret_codec::ChannelNumber;
+use leveret_codec::{ChannelNumber, ConsumerTag};
 use leveret_queue::mailbox::ConsumerSlot;
 use leveret_queue::queue::consumers::ConsumerRef;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -31,6 +31,11 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
+    #[inline]
+    pub(super) fn tag(&self) -> ConsumerTag<'_> {
+        ConsumerTag(&self.tag)
+    }
+
     /// It consumes direct replies.
     pub(super) fn gets_replies(&self) -> bool {
         self.reply_address.is_some()
@@ -78,7 +83,7 @@ impl Consumers {
     pub(super) fn insert(&mut self, slot: ConsumerSlot, consumer: Consumer) {
         debug_assert_eq!(slot, self.next_slot());
         self.generation = slot.generation;
-        let hash = hash_of(consumer.channel, &consumer.tag);
+        let hash = hash_of(consumer.channel, consumer.tag());
         self.tags
             .insert_unique(hash, Tagged { hash, slot }, |tagged| tagged.hash);
         let of_channel = self.by_channel.entry(consumer.channel).or_default();
@@ -97,7 +102,7 @@ impl Consumers {
             in_channel: position,
             ..
         } = self.entries.remove(slot.index as usize);
-        let hash = hash_of(consumer.channel, &consumer.tag);
+        let hash = hash_of(consumer.channel, consumer.tag());
         if let Ok(tagged) = self.tags.find_entry(hash, |tagged| tagged.slot == slot) {
             tagged.remove();
         }
@@ -114,10 +119,14 @@ impl Consumers {
         Some(consumer)
     }
 
-    pub(super) fn find(&self, channel: ChannelNumber, tag: &[u8]) -> Option<ConsumerSlot> {
+    pub(super) fn find(
+        &self,
+        channel: ChannelNumber,
+        tag: ConsumerTag<'_>,
+    ) -> Option<ConsumerSlot> {
         let is_it = |tagged: &Tagged| {
             let consumer = self.get(tagged.slot);
-            consumer.is_some_and(|it| it.channel == channel && *it.tag == *tag)
+            consumer.is_some_and(|it| it.channel == channel && it.tag() == tag)
         };
         let found = self.tags.find(hash_of(channel, tag), is_it);
         found.map(|tagged| tagged.slot)
@@ -158,6 +167,6 @@ struct Tagged {
     slot: ConsumerSlot,
 }
 
-fn hash_of(channel: ChannelNumber, tag: &[u8]) -> u64 {
+fn hash_of(channel: ChannelNumber, tag: ConsumerTag<'_>) -> u64 {
     FxBuildHasher.hash_one((channel, tag))
 }

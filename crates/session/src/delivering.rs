@@ -18,7 +18,7 @@ use std::sync::Arc;
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::handle::giving_back::GivingBack;
 use leveret_broker::vhost::VirtualHost;
-use leveret_codec::ChannelNumber;
+use leveret_codec::{ChannelNumber, ConsumerTag};
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::{ConsumerSlot, Mail, Notice};
 use leveret_queue::queue::consumers::ConsumerRef;
@@ -103,7 +103,11 @@ impl Delivering {
         self.consumers.get(slot)
     }
 
-    pub(super) fn find_consumer(&self, channel: ChannelNumber, tag: &[u8]) -> Option<ConsumerSlot> {
+    pub(super) fn find_consumer(
+        &self,
+        channel: ChannelNumber,
+        tag: ConsumerTag<'_>,
+    ) -> Option<ConsumerSlot> {
         self.consumers.find(channel, tag)
     }
 

@@ -1,6 +1,8 @@
 //! How deliveries are written, and what those to one consumer have in common.
 
-use leveret_codec::{AMQPValue, ChannelNumber, DeliveryPattern, FRAME_OVERHEAD, write_deliver};
+use leveret_codec::{
+    AMQPValue, ChannelNumber, DeliveryPattern, DeliveryTag, FRAME_OVERHEAD, write_deliver,
+};
 use leveret_message::{Message, MessageForm};
 use leveret_queue::mailbox::{ConsumerSlot, InFlight};
 use leveret_queue::shortcuts::Shortcut;
@@ -32,7 +34,7 @@ impl DeliveryForms {
         link: &mut Link,
         slot: ConsumerSlot,
         consumer: &Consumer,
-        tag: u64,
+        tag: DeliveryTag,
         in_flight: &InFlight,
     ) {
         let message = &in_flight.message;
@@ -59,7 +61,7 @@ impl DeliveryForms {
         write_deliver(
             link.output.buffer(),
             consumer.channel,
-            &consumer.tag,
+            consumer.tag(),
             tag,
             in_flight.redelivered,
             message.names(),
@@ -71,7 +73,7 @@ impl DeliveryForms {
     pub(super) fn keep(&mut self, slot: ConsumerSlot, consumer: &Consumer, message: &Message) {
         let form = MessageForm::of(message);
         let (names, properties) = (form.names(), form.properties());
-        let pattern = DeliveryPattern::new(consumer.channel, &consumer.tag, names, properties);
+        let pattern = DeliveryPattern::new(consumer.channel, consumer.tag(), names, properties);
         self.form = Some(Box::new(DeliveryForm {
             slot,
             message: form,

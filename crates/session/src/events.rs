@@ -96,7 +96,7 @@ impl Connection {
             session: link.id,
             serial: self.channels.get(consumer.channel)?.serial,
             user: &self.login.user,
-            tag: &consumer.tag,
+            tag: consumer.tag(),
             queue: self.delivering.queue(consumer.queue)?,
         })
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::handle::giving_back::GivingBack;
-use leveret_codec::ChannelNumber;
+use leveret_codec::{ChannelNumber, DeliveryTag};
 use leveret_queue::mailbox::ConsumerSlot;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
@@ -42,7 +42,7 @@ pub(super) enum Job {
 pub(super) struct Settling {
     pub(super) channel: ChannelNumber,
     /// The latest one that is meant.
-    pub(super) up_to: u64,
+    pub(super) up_to: DeliveryTag,
     pub(super) outcome: Outcome,
     /// What the client is told in the end.
     pub(super) reply: Vec<u8>,
@@ -61,7 +61,7 @@ pub(super) struct TakingBack {
     pub(super) queue: QueueHandle,
     pub(super) consumer: ConsumerRef,
     /// Those before it have been looked at.
-    pub(super) from: u64,
+    pub(super) from: DeliveryTag,
     /// The consumer, if it was not cancelled before.
     pub(super) slot: Option<ConsumerSlot>,
     pub(super) undelivered: VecDeque<Undelivered>,

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use leveret_broker::config::{BrokerConfig, ConsumerTimeoutAction};
 use leveret_broker::handle::QueueHandle;
-use leveret_codec::ChannelNumber;
+use leveret_codec::{ChannelNumber, DeliveryTag};
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 
@@ -49,7 +49,7 @@ impl Connection {
                         self.take_back(link, number, tag, now);
                     }
                     _ => {
-                        let error = ChannelError::consumer_timed_out(number.0, timeout_ms);
+                        let error = ChannelError::consumer_timed_out(number, timeout_ms);
                         self.fail_channel(link, number, &error, (0, 0), now);
                     }
                 }
@@ -66,14 +66,20 @@ impl Connection {
     }
 
     /// The tag of a delivery whose time is up, and what its time was.
-    fn overdue(&self, number: ChannelNumber, now: Timestamp) -> Option<(u64, u64)> {
+    fn overdue(&self, number: ChannelNumber, now: Timestamp) -> Option<(DeliveryTag, u64)> {
         let unacked = self.channels.get(number)?.ledger.earliest_due()?;
         (unacked.due <= now).then(|| (unacked.tag, unacked.due - unacked.delivered_at))
     }
 
     /// The consumer of an overdue delivery is cancelled, and all it holds goes back. What came by
     /// `basic.get` goes back alone.
-    fn take_back(&mut self, link: &mut Link, number: ChannelNumber, tag: u64, now: Timestamp) {
+    fn take_back(
+        &mut self,
+        link: &mut Link,
+        number: ChannelNumber,
+        tag: DeliveryTag,
+        now: Timestamp,
+    ) {
         let channel = self.channels.get_mut(number);
         let Some(overdue) = channel.and_then(|it| it.ledger.take(tag)) else {
             broken(&"the delivery that is overdue is not there");
@@ -111,7 +117,7 @@ impl Connection {
                 number: row,
                 queue,
                 consumer,
-                from: 0,
+                from: DeliveryTag::NONE,
                 slot,
                 undelivered,
             };

@@ -1,7 +1,7 @@
 //! Acknowledgements: out of the ledger, gathered per queue, settled under one lock each. Of many deliveries a
 //! step is settled at a time, see [`crate::giving_back`].
 
-use leveret_codec::ChannelNumber;
+use leveret_codec::{ChannelNumber, DeliveryTag};
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 use leveret_queue::queue::settle::Outcome;
@@ -16,7 +16,7 @@ impl Connection {
         &mut self,
         link: &mut Link,
         number: ChannelNumber,
-        tag: u64,
+        tag: DeliveryTag,
         multiple: bool,
     ) -> Result<(), Failure> {
         self.settle(link, number, tag, multiple, Outcome::Acknowledged)
@@ -26,7 +26,7 @@ impl Connection {
         &mut self,
         link: &mut Link,
         number: ChannelNumber,
-        tag: u64,
+        tag: DeliveryTag,
         multiple: bool,
         requeue: bool,
     ) -> Result<(), Failure> {
@@ -42,7 +42,7 @@ impl Connection {
         &mut self,
         link: &mut Link,
         number: ChannelNumber,
-        tag: u64,
+        tag: DeliveryTag,
         multiple: bool,
         outcome: Outcome,
     ) -> Result<(), Failure> {

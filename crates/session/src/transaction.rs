@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use leveret_broker::memory_pool::{Pool, Portion};
 use leveret_broker::vhost::Targets;
+use leveret_codec::DeliveryTag;
 use leveret_message::error::{ChannelError, Failure};
 use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::settle::Outcome;
@@ -55,7 +56,7 @@ pub(super) struct Transaction {
     pub(super) publishes: Blocks<Kept>,
     pub(super) settlements: Settled,
     /// Deliveries that come back as it is rolled back, by tag.
-    pub(super) returning: BTreeMap<u64, Unacked>,
+    pub(super) returning: BTreeMap<DeliveryTag, Unacked>,
     pub(super) bytes: usize,
     pub(super) memory: Option<Portion>,
 }

@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_broker::unacked_memory::{Told, UnackedMemory};
+use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::InFlight;
 use leveret_queue::queue::consumers::ConsumerRef;
@@ -35,7 +36,7 @@ use super::queue_table::QueueNumber;
 /// One delivery that waits for its acknowledgement; at hand, with its message.
 #[derive(Debug)]
 pub(super) struct Unacked<H = Held> {
-    pub(super) tag: u64,
+    pub(super) tag: DeliveryTag,
     pub(super) held: H,
     pub(super) queue: QueueNumber,
     /// None after `basic.get`.
@@ -94,7 +95,7 @@ fn memory_of(at_hand: &Unacked<InFlight>) -> usize {
 /// When a delivery must be settled at the latest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
-    pub(super) tag: u64,
+    pub(super) tag: DeliveryTag,
     pub(super) delivered_at: Timestamp,
     pub(super) due: Timestamp,
 }
@@ -136,7 +137,7 @@ pub(super) struct Ledger {
     older: Older,
     entries: VecDeque<Option<Unacked<InFlight>>>,
     /// The tag of each place: places are contiguous, so the first one's tag says all. All older ones are before it.
-    first_tag: u64,
+    first_tag: DeliveryTag,
     /// Memory of the messages at hand when it was counted last: that is too much for each delivery.
     memory: usize,
     /// Bytes sent since then.
@@ -158,7 +159,7 @@ impl Ledger {
             self.first_tag = unacked.tag;
         }
         // Tags in between belong to deliveries without acknowledgement.
-        while self.first_tag + (self.entries.len() as u64) < unacked.tag {
+        while self.first_tag.plus(self.entries.len()) < unacked.tag {
             self.entries.push_back(None);
         }
         if unacked.due != Timestamp::NEVER {
@@ -177,7 +178,7 @@ impl Ledger {
         for unacked in self.entries.drain(..count).flatten() {
             self.older.push(unacked.into());
         }
-        self.first_tag += count as u64;
+        self.first_tag = self.first_tag.plus(count);
         let aged = self.older.memory() - before;
         // Those that came since it was counted are not in it.
         self.memory = self.memory.saturating_sub(aged);
@@ -272,7 +273,7 @@ impl Ledger {
 
     /// How many of `most` tags, the first of which is `from`, can be taken for their messages to have no more than `bytes` if all must be
     /// read, one at least; and how many bytes that is.
-    pub(super) fn readable(&self, from: u64, most: usize, bytes: usize) -> (usize, usize) {
+    pub(super) fn readable(&self, from: DeliveryTag, most: usize, bytes: usize) -> (usize, usize) {
         self.older.readable(from, most, bytes)
     }
 
@@ -304,10 +305,10 @@ impl Ledger {
         &mut self,
         queue: QueueNumber,
         consumer: ConsumerRef,
-        from: u64,
+        from: DeliveryTag,
         most: usize,
         mut each: impl FnMut(Unacked),
-    ) -> Option<u64> {
+    ) -> Option<DeliveryTag> {
         if self.older.reaches(from) {
             let older = &mut self.older;
             let next = older.take_of_consumer(queue, consumer, from, most, each);
@@ -315,7 +316,7 @@ impl Ledger {
             return next.or_else(|| (!self.entries.is_empty()).then_some(self.first_tag));
         }
         let from = from.max(self.first_tag);
-        let start = usize::try_from(from - self.first_tag).unwrap_or(usize::MAX);
+        let start = from.since(self.first_tag).unwrap_or(usize::MAX);
         let end = start.saturating_add(most);
         let ends = end >= self.entries.len();
         let end = end.min(self.entries.len());
@@ -325,31 +326,28 @@ impl Ledger {
             }
         }
         self.trim();
-        (!ends).then_some(from + most as u64)
+        (!ends).then_some(from.plus(most))
     }
 
     /// Takes out one delivery.
-    pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
+    pub(super) fn take(&mut self, tag: DeliveryTag) -> Option<Unacked> {
         if self.older.reaches(tag) {
             let taken = self.older.take(tag);
             self.tell_less();
             return taken;
         }
-        let place = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;
+        let place = tag.since(self.first_tag)?;
         let unacked = self.entries.get_mut(place)?.take()?;
         self.trim();
         Some(unacked.into())
     }
 
     /// Whether `tag` is in the ledger.
-    pub(super) fn contains(&self, tag: u64) -> bool {
+    pub(super) fn contains(&self, tag: DeliveryTag) -> bool {
         if self.older.reaches(tag) {
             return self.older.contains(tag);
         }
-        let place = tag
-            .checked_sub(self.first_tag)
-            .and_then(|place| usize::try_from(place).ok());
-        place
+        tag.since(self.first_tag)
             .and_then(|place| self.entries.get(place))
             .is_some_and(Option::is_some)
     }
@@ -358,7 +356,7 @@ impl Ledger {
     /// there is more of it.
     pub(super) fn take_some(
         &mut self,
-        tag: u64,
+        tag: DeliveryTag,
         most: usize,
         mut each: impl FnMut(Unacked),
     ) -> bool {
@@ -374,7 +372,7 @@ impl Ledger {
             let Some(entry) = self.entries.pop_front() else {
                 break;
             };
-            self.first_tag += 1;
+            self.first_tag = self.first_tag.next();
             if let Some(unacked) = entry {
                 each(unacked.into());
             }
@@ -427,7 +425,7 @@ impl Ledger {
             self.push_again(at_hand);
             return;
         }
-        let place = usize::try_from(tag - self.first_tag).unwrap_or(usize::MAX);
+        let place = tag.since(self.first_tag).unwrap_or(usize::MAX);
         match self.entries.get_mut(place) {
             Some(entry) => *entry = Some(at_hand),
             None => self.push_again(at_hand),
@@ -444,7 +442,7 @@ impl Ledger {
         const KEPT: usize = 1024;
         while let Some(None) = self.entries.front() {
             self.entries.pop_front();
-            self.first_tag += 1;
+            self.first_tag = self.first_tag.next();
         }
         if self.entries.is_empty() && self.entries.capacity() > KEPT {
             self.entries = VecDeque::new();

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use leveret_codec::{Frame, FrameKind, write_ack};
+use leveret_codec::{DeliveryTag, Frame, FrameKind, write_ack};
 
 use crate::clock;
 use crate::connection::{self, BULK, CHANNEL, Connection, Filled, SMALL};
@@ -190,7 +190,7 @@ impl Consumer {
         write_ack(
             &mut self.connection.output,
             CHANNEL,
-            self.last_tag,
+            DeliveryTag(self.last_tag),
             multiple,
         );
         self.unacknowledged = 0;

@@ -209,12 +209,12 @@ impl Producer {
                     Some(Ok(Method::Ack {
                         delivery_tag,
                         multiple,
-                    })) => (delivery_tag, multiple, true),
+                    })) => (delivery_tag.0, multiple, true),
                     Some(Ok(Method::Nack {
                         delivery_tag,
                         multiple,
                         ..
-                    })) => (delivery_tag, multiple, false),
+                    })) => (delivery_tag.0, multiple, false),
                     _ => {
                         connection::unexpected(&frame)?;
                         continue;

@@ -2,7 +2,7 @@
 //! own, so that no other tests run beside what is measured.
 
 #![cfg(debug_assertions)]
-#![allow(clippy::unwrap_used, reason = "a test's way to fail")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod leaving;
 mod wide;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use leveret_codec::{AMQPValue, FieldTable, decode_table};
+use leveret_codec::{AMQPValue, ConsumerTag, FieldTable, decode_table};
 use leveret_message::Timestamp;
 use leveret_queue::queue::identity::SessionId;
 
@@ -65,7 +65,7 @@ pub struct ConsumerTold<'a> {
     /// Whose it is.
     pub user: &'a str,
     /// Its consumer tag.
-    pub tag: &'a [u8],
+    pub tag: ConsumerTag<'a>,
     /// What it consumes.
     pub queue: &'a QueueHandle,
 }
@@ -105,7 +105,7 @@ impl Dialled<'_> {
 impl ConsumerTold<'_> {
     fn properties(&self, events: &Events) -> Properties {
         Properties::default()
-            .text("consumer_tag", self.tag)
+            .text("consumer_tag", self.tag.0)
             .text("channel", events.process(self.session.0, self.serial))
             .text("queue", self.queue.name())
             .text("vhost", &*self.queue.identity().vhost)

@@ -2,8 +2,9 @@
 
 use leveret_codec::protocol::{AMQPClass, basic, channel, connection, exchange, queue};
 use leveret_codec::{
-    ChannelNumber, FrameKind, Method, MethodError, Publish, decode_method, write_ack,
-    write_deliver, write_get_ok, write_method, write_nack, write_names, write_return,
+    ChannelNumber, ConsumerTag, DeliveryTag, FrameKind, Method, MethodError, Publish,
+    decode_method, write_ack, write_deliver, write_get_ok, write_method, write_nack, write_names,
+    write_return,
 };
 use proptest::prelude::*;
 
@@ -60,17 +61,17 @@ proptest! {
     #[test]
     fn ack_nack_reject(delivery_tag: u64, multiple: bool, requeue: bool) {
         let ack = by_amq_protocol(basic::AMQPMethod::Ack(basic::Ack { delivery_tag, multiple }));
-        prop_assert_eq!(decode_method(&ack), Ok(Method::Ack { delivery_tag, multiple }));
-        prop_assert_eq!(written(|out| write_ack(out, ChannelNumber(1), delivery_tag, multiple)), ack);
+        prop_assert_eq!(decode_method(&ack), Ok(Method::Ack { delivery_tag: DeliveryTag(delivery_tag), multiple }));
+        prop_assert_eq!(written(|out| write_ack(out, ChannelNumber(1), DeliveryTag(delivery_tag), multiple)), ack);
 
         let nack = basic::Nack { delivery_tag, multiple, requeue };
         let nack = by_amq_protocol(basic::AMQPMethod::Nack(nack));
-        prop_assert_eq!(decode_method(&nack), Ok(Method::Nack { delivery_tag, multiple, requeue }));
-        prop_assert_eq!(written(|out| write_nack(out, ChannelNumber(1), delivery_tag, multiple, requeue)), nack);
+        prop_assert_eq!(decode_method(&nack), Ok(Method::Nack { delivery_tag: DeliveryTag(delivery_tag), multiple, requeue }));
+        prop_assert_eq!(written(|out| write_nack(out, ChannelNumber(1), DeliveryTag(delivery_tag), multiple, requeue)), nack);
 
         let reject = basic::Reject { delivery_tag, requeue };
         let reject = by_amq_protocol(basic::AMQPMethod::Reject(reject));
-        prop_assert_eq!(decode_method(&reject), Ok(Method::Reject { delivery_tag, requeue }));
+        prop_assert_eq!(decode_method(&reject), Ok(Method::Reject { delivery_tag: DeliveryTag(delivery_tag), requeue }));
     }
 
     #[test]
@@ -90,7 +91,7 @@ proptest! {
         let names = names(exchange.as_str(), routing_key.as_str());
         let tag = consumer_tag.as_str().as_bytes().to_vec();
         let payload =
-            written(|out| write_deliver(out, ChannelNumber(1), &tag, delivery_tag, redelivered, &names));
+            written(|out| write_deliver(out, ChannelNumber(1), ConsumerTag(&tag), DeliveryTag(delivery_tag), redelivered, &names));
         let expected = AMQPClass::Basic(basic::AMQPMethod::Deliver(basic::Deliver {
             consumer_tag, delivery_tag, redelivered, exchange, routing_key,
         }));
@@ -104,7 +105,7 @@ proptest! {
     ) {
         let names = names(exchange.as_str(), routing_key.as_str());
         let payload =
-            written(|out| write_get_ok(out, ChannelNumber(1), delivery_tag, redelivered, &names, message_count));
+            written(|out| write_get_ok(out, ChannelNumber(1), DeliveryTag(delivery_tag), redelivered, &names, message_count));
         let expected = AMQPClass::Basic(basic::AMQPMethod::GetOk(basic::GetOk {
             delivery_tag, redelivered, exchange, routing_key, message_count,
         }));
@@ -209,8 +210,16 @@ fn undecodable_arguments_are_shown_as_rabbitmq_shows_them() {
 fn strings_that_are_too_long_are_cut_and_leave_the_frame_whole() {
     let long = "x".repeat(300);
     let returned = written(|out| write_return(out, ChannelNumber(1), 312, &long, b"\0\0"));
-    let deliver =
-        written(|out| write_deliver(out, ChannelNumber(1), long.as_bytes(), 1, false, b"\0\0"));
+    let deliver = written(|out| {
+        write_deliver(
+            out,
+            ChannelNumber(1),
+            ConsumerTag(long.as_bytes()),
+            DeliveryTag(1),
+            false,
+            b"\0\0",
+        );
+    });
     for payload in [returned, deliver] {
         assert!(matches!(decode_method(&payload), Ok(Method::Control(_))));
     }

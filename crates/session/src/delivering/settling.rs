@@ -2,6 +2,7 @@
 
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::handle::giving_back::GivingBack;
+use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 use leveret_queue::mailbox::InFlight;
@@ -19,7 +20,7 @@ pub(crate) struct Gathered {
     /// What it costs to carry it out.
     pub(crate) cost: usize,
     /// The latest of the deliveries it means, if some of them are left for further steps.
-    pub(crate) left_up_to: Option<u64>,
+    pub(crate) left_up_to: Option<DeliveryTag>,
 }
 
 impl Gathered {
@@ -40,12 +41,12 @@ impl Delivering {
     pub(crate) fn settle(
         &mut self,
         channel: &mut Channel,
-        tag: u64,
+        tag: DeliveryTag,
         multiple: bool,
         outcome: Outcome,
     ) -> Result<Gathered, ChannelError> {
         // spec: basic.ack delivery-tag: 0 with multiple means all so far
-        let all = tag == 0 && multiple;
+        let all = tag == DeliveryTag::NONE && multiple;
         if !all && !channel.ledger.contains(tag) {
             if !channel.is_forgiven(tag) {
                 return Err(ChannelError::unknown_delivery_tag(tag));
@@ -84,7 +85,7 @@ impl Delivering {
     pub(crate) fn settle_up_to(
         &mut self,
         channel: &mut Channel,
-        up_to: u64,
+        up_to: DeliveryTag,
         outcome: Outcome,
     ) -> Gathered {
         let before = self.gathered;
@@ -99,7 +100,7 @@ impl Delivering {
     pub(crate) fn settle_some(
         &mut self,
         channel: &mut Channel,
-        up_to: u64,
+        up_to: DeliveryTag,
         outcome: Outcome,
     ) -> bool {
         let left = self.vhost.services.step_cost.saturating_sub(self.gathered);
@@ -123,7 +124,8 @@ impl Delivering {
         let mut most = (left / cost).max(at_least);
         let mut unread = 0;
         if ledger.has_older() {
-            (most, unread) = ledger.readable(0, most, left.saturating_mul(READ_FOR_ONE));
+            (most, unread) =
+                ledger.readable(DeliveryTag::NONE, most, left.saturating_mul(READ_FOR_ONE));
             queues.require_reading();
         }
         let more = ledger.take_some(up_to, most, |unacked: Unacked| {
@@ -196,7 +198,7 @@ impl Delivering {
         channel: &mut Channel,
         queue: &QueueHandle,
         in_flight: InFlight,
-        tag: u64,
+        tag: DeliveryTag,
         due: Timestamp,
         now: Timestamp,
     ) {

@@ -1,6 +1,7 @@
 //! Consumers of what closes leave their queues, and what its channels hold goes back, in steps.
 
 use leveret_broker::handle::QueueHandle;
+use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::settle::Outcome;
@@ -80,7 +81,7 @@ impl Delivering {
             {
                 return most;
             }
-            more = self.settle_some(channel, u64::MAX, Outcome::Returned);
+            more = self.settle_some(channel, DeliveryTag::LAST, Outcome::Returned);
         }
         let cost = self.gathered;
         self.flush_quietly(now);

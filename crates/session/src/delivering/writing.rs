@@ -1,6 +1,7 @@
 //! Deliveries out of the mailbox, run by run: noted with the store, written with their tags, recorded.
 
 use leveret_broker::vhost::VirtualHost;
+use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::{ConsumerSlot, Delivery};
 use leveret_store_api::broken::broken;
@@ -128,7 +129,7 @@ fn write_run(
     forms: &mut DeliveryForms,
     link: &mut Link,
     (slot, consumer): (ConsumerSlot, &Consumer),
-    mut tag: u64,
+    mut tag: DeliveryTag,
     deliveries: &[Delivery],
 ) {
     for near in deliveries.chunks(NEAR) {
@@ -136,7 +137,7 @@ fn write_run(
         link.output.buffer().reserve(bytes);
         for Delivery { in_flight, .. } in near {
             forms.write(link, slot, consumer, tag, in_flight);
-            tag += 1;
+            tag = tag.next();
         }
     }
 }
@@ -147,12 +148,13 @@ fn record_run(
     queues: &mut QueueTable,
     channel: &mut Channel,
     consumer: &Consumer,
-    first_tag: u64,
+    first_tag: DeliveryTag,
     deliveries: impl ExactSizeIterator<Item = Delivery>,
     (delivered_at, due): (Timestamp, Timestamp),
 ) {
     queues.add_uses(consumer.queue, deliveries.len());
-    for (Delivery { in_flight, .. }, tag) in deliveries.zip(first_tag..) {
+    for (Delivery { in_flight, .. }, tag) in deliveries.zip(first_tag.0..) {
+        let tag = DeliveryTag(tag);
         channel.ledger.push(Unacked {
             tag,
             held: in_flight,

@@ -9,6 +9,7 @@ use super::routed::Routed;
 use crate::body_memory::BodyMemory;
 use crate::channel::PublishMode;
 use crate::channels::Channels;
+use crate::confirms::PublishTag;
 use crate::large_publish::LargePublish;
 use crate::link::Link;
 
@@ -69,7 +70,7 @@ impl Publishing {
     pub(crate) fn batch_large(&mut self, channels: &mut Channels) -> Option<Ahead> {
         let large = *self.large.take()?;
         let channel = channels.get_mut(large.channel);
-        let mut tag = 0;
+        let mut tag = PublishTag::NONE;
         if let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
             tag = confirms.next_tag();
             self.batch.note_confirm(large.channel, tag);

@@ -7,6 +7,7 @@ use super::Publishing;
 use super::way::Way;
 use crate::channel::{Channel, PublishMode};
 use crate::channels::Channels;
+use crate::confirms::PublishTag;
 use crate::link::Link;
 use crate::pressure::Pressure;
 use crate::returned::return_message;
@@ -34,7 +35,7 @@ impl Publishing {
             rewritten,
         } = batched;
         let number = channel.number;
-        let mut tag = 0;
+        let mut tag = PublishTag::NONE;
         if let PublishMode::Confirm(confirms) = &mut channel.mode {
             tag = confirms.next_tag();
             self.batch.note_confirm(number, tag);

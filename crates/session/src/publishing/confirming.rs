@@ -5,6 +5,7 @@ use leveret_store_api::CommitPoint;
 use super::Publishing;
 use crate::channel::{Channel, PublishMode};
 use crate::channels::Channels;
+use crate::confirms::PublishTag;
 use crate::link::Link;
 
 impl Publishing {
@@ -40,7 +41,7 @@ impl Publishing {
     pub(crate) fn owe_confirm(
         &mut self,
         channel: &mut Channel,
-        tag: u64,
+        tag: PublishTag,
         refused: bool,
         point: CommitPoint,
     ) {

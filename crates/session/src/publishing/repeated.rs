@@ -8,6 +8,7 @@
 use super::Publishing;
 use crate::channel::PublishMode;
 use crate::channels::Channels;
+use crate::confirms::PublishTag;
 use crate::link::Link;
 use crate::repeat_form::Form;
 use leveret_queue::shortcuts::Shortcut;
@@ -54,7 +55,7 @@ impl Publishing {
         let from = self.batch.len();
         self.batch.reserve(input.len() / next.1);
         let mut used = 0;
-        let mut tag = 0;
+        let mut tag = PublishTag::NONE;
         loop {
             let (body, length) = next;
             if let Some(confirms) = &mut confirms {
@@ -74,7 +75,7 @@ impl Publishing {
         let count = self.batch.len() - from;
         link.work.add(count.saturating_mul(targets));
         self.batch.direct(from);
-        if tag > 0 {
+        if tag != PublishTag::NONE {
             self.batch.note_confirm(number, tag);
         }
         self.repeat.patience.reward();

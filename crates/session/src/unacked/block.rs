@@ -3,6 +3,7 @@
 #[cfg(debug_assertions)]
 mod check;
 
+use leveret_codec::DeliveryTag;
 use leveret_queue::mailbox::InFlight;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::reference::{Held, Reference};
@@ -153,7 +154,7 @@ impl Block {
     }
 
     #[inline]
-    pub(super) fn take(&mut self, at: usize, tag: u64) -> Option<Unacked> {
+    pub(super) fn take(&mut self, at: usize, tag: DeliveryTag) -> Option<Unacked> {
         let taken = match &mut self.places {
             Places::Whole(places) => places.get_mut(at)?.take(),
             Places::Packed(packed) => packed.take(at, tag),
@@ -187,7 +188,7 @@ impl Block {
     }
 
     /// When the one that stands there, with this tag, must be settled.
-    pub(super) fn due(&self, at: usize, tag: u64) -> Option<Due> {
+    pub(super) fn due(&self, at: usize, tag: DeliveryTag) -> Option<Due> {
         match &self.places {
             Places::Whole(places) => places.get(at)?.as_ref().map(Unacked::due),
             Places::Packed(packed) => packed.due(at, tag),

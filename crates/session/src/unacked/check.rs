@@ -15,7 +15,7 @@ impl Ledger {
         self.older.check(faults);
         for (place, entry) in self.entries.iter().enumerate() {
             if let Some(unacked) = entry {
-                faults.same("tag", unacked.tag, self.first_tag + place as u64);
+                faults.same("tag", unacked.tag, self.first_tag.plus(place));
             }
         }
         faults.count(self.entries.len());

@@ -6,6 +6,7 @@ mod check;
 
 use std::collections::VecDeque;
 
+use leveret_codec::DeliveryTag;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_store_api::CommitPoint;
 
@@ -20,14 +21,14 @@ const STEPS_MAX: usize = 4;
 
 /// The key of a tag: a block before the first tag has keys, too.
 #[inline]
-fn key(tag: u64) -> u64 {
-    tag.saturating_add(BLOCK as u64)
+fn key(tag: DeliveryTag) -> u64 {
+    tag.0.saturating_add(BLOCK as u64)
 }
 
 /// The tag of a key.
 #[inline]
-fn tag_of(key: u64) -> u64 {
-    key.saturating_sub(BLOCK as u64)
+fn tag_of(key: u64) -> DeliveryTag {
+    DeliveryTag(key.saturating_sub(BLOCK as u64))
 }
 
 /// Rising by tag.
@@ -75,7 +76,7 @@ impl Older {
     }
 
     /// There is nothing: the next place is that of `tag`.
-    fn start_at(&mut self, tag: u64) {
+    fn start_at(&mut self, tag: DeliveryTag) {
         self.blocks.truncate(1);
         if let Some(block) = self.blocks.front_mut() {
             block.clear();
@@ -152,7 +153,7 @@ impl Older {
     }
 
     /// Whether `tag` is before the end.
-    pub(super) fn reaches(&self, tag: u64) -> bool {
+    pub(super) fn reaches(&self, tag: DeliveryTag) -> bool {
         self.count > 0 && key(tag) < self.end()
     }
 
@@ -170,10 +171,10 @@ impl Older {
         &mut self,
         queue: QueueNumber,
         consumer: ConsumerRef,
-        from: u64,
+        from: DeliveryTag,
         most: usize,
         mut each: impl FnMut(Unacked),
-    ) -> Option<u64> {
+    ) -> Option<DeliveryTag> {
         let from = key(from).max(self.first());
         let end = from.saturating_add(most as u64);
         let ends = end >= self.end();
@@ -187,19 +188,19 @@ impl Older {
             }
         }
         self.trim();
-        (!ends).then_some(end - BLOCK as u64)
+        (!ends).then_some(tag_of(end))
     }
 
     /// Takes out one delivery.
     #[inline]
-    pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
+    pub(super) fn take(&mut self, tag: DeliveryTag) -> Option<Unacked> {
         let unacked = self.take_key(key(tag))?;
         self.trim();
         Some(unacked)
     }
 
     /// Whether `tag` is in the ledger.
-    pub(super) fn contains(&self, tag: u64) -> bool {
+    pub(super) fn contains(&self, tag: DeliveryTag) -> bool {
         self.place_of(key(tag)).is_some_and(|(block, place)| {
             let block = self.blocks.get(block);
             block.is_some_and(|block| block.contains(place))
@@ -208,7 +209,7 @@ impl Older {
 
     /// How many of `most` tags, the first of which is `from`, can be taken for their messages to have no more than `bytes` if all must be
     /// read, one at least; and how many bytes that is.
-    pub(super) fn readable(&self, from: u64, most: usize, bytes: usize) -> (usize, usize) {
+    pub(super) fn readable(&self, from: DeliveryTag, most: usize, bytes: usize) -> (usize, usize) {
         let first = key(from).max(self.first());
         let mut sum = 0;
         for count in 0..most {
@@ -230,7 +231,7 @@ impl Older {
     /// there is more of it.
     pub(super) fn take_some(
         &mut self,
-        tag: u64,
+        tag: DeliveryTag,
         most: usize,
         mut each: impl FnMut(Unacked),
     ) -> bool {

@@ -6,6 +6,7 @@ mod check;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
+use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::delivery_count::DeliveryCount;
@@ -143,7 +144,7 @@ impl Packed {
     }
 
     /// Takes out the delivery with this tag, which stands there.
-    pub(super) fn take(&mut self, at: usize, tag: u64) -> Option<Unacked> {
+    pub(super) fn take(&mut self, at: usize, tag: DeliveryTag) -> Option<Unacked> {
         let Some(place) = self.places.get_mut(at)?.take() else {
             return self.others.remove(&at);
         };
@@ -183,7 +184,7 @@ impl Packed {
     }
 
     /// When the one that stands there, with this tag, must be settled.
-    pub(super) fn due(&self, at: usize, tag: u64) -> Option<Due> {
+    pub(super) fn due(&self, at: usize, tag: DeliveryTag) -> Option<Due> {
         match self.places.get(at).copied().flatten() {
             Some(place) => self.facts_of(place).map(|(facts, _)| Due {
                 tag,

@@ -16,7 +16,7 @@ fn unacked(tag: u64) -> Unacked<InFlight> {
     let mut scratch = MessageScratch::default();
     let message = Message::compose(&mut scratch, &names, &header, Body::Borrowed(&[]));
     Unacked {
-        tag,
+        tag: DeliveryTag(tag),
         held: InFlight {
             message,
             sequence: Sequence(tag),
@@ -64,7 +64,7 @@ fn one_that_is_never_settled_does_not_keep_the_places_of_all_behind_it() {
         ledger.push(unacked(tag));
     }
     for tag in 2..=40_000 {
-        assert!(ledger.take(tag).is_some());
+        assert!(ledger.take(DeliveryTag(tag)).is_some());
     }
     // Tags of what was settled at hand, or needed no acknowledgement, have none.
     const LATER: u64 = 10_000_000;
@@ -73,8 +73,8 @@ fn one_that_is_never_settled_does_not_keep_the_places_of_all_behind_it() {
     }
     let places = ledger.older.places();
     assert!(places < 8 * 1024, "{places}");
-    assert!(ledger.contains(1) && ledger.contains(LATER));
-    assert!(!ledger.contains(2) && !ledger.contains(LATER - 1));
+    assert!(ledger.contains(DeliveryTag(1)) && ledger.contains(DeliveryTag(LATER)));
+    assert!(!ledger.contains(DeliveryTag(2)) && !ledger.contains(DeliveryTag(LATER - 1)));
 }
 
 proptest! {
@@ -99,15 +99,15 @@ proptest! {
                 }
                 Step::Take(place) => {
                     if let Some(tag) = nth(place) {
-                        prop_assert_eq!(ledger.take(tag).map(|it| it.tag), Some(tag));
-                        prop_assert!(ledger.take(tag).is_none());
+                        prop_assert_eq!(ledger.take(DeliveryTag(tag)).map(|it| it.tag), Some(DeliveryTag(tag)));
+                        prop_assert!(ledger.take(DeliveryTag(tag)).is_none());
                         model.remove(&tag);
                     }
                 }
                 Step::TakeSome(place, most) => {
                     let up_to = nth(place).unwrap_or(u64::MAX);
                     let mut taken = Vec::new();
-                    let more = ledger.take_some(up_to, most, |it| taken.push(it.tag));
+                    let more = ledger.take_some(DeliveryTag(up_to), most, |it| taken.push(it.tag.0));
                     prop_assert!(taken.len() <= most);
                     for tag in taken {
                         prop_assert_eq!(model.pop_first().map(|(tag, ())| tag), Some(tag));
@@ -120,7 +120,7 @@ proptest! {
                 Step::TakeAndPutBack(place) => {
                     let up_to = nth(place).unwrap_or(u64::MAX);
                     let mut taken = Vec::new();
-                    while ledger.take_some(up_to, 777, |it| taken.push(it)) {}
+                    while ledger.take_some(DeliveryTag(up_to), 777, |it| taken.push(it)) {}
                     for unacked in taken {
                         ledger.put_back(unacked);
                     }
@@ -143,19 +143,19 @@ proptest! {
             }
             let at_hand = ledger.entries.iter().flatten().count();
             prop_assert_eq!(ledger.older.count() + at_hand, model.len());
-            let dues: Vec<u64> = ledger.older.dues().map(|due| due.tag).collect();
+            let dues: Vec<u64> = ledger.older.dues().map(|due| due.tag.0).collect();
             prop_assert_eq!(dues, model.keys().take(ledger.older.count()).copied().collect::<Vec<_>>());
             prop_assert_eq!(ledger.older.memory(), ledger.older.memory_of_blocks());
             for tag in model.keys().take(3).chain(model.keys().rev().take(3)) {
-                prop_assert!(ledger.contains(*tag));
+                prop_assert!(ledger.contains(DeliveryTag(*tag)));
             }
-            prop_assert!(!ledger.contains(last + 1));
-            prop_assert!(!ledger.contains(0));
+            prop_assert!(!ledger.contains(DeliveryTag(last + 1)));
+            prop_assert!(!ledger.contains(DeliveryTag(0)));
         }
         let mut all = Vec::new();
-        while ledger.take_some(u64::MAX, 1000, |it| {
-            assert_eq!(it.held.place().1, Sequence(it.tag), "another message");
-            all.push(it.tag);
+        while ledger.take_some(DeliveryTag::LAST, 1000, |it| {
+            assert_eq!(it.held.place().1, Sequence(it.tag.0), "another message");
+            all.push(it.tag.0);
         }) {}
         prop_assert_eq!(all, model.into_keys().collect::<Vec<_>>());
         prop_assert_eq!((ledger.memory, ledger.older.memory()), (0, 0));

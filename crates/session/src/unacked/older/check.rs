@@ -1,5 +1,6 @@
 //! See [`leveret_broker::check`].
 
+use leveret_codec::DeliveryTag;
 use leveret_queue::check::Faults;
 
 use super::{BLOCK, Block, Older, key};
@@ -30,7 +31,7 @@ impl Older {
     }
 
     /// Whether all of them have tags below `tag`.
-    pub(in crate::unacked) fn is_before(&self, tag: u64) -> bool {
+    pub(in crate::unacked) fn is_before(&self, tag: DeliveryTag) -> bool {
         self.count == 0 || self.end() <= key(tag)
     }
 
