@@ -133,7 +133,7 @@ impl PendingCommit {
         let mut rest = std::mem::take(&mut *self.rest.lock());
         let mut left = most.max(1);
         while left > 0 {
-            let Some(cost) = self.finish_next(&mut rest, now) else {
+            let Some(cost) = self.finish_next(&mut rest, left, now) else {
                 return Finished::All;
             };
             left = left.saturating_sub(cost);
@@ -143,8 +143,8 @@ impl PendingCommit {
         Finished::Some { read }
     }
 
-    /// Does the next thing; answers what it cost, None if nothing is left.
-    fn finish_next(&self, rest: &mut Rest, now: Timestamp) -> Option<usize> {
+    /// Does the next thing, for up to about `most`; answers what it cost, None if nothing is left.
+    fn finish_next(&self, rest: &mut Rest, most: usize, now: Timestamp) -> Option<usize> {
         if let Some((queue, parts)) = rest.settlements.front_mut() {
             let part = parts.pop_front().unwrap_or_default();
             let is_last = parts.is_empty();
@@ -166,7 +166,11 @@ impl PendingCommit {
             }
             return Some(cost);
         }
-        let shown = rest.unit.show_some(SHOWN_TOGETHER_MAX, now);
+        let begun = rest.unit.begin_times(most, now);
+        if begun > 0 {
+            return Some(begun);
+        }
+        let shown = rest.unit.show_some(SHOWN_TOGETHER_MAX);
         if shown > 0 {
             return Some(shown * SHOW_COST);
         }

@@ -247,10 +247,17 @@ impl QueueHandle {
         self.with(|queue, _| queue.staged(ticket, point));
     }
 
-    /// What entered under `ticket` and is staged shows from now on, and times to live begin. It is delivered by
-    /// [`QueueHandle::deliver_shown`]. A stream shows what is durable, and no earlier.
-    pub fn show(&self, ticket: HiddenTicket, now: Timestamp) {
-        self.with(|queue, _| queue.show(ticket, now));
+    /// Times to live of what entered under `ticket` begin, of at most `most` messages; answers of how many, none if all
+    /// have begun.
+    pub fn begin_times(&self, ticket: HiddenTicket, most: usize, now: Timestamp) -> usize {
+        self.with(|queue, _| queue.begin_times(ticket, most, now)).0
+    }
+
+    /// What entered under `ticket` and is staged shows from now on; what of it has a time to live has
+    /// [begun](QueueHandle::begin_times). It is delivered by [`QueueHandle::deliver_shown`]. A stream shows what is
+    /// durable, and no earlier.
+    pub fn show(&self, ticket: HiddenTicket) {
+        self.with(|queue, _| queue.show(ticket));
     }
 
     /// Delivers what shows.
@@ -270,7 +277,8 @@ impl QueueHandle {
     ) -> Effects {
         self.at(now, |queue, effects| {
             queue.staged(ticket, point);
-            queue.show(ticket, now);
+            queue.begin_times(ticket, usize::MAX, now);
+            queue.show(ticket);
             queue.deliver_shown(now, effects);
         })
         .1

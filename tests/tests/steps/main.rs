@@ -5,6 +5,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod leaving;
+mod units;
 mod wide;
 
 use std::io::Write;

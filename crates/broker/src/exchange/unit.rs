@@ -42,15 +42,17 @@ pub struct Unit {
     /// When it is.
     point: CommitPoint,
     /// Queues with something hidden.
-    targets: Vec<QueueHandle>,
-    /// These, where they are many.
-    known_targets: FxHashSet<QueueId>,
+    targets: Once,
+    /// Those of them in which something of it may have a time to live.
+    expiring: Once,
     holds: VecDeque<Hold>,
     refused: bool,
     known: bool,
     letters: VecDeque<RefusedLetters>,
     /// So many of the targets know where it is staged, show what they hide, have delivered it.
     told: usize,
+    /// In so many of those that are expiring all times to live have begun.
+    begun: usize,
     shown: usize,
     delivered: usize,
 }
@@ -58,8 +60,41 @@ pub struct Unit {
 /// What a queue dead-letters of what its limit refuses, kept back until everything shows.
 type RefusedLetters = (QueueHandle, Vec<DeadLetter>);
 
-/// Targets up to this number are found by looking at each.
-const SCANNED_TARGETS_MAX: usize = 8;
+/// What it costs to lock a queue in which all times to live have begun, where the time of a message costs 1.
+const BEGUN_COST: usize = 4;
+/// Queues up to this number are found by looking at each.
+const SCANNED_MAX: usize = 8;
+
+/// Queues, each of them once.
+#[derive(Default)]
+struct Once {
+    queues: Vec<QueueHandle>,
+    /// These, where they are many.
+    known: FxHashSet<QueueId>,
+}
+
+impl Once {
+    fn add(&mut self, queue: &QueueHandle) {
+        let id = queue.id();
+        let mut ids = self.queues.iter().map(QueueHandle::id);
+        let is_new = if self.queues.len() <= SCANNED_MAX {
+            !ids.any(|other| other == id)
+        } else {
+            if self.known.is_empty() {
+                self.known.extend(ids);
+            }
+            self.known.insert(id)
+        };
+        if is_new {
+            self.queues.push(queue.clone());
+        }
+    }
+
+    /// All but the first `from`.
+    fn behind(&self, from: usize) -> &[QueueHandle] {
+        self.queues.get(from..).unwrap_or_default()
+    }
+}
 
 /// What became of a unit that shows at once.
 pub struct Passed {
@@ -100,25 +135,12 @@ impl Unit {
             self.letters.push_back((queue.clone(), entered.letters));
         }
         if entered.taken {
-            self.add_target(queue);
+            self.targets.add(queue);
+        }
+        if entered.expire {
+            self.expiring.add(queue);
         }
         entered.refused
-    }
-
-    fn add_target(&mut self, queue: &QueueHandle) {
-        let id = queue.id();
-        let mut ids = self.targets.iter().map(QueueHandle::id);
-        let is_new = if self.targets.len() <= SCANNED_TARGETS_MAX {
-            !ids.any(|other| other == id)
-        } else {
-            if self.known_targets.is_empty() {
-                self.known_targets.extend(ids);
-            }
-            self.known_targets.insert(id)
-        };
-        if is_new {
-            self.targets.push(queue.clone());
-        }
     }
 
     /// Has an exchange keep a message.
@@ -177,29 +199,45 @@ impl Unit {
 
     /// Tells so many of the queues where it is staged; answers how many, none if all know.
     pub fn tell_some(&mut self, most: usize) -> usize {
-        let untold = self.targets.iter().skip(self.told).take(most);
+        let untold = self.targets.behind(self.told).iter().take(most);
         let told = untold.map(|queue| queue.staged(self.ticket, self.point));
         let told = told.count();
         self.told += told;
         told
     }
 
+    /// It is about to show: times to live begin, of at most `most` messages. Answers what that cost, where a message
+    /// costs 1; none if all have begun.
+    pub(crate) fn begin_times(&mut self, most: usize, now: Timestamp) -> usize {
+        let mut left = most;
+        while let Some(queue) = self.expiring.behind(self.begun).first() {
+            let begun = queue.begin_times(self.ticket, left, now);
+            left -= begun;
+            if left == 0 {
+                break;
+            }
+            self.begun += 1;
+            left = left.saturating_sub(BEGUN_COST);
+        }
+        most - left
+    }
+
     /// Has so many of the queues show what they hide; answers how many, none if all do. They are delivered when all do:
     /// nobody sees a part of it.
-    pub(crate) fn show_some(&mut self, most: usize, now: Timestamp) -> usize {
-        let unshown = self.targets.get(self.shown..).unwrap_or_default();
+    pub(crate) fn show_some(&mut self, most: usize) -> usize {
+        let unshown = self.targets.behind(self.shown);
         if !unshown.is_empty() {
             failpoint::reached(Failpoint::BeforeReveal);
         }
         let some = unshown.iter().take(most);
-        let shown = some.map(|queue| queue.show(self.ticket, now)).count();
+        let shown = some.map(|queue| queue.show(self.ticket)).count();
         self.shown += shown;
         shown
     }
 
     /// Has the next queue deliver what it shows; answers what that leaves to be done.
     pub(crate) fn deliver_next(&mut self, now: Timestamp) -> Option<(QueueHandle, Effects)> {
-        let queue = self.targets.get(self.delivered)?;
+        let queue = self.targets.behind(self.delivered).first()?;
         self.delivered += 1;
         Some((queue.clone(), queue.deliver_shown(now)))
     }
@@ -224,12 +262,12 @@ impl Unit {
     /// It is staged, and shows, durable or not.
     pub(crate) fn show_at_once(mut self, vhost: &VirtualHost, now: Timestamp) -> Passed {
         self.begin_delays(vhost, usize::MAX, now);
-        let mut left = Vec::with_capacity(self.targets.len());
+        let mut left = Vec::with_capacity(self.targets.queues.len());
         while let Some((_, queue, effects)) = self.send_next(now) {
             left.push((queue, effects));
         }
         let mut hold = None;
-        for queue in self.targets {
+        for queue in self.targets.queues {
             let effects = queue.show_staged(self.ticket, self.point, now);
             if effects.hold {
                 hold = Some(queue.clone());

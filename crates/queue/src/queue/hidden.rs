@@ -47,6 +47,8 @@ struct Run {
     last: u64,
     body_bytes: u64,
     staged: bool,
+    /// The times to live of what is before this sequence have begun.
+    begun: u64,
 }
 
 impl Run {
@@ -80,8 +82,29 @@ impl Hidden {
                 last: sequence,
                 body_bytes,
                 staged: false,
+                begun: sequence,
             }),
         }
+    }
+
+    /// Tells which of what was hidden under `ticket` is next to have its time to live begin, at most `most` messages;
+    /// answers how many.
+    pub(crate) fn begin(
+        &mut self,
+        ticket: HiddenTicket,
+        most: u64,
+        mut begins: impl FnMut(RangeInclusive<u64>),
+    ) -> u64 {
+        let mut left = most;
+        for run in self.0.iter_mut().filter(|run| run.ticket == ticket) {
+            let count = left.min(run.last + 1 - run.begun);
+            if count > 0 {
+                begins(run.begun..=run.begun + count - 1);
+                run.begun += count;
+                left -= count;
+            }
+        }
+        most - left
     }
 
     /// What was hidden under `ticket` is staged.
@@ -97,12 +120,8 @@ impl Hidden {
         unstaged.map(|run| run.first).min()
     }
 
-    /// Shows what was hidden under `ticket`; answers how much it was, and tells the sequences.
-    pub(crate) fn show(
-        &mut self,
-        ticket: HiddenTicket,
-        mut shows: impl FnMut(RangeInclusive<u64>),
-    ) -> HiddenCounts {
+    /// Shows what was hidden under `ticket`; answers how much it was.
+    pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
         let mut shown = HiddenCounts::default();
         self.0.retain(|run| {
             if run.ticket != ticket {
@@ -110,7 +129,6 @@ impl Hidden {
             }
             debug_assert!(run.staged, "nothing shows that is not staged");
             shown.add(run.counts());
-            shows(run.first..=run.last);
             false
         });
         shown

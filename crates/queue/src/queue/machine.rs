@@ -151,10 +151,18 @@ impl Machine {
         either!(self, it => it.staged(ticket, point));
     }
 
+    /// In a stream nothing has a time to live of its own.
+    pub fn begin_times(&mut self, ticket: HiddenTicket, most: usize, now: Timestamp) -> usize {
+        match self {
+            Machine::Queue(queue) => queue.begin_times(ticket, most, now),
+            Machine::Stream(_) => 0,
+        }
+    }
+
     /// A stream shows what it delivers.
-    pub fn show(&mut self, ticket: HiddenTicket, now: Timestamp) {
+    pub fn show(&mut self, ticket: HiddenTicket) {
         if let Machine::Queue(queue) = self {
-            queue.show(ticket, now);
+            queue.show(ticket);
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Entered {
     pub known: bool,
     /// A limit keeps some out.
     pub refused: bool,
+    /// Some have a time to live, which [begins](super::machine::Machine::begin_times) when they show.
+    pub expire: bool,
     /// What is to be dead-lettered for that, once everything shows.
     pub letters: Vec<DeadLetter>,
 }
@@ -119,6 +121,7 @@ impl Queue {
             self.hide(ticket, message, look, now, &mut entered, effects);
         }
         changes.append(&mut self.changes);
+        entered.expire = self.expiring && entered.taken;
         entered
     }
 
@@ -169,19 +172,33 @@ impl Queue {
         }
     }
 
-    /// Shows what entered under `ticket` and is staged. Times to live begin now. It is delivered by
-    /// [`Queue::deliver_shown`].
-    pub(crate) fn show(&mut self, ticket: HiddenTicket, now: Timestamp) {
+    /// What entered under `ticket` is about to [show](Queue::show): the times to live of so many of its messages begin.
+    /// Answers how many these were, none if all have begun or nothing here has one.
+    pub(crate) fn begin_times(
+        &mut self,
+        ticket: HiddenTicket,
+        most: usize,
+        now: Timestamp,
+    ) -> usize {
+        if !self.expiring {
+            return 0;
+        }
         let time_to_live_ms = self.options.message_ttl_ms;
-        let begin = |entry: &mut Entry| {
-            let expires_at = entry.message.expires_at(now, time_to_live_ms);
-            entry.expires_at = expires_at.unwrap_or(Timestamp::NEVER);
-        };
+        let most = most as u64;
+        let mut left = most;
         for level in &mut self.levels {
-            let shown = match self.expiring {
-                true => level.show_each(ticket, begin),
-                false => level.show(ticket),
-            };
+            left -= level.begin_each(ticket, left, |entry: &mut Entry| {
+                let expires_at = entry.message.expires_at(now, time_to_live_ms);
+                entry.expires_at = expires_at.unwrap_or(Timestamp::NEVER);
+            });
+        }
+        usize::try_from(most - left).unwrap_or(usize::MAX)
+    }
+
+    /// Shows what entered under `ticket` and is staged. It is delivered by [`Queue::deliver_shown`].
+    pub(crate) fn show(&mut self, ticket: HiddenTicket) {
+        for level in &mut self.levels {
+            let shown = level.show(ticket);
             self.hidden.subtract(shown);
             self.promised.subtract_up_to(shown);
         }

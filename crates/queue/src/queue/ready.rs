@@ -381,21 +381,23 @@ impl Level {
 
     /// Shows what was hidden under `ticket` and is staged by now; answers how much it was.
     pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
-        self.hidden.show(ticket, |_| ())
+        self.hidden.show(ticket)
     }
 
-    /// As [`Level::show`], and hands each message to `shows`.
-    pub(crate) fn show_each(
+    /// Hands the next of what was hidden under `ticket` to `begins`, each message once and at most `most`; answers how
+    /// many these were.
+    pub(crate) fn begin_each(
         &mut self,
         ticket: HiddenTicket,
-        mut shows: impl FnMut(&mut Entry),
-    ) -> HiddenCounts {
+        most: u64,
+        mut begins: impl FnMut(&mut Entry),
+    ) -> u64 {
         let mut areas = [&mut self.head, &mut self.tail];
-        self.hidden.show(ticket, |run| {
+        self.hidden.begin(ticket, most, |run| {
             for entries in &mut areas {
                 let first = entries.partition_point(|it| it.sequence.0 < *run.start());
                 let end = entries.partition_point(|it| it.sequence.0 <= *run.end());
-                entries.range_mut(first..end).for_each(&mut shows);
+                entries.range_mut(first..end).for_each(&mut begins);
             }
         })
     }

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use leveret_broker::BrokerConfig;
+use leveret_codec::AMQPProperties;
 
 use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Client, Properties, World};
@@ -284,4 +285,48 @@ fn a_transaction_of_few_bytes_for_very_many_queues_is_large() {
     client.expect_nothing();
     client.publish_all("", "6", &Properties::to("amq.fanout"));
     client.expect(&["channel.close 406 PRECONDITION_FAILED - transaction is larger than the 50000 bytes allowed"]);
+}
+
+/// In one queue and in several, with times of the queue and of the messages.
+#[test]
+fn times_to_live_of_very_many_begin_as_they_show() {
+    let (world, client, other) = world();
+    for queue in ["t", "u"] {
+        client.declare_ok(queue, &[Flag::Durable], &[("x-message-ttl", number(500))]);
+        client.bind(queue, "amq.fanout", "");
+        client.expect(&["bind-ok"]);
+    }
+    world.hold_commits();
+    publish_many(&client);
+    let short = Properties {
+        exchange: "amq.fanout",
+        ..Properties::of(AMQPProperties::default().with_expiration("100".into()))
+    };
+    client.publish_all("", &names(), &short);
+    world.stand_still();
+    client.tx(COMMIT);
+    while world.turn() {}
+    world.go_on();
+    world.pass(5_000);
+    assert_eq!(ready(&world, "t"), 0);
+    world.stand_still();
+    world.commit();
+    let (turns, told) = turns_until_told(&world, &client, 2 * MANY as u64);
+    assert_eq!(told, ["commit-ok"]);
+    assert!(turns > 4 * MANY / 50, "{turns} turns");
+    world.go_on();
+    world.pass(99);
+    assert_eq!(ready(&world, "t"), 2 * MANY as u64);
+    world.pass(1);
+    for queue in ["r", "s"] {
+        assert_eq!(ready(&world, queue), 2 * MANY as u64, "behind others");
+    }
+    world.pass(399);
+    assert_eq!(ready(&world, "t"), 2 * MANY as u64);
+    world.pass(1);
+    for queue in ["t", "u"] {
+        assert_eq!(ready(&world, queue), 0);
+    }
+    other.get("t", false);
+    other.expect(&["get-empty"]);
 }

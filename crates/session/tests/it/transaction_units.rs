@@ -406,7 +406,7 @@ fn interrupted(
     let point: CommitPoint = world.store().stage(&mut changes);
     queue.staged(ticket, point);
     world.run();
-    queue.show(ticket, world.now());
+    queue.show(ticket);
     queue.deliver_shown(world.now());
     world.run();
     world
