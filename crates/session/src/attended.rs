@@ -29,8 +29,7 @@ impl Connection {
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             transaction.publish(Kept::Attended { publish, random }, transaction_bytes_max)?;
-            self.account_for_transaction(link, number, now);
-            return Ok(());
+            return self.account_for_transaction(link, number, now);
         }
         self.flush_publishes(link, now);
         let exchange = publish.message.exchange_and_key().0;

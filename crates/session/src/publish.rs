@@ -106,8 +106,7 @@ impl Connection {
     ) -> Result<(), Failure> {
         let bytes_max = link.broker.config().transaction_bytes_max;
         self.transaction(number)?.publish(kept, bytes_max)?;
-        self.account_for_transaction(link, number, now);
-        Ok(())
+        self.account_for_transaction(link, number, now)
     }
 
     /// Publishes the batch.

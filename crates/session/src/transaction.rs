@@ -8,6 +8,7 @@ use leveret_broker::vhost::Targets;
 use leveret_codec::DeliveryTag;
 use leveret_message::error::{ChannelError, Failure};
 use leveret_message::{Message, Timestamp};
+use leveret_queue::mailbox::Mailbox;
 use leveret_queue::queue::settle::Outcome;
 use leveret_routing::QueueId;
 
@@ -80,8 +81,14 @@ impl Transaction {
         self.memory.as_ref()
     }
 
-    pub(super) fn memory(&mut self, pool: &Arc<Pool>, now: Timestamp) -> &mut Portion {
-        self.memory.get_or_insert_with(|| Portion::new(pool, now))
+    pub(super) fn memory(
+        &mut self,
+        pool: &Arc<Pool>,
+        mailbox: &Arc<Mailbox>,
+        now: Timestamp,
+    ) -> &mut Portion {
+        self.memory
+            .get_or_insert_with(|| Portion::new(pool, mailbox, now))
     }
 
     /// How much it wants for itself and `more` that it does not have.
