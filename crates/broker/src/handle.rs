@@ -28,7 +28,7 @@ use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::queue::machine::Machine;
 use leveret_queue::queue::options::QueueOptions;
 use leveret_queue::queue::outbox::Outbox;
-use leveret_queue::queue::publish::Entered;
+use leveret_queue::queue::publish::{Batch, Entered};
 
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_queue::queue::statistics::QueueStatistics;
@@ -172,8 +172,21 @@ impl QueueHandle {
         self.at(Timestamp::default(), verb)
     }
 
-    /// As [`QueueHandle::with`], of a verb that dead letters may come of.
+    /// As [`QueueHandle::with`], of a verb that dead letters may come of, and that may have to read what only the store
+    /// has to be done.
     fn at<T>(
+        &self,
+        now: Timestamp,
+        verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
+    ) -> (T, Effects) {
+        let (result, mut effects) = self.once(now, verb);
+        if effects.read_first {
+            self.read_first(now, &mut effects);
+        }
+        (result, effects)
+    }
+
+    fn once<T>(
         &self,
         now: Timestamp,
         verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
@@ -209,11 +222,33 @@ impl QueueHandle {
         now: Timestamp,
         rejected: &mut Vec<usize>,
     ) -> Effects {
-        let _gate = self.gate_if_needed();
-        self.at(now, |queue, effects| {
-            queue.publish(messages, now, rejected, effects);
-        })
-        .1
+        let mut batch = Batch::of(messages);
+        let mut effects = self.publish_some(&mut batch, now, rejected);
+        while batch.is_stopped() {
+            if std::mem::take(&mut effects.read_first) {
+                batch.go_on();
+            }
+            effects.join(self.publish_some(&mut batch, now, rejected));
+        }
+        effects
+    }
+
+    /// Publishes a batch up to where something must be read to be known what becomes of the rest, and reads that.
+    fn publish_some(
+        &self,
+        batch: &mut Batch<impl Iterator<Item = Message>>,
+        now: Timestamp,
+        rejected: &mut Vec<usize>,
+    ) -> Effects {
+        let gate = self.gate_if_needed();
+        let ((), mut effects) = self.once(now, |queue, effects| {
+            queue.publish(batch, now, rejected, effects);
+        });
+        drop(gate);
+        if effects.read_first {
+            self.read_first(now, &mut effects);
+        }
+        effects
     }
 
     /// Has messages enter without being seen, as far as they are new and no limit refuses them. What makes them durable

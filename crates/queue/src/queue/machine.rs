@@ -12,7 +12,7 @@ use super::dispatch::HoldMark;
 use super::effects::Effects;
 use super::hidden::HiddenTicket;
 use super::options::QueueOptions;
-use super::publish::Entered;
+use super::publish::{Batch, Entered};
 use super::ready::PageIn;
 use super::reference::{MustRead, ToRead};
 use super::settle::QueueSettlement;
@@ -114,19 +114,19 @@ impl Machine {
         }
     }
 
-    /// Takes a batch; positions refused by a limit are added to `rejected`.
+    /// Takes a batch, or some of it; positions refused by a limit are added to `rejected`.
     pub fn publish(
         &mut self,
-        messages: impl Iterator<Item = Message>,
+        batch: &mut Batch<impl Iterator<Item = Message>>,
         now: Timestamp,
         rejected: &mut Vec<usize>,
         effects: &mut Effects,
     ) {
         match self {
             Machine::Queue(queue) => {
-                queue.publish(messages, now, rejected, effects);
+                queue.publish(batch, now, rejected, effects);
             }
-            Machine::Stream(stream) => stream.publish(messages, now, effects),
+            Machine::Stream(stream) => stream.publish(batch.messages(), now, effects),
         }
     }
 
@@ -414,6 +414,17 @@ impl Machine {
     pub fn urgent_page_in(&mut self) -> Option<PageIn> {
         match self {
             Machine::Queue(queue) => queue.urgent_page_in(),
+            Machine::Stream(_) => None,
+        }
+    }
+
+    /// As [`Machine::urgent_page_in`], and where it is to be read.
+    pub fn read_first(&mut self) -> Option<(Store, PageIn)> {
+        match self {
+            Machine::Queue(queue) => {
+                let request = queue.urgent_page_in()?;
+                Some((Arc::clone(queue.store()), request))
+            }
             Machine::Stream(_) => None,
         }
     }

@@ -334,6 +334,11 @@ impl Level {
         self.head.front()
     }
 
+    /// Whether there is a next message, and only the store has it.
+    pub(crate) fn is_front_unread(&mut self) -> bool {
+        !self.is_empty() && self.front().is_none()
+    }
+
     /// Takes the next message, if it is in memory.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
