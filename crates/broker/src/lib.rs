@@ -12,6 +12,7 @@ mod bindings;
 pub mod broker;
 pub mod budget;
 mod care;
+pub mod census;
 #[cfg(debug_assertions)]
 pub mod check;
 pub mod commit;

@@ -16,7 +16,7 @@ use super::publish::{Batch, Entered};
 use super::ready::PageIn;
 use super::reference::{MustRead, ToRead};
 use super::settle::QueueSettlement;
-use super::statistics::QueueStatistics;
+use super::statistics::{QueueStatistics, QueueSum};
 use super::{Leaving, Queue};
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
@@ -481,6 +481,11 @@ impl Machine {
     /// What is told of it.
     pub fn statistics(&self, now: Timestamp) -> QueueStatistics {
         either!(self, it => it.statistics(now))
+    }
+
+    /// Adds what it has and has done; of one that is deleted, what it has done alone.
+    pub fn add_to_sum(&self, sum: &mut QueueSum) {
+        either!(self, it => it.add_to_sum(sum));
     }
 
     /// The options in force.

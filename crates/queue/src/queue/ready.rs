@@ -492,6 +492,22 @@ impl Level {
         returned.chain(&self.head).chain(&self.tail)
     }
 
+    /// When the oldest of those came that were never delivered, if that is known.
+    pub(crate) fn oldest_arrival(&self) -> Option<Timestamp> {
+        let in_head = self.head.front().map(|entry| entry.sequence);
+        let in_store = self.paged.map(|paged| paged.from);
+        let in_tail = self.tail.front().map(|entry| entry.sequence);
+        let first = in_head.or(in_store).or(in_tail)?;
+        let first = first.0.max(self.delivered_below);
+        (first < self.next).then_some(())?;
+        self.arrivals.arrival_of(Sequence(first))
+    }
+
+    /// The run of messages that only the store has.
+    pub(crate) fn paged(&self) -> Option<Paged> {
+        self.paged
+    }
+
     /// Memory of the level and of its messages, as far as they are in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         let staged = self.staged.capacity() * size_of::<(u64, CommitPoint)>();
