@@ -33,6 +33,7 @@ pub mod memory_pool;
 mod parameters;
 mod recovery;
 mod removal;
+pub mod roll;
 mod services;
 pub mod unacked_memory;
 pub mod vhost;

@@ -29,6 +29,7 @@ impl Connection {
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             transaction.publish(Kept::Attended { publish, random }, transaction_bytes_max)?;
+            self.note_uncommitted(number);
             return self.account_for_transaction(link, number, now);
         }
         self.flush_publishes(link, now);
@@ -44,6 +45,7 @@ impl Connection {
         self.vhost.care_for_all(passed.left, now);
         if passing.returned && !passed.duplicate && !passed.refused {
             return_message(link, number, &without_blind_copies(publish.message.clone()));
+            self.note_returned(number);
         }
         if let Some(channel) = self.channels.get_mut(number)
             && let PublishMode::Confirm(confirms) = &mut channel.mode

@@ -4,6 +4,7 @@
 mod actions;
 mod inside;
 mod metrics;
+mod roll;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(crate) use leveret_store_api::CommitPoint;
 pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};
 pub(crate) use inside::Refused;
 pub(crate) use metrics::{CountedExchange, CountedQueue, QueueSum, Reasons, Times};
+pub(crate) use roll::{ChannelFacts, ChannelMode, ChannelView, ConnectionFacts, ConsumerView};
 
 /// What the API asks of the process it runs in.
 pub trait Host: Send + Sync {
