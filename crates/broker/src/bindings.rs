@@ -11,7 +11,7 @@ use leveret_store_api::{Change, CommitPoint};
 
 use crate::definitions::{BindingDefinition, Definition, Ends, Subject};
 use crate::events::Event;
-use crate::exchange::{Gated, Gatekeeper, Gates, Passing, Unit, without_blind_copies};
+use crate::exchange::{Gated, Gatekeeper, Gates, Incoming, Unit, without_blind_copies};
 use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
@@ -27,7 +27,7 @@ impl VirtualHost {
         by: &str,
         now: Timestamp,
     ) -> Result<CommitPoint, Failure> {
-        let source = self.attended(&binding.source);
+        let source = self.stateful(&binding.source);
         let source = source.filter(|source| source.remembers());
         let mut gated: Gated = source.iter().cloned().map(Gatekeeper::Exchange).collect();
         let gates = Gates::lock(&mut gated);
@@ -46,7 +46,7 @@ impl VirtualHost {
         }
         let mut unit = Unit::new(self.services.next_ticket(), put.into_iter().collect());
         self.routes_changed();
-        self.note_listeners(&topology);
+        self.set_listeners(&topology);
         self.tell_binding(&binding, |ends| Event::binding_created(ends, by));
         if let Destination::Queue(id) = destination
             && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
@@ -57,10 +57,10 @@ impl VirtualHost {
         }
         unit.stage(|changes| self.stage(changes));
         drop(topology);
-        let passed = unit.show_at_once(self, now);
-        let point = passed.point;
+        let shown = unit.show_at_once(self, now);
+        let point = shown.point;
         drop(gates);
-        self.care_for_all(passed.left, now);
+        self.carry_out_all(shown.left, now);
         match destination {
             Destination::Exchange(name) => Ok(self.pass_all(&name, &history, now).max(point)),
             Destination::Queue(_) => Ok(point),
@@ -76,17 +76,17 @@ impl VirtualHost {
     ) -> CommitPoint {
         let mut point = CommitPoint::NONE;
         for message in messages {
-            let passing = Passing {
+            let incoming = Incoming {
                 exchange,
-                attended_to: false,
+                resumes: false,
                 returned: false,
                 look: Look::Moved,
                 message,
                 random: self.services.next_random(),
             };
-            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
-            point = point.max(passed.point);
-            self.care_for_all(passed.left, now);
+            let shown = self.publish_past(&incoming, Vec::new(), &|_| true, now);
+            point = point.max(shown.point);
+            self.carry_out_all(shown.left, now);
         }
         point
     }

@@ -23,7 +23,6 @@ use crate::config::BrokerConfig;
 use crate::definitions::{Definition, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
 use crate::parameters::Parameters;
-use crate::roll::Roll;
 use crate::services::{Party, Services};
 use crate::vhost::VirtualHost;
 
@@ -55,8 +54,6 @@ pub struct Broker {
     vhosts: DashMap<String, Arc<VirtualHost>>,
     sessions: DashMap<u64, Arc<Mailbox>>,
     next_session: AtomicU64,
-    /// Connections that are open, as administrators see them.
-    pub roll: Roll,
     blocked: Mutex<Option<String>>,
     /// Holds up those who guess passwords.
     pub brake: Arc<Brake>,
@@ -103,7 +100,6 @@ impl Broker {
             vhosts: DashMap::with_shard_amount(4),
             sessions: DashMap::with_shard_amount(16),
             next_session: AtomicU64::new(1),
-            roll: Roll::default(),
             blocked: Mutex::new(None),
             brake: Arc::default(),
         }
@@ -117,7 +113,7 @@ impl Broker {
     /// What came back or was made until now is nobody's news, but what is damaged of it.
     fn begin_to_tell(&self) {
         if let Some(vhost) = self.vhost(DEFAULT_VHOST) {
-            vhost.note_listeners(&vhost.topology.read());
+            vhost.set_listeners(&vhost.topology.read());
         }
         for event in self.services.events.open() {
             self.services.tell(|_| event);
@@ -288,7 +284,6 @@ impl Broker {
     /// A session is over.
     pub fn unregister(&self, session: SessionId) {
         self.sessions.remove(&session.0);
-        self.roll.leave(session);
     }
 
     /// Why publishers are blocked, if they are.
@@ -343,7 +338,7 @@ impl Broker {
             Party::Queue(queue) => {
                 let (read, effects) = queue.page_in(&self.services.store, buffer, now);
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                    vhost.care(&queue, effects, now);
+                    vhost.carry_out(&queue, effects, now);
                 }
                 if read {
                     self.services.pager.ask(queue);
@@ -365,7 +360,7 @@ impl Broker {
             Party::Queue(queue) => {
                 let effects = queue.handle_timeout(now);
                 if let Some(vhost) = self.vhost(&queue.identity().vhost) {
-                    vhost.care(&queue, effects, now);
+                    vhost.carry_out(&queue, effects, now);
                 }
             }
             Party::Exchange(exchange) => {
@@ -403,16 +398,6 @@ impl Broker {
         for session in &self.sessions {
             session.notify(Notice::Blocked(reason.clone()));
         }
-    }
-
-    /// Asks one session to close its connection; false if it is over.
-    pub fn close_session(&self, session: SessionId, code: ReplyCode, text: &str) -> bool {
-        let found = self.sessions.get(&session.0);
-        let mailbox = found.map(|mailbox| Arc::clone(&mailbox));
-        if let Some(mailbox) = &mailbox {
-            mailbox.notify(Notice::CloseConnection(code, text.to_owned()));
-        }
-        mailbox.is_some()
     }
 
     /// Asks every session to close its connection.

@@ -161,7 +161,7 @@ impl PendingCommit {
                 rest.settlements.pop_front();
                 if let Some(giving) = rest.giving_back.take() {
                     let (queue, effects) = giving.finish(now);
-                    self.vhost.care(&queue, effects, now);
+                    self.vhost.carry_out(&queue, effects, now);
                 }
             }
             return Some(cost);
@@ -183,12 +183,12 @@ impl PendingCommit {
             return Some(cost);
         }
         if let Some((queue, effects)) = rest.unit.deliver_next(now) {
-            self.vhost.care(&queue, effects, now);
+            self.vhost.carry_out(&queue, effects, now);
             failpoint::reached(Failpoint::InReveal);
             return Some(START_COST);
         }
         let (count, queue, effects) = rest.unit.send_next(now)?;
-        self.vhost.care(&queue, effects, now);
+        self.vhost.carry_out(&queue, effects, now);
         Some(QUEUE_COST + count)
     }
 
@@ -202,10 +202,10 @@ impl PendingCommit {
         now: Timestamp,
     ) -> usize {
         let cost = QUEUE_COST + cost_of(&part);
-        *read |= part.iter().any(|it| it.held.unread() > 0);
+        *read |= part.iter().any(|it| it.delivery.unread() > 0);
         queue.read_for(&self.vhost.services.store, &mut part);
         let effects = settle(queue, &part, now);
-        self.vhost.care(queue, effects, now);
+        self.vhost.carry_out(queue, effects, now);
         cost
     }
 
@@ -234,7 +234,7 @@ impl PendingCommit {
 
 /// What it costs to settle these, where an acknowledgement costs 1.
 pub(crate) fn cost_of(part: &[QueueSettlement]) -> usize {
-    let each = |it: &QueueSettlement| it.outcome.cost() + it.held.cost_of_reading();
+    let each = |it: &QueueSettlement| it.outcome.cost() + it.delivery.cost_of_reading();
     part.iter().map(each).sum()
 }
 

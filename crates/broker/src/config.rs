@@ -111,7 +111,7 @@ impl BrokerConfig {
         QueueMemory {
             head_bytes: self.queue_memory_bytes,
             tail_bytes: self.queue_memory_bytes,
-            ahead_bytes: self.publisher_ahead_bytes,
+            publisher_ahead_bytes: self.publisher_ahead_bytes,
         }
     }
 }

@@ -19,7 +19,7 @@ use leveret_store_api::Change;
 use leveret_store_api::failpoint::{self, Failpoint};
 
 use crate::broker::Broker;
-use crate::exchange::{Passing, Unit};
+use crate::exchange::{Incoming, Unit};
 use crate::handle::QueueHandle;
 use crate::services::Party;
 use crate::vhost::{Targets, VirtualHost};
@@ -32,7 +32,7 @@ impl Broker {
     pub(crate) fn go_on_moving(&self, queue: &QueueHandle, now: Timestamp) {
         if let Some(vhost) = self.vhost(&queue.identity().vhost) {
             let left = vhost.move_letters(queue, &mut { LETTERS_MAX }, now);
-            vhost.care_for_all(left, now);
+            vhost.carry_out_all(left, now);
         }
     }
 }
@@ -75,11 +75,13 @@ impl VirtualHost {
             return Vec::new();
         };
         let admits = |target: &QueueHandle| composed.may_enter(target);
-        let (mut targets, attended) = self.route_letter(&composed);
+        let (mut targets, stateful) = self.route_letter(&composed);
         targets.retain(|target| admits(target));
         let settles = acknowledgement.into_iter().collect();
-        if attended || targets.iter().any(QueueHandle::deduplicates) {
-            return self.pass(&composed.passing(), settles, &admits, now).left;
+        if stateful || targets.iter().any(QueueHandle::deduplicates) {
+            return self
+                .publish_past(&composed.incoming(), settles, &admits, now)
+                .left;
         }
         let mut unit = Unit::new(self.services.next_ticket(), settles);
         for target in targets {
@@ -142,10 +144,10 @@ struct Composed {
 
 impl Composed {
     /// Its way from the dead-letter exchange.
-    fn passing(&self) -> Passing<'_> {
-        Passing {
+    fn incoming(&self) -> Incoming<'_> {
+        Incoming {
             exchange: &self.exchange,
-            attended_to: false,
+            resumes: false,
             returned: false,
             look: Look::Moved,
             message: &self.message,

@@ -18,12 +18,12 @@ pub(crate) enum Owner {
 }
 
 /// A place in the order of deadlines: those of the same time in the order in which they were asked for.
-type Place = (Timestamp, u64);
+type Turn = (Timestamp, u64);
 
 #[derive(Debug)]
 struct Order<P> {
-    places: FxHashMap<Owner, Place>,
-    by_time: BTreeMap<Place, (Owner, P)>,
+    places: FxHashMap<Owner, Turn>,
+    by_time: BTreeMap<Turn, (Owner, P)>,
     asked: u64,
 }
 

@@ -126,7 +126,7 @@ impl VirtualHost {
         if !is_reply_address(name) {
             self.check_exclusive(&queue, session)?;
         }
-        self.care(&queue, queue.touch(now), now);
+        self.carry_out(&queue, queue.touch(now), now);
         Ok(DeclaredQueue {
             counts: queue.counts(),
             point: self.point_of(queue.identity().durable),
@@ -183,14 +183,14 @@ impl VirtualHost {
             Some(queue) => queue,
             None => match self.create_queue(&declaration, session, by, now, may_make)? {
                 Ok(declared) => {
-                    self.care(&declared.queue, declared.queue.touch(now), now);
+                    self.carry_out(&declared.queue, declared.queue.touch(now), now);
                     return Ok(declared);
                 }
                 Err(queue) => queue,
             },
         };
         self.check_same_queue(&queue, &declaration, session)?;
-        self.care(&queue, queue.touch(now), now);
+        self.carry_out(&queue, queue.touch(now), now);
         Ok(DeclaredQueue {
             counts: queue.counts(),
             queue,
@@ -290,7 +290,6 @@ impl VirtualHost {
             key_logs,
             services.producers_max,
             &services.store,
-            &services.census,
         );
         self.insert_queue(&mut topology, &queue);
         if !is_reply_address(queue.name()) {
@@ -456,7 +455,7 @@ impl VirtualHost {
             alternate,
             ..exchange
         });
-        self.attend(&mut topology, &name, Some(logs));
+        self.consider_state(&mut topology, &name, Some(logs));
         self.routes_changed();
         self.tell_exchange(&topology, &name, by);
         Ok(self.stage(&mut changes))

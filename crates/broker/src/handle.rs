@@ -20,7 +20,7 @@ use leveret_queue::mailbox::{InFlight, Mailbox};
 use leveret_queue::queue::answers::{ConsumeError, Deleted, GetResult, Orphan};
 use leveret_queue::queue::consumers::{ConsumerRef, ConsumerSpec};
 use leveret_queue::queue::counts::QueueCounts;
-use leveret_queue::queue::dispatch::HoldMark;
+use leveret_queue::queue::dispatch::TakenSoFar;
 use leveret_queue::queue::effects::{DeadLetter, Effects};
 use leveret_queue::queue::hidden::HiddenTicket;
 use leveret_queue::queue::identity::QueueIdentity;
@@ -28,16 +28,14 @@ use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::queue::machine::Machine;
 use leveret_queue::queue::options::QueueOptions;
 use leveret_queue::queue::outbox::Outbox;
-use leveret_queue::queue::publish::{Batch, Entered};
+use leveret_queue::queue::publish::Entered;
 
 use leveret_queue::queue::settle::QueueSettlement;
-use leveret_queue::queue::statistics::{QueueStatistics, QueueSum};
+use leveret_queue::queue::statistics::QueueStatistics;
 use leveret_queue::stream::StreamRead;
 use leveret_routing::QueueId;
 use leveret_store_api::{Change, CommitPoint, LogId};
 use parking_lot::{Mutex, MutexGuard};
-
-use crate::census::{Census, Home, Resident};
 
 /// Wakes a queue by its handle; a queue that is gone is not woken.
 struct QueueWaker<F> {
@@ -77,51 +75,6 @@ struct Shared {
     level_logs: Box<[LogId]>,
     machine: Mutex<Machine>,
     outbox: Outbox,
-    /// Where it is counted.
-    home: Home<WeakHandle>,
-}
-
-impl Shared {
-    fn add_to_sum(&self, sum: &mut QueueSum) {
-        let producers = self.gate.lock();
-        if !producers.is_empty() {
-            let mut counts = DeduplicationCounts::default();
-            producers.add_to(&mut counts);
-            sum.add_duplicates(counts);
-        }
-        drop(producers);
-        self.machine.lock().add_to_sum(sum);
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let mut past = QueueSum::default();
-        self.add_to_sum(&mut past);
-        self.home.leave(&past.of_the_past());
-    }
-}
-
-/// A reference that does not keep its queue.
-#[derive(Clone)]
-pub struct WeakHandle(Weak<Shared>);
-
-impl Resident for WeakHandle {
-    type Queue = QueueHandle;
-
-    fn found(&self) -> Option<QueueHandle> {
-        self.0.upgrade().map(QueueHandle)
-    }
-
-    fn add_to_sum(queue: &QueueHandle, sum: &mut QueueSum) {
-        queue.add_to_sum(sum);
-    }
-}
-
-impl std::fmt::Debug for WeakHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WeakHandle({})", self.0.strong_count())
-    }
 }
 
 /// A shared reference to one queue.
@@ -147,7 +100,6 @@ impl QueueHandle {
         logs: Option<KeyLogs>,
         producers_max: usize,
         store: &Store,
-        census: &Census<WeakHandle>,
     ) -> QueueHandle {
         let producer_log = logs
             .filter(|_| !store.is_volatile())
@@ -156,15 +108,13 @@ impl QueueHandle {
             Producers::recovered(producer_log, producers_max, store, &identity.name);
         let keeps = identity.durable && machine.kind() != QueueKind::Stream && !store.is_volatile();
         let level_logs = machine.logs().into_iter().filter(|_| keeps);
-        let kind = machine.kind();
-        QueueHandle(Arc::new_cyclic(|queue| Shared {
-            home: census.enter(kind, WeakHandle(Weak::clone(queue))),
+        QueueHandle(Arc::new(Shared {
             level_logs: level_logs.map(|(_, log)| log).collect(),
             gate: Mutex::new(producers),
             damaged_numbers: damaged,
             producer_log,
             identity,
-            kind,
+            kind: machine.kind(),
             consumer_timeout_ms: AtomicU64::new(timeout_set(machine.options())),
             deduplicates: AtomicBool::new(machine.options().deduplicates()),
             machine: Mutex::new(machine),
@@ -222,21 +172,8 @@ impl QueueHandle {
         self.at(Timestamp::default(), verb)
     }
 
-    /// As [`QueueHandle::with`], of a verb that dead letters may come of, and that may have to read what only the store
-    /// has to be done.
+    /// As [`QueueHandle::with`], of a verb that dead letters may come of.
     fn at<T>(
-        &self,
-        now: Timestamp,
-        verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
-    ) -> (T, Effects) {
-        let (result, mut effects) = self.once(now, verb);
-        if effects.read_first {
-            self.read_first(now, &mut effects);
-        }
-        (result, effects)
-    }
-
-    fn once<T>(
         &self,
         now: Timestamp,
         verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
@@ -253,7 +190,6 @@ impl QueueHandle {
                 self.0.outbox.put(letters, now);
                 effects.letters = true;
             }
-            self.0.home.touch();
             result
         };
         for mailbox in effects.wakes.drain(..) {
@@ -273,33 +209,11 @@ impl QueueHandle {
         now: Timestamp,
         rejected: &mut Vec<usize>,
     ) -> Effects {
-        let mut batch = Batch::of(messages);
-        let mut effects = self.publish_some(&mut batch, now, rejected);
-        while batch.is_stopped() {
-            if std::mem::take(&mut effects.read_first) {
-                batch.go_on();
-            }
-            effects.join(self.publish_some(&mut batch, now, rejected));
-        }
-        effects
-    }
-
-    /// Publishes a batch up to where something must be read to be known what becomes of the rest, and reads that.
-    fn publish_some(
-        &self,
-        batch: &mut Batch<impl Iterator<Item = Message>>,
-        now: Timestamp,
-        rejected: &mut Vec<usize>,
-    ) -> Effects {
-        let gate = self.gate_if_needed();
-        let ((), mut effects) = self.once(now, |queue, effects| {
-            queue.publish(batch, now, rejected, effects);
-        });
-        drop(gate);
-        if effects.read_first {
-            self.read_first(now, &mut effects);
-        }
-        effects
+        let _gate = self.gate_if_needed();
+        self.at(now, |queue, effects| {
+            queue.publish(messages, now, rejected, effects);
+        })
+        .1
     }
 
     /// Has messages enter without being seen, as far as they are new and no limit refuses them. What makes them durable
@@ -390,10 +304,7 @@ impl QueueHandle {
 
     /// Keeps others from publishing, if the queue looks for duplicates; see [`crate::exchange`].
     pub(crate) fn lock_gate(&self) -> MutexGuard<'_, Producers> {
-        let gate = self.0.gate.lock();
-        // A duplicate is counted there, and may get no further.
-        self.0.home.touch();
-        gate
+        self.0.gate.lock()
     }
 
     fn gate_if_needed(&self) -> Option<MutexGuard<'_, Producers>> {
@@ -582,20 +493,20 @@ impl QueueHandle {
 
     /// Holds a publisher back until the queue has drained; None if it need not wait.
     #[must_use]
-    pub fn hold(&self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
-        self.0.machine.lock().hold(mailbox)
+    pub fn hold_back(&self, mailbox: &Arc<Mailbox>) -> Option<TakenSoFar> {
+        self.0.machine.lock().hold_back(mailbox)
     }
 
-    /// A hold has lasted a while. None: it is over, because the queue has drained, or because its
-    /// consumers do not keep up and nobody is held for them.
-    pub fn go_on_holding(&self, mark: HoldMark) -> Option<HoldMark> {
-        self.with(|queue, effects| queue.go_on_holding(mark, effects))
+    /// A publisher has been held back for a while. None: that is over, because the queue has drained, or because its
+    /// consumers do not keep up and nobody is held back for them.
+    pub fn stays_held_back(&self, mark: TakenSoFar) -> Option<TakenSoFar> {
+        self.with(|queue, effects| queue.stays_held_back(mark, effects))
             .0
     }
 
-    /// A held publisher goes away.
-    pub fn release_hold(&self, mailbox: &Arc<Mailbox>) {
-        self.with(|queue, _| queue.release_hold(mailbox));
+    /// A publisher that is held back goes away.
+    pub fn let_go_on(&self, mailbox: &Arc<Mailbox>) {
+        self.with(|queue, _| queue.let_go_on(mailbox));
     }
 
     /// What leaves it for its dead-letter exchange.
@@ -613,11 +524,6 @@ impl QueueHandle {
     #[must_use]
     pub fn statistics(&self, now: Timestamp) -> QueueStatistics {
         self.0.machine.lock().statistics(now)
-    }
-
-    /// Adds what it has and has done.
-    pub fn add_to_sum(&self, sum: &mut QueueSum) {
-        self.0.add_to_sum(sum);
     }
 
     /// Whether `who` gets messages now (single active consumer).

@@ -134,7 +134,7 @@ impl VirtualHost {
         for exchange in gone.exchanges.iter().filter(|exchange| exchange.durable) {
             changes.push(remove_exchange(self.name(), &exchange.name));
         }
-        self.forget_attended(&gone.exchanges, &mut changes);
+        self.forget_stateful(&gone.exchanges, &mut changes);
         let point = self.stage(&mut changes);
         self.routes_changed();
         self.tell_removed(topology, gone, by);

@@ -2,7 +2,7 @@
 //!
 //! The time goes in; deadlines and wakes come out. Nothing here is async, reads a clock, opens a file or starts a
 //! thread, and what a client says is read elsewhere: in `leveret-session`. Follow one message: [`vhost`] (route),
-//! [`handle`] (publish, settle), `care` (what follows when a queue's lock is let go).
+//! [`handle`] (publish, settle), `effects` (what follows when a queue's lock is let go).
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +11,6 @@ mod aside;
 mod bindings;
 pub mod broker;
 pub mod budget;
-mod care;
-pub mod census;
 #[cfg(debug_assertions)]
 pub mod check;
 pub mod commit;
@@ -23,6 +21,7 @@ pub mod declare;
 mod definitions;
 pub mod definitions_import;
 mod discard;
+mod effects;
 pub mod events;
 pub mod exchange;
 mod farewell;
@@ -33,7 +32,6 @@ pub mod memory_pool;
 mod parameters;
 mod recovery;
 mod removal;
-pub mod roll;
 mod services;
 pub mod unacked_memory;
 pub mod vhost;
@@ -42,6 +40,6 @@ mod vhost_policies;
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};
 pub use discard::{DiscardError, Discarded, discard as discard_definitions};
-pub use exchange::{DelayedMessage, DelayedPage, DelayedPlace};
+pub use exchange::{DelayedId, DelayedMessage, DelayedPage};
 pub use parameters::Parameter;
 pub use recovery::examine as examine_definitions;

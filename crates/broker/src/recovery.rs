@@ -285,7 +285,7 @@ impl Broker {
         let mut topology = vhost.topology.write();
         let name = exchange.name.clone();
         topology.declare_exchange(exchange);
-        vhost.attend(&mut topology, &name, Some(logs));
+        vhost.consider_state(&mut topology, &name, Some(logs));
         Ok(logs.iter().collect())
     }
 
@@ -335,14 +335,13 @@ impl Broker {
             key_logs,
             services.producers_max,
             &services.store,
-            &services.census,
         );
         let damaged = damaged_keys + queue.damaged_numbers();
         if damaged > 0 {
             vhost.tell_damaged("queue", queue.name(), damaged);
         }
         vhost.insert_queue(&mut vhost.topology.write(), &queue);
-        vhost.care(&queue, queue.touch(now), now);
+        vhost.carry_out(&queue, queue.touch(now), now);
         // Before anything else leaves it for its dead letters.
         if !decided.is_empty() {
             PendingCommit::of_earlier(&vhost, &queue, decided).finish_alone(services);

@@ -16,12 +16,11 @@ use parking_lot::Mutex;
 
 use crate::aside::Asides;
 use crate::budget::Budget;
-use crate::census::Census;
 use crate::config::BrokerConfig;
 use crate::deadlines::{Deadlines, Owner};
 use crate::events::{Event, Events};
-use crate::exchange::Attended;
-use crate::handle::{QueueHandle, WeakHandle};
+use crate::exchange::StatefulExchange;
+use crate::handle::QueueHandle;
 use crate::memory_pool::Pool;
 use crate::unacked_memory::UnackedMemory;
 
@@ -38,7 +37,7 @@ pub(crate) enum Party {
     Queue(QueueHandle),
     /// Its dead letters are to be moved on.
     Letters(QueueHandle),
-    Exchange(Arc<Attended>),
+    Exchange(Arc<StatefulExchange>),
     Task(Arc<dyn Task>),
     Events,
 }
@@ -49,8 +48,8 @@ impl From<QueueHandle> for Party {
     }
 }
 
-impl From<Arc<Attended>> for Party {
-    fn from(exchange: Arc<Attended>) -> Party {
+impl From<Arc<StatefulExchange>> for Party {
+    fn from(exchange: Arc<StatefulExchange>) -> Party {
         Party::Exchange(exchange)
     }
 }
@@ -131,7 +130,7 @@ pub struct Services {
     pub store: Store,
     pub(crate) memory: QueueMemory,
     /// A persistent message with a body of at least so many bytes is written ahead of its publish.
-    pub ahead_bytes_min: u64,
+    pub write_ahead_bytes_min: u64,
     /// See [`BrokerConfig::producers_max`].
     pub(crate) producers_max: usize,
     /// See [`BrokerConfig::step_cost`].
@@ -141,8 +140,6 @@ pub struct Services {
     pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
     pub events: Events,
-    /// All queues.
-    pub census: Census<WeakHandle>,
     /// Definitions that the start could not use.
     pub(crate) aside: Asides,
     /// What connections may use for routes beyond what each has of its own.
@@ -167,7 +164,7 @@ impl Services {
     }
 
     /// Has an exchange told when it is `at`.
-    pub(crate) fn wake_exchange_at(&self, at: Timestamp, exchange: &Arc<Attended>) {
+    pub(crate) fn wake_exchange_at(&self, at: Timestamp, exchange: &Arc<StatefulExchange>) {
         let party = Party::Exchange(Arc::clone(exchange));
         self.deadlines
             .add(at, Owner::Exchange(exchange.id()), party);
@@ -185,7 +182,7 @@ impl Services {
             false => config.unacked_bytes_max,
         };
         Services {
-            ahead_bytes_min: store.ahead_bytes_min() as u64,
+            write_ahead_bytes_min: store.write_ahead_bytes_min() as u64,
             store,
             memory: config.queue_memory(),
             producers_max: config.producers_max,
@@ -194,7 +191,6 @@ impl Services {
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
-            census: Census::default(),
             aside: Asides::default(),
             route_memory: Arc::new(Budget::new(ROUTE_BYTES_MAX)),
             assembly_memory: Arc::new(Pool::new(

@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 
 use crate::deadlines::Owner;
 use crate::definitions::{Definition, ExchangeDefinition};
-use crate::exchange::{Attended, ExchangeLogs};
+use crate::exchange::{ExchangeLogs, StatefulExchange};
 use crate::handle::QueueHandle;
 use crate::leaving::Leaving;
 use crate::services::Services;
@@ -57,7 +57,7 @@ pub struct VirtualHost {
     /// Open connections to it.
     pub connections: Arc<Tally>,
     /// Exchanges that keep something, by name.
-    attended: DashMap<String, Arc<Attended>>,
+    stateful: DashMap<String, Arc<StatefulExchange>>,
     /// Where exchanges keep what they keep, or would.
     exchange_logs: DashMap<String, ExchangeLogs>,
     /// Queues that are deleted and have bindings left.
@@ -77,7 +77,7 @@ pub struct Routed {
     pub cacheable: bool,
     /// Exchanges on the way keep something: the queues are those of a message that all of them let
     /// pass, and publishing goes by way of `crate::exchange`.
-    pub attended: bool,
+    pub stateful: bool,
 }
 
 impl VirtualHost {
@@ -93,7 +93,7 @@ impl VirtualHost {
             limits: RwLock::default(),
             default_queue_type: RwLock::default(),
             connections: Arc::default(),
-            attended: DashMap::with_shard_amount(4),
+            stateful: DashMap::with_shard_amount(4),
             exchange_logs: DashMap::with_shard_amount(4),
             leaving: Leaving::default(),
             services,
@@ -182,7 +182,7 @@ impl VirtualHost {
             timestamp: header.properties.timestamp,
             random,
         };
-        let mut attended = false;
+        let mut stateful = false;
         {
             let topology = self.topology.read();
             match topology.exchange(&exchange) {
@@ -198,13 +198,13 @@ impl VirtualHost {
                         return Err(error.clone());
                     }
                     topology.route_past(&exchange, &input, scratch, &mut |_| {
-                        attended = true;
+                        stateful = true;
                         true
                     });
                 }
             }
         }
-        let wide = scratch.queues.len() > WIDE && !attended;
+        let wide = scratch.queues.len() > WIDE && !stateful;
         Ok(Routed {
             targets: if wide {
                 Targets::new()
@@ -213,7 +213,7 @@ impl VirtualHost {
             },
             wide,
             cacheable: scratch.cacheable,
-            attended,
+            stateful,
         })
     }
 
@@ -225,13 +225,18 @@ impl VirtualHost {
     }
 
     /// The exchange by that name, if it keeps something.
-    pub(crate) fn attended(&self, exchange: &str) -> Option<Arc<Attended>> {
-        self.attended.get(exchange).map(|found| Arc::clone(&found))
+    pub(crate) fn stateful(&self, exchange: &str) -> Option<Arc<StatefulExchange>> {
+        self.stateful.get(exchange).map(|found| Arc::clone(&found))
     }
 
     /// Looks whether an exchange has something to keep, by its type, its arguments or a policy; `logs`
     /// when it is new.
-    pub(crate) fn attend(&self, topology: &mut Topology, name: &str, logs: Option<ExchangeLogs>) {
+    pub(crate) fn consider_state(
+        &self,
+        topology: &mut Topology,
+        name: &str,
+        logs: Option<ExchangeLogs>,
+    ) {
         if let Some(logs) = logs {
             self.exchange_logs.insert(name.to_owned(), logs);
         }
@@ -241,29 +246,29 @@ impl VirtualHost {
         };
         let policy = self.deduplication_by_policy(name);
         let by_policy = policy.is_on();
-        match self.attended(name) {
-            Some(attended) => attended.set_rules(Rules::parse(&exchange.arguments).or(policy)),
-            None => self.begin_to_attend(exchange, policy, false),
+        match self.stateful(name) {
+            Some(stateful) => stateful.set_rules(Rules::parse(&exchange.arguments).or(policy)),
+            None => self.make_stateful(exchange, policy, false),
         }
-        topology.set_attended(name, by_policy);
+        topology.set_stateful(name, by_policy);
     }
 
     /// A producer numbers what it publishes to an exchange: from now on the exchange keeps the numbers.
-    pub fn attend_to_producers(&self, name: &str) {
+    pub fn keep_numbers_of(&self, name: &str) {
         // Those of the default exchange's are kept by the queues.
-        if name.is_empty() || self.attended(name).is_some() {
+        if name.is_empty() || self.stateful(name).is_some() {
             return;
         }
         let topology = self.topology.write();
-        if self.attended(name).is_none()
+        if self.stateful(name).is_none()
             && let Some(exchange) = topology.exchange(name)
         {
             let policy = self.deduplication_by_policy(name);
-            self.begin_to_attend(exchange, policy, true);
+            self.make_stateful(exchange, policy, true);
         }
     }
 
-    fn begin_to_attend(&self, exchange: &Exchange, policy: Rules, numbered: bool) {
+    fn make_stateful(&self, exchange: &Exchange, policy: Rules, numbered: bool) {
         let services = &self.services;
         let name = &exchange.name;
         let known = self.exchange_logs.get(name).map(|logs| *logs);
@@ -271,8 +276,8 @@ impl VirtualHost {
         let is_kept = |log| services.store.log_state(log).is_some_and(|it| it.live > 0);
         let numbers = logs.keys().map(KeyLogs::of_producers);
         let numbered = numbered || numbers.is_some_and(is_kept);
-        let attends = exchange.is_attended() || policy.is_on() || numbered;
-        if !attends {
+        let is_stateful = exchange.is_stateful() || policy.is_on() || numbered;
+        if !is_stateful {
             return;
         }
         if exchange.durable && logs.keys().is_none() {
@@ -285,7 +290,7 @@ impl VirtualHost {
             };
             self.exchange_logs.insert(name.clone(), logs);
         }
-        let attended = Attended::new(
+        let stateful = StatefulExchange::new(
             self.name(),
             exchange,
             policy,
@@ -294,22 +299,22 @@ impl VirtualHost {
             services.producers_max,
             &services.store,
         );
-        if attended.damaged() > 0 {
-            self.tell_damaged("exchange", name, attended.damaged());
+        if stateful.damaged() > 0 {
+            self.tell_damaged("exchange", name, stateful.damaged());
         }
         // At once: what became due meanwhile goes on as soon as all of the topology is there.
         let at_once = Timestamp::default();
-        services.wake_exchange_at(at_once, &attended);
-        self.attended.insert(name.clone(), attended);
+        services.wake_exchange_at(at_once, &stateful);
+        self.stateful.insert(name.clone(), stateful);
     }
 
     /// These exchanges are gone, and with them what they kept; adds the removal to `changes`.
-    pub(crate) fn forget_attended(&self, gone: &[Exchange], changes: &mut Vec<Change<Message>>) {
+    pub(crate) fn forget_stateful(&self, gone: &[Exchange], changes: &mut Vec<Change<Message>>) {
         for exchange in gone {
             self.exchange_logs.remove(&exchange.name);
-            if let Some((_, attended)) = self.attended.remove(&exchange.name) {
-                attended.delete(changes);
-                let owner = Owner::Exchange(attended.id());
+            if let Some((_, stateful)) = self.stateful.remove(&exchange.name) {
+                stateful.delete(changes);
+                let owner = Owner::Exchange(stateful.id());
                 self.services.deadlines.forget(owner);
             }
         }
@@ -327,21 +332,21 @@ impl VirtualHost {
     }
 
     /// Routes from inside the broker (dead letters): an unknown exchange is simply nowhere. Answers
-    /// too whether exchanges on the way keep something, as [`Routed::attended`].
+    /// too whether exchanges on the way keep something, as [`Routed::stateful`].
     pub(crate) fn route_internally(
         &self,
         exchange: &str,
         input: &RouteInput<'_>,
     ) -> (Targets, bool) {
         let mut route = Route::new();
-        let mut attended = false;
+        let mut stateful = false;
         let topology = self.topology.read();
         topology.route_past(exchange, input, &mut route, &mut |_| {
-            attended = true;
+            stateful = true;
             true
         });
         drop(topology);
-        (self.handles(&route.queues), attended)
+        (self.handles(&route.queues), stateful)
     }
 }
 

@@ -148,7 +148,7 @@ impl VirtualHost {
             .collect();
         for (name, alternate) in in_force {
             topology.set_alternate(&name, alternate);
-            self.attend(topology, &name, None);
+            self.consider_state(topology, &name, None);
         }
         // Cached routes do not know of it.
         self.routes_changed();
@@ -176,7 +176,7 @@ impl VirtualHost {
                 let settings = policies.queue_settings(&identity.name, kind);
                 queue.set_options(options_in_force(&identity.arguments, &settings), now)
             };
-            self.care(&queue, effects, now);
+            self.carry_out(&queue, effects, now);
         }
     }
 

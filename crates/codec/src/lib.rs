@@ -44,7 +44,7 @@ pub use frame::{
 pub use header::{ContentHeader, decode_header, decode_properties, encode_header};
 pub use header_error::HeaderError;
 pub use method::{Method, MethodError, Publish, decode_method, method_ids};
-pub use names::{names_ahead, split_names, write_names};
+pub use names::{split_names, upcoming_names, write_names};
 pub use owned_table::{decode_table, encode_table, write_field, write_table_field};
 pub use pattern::{DeliveryPattern, PublishPattern};
 pub use properties::Properties;

@@ -26,7 +26,7 @@ pub fn split_names(names: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// For each frame at the front of `input`, as far as they lie whole in it: the names of the publish that
 /// it is, if it is one. Nothing is checked but lengths, so the answers are good for guesses only.
-pub fn names_ahead(input: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+pub fn upcoming_names(input: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut rest = Input(input);
     std::iter::from_fn(move || {
         let [kind, _, _, s3, s2, s1, s0] = rest.array::<FRAME_HEADER_SIZE>()?;
@@ -105,14 +105,14 @@ mod tests {
         frame(8, b"");
         frame(1, b"\x00\x3c\x00\x28\x00\x00\x00\x00\x00");
         let names = [&b"\x04logs\x01a"[..], b"\x00\x00"];
-        assert_eq!(names_ahead(&input).count(), 7);
-        assert!(names_ahead(&input).flatten().eq(names));
+        assert_eq!(upcoming_names(&input).count(), 7);
+        assert!(upcoming_names(&input).flatten().eq(names));
         for length in 0..input.len() {
-            let found = names_ahead(&input[..length]).flatten();
+            let found = upcoming_names(&input[..length]).flatten();
             assert!(found.zip(names).all(|(name, expected)| name == expected));
         }
         assert!(
-            names_ahead(&[1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0])
+            upcoming_names(&[1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0])
                 .next()
                 .is_none()
         );

@@ -177,7 +177,7 @@ impl KeyLogs {
 
 /// What a message is known by from now on, if it is taken.
 #[derive(Debug, Default)]
-pub struct Marks {
+pub struct NewKeys {
     header: Option<(Key, Timestamp)>,
     message_id: Option<(Key, Timestamp)>,
 }
@@ -223,17 +223,17 @@ impl Deduplication {
     }
 
     /// What a message will be known by; None: it was published before.
-    pub fn judge(&mut self, header: &ContentHeader<'_>, now: Timestamp) -> Option<Marks> {
-        let marks = self.marks(header, now);
-        if marks.is_none() {
+    pub fn judge(&mut self, header: &ContentHeader<'_>, now: Timestamp) -> Option<NewKeys> {
+        let new_keys = self.new_keys(header, now);
+        if new_keys.is_none() {
             self.duplicates += 1;
         }
-        marks
+        new_keys
     }
 
-    fn marks(&self, header: &ContentHeader<'_>, now: Timestamp) -> Option<Marks> {
+    fn new_keys(&self, header: &ContentHeader<'_>, now: Timestamp) -> Option<NewKeys> {
         let properties = &header.properties;
-        let mut marks = Marks::default();
+        let mut new_keys = NewKeys::default();
         if let Some(cache) = self.cache
             && let Some(key) = key::of_header(properties.headers)
         {
@@ -242,7 +242,7 @@ impl Deduplication {
             }
             let ttl_ms = key::ttl_ms(properties.headers).or(cache.ttl_ms);
             let expires = ttl_ms.map_or(Timestamp::NEVER, |ttl| now + ttl);
-            marks.header = Some((key, expires));
+            new_keys.header = Some((key, expires));
         }
         if let Some(window_ms) = self.rules.window_ms
             && let Some(message_id) = properties.message_id.filter(|id| !id.is_empty())
@@ -251,28 +251,28 @@ impl Deduplication {
             if self.message_ids.contains(&key, now) {
                 return None;
             }
-            marks.message_id = Some((key, now + window_ms));
+            new_keys.message_id = Some((key, now + window_ms));
         }
-        Some(marks)
+        Some(new_keys)
     }
 
-    /// The message with these marks is taken; what makes that durable is added to `changes`, if the
+    /// The message with these keys is taken; what makes that durable is added to `changes`, if the
     /// message survives a restart itself.
-    pub fn note(
+    pub fn remember(
         &mut self,
-        marks: Marks,
+        new_keys: NewKeys,
         survives: bool,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
-        if let Some((key, expires)) = marks.header {
+        if let Some((key, expires)) = new_keys.header {
             if let Some(size) = self.cache.map(|cache| cache.size) {
                 self.headers.shrink_to(size - 1, changes);
             }
             self.headers.expire(now, EXPIRE_ALONG, changes);
             self.headers.insert(key, expires, survives, changes);
         }
-        if let Some((key, expires)) = marks.message_id {
+        if let Some((key, expires)) = new_keys.message_id {
             self.message_ids.expire(now, EXPIRE_ALONG, changes);
             self.message_ids.insert(key, expires, survives, changes);
         }

@@ -123,7 +123,7 @@ impl Producers {
     }
 
     /// The producer's latest number is this one now; what makes that durable is added to `changes`.
-    pub fn note(&mut self, number: &Number, changes: &mut Vec<Change<Message>>) {
+    pub fn remember(&mut self, number: &Number, changes: &mut Vec<Change<Message>>) {
         let record = self.next_record;
         self.next_record += 1;
         if let Some(log) = self.log {
@@ -199,7 +199,7 @@ mod tests {
         };
         let first = judge(&mut producers, b"a", 5);
         assert_eq!(first, Standing::Next, "the first may be any");
-        producers.note(&number(b"a", 5), &mut Vec::new());
+        producers.remember(&number(b"a", 5), &mut Vec::new());
         for (name, sequence, expected) in [
             (b"a", 5, Standing::Past),
             (b"a", 0, Standing::Past),
@@ -209,7 +209,7 @@ mod tests {
         ] {
             assert_eq!(judge(&mut producers, name, sequence), expected);
         }
-        producers.note(&number(b"a", 9), &mut Vec::new());
+        producers.remember(&number(b"a", 9), &mut Vec::new());
         assert_eq!(judge(&mut producers, b"a", 8), Standing::Past);
         let mut counts = DeduplicationCounts::default();
         producers.add_to(&mut counts);
@@ -224,7 +224,7 @@ mod tests {
         let mut producers = Producers::new(Some(LogId(1)), 2);
         let mut changes = Vec::new();
         for (name, sequence) in [(b"a", 1), (b"b", 1), (b"a", 2), (b"c", 1)] {
-            producers.note(&number(name, sequence), &mut changes);
+            producers.remember(&number(name, sequence), &mut changes);
         }
         let latest = |name: &[u8]| producers.latest(&Key::of(b'p', name));
         assert_eq!(

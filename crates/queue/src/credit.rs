@@ -112,7 +112,7 @@ impl ChannelCredit {
 
     /// Whether a delivery that nobody acknowledges may go out: it takes no room, and is held back where there is none.
     #[inline]
-    pub(crate) fn lets_pass(&self) -> bool {
+    pub(crate) fn lets_out(&self) -> bool {
         let limit = self.limit();
         limit == 0 || self.in_flight.load(Ordering::Acquire) < limit
     }

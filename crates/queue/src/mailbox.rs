@@ -198,7 +198,7 @@ impl Mailbox {
         self.wake();
     }
 
-    /// Whether the hold was released since the last call.
+    /// Whether it was let go on since the last call.
     pub fn take_release(&self) -> bool {
         self.released.swap(false, Ordering::AcqRel)
     }

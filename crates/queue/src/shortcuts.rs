@@ -8,7 +8,7 @@
 //! | [`Shortcut::Repeats`] | 2,210 and 931 | a publish is read, checked and routed by itself |
 //! | [`Shortcut::DeliveryForms`] | 1,128 and 931 | a delivery is composed by itself |
 //! | [`Shortcut::KnownRoutes`] | 4,197 and 2,611, with a topic of 1,000 bindings | a publish is looked up in the topology, and rights are asked for |
-//! | [`Shortcut::RoutesAhead`] | as many: it saves waits for memory where very many routes are known | a publish is looked up in the cache when it is its turn |
+//! | [`Shortcut::UpcomingRoutes`] | as many: it saves waits for memory where very many routes are known | a publish is looked up in the cache when it is its turn |
 //!
 //! Counted by `tests/bench.sh instructions`' cases "no ack, 16 B", "4 consumers, 16 B" and "topic of 1000, 16 B", built with
 //! the feature `shortcuts`; further arguments of the bench name those that are closed.
@@ -29,7 +29,7 @@ pub enum Shortcut {
     /// The route of the publish before, and those of before that.
     KnownRoutes,
     /// Routes of the next publishes in the buffer are fetched together.
-    RoutesAhead,
+    UpcomingRoutes,
 }
 
 impl Shortcut {
@@ -40,7 +40,7 @@ impl Shortcut {
         Shortcut::Repeats,
         Shortcut::DeliveryForms,
         Shortcut::KnownRoutes,
-        Shortcut::RoutesAhead,
+        Shortcut::UpcomingRoutes,
     ];
 
     /// Whether it may be taken.

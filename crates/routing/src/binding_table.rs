@@ -29,19 +29,19 @@ pub(crate) struct Bound {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindingTable {
     places: Slab<Bound>,
-    by_identity: HashTable<Place>,
+    by_identity: HashTable<Listed>,
     hasher: DefaultHashBuilder,
 }
 
 /// A place with a part of the hash of the binding there, so that a table that grows need not read very many bindings at
 /// once.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Listed {
     hash: u32,
     at: BindingIndex,
 }
 
-impl Place {
+impl Listed {
     fn spread(self) -> u64 {
         spread(self.hash)
     }
@@ -90,7 +90,7 @@ impl BindingTable {
     pub(crate) fn insert(&mut self, bound: Bound) -> BindingIndex {
         let hash = identity_hash(&self.hasher, &bound.binding);
         let at = BindingIndex(u32::try_from(self.places.insert(bound)).unwrap_or(u32::MAX));
-        let place = Place { hash, at };
+        let place = Listed { hash, at };
         self.by_identity
             .insert_unique(place.spread(), place, |place| place.spread());
         at

@@ -22,7 +22,7 @@ use crate::target::{ExchangeIndex, Target, Terms};
 
 pub(crate) static CONSISTENT_HASH: ExchangeType = ExchangeType {
     name: "x-consistent-hash",
-    is_attended: false,
+    is_stateful: false,
     check: |arguments| HashOn::parse(arguments).map(drop),
     matcher: |arguments| {
         let hash_on = HashOn::parse(arguments).unwrap_or(HashOn::RoutingKey);

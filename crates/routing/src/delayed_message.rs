@@ -9,7 +9,7 @@ use crate::matcher::ExchangeType;
 
 pub(crate) static DELAYED_MESSAGE: ExchangeType = ExchangeType {
     name: "x-delayed-message",
-    is_attended: true,
+    is_stateful: true,
     check: |arguments| (delayed_kind(arguments)?.row().check)(arguments),
     matcher: |arguments| {
         let kind = delayed_kind(arguments).unwrap_or(ExchangeKind::Direct);
@@ -19,11 +19,11 @@ pub(crate) static DELAYED_MESSAGE: ExchangeType = ExchangeType {
 
 /// The kind that its bindings match as.
 fn delayed_kind(arguments: &FieldTable) -> Result<ExchangeKind, ExchangeError> {
-    // One thing at a time: the broker attends to an exchange for one reason.
+    // One thing at a time: an exchange is stateful for one reason.
     argument(arguments, "x-delayed-type")
         .and_then(text)
         .and_then(ExchangeKind::parse)
-        .filter(|kind| !kind.is_attended())
+        .filter(|kind| !kind.is_stateful())
         .ok_or(ExchangeError::DelayedType)
 }
 

@@ -11,7 +11,7 @@ use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 pub(crate) static DIRECT: ExchangeType = ExchangeType {
     name: "direct",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(DirectIndex::default()),
 };

@@ -34,8 +34,8 @@ impl Exchange {
     /// Whether the broker must see each message that comes by, for the exchange's kind or for its
     /// arguments.
     #[must_use]
-    pub fn is_attended(&self) -> bool {
-        self.kind.is_attended() || argument(&self.arguments, DEDUPLICATING).is_some()
+    pub fn is_stateful(&self) -> bool {
+        self.kind.is_stateful() || argument(&self.arguments, DEDUPLICATING).is_some()
     }
 
     /// Checks the arguments that decide how it matches. An exchange that fails should not be declared;

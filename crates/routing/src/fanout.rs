@@ -7,7 +7,7 @@ use crate::target::{ExchangeIndex, TargetSet, Terms};
 
 pub(crate) static FANOUT: ExchangeType = ExchangeType {
     name: "fanout",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(Fanout::default()),
 };

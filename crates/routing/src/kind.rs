@@ -8,7 +8,7 @@ use crate::{
 
 /// One row for each type, in the order in which a management page would list them. To add one is to add a row, and a file
 /// with the type's name, its check of arguments and its matcher. What the broker does by one that
-/// [is attended](ExchangeKind::is_attended) is a file of the broker's.
+/// [is stateful](ExchangeKind::is_stateful) is a file of the broker's.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident => $file:ident::$row:ident,)+) => {
         /// The type of an exchange.
@@ -75,8 +75,8 @@ impl ExchangeKind {
     /// Whether the broker must see each message that comes by: to hold it back, remember it or drop
     /// it. See [`Topology::route_past`](crate::Topology::route_past).
     #[must_use]
-    pub fn is_attended(self) -> bool {
-        self.row().is_attended
+    pub fn is_stateful(self) -> bool {
+        self.row().is_stateful
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct ExchangeType {
     /// What clients call it.
     pub(crate) name: &'static str,
     /// The broker must see each message that comes by: to hold it back, remember it or drop it.
-    pub(crate) is_attended: bool,
+    pub(crate) is_stateful: bool,
     /// Checks the arguments of a declaration.
     pub(crate) check: fn(&FieldTable) -> Result<(), ExchangeError>,
     /// The matcher of an exchange with these arguments. It makes do with those that `check` refuses.

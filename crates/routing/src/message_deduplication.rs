@@ -5,7 +5,7 @@ use crate::matcher::{ExchangeType, any_arguments};
 
 pub(crate) static MESSAGE_DEDUPLICATION: ExchangeType = ExchangeType {
     name: "x-message-deduplication",
-    is_attended: true,
+    is_stateful: true,
     check: any_arguments,
     matcher: FANOUT.matcher,
 };

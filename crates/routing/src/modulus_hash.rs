@@ -8,7 +8,7 @@ use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 pub(crate) static MODULUS_HASH: ExchangeType = ExchangeType {
     name: "x-modulus-hash",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(ModulusHash::default()),
 };

@@ -11,14 +11,14 @@ use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 pub(crate) static RANDOM: ExchangeType = ExchangeType {
     name: "x-random",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(Random::checking(|_| Ok(()))),
 };
 
 pub(crate) static LOCAL_RANDOM: ExchangeType = ExchangeType {
     name: "x-local-random",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(Random::checking(check_local)),
 };

@@ -10,7 +10,7 @@ use crate::matcher::ExchangeType;
 
 pub(crate) static RECENT_HISTORY: ExchangeType = ExchangeType {
     name: "x-recent-history",
-    is_attended: true,
+    is_stateful: true,
     check: |arguments| length(arguments).map(drop),
     matcher: FANOUT.matcher,
 };

@@ -5,7 +5,7 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use crate::binding::QueueId;
-use crate::marks::Marks;
+use crate::number_set::NumberSet;
 use crate::target::{ExchangeIndex, Target, TargetSet};
 
 /// What a message says about itself, as far as routing looks. All of it is borrowed.
@@ -58,7 +58,7 @@ pub struct Route {
     pub cacheable: bool,
     seen: FxHashSet<QueueId>,
     reached: Vec<ExchangeIndex>,
-    visited: Marks,
+    visited: NumberSet,
     pub(crate) topic: TopicScratch,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct TopicScratch {
     pub(crate) next: Vec<u32>,
     /// '#' nodes: once reached, they stay reached.
     pub(crate) sticky: Vec<u32>,
-    pub(crate) sticky_marks: Marks,
+    pub(crate) sticky_seen: NumberSet,
 }
 
 impl Route {

@@ -20,7 +20,7 @@ use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 pub(crate) static TOPIC: ExchangeType = ExchangeType {
     name: "topic",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(TopicTrie::default()),
 };
@@ -151,7 +151,7 @@ impl TopicTrie {
     fn walk(&self, key: &[u8], scratch: &mut TopicScratch, route: &mut Route) -> bool {
         scratch.active.clear();
         scratch.sticky.clear();
-        scratch.sticky_marks.clear();
+        scratch.sticky_seen.clear();
         scratch.active.push(ROOT);
         let mut matched = self.follow_hash(ROOT, scratch, route);
         for word in words(key) {
@@ -197,7 +197,7 @@ impl TopicTrie {
     /// targets are certain at once.
     fn follow_hash(&self, at: u32, scratch: &mut TopicScratch, route: &mut Route) -> bool {
         let hash = self.node(at).map_or(NONE, |node| node.hash);
-        if hash == NONE || !scratch.sticky_marks.insert(hash) {
+        if hash == NONE || !scratch.sticky_seen.insert(hash) {
             return false;
         }
         let Some(node) = self.node(hash) else {

@@ -69,8 +69,8 @@ impl Removed {
 pub(crate) struct Node {
     pub(crate) exchange: Exchange,
     pub(crate) matcher: Box<dyn Matcher>,
-    /// See [`Exchange::is_attended`].
-    pub(crate) attended: bool,
+    /// See [`Exchange::is_stateful`].
+    pub(crate) stateful: bool,
     pub(crate) leaving: bool,
     outgoing: Vec<BindingIndex>,
     incoming: Vec<BindingIndex>,
@@ -173,7 +173,7 @@ impl Topology {
         }
         let name = exchange.name.as_str().into();
         let at = self.places.insert(Node {
-            attended: exchange.is_attended(),
+            stateful: exchange.is_stateful(),
             leaving: false,
             matcher: exchange.matcher(),
             exchange,
@@ -225,9 +225,9 @@ impl Topology {
 
     /// Has the broker see each message that comes by `name`, as a policy does for an exchange whose
     /// kind and arguments do not ask for it; false if there is no such exchange.
-    pub fn set_attended(&mut self, name: &str, by_policy: bool) -> bool {
+    pub fn set_stateful(&mut self, name: &str, by_policy: bool) -> bool {
         let node = self.index(name).and_then(|at| self.node_mut(at));
-        node.map(|node| node.attended = by_policy || node.exchange.is_attended())
+        node.map(|node| node.stateful = by_policy || node.exchange.is_stateful())
             .is_some()
     }
 
@@ -346,13 +346,6 @@ impl Topology {
     /// The bindings at some of the places for bindings, as [`Self::exchanges_at`].
     pub fn bindings_at(&self, places: Range<usize>) -> impl Iterator<Item = &Binding> {
         self.bindings.at(places)
-    }
-
-    /// How many bindings lead from exchange `name`.
-    #[must_use]
-    pub fn binding_count(&self, name: &str) -> usize {
-        let node = self.index(name).and_then(|at| self.node(at));
-        node.map_or(0, |node| node.outgoing.as_slice().len())
     }
 
     /// The bindings from exchange `name`.

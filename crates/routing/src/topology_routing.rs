@@ -12,8 +12,8 @@ impl Topology {
         self.route_past(exchange, input, route, &mut |_| true)
     }
 
-    /// As [`Self::route`], and asks `passes` at each exchange that
-    /// [is attended](crate::Exchange::is_attended). Where it says no the message ends, as far as
+    /// As [`Self::route`], and asks `goes_on` at each exchange that
+    /// [is stateful](crate::Exchange::is_stateful). Where it says no the message ends, as far as
     /// this exchange is concerned: neither its bindings nor its alternate exchange see it. That is how
     /// the broker delays messages, drops duplicates, and keeps a recent history, also where such an
     /// exchange is reached through another.
@@ -22,7 +22,7 @@ impl Topology {
         exchange: &str,
         input: &RouteInput<'_>,
         route: &mut Route,
-        passes: &mut dyn FnMut(&Exchange) -> bool,
+        goes_on: &mut dyn FnMut(&Exchange) -> bool,
     ) -> bool {
         let Some(start) = self.index(exchange) else {
             route.clear();
@@ -36,8 +36,8 @@ impl Topology {
             let Some(node) = self.node(at).filter(|it| !it.leaving) else {
                 continue;
             };
-            route.cacheable &= !node.attended && node.matcher.is_cacheable();
-            if node.attended && !passes(&node.exchange) {
+            route.cacheable &= !node.stateful && node.matcher.is_cacheable();
+            if node.stateful && !goes_on(&node.exchange) {
                 continue;
             }
             // rabbitmq: the alternate exchange is for what this exchange's own bindings did not take,

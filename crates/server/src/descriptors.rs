@@ -46,7 +46,7 @@ pub(crate) struct Descriptors {
 
 /// A connection's place, given up by dropping it; to be dropped after the socket.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Descriptors>);
+pub(crate) struct FilePermit(Arc<Descriptors>);
 
 /// What is open, and what may be.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +127,7 @@ impl Descriptors {
     }
 
     /// A place for one more connection; waits until there is one.
-    pub(crate) async fn place(self: &Arc<Self>) -> Place {
+    pub(crate) async fn place(self: &Arc<Self>) -> FilePermit {
         loop {
             let freed = self.freed.notified();
             if let Some(place) = self.try_take().await {
@@ -150,7 +150,7 @@ impl Descriptors {
         }
     }
 
-    async fn try_take(self: &Arc<Self>) -> Option<Place> {
+    async fn try_take(self: &Arc<Self>) -> Option<FilePermit> {
         let limit = limit_now();
         self.count_again(limit).await;
         let most = self.shares(limit).connections;
@@ -159,12 +159,12 @@ impl Descriptors {
         self.take(most)
     }
 
-    fn take(self: &Arc<Self>, most: usize) -> Option<Place> {
+    fn take(self: &Arc<Self>, most: usize) -> Option<FilePermit> {
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         self.taken
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
             .ok()?;
-        Some(Place(Arc::clone(self)))
+        Some(FilePermit(Arc::clone(self)))
     }
 
     fn shares(&self, limit: usize) -> Shares {
@@ -195,7 +195,7 @@ impl Descriptors {
     }
 }
 
-impl Drop for Place {
+impl Drop for FilePermit {
     fn drop(&mut self) {
         let left = self.0.taken.fetch_sub(1, Ordering::SeqCst) - 1;
         if !self.0.full.load(Ordering::SeqCst) {

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::values::ListenAddress;
 use crate::connection::Connection;
-use crate::descriptors::Place;
+use crate::descriptors::FilePermit;
 use crate::error::StartError;
 use crate::shared::Shared;
 
@@ -29,25 +29,14 @@ pub(crate) enum Protocol {
     Amqp,
     /// The management API.
     Http,
-    /// Metrics.
-    Prometheus,
 }
 
 impl Protocol {
-    /// Its name. rabbitmq: as in its lists of listeners
+    /// Its name, which is the scheme of its URLs too.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Protocol::Amqp => "amqp",
             Protocol::Http => "http",
-            Protocol::Prometheus => "http/prometheus",
-        }
-    }
-
-    /// The scheme of its URLs.
-    fn scheme(self) -> &'static str {
-        match self {
-            Protocol::Amqp => "amqp",
-            Protocol::Http | Protocol::Prometheus => "http",
         }
     }
 
@@ -56,7 +45,6 @@ impl Protocol {
         match self {
             Protocol::Amqp => "--listen",
             Protocol::Http => "--management-listen",
-            Protocol::Prometheus => "--prometheus-listen",
         }
     }
 }
@@ -190,7 +178,7 @@ impl Listener {
 
     /// What is listened for and where, as it is.
     pub(crate) fn shown(&self) -> String {
-        format!("{}://{}", self.protocol.scheme(), self.address)
+        format!("{}://{}", self.protocol.name(), self.address)
     }
 
     /// The URL by which a client on this machine reaches it.
@@ -201,12 +189,12 @@ impl Listener {
             address => address.ip(),
         };
         let reachable = SocketAddr::new(reachable, self.address.port());
-        format!("{}://{reachable}", self.protocol.scheme())
+        format!("{}://{reachable}", self.protocol.name())
     }
 
     /// The next connection, with its place. What is wrong with one peer is passed over; what accepting lacks
     /// (descriptors, memory) is waited for, and told when it begins and when it is over.
-    pub(crate) async fn accepted(&self, shared: &Shared) -> (TcpStream, SocketAddr, Place) {
+    pub(crate) async fn accepted(&self, shared: &Shared) -> (TcpStream, SocketAddr, FilePermit) {
         let place = shared.descriptors.place().await;
         let mut failing = false;
         loop {

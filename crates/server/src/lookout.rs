@@ -81,18 +81,18 @@ impl Lookout {
     }
 
     /// A worker goes to sleep.
-    pub(crate) fn note_sleep(&self) {
+    pub(crate) fn begin_sleep(&self) {
         self.slept.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A worker was woken.
-    pub(crate) fn note_wake(&self) {
+    pub(crate) fn end_sleep(&self) {
         self.woken.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A turn begins that may be long. Costs one load while others are at work.
     #[inline]
-    pub(crate) fn note_turn(&self) {
+    pub(crate) fn count_turn(&self) {
         if !self.on.load(Ordering::Relaxed) && !self.on.swap(true, Ordering::AcqRel) {
             self.set_timer();
         }
@@ -154,7 +154,7 @@ impl Lookout {
         }
         self.on.store(false, Ordering::Release);
         if self.now().asleep() < self.workers {
-            self.note_turn();
+            self.count_turn();
         }
     }
 }
@@ -177,8 +177,8 @@ mod tests {
         let (sleeps, wakes) = (Arc::clone(&lookout), Arc::clone(&lookout));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .on_thread_park(move || sleeps.note_sleep())
-            .on_thread_unpark(move || wakes.note_wake())
+            .on_thread_park(move || sleeps.begin_sleep())
+            .on_thread_unpark(move || wakes.end_sleep())
             .enable_all()
             .build()
             .unwrap();
@@ -192,7 +192,7 @@ mod tests {
             let mut socket = first.0;
             runtime.spawn(async move {
                 let _ = socket.read_u8().await;
-                turns.note_turn();
+                turns.count_turn();
                 busy.send(()).unwrap();
                 told.send(is_done.recv_timeout(PATIENCE).is_ok()).unwrap();
             });

@@ -9,34 +9,29 @@ use leveret_management::{Listening, Management};
 use leveret_message::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::config::HttpListen;
+use crate::config::ManagementListen;
 use crate::error::StartError;
 use crate::listener::{Bound, Listener, Protocol};
 use crate::shared::Shared;
 use crate::store::DiskWatch;
 
-/// Takes the addresses of what is served over HTTP. Where nobody asked for it and its usual port is taken, by another
-/// broker perhaps, this one does without: moving messages is what it is for.
-pub(crate) fn bind(wanted: &HttpListen, protocol: Protocol) -> Result<Vec<Vec<Bound>>, StartError> {
+/// Takes the API's addresses. Where nobody asked for it and its usual port is taken, by another broker perhaps, this one
+/// does without: moving messages is what it is for.
+pub(crate) fn bind(wanted: &ManagementListen) -> Result<Vec<Vec<Bound>>, StartError> {
     match wanted {
-        HttpListen::Asked(addresses) => {
-            let bound = addresses.iter().map(|it| Bound::bind(*it, protocol));
+        ManagementListen::Asked(addresses) => {
+            let bound = addresses.iter().map(|it| Bound::bind(*it, Protocol::Http));
             bound.collect()
         }
-        HttpListen::Usual(address) => match Bound::bind(*address, protocol) {
+        ManagementListen::Usual(address) => match Bound::bind(*address, Protocol::Http) {
             Ok(bound) => Ok(vec![bound]),
             Err(StartError::Listen {
-                address,
-                option,
-                reason,
+                address, reason, ..
             }) if reason.kind() == io::ErrorKind::AddrInUse => {
-                let (what, gone) = match protocol {
-                    Protocol::Prometheus => ("metrics", "there are no metrics"),
-                    Protocol::Http | Protocol::Amqp => ("the management API", "there is no API"),
-                };
                 tracing::warn!(
                     %address,
-                    "the port of {what} is in use: {gone}; stop what uses it or choose another with {option} (none: none)"
+                    "the port of the management API is in use: there is no API; stop what uses it or choose another with \
+                     --management-listen (none: none)"
                 );
                 Ok(Vec::new())
             }
@@ -81,23 +76,13 @@ impl ManagementHost {
         loop {
             let (socket, remote, place) = listener.accepted(&self.shared).await;
             while connections.try_join_next().is_some() {}
-            let is_open = listener.protocol() == Protocol::Prometheus;
-            let entered = if is_open {
-                self.management.enter_for_metrics(remote.ip())
-            } else {
-                self.management.enter(remote.ip())
-            };
-            let Some(guest) = entered else {
+            let Some(guest) = self.management.enter(remote.ip()) else {
                 tracing::warn!(peer = %remote, "too many management connections; a new one was closed");
                 continue;
             };
             let management = Arc::clone(&self.management);
             connections.spawn(async move {
-                if is_open {
-                    management.serve_metrics(socket, remote, guest).await;
-                } else {
-                    management.serve(socket, remote, guest).await;
-                }
+                management.serve(socket, remote, guest).await;
                 drop(place);
             });
         }
@@ -126,9 +111,6 @@ impl Host for Process {
             process: std::process::id(),
             uptime_ms: self.shared.clock.now() - self.started,
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            processor_ms: processor_ms(),
-            threads: number("/proc/self/status", "Threads:"),
-            memory_reserved: kilobytes("/proc/self/status", "VmSize:"),
             memory_used: kilobytes("/proc/self/status", "VmRSS:"),
             memory_total: kilobytes("/proc/meminfo", "MemTotal:"),
             descriptors_used: descriptors.open,
@@ -140,25 +122,12 @@ impl Host for Process {
     }
 }
 
-/// The number in a line of one of the kernel's files; 0 if it does not tell.
-fn number(path: &str, name: &str) -> u64 {
+/// A line of one of the kernel's files, in bytes; 0 if it does not tell.
+fn kilobytes(path: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next());
     number
-        .and_then(|number| number.parse().ok())
-        .unwrap_or_default()
-}
-
-/// The same, in bytes.
-fn kilobytes(path: &str, name: &str) -> u64 {
-    number(path, name) << 10
-}
-
-/// Processor time of all threads, those that have ended included.
-fn processor_ms() -> u64 {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or_default();
-    let milliseconds = u64::try_from(used.tv_nsec / 1_000_000).unwrap_or_default();
-    seconds * 1_000 + milliseconds
+        .and_then(|number| number.parse::<u64>().ok())
+        .map_or(0, |number| number << 10)
 }

@@ -44,8 +44,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let amqp = config.listeners.iter();
     let amqp = amqp.map(|address| Bound::bind(*address, Protocol::Amqp));
     let mut bound = amqp.collect::<Result<Vec<_>, _>>()?;
-    bound.extend(management::bind(&config.management, Protocol::Http)?);
-    bound.extend(management::bind(&config.prometheus, Protocol::Prometheus)?);
+    bound.extend(management::bind(&config.management)?);
     let store = OpenStore::open(&config.storage)?;
     let disk = DiskWatch::new(&config.storage)?;
     if let Some(path) = &config.ready_file {
@@ -134,9 +133,9 @@ fn runtime(
         .worker_threads(worker_threads)
         .thread_name("leveret-worker")
         .event_interval(EVENT_INTERVAL)
-        .on_thread_park(move || sleeps.note_sleep())
+        .on_thread_park(move || sleeps.begin_sleep())
         .on_thread_unpark(move || {
-            wakes.note_wake();
+            wakes.end_sleep();
             activity.note();
         })
         .enable_all()
@@ -163,9 +162,7 @@ async fn until_stopped(
     for listener in listeners {
         match listener.protocol() {
             Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),
-            Protocol::Http | Protocol::Prometheus => {
-                tasks.spawn(management.clone().accept(listener))
-            }
+            Protocol::Http => tasks.spawn(management.clone().accept(listener)),
         };
     }
     drop(management);

@@ -25,7 +25,7 @@ use leveret_queue::credit::ChannelCredit;
 use leveret_queue::mailbox::{ConsumerSlot, Mail, Mailbox};
 use leveret_queue::queue::consumers::ConsumerSpec;
 use leveret_queue::queue::identity::SessionId;
-use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::reference::Outstanding;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use wired::{NOW, Wired, broker, method};
 
@@ -89,7 +89,7 @@ fn queue(criterion: &mut Criterion) {
                 queue.publish(messages, NOW, &mut rejected);
                 mailbox.take(&mut mail);
                 settlements.extend(mail.deliveries.drain(..).map(|delivery| QueueSettlement {
-                    held: Held::Message(delivery.in_flight),
+                    delivery: Outstanding::Message(delivery.in_flight),
                     consumer: Some(consumer),
                     outcome: Outcome::Acknowledged,
                     delivered_at: NOW,

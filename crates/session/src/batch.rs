@@ -165,7 +165,7 @@ impl Batch {
     }
 
     /// The publish with `tag` is to be confirmed with this batch.
-    pub(super) fn note_confirm(&mut self, channel: ChannelNumber, tag: PublishTag) {
+    pub(super) fn add_confirm(&mut self, channel: ChannelNumber, tag: PublishTag) {
         match self
             .confirming
             .iter_mut()

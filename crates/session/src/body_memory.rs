@@ -21,9 +21,9 @@ pub(super) enum BodyMemory {
 
 impl BodyMemory {
     /// Its client went on.
-    pub(super) fn note(&mut self, now: Timestamp) {
+    pub(super) fn touch(&mut self, now: Timestamp) {
         if let BodyMemory::Shared(portion) = self {
-            portion.note(now);
+            portion.touch(now);
         }
     }
 

@@ -64,7 +64,7 @@ impl Channels {
     }
 
     /// The client closes a channel: what it had sent behind that is passed over.
-    pub(super) fn note_closed(&mut self, number: ChannelNumber) {
+    pub(super) fn add_closed(&mut self, number: ChannelNumber) {
         self.just_closed.insert(number);
     }
 

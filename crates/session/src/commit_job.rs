@@ -65,24 +65,24 @@ impl SettledByQueue {
 }
 
 /// The queues that are still to take a publish.
-pub(super) enum Ahead {
+pub(super) enum QueuesLeft {
     Found(smallvec::IntoIter<[QueueHandle; 1]>),
     Named(std::vec::IntoIter<QueueId>),
 }
 
-impl Ahead {
+impl QueuesLeft {
     pub(super) fn len(&self) -> usize {
         match self {
-            Ahead::Found(queues) => queues.len(),
-            Ahead::Named(queues) => queues.len(),
+            QueuesLeft::Found(queues) => queues.len(),
+            QueuesLeft::Named(queues) => queues.len(),
         }
     }
 
     /// The next one; None if it has gone, or if there are no more.
     pub(super) fn next(&mut self, vhost: &VirtualHost) -> Option<QueueHandle> {
         match self {
-            Ahead::Found(queues) => queues.next(),
-            Ahead::Named(queues) => vhost.queue_by_id(queues.next()?),
+            QueuesLeft::Found(queues) => queues.next(),
+            QueuesLeft::Named(queues) => vhost.queue_by_id(queues.next()?),
         }
     }
 }
@@ -102,7 +102,7 @@ pub(super) struct Committing {
     pub(super) rejected: SettledByQueue,
     pub(super) gated: Gated,
     /// A publish of which not all queues have taken it.
-    pub(super) partial: Option<(Message, Ahead)>,
+    pub(super) partial: Option<(Message, QueuesLeft)>,
     pub(super) unit: Unit,
     /// What the settlements give back of the channel's shared credit.
     pub(super) credit: u32,

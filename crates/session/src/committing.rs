@@ -29,7 +29,7 @@ use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
 use rustc_hash::FxHashMap;
 
-use super::commit_job::{Ahead, ByNumber, Committing, QUEUE_COST, SettledByQueue, Stage};
+use super::commit_job::{ByNumber, Committing, QUEUE_COST, QueuesLeft, SettledByQueue, Stage};
 use super::connection::{COMMIT, Connection};
 use super::job::Job;
 use super::link::Link;
@@ -167,7 +167,7 @@ impl Connection {
                 break;
             }
             committing.at += 1;
-            cost += outcome.cost() + unacked.held.cost_of_reading();
+            cost += outcome.cost() + unacked.delivery.cost_of_reading();
             let parts = match outcome {
                 Outcome::Rejected => &mut rejected,
                 _ => &mut settled,
@@ -230,15 +230,15 @@ impl Connection {
                     let looking = targets.iter().filter(|queue| queue.deduplicates());
                     gated.extend(looking.cloned().map(Gatekeeper::Queue));
                 }
-                Kept::Attended { publish, random } => {
+                Kept::Stateful { publish, random } => {
                     cost += ROUTE_COST;
                     let exchange = publish.message.exchange_and_key().0;
                     let exchange = String::from_utf8_lossy(exchange);
                     if publish.number.is_some() {
-                        self.vhost.attend_to_producers(&exchange);
+                        self.vhost.keep_numbers_of(&exchange);
                     }
-                    let passing = publish.passing(&exchange, *random, false);
-                    self.vhost.gates_on_the_way(&passing, gated);
+                    let incoming = publish.incoming(&exchange, *random, false);
+                    self.vhost.gates_on_the_way(&incoming, gated);
                 }
             }
             *at += 1;
@@ -276,14 +276,14 @@ impl Connection {
     ) -> Result<(), ChannelError> {
         let mut numbers = Numbers::default();
         for kept in publishes.iter_from(0) {
-            let Kept::Attended { publish, random } = kept else {
+            let Kept::Stateful { publish, random } = kept else {
                 continue;
             };
             if let Some(number) = publish.number {
                 let exchange = publish.message.exchange_and_key().0;
                 let exchange = String::from_utf8_lossy(exchange);
-                let passing = publish.passing(&exchange, *random, false);
-                for keeper in self.vhost.number_keepers(&passing) {
+                let incoming = publish.incoming(&exchange, *random, false);
+                for keeper in self.vhost.number_keepers(&incoming) {
                     numbers.check(keeper, &number, gates)?;
                 }
             }
@@ -314,26 +314,24 @@ impl Connection {
                         if targets.is_empty() && mandatory {
                             let number = committing.channel;
                             return_message(link, number, &without_blind_copies(message.clone()));
-                            self.note_returned(number);
                         }
-                        Some((message, Ahead::Found(targets.into_iter())))
+                        Some((message, QueuesLeft::Found(targets.into_iter())))
                     }
                     Some(Kept::Wide { message, queues }) => {
-                        Some((message, Ahead::Named(queues.into_iter())))
+                        Some((message, QueuesLeft::Named(queues.into_iter())))
                     }
-                    Some(Kept::Attended { publish, random }) => {
+                    Some(Kept::Stateful { publish, random }) => {
                         // What was published before enters its queues before.
                         by_queue.enter(&mut committing.unit, now);
                         let exchange = publish.message.exchange_and_key().0;
                         let exchange = String::from_utf8_lossy(exchange);
-                        let passing = publish.passing(&exchange, random, false);
-                        let verdict = self.vhost.judge(&passing, gates, now);
-                        if passing.returned && !verdict.is_duplicate() {
+                        let incoming = publish.incoming(&exchange, random, false);
+                        let verdict = self.vhost.judge(&incoming, gates, now);
+                        if incoming.returned && !verdict.is_duplicate() {
                             let message = without_blind_copies(publish.message.clone());
                             return_message(link, committing.channel, &message);
-                            self.note_returned(committing.channel);
                         }
-                        committing.unit.take(verdict, &passing, gates, now);
+                        committing.unit.take(verdict, &incoming, gates, now);
                         cost += 2 * ROUTE_COST;
                         continue;
                     }
@@ -396,7 +394,7 @@ impl Connection {
 
 fn settlement(unacked: &Unacked, outcome: Outcome) -> QueueSettlement {
     QueueSettlement {
-        held: unacked.held.clone(),
+        delivery: unacked.delivery.clone(),
         consumer: unacked.consumer,
         outcome,
         delivered_at: unacked.delivered_at,

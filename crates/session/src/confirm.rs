@@ -26,10 +26,7 @@ impl Connection {
                     ChannelError::precondition("cannot switch from tx to confirm mode").into(),
                 );
             }
-            PublishMode::Plain => {
-                channel.mode = PublishMode::Confirm(Confirms::default());
-                channel.facts.begin_to_confirm();
-            }
+            PublishMode::Plain => channel.mode = PublishMode::Confirm(Confirms::default()),
             PublishMode::Confirm(_) => {}
         }
         if !select.nowait {

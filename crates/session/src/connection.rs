@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use leveret_access::grant::Grant;
 use leveret_broker::commit::Finished;
-use leveret_broker::roll::{ConnectionFacts, ConnectionState};
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ChannelNumber, ReplyCode, ShortString, write_method};
@@ -38,8 +37,7 @@ pub(crate) struct Connection {
     pub(super) login: Login,
     pub(super) grant: Arc<Grant>,
     pub(super) permits: ConnectionPermits,
-    /// What administrators see of it.
-    pub(super) facts: Arc<ConnectionFacts>,
+    pub(super) opened: Timestamp,
     pub(super) channels: Channels,
     pub(super) publishing: Publishing,
     pub(super) delivering: Delivering,
@@ -61,7 +59,7 @@ impl Connection {
         login: Login,
         grant: Arc<Grant>,
         permits: ConnectionPermits,
-        facts: Arc<ConnectionFacts>,
+        now: Timestamp,
     ) -> Connection {
         Connection {
             publishing: Publishing::new(&vhost),
@@ -71,7 +69,7 @@ impl Connection {
             login,
             grant,
             permits,
-            facts,
+            opened: now,
             channels: Channels::default(),
             exclusive_queues: ExclusiveQueues::default(),
             notices: VecDeque::new(),
@@ -143,7 +141,7 @@ impl Connection {
     ) -> bool {
         let Showing { committed, reply } = showing;
         if let Finished::Some { read } = committed.commit.finish_some(self.step_cost(), now) {
-            self.delivering.note_read(read);
+            self.delivering.set_read(read);
             return true;
         }
         if committed.refused {
@@ -187,7 +185,7 @@ impl Connection {
     pub(super) fn handle_timeout(&mut self, link: &mut Link, now: Timestamp) {
         self.handle_overdue(link, now);
         self.end_what_stands_still(link, now);
-        self.waiting.go_on_holding(now);
+        self.waiting.stays_held_back(now);
     }
 
     /// Sends the reply that waits for stable storage, if it has come there.
@@ -272,33 +270,6 @@ impl Connection {
             None => connection_wire::AMQPMethod::Unblocked(connection_wire::Unblocked {}),
         };
         link.send(ChannelNumber::CONNECTION, &AMQPClass::Connection(method));
-    }
-
-    /// A publish came back since there was no queue for it.
-    pub(super) fn note_returned(&self, number: ChannelNumber) {
-        if let Some(channel) = self.channels.get(number) {
-            channel.facts.note_unroutable(true);
-        }
-    }
-
-    /// Tells administrators what has gone over the socket, and what the connection is at.
-    pub(super) fn note_traffic(&self, link: &Link) {
-        let facts = &self.facts;
-        facts.received_bytes.set(link.received_bytes);
-        facts.received.set(link.received);
-        let (sent_bytes, sent) = link.output.written();
-        facts.sent_bytes.set(sent_bytes);
-        facts.sent.set(sent);
-        facts.to_send.set(link.output.len() as u64);
-        facts.set_state(if link.blocked {
-            ConnectionState::Blocked
-        } else if self.publishing.meets_full_store() {
-            ConnectionState::Blocking
-        } else if self.waiting.is_held_back() {
-            ConnectionState::Flow
-        } else {
-            ConnectionState::Running
-        });
     }
 
     /// Gives buffers back that have grown in a burst.

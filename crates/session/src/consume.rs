@@ -19,7 +19,7 @@ use super::consumer_arguments::ConsumerArguments;
 use super::consumers::Consumer;
 use super::deleting::queue_deleted;
 use super::deletion::Answer;
-use super::delivered::note_one;
+use super::delivered::record_delivered_one;
 use super::delivery_forms::write_content;
 use super::link::Link;
 use super::methods::encoded;
@@ -76,11 +76,8 @@ impl Connection {
         let channel = self.channel(number)?;
         if global {
             channel.credit.set_limit(count);
-            channel.facts.global_prefetch.set(count.into());
         } else {
             channel.prefetch = count;
-            channel.facts.prefetch.set(count.into());
-            channel.facts.global_prefetch.set(0);
             // rabbitmq: limits for consumers take the place of the channel's
             channel.credit.set_limit(0);
         }
@@ -180,7 +177,7 @@ impl Connection {
         } else {
             queue.consume(spec, now)
         };
-        self.vhost.care(&queue, effects, now);
+        self.vhost.carry_out(&queue, effects, now);
         let reference = added.map_err(|error| match error {
             ConsumeError::ExclusiveUse => {
                 ChannelError::exclusive_use(queue.name(), self.vhost.name())
@@ -206,7 +203,7 @@ impl Connection {
             link.send(number, &AMQPClass::Basic(wire::AMQPMethod::ConsumeOk(ok)));
         }
         let effects = queue.start(now);
-        self.vhost.care(&queue, effects, now);
+        self.vhost.carry_out(&queue, effects, now);
         Ok(())
     }
 
@@ -303,7 +300,7 @@ impl Connection {
     /// The session forgets the consumer.
     pub(super) fn forget_consumer(&mut self, link: &Link, slot: ConsumerSlot) -> Option<Consumer> {
         let consumer = self.delivering.remove_consumer(&self.channels, slot)?;
-        self.tell_consumer_gone(link, slot, &consumer);
+        self.tell_consumer_gone(link, &consumer);
         self.delivering.release_queue(consumer.queue);
         Some(consumer)
     }
@@ -314,7 +311,7 @@ impl Connection {
         let queue = self.delivering.queue(consumer.queue)?.clone();
         let mut effects = queue.cancel(consumer.reference, now);
         let is_doomed = std::mem::take(&mut effects.delete_queue);
-        self.vhost.care(&queue, effects, now);
+        self.vhost.carry_out(&queue, effects, now);
         is_doomed.then_some(queue)
     }
 
@@ -349,7 +346,6 @@ impl Connection {
         let (in_flight, ready) = match self.get_from(&queue, get.no_ack, now) {
             Some(got) => got,
             None => {
-                self.channel(number)?.facts.got_empty.add(1);
                 link.send(
                     number,
                     &AMQPClass::Basic(wire::AMQPMethod::GetEmpty(wire::GetEmpty {})),
@@ -357,11 +353,9 @@ impl Connection {
                 return Ok(());
             }
         };
-        note_one(&self.vhost, &queue, &in_flight);
+        record_delivered_one(&self.vhost, &queue, &in_flight);
         let before = link.output.len();
-        let channel = self.channel(number)?;
-        let tag = channel.take_delivery_tags(1);
-        channel.note_got(get.no_ack, in_flight.redelivered, now);
+        let tag = self.channel(number)?.take_delivery_tags(1);
         let count = u32::try_from(ready).unwrap_or(u32::MAX);
         write_get_ok(
             link.output.buffer(),
@@ -408,7 +402,7 @@ impl Connection {
         let mut buffer = Vec::new();
         for _ in 0..ATTEMPTS {
             let (result, effects) = queue.get(no_ack, now);
-            self.vhost.care(queue, effects, now);
+            self.vhost.carry_out(queue, effects, now);
             match result {
                 GetResult::Message(in_flight, ready) => return Some((in_flight, ready)),
                 GetResult::BeforeUnread(in_flight) => {
@@ -419,7 +413,7 @@ impl Connection {
                 GetResult::NotLoaded => {
                     let (_, effects) =
                         queue.page_in_now(&self.vhost.services.store, &mut buffer, now);
-                    self.vhost.care(queue, effects, now);
+                    self.vhost.carry_out(queue, effects, now);
                 }
             }
         }
@@ -437,9 +431,9 @@ impl Connection {
         const ATTEMPTS: usize = 16;
         for _ in 0..ATTEMPTS {
             let (read, effects) = queue.page_in_now(&self.vhost.services.store, buffer, now);
-            self.vhost.care(queue, effects, now);
+            self.vhost.carry_out(queue, effects, now);
             let (living, effects) = queue.count_living(now);
-            self.vhost.care(queue, effects, now);
+            self.vhost.carry_out(queue, effects, now);
             match living {
                 Some(living) => return living,
                 None if !read => break,

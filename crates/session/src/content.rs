@@ -126,7 +126,7 @@ impl Connection {
             ConnectionError::new(ReplyCode::ResourceError, text)
         })?;
         if let Some(memory) = &mut assembly.memory {
-            memory.note(now);
+            memory.touch(now);
         }
         if assembly.body.len() == assembly.body_size {
             return self.finish_assembly(link, number, now);

@@ -9,10 +9,10 @@ use leveret_store_api::{LogId, Sequence};
 /// A level is a number of 8 bits.
 const LEVELS_MAX: usize = 256;
 
-/// Notes those of the first `deliveries` that are out of one queue, before they are written; answers how many
+/// Records those of the first `deliveries` that are out of one queue, before they are written; answers how many
 /// they are. Messages come in the order of their sequences when they come for the first time, but for those that
 /// went back unseen.
-pub(super) fn note_run(
+pub(super) fn record_delivered_run(
     vhost: &VirtualHost,
     queue: &QueueHandle,
     deliveries: &[Delivery],
@@ -26,14 +26,14 @@ pub(super) fn note_run(
     let run = deliveries.get(..length).unwrap_or_default();
     let first_ones = run.iter().map(|it| &it.in_flight).filter(|it| is_first(it));
     if logs.len() > 1 {
-        note_levels(vhost, logs, first_ones);
+        record_levels(vhost, logs, first_ones);
     } else if let Some(last) = first_ones.max_by_key(|it| it.sequence) {
-        note(vhost, queue, last);
+        record(vhost, queue, last);
     }
     length
 }
 
-fn note_levels<'a>(
+fn record_levels<'a>(
     vhost: &VirtualHost,
     logs: &[LogId],
     first_ones: impl Iterator<Item = &'a InFlight>,
@@ -45,15 +45,15 @@ fn note_levels<'a>(
     }
     for (log, below) in logs.iter().zip(below) {
         if below > Sequence(0) {
-            vhost.services.store.note_delivered(*log, below);
+            vhost.services.store.record_delivered(*log, below);
         }
     }
 }
 
-/// Notes a delivery: the last of those that are about to leave.
-pub(super) fn note_one(vhost: &VirtualHost, queue: &QueueHandle, in_flight: &InFlight) {
+/// Records a delivery: the last of those that are about to leave.
+pub(super) fn record_delivered_one(vhost: &VirtualHost, queue: &QueueHandle, in_flight: &InFlight) {
     if is_first(in_flight) {
-        note(vhost, queue, in_flight);
+        record(vhost, queue, in_flight);
     }
 }
 
@@ -61,9 +61,9 @@ fn is_first(in_flight: &InFlight) -> bool {
     in_flight.stored && !in_flight.redelivered
 }
 
-fn note(vhost: &VirtualHost, queue: &QueueHandle, last: &InFlight) {
+fn record(vhost: &VirtualHost, queue: &QueueHandle, last: &InFlight) {
     if let Some(log) = queue.level_logs().get(usize::from(last.level)) {
         let below = Sequence(last.sequence.0 + 1);
-        vhost.services.store.note_delivered(*log, below);
+        vhost.services.store.record_delivered(*log, below);
     }
 }

@@ -187,7 +187,7 @@ impl Delivering {
             };
             if let Some(queue) = self.queues.queue(consumer.queue) {
                 let effects = queue.resume(consumer.reference, now);
-                self.vhost.care(queue, effects, now);
+                self.vhost.carry_out(queue, effects, now);
             }
         }
     }

@@ -30,7 +30,7 @@ pub(super) enum Ending<'a> {
 
 impl Link {
     /// Keeps the name that a client gives its connection.
-    pub(super) fn note_name(&mut self, properties: &FieldTable) {
+    pub(super) fn set_name(&mut self, properties: &FieldTable) {
         if let Some(AMQPValue::LongString(name)) = properties.inner().get("connection_name") {
             let name = String::from_utf8_lossy(name.as_bytes());
             let end = name.floor_char_boundary(NAME_BYTES_MAX);
@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// The socket is gone, for `reason`. To be called before the session is dropped for that.
-    pub fn note_lost(&mut self, reason: &str) {
+    pub fn set_lost(&mut self, reason: &str) {
         match &self.phase {
             // Whoever only looks whether the port is open says no more.
             Phase::AwaitHeader | Phase::Leaving(..) | Phase::Closing | Phase::Finished => {
@@ -154,7 +154,7 @@ impl Connection {
         };
         let (peer, name) = (link.peer.remote, link.name());
         let (user, vhost) = (&self.login.user, &**self.vhost.name());
-        let seconds = (link.now - self.facts.identity.connected_at) / 1000;
+        let seconds = (link.now - self.opened) / 1000;
         if expected {
             tracing::info!(%peer, user, vhost, name, seconds, reason, "connection ended");
         } else {

@@ -115,7 +115,7 @@ impl Connection {
         let from = starting.queues.len().saturating_sub(most);
         for giving in starting.queues.drain(from..) {
             let (queue, effects) = giving.finish(now);
-            self.vhost.care(&queue, effects, now);
+            self.vhost.carry_out(&queue, effects, now);
         }
         if starting.queues.is_empty() {
             self.delivering.flush_settlements(&self.channels, now);
@@ -162,7 +162,7 @@ impl Connection {
         {
             committed.commit.finish_alone(&self.vhost.services);
         }
-        self.waiting.release_hold(link);
+        self.waiting.let_go_on(link);
         for channel in self.channels.iter() {
             channel.credit.leave_all();
         }
@@ -243,7 +243,7 @@ impl Connection {
                     };
                     match starts {
                         Some((queue, effects)) => {
-                            self.vhost.care(&queue, effects, now);
+                            self.vhost.carry_out(&queue, effects, now);
                             START_COST
                         }
                         None => {

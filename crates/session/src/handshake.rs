@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use leveret_access::brake::{Verdict, Waiting};
 use leveret_broker::config::BrokerConfig;
-use leveret_broker::roll::{ConnectionFacts, ConnectionIdentity};
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     AMQPValue, ChannelNumber, FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, MethodError,
@@ -131,8 +130,8 @@ impl Session {
 
     fn start_ok(&mut self, start_ok: wire::StartOk, now: Timestamp) -> Result<(), Failure> {
         self.read_client_capabilities(&start_ok.client_properties);
-        self.link.note_client(&start_ok.client_properties);
-        self.link.note_name(&start_ok.client_properties);
+        self.link.set_client(&start_ok.client_properties);
+        self.link.set_name(&start_ok.client_properties);
         let mechanism = start_ok.mechanism.as_str();
         let known = Mechanism::parse(mechanism).filter(|_| {
             auth::offered(&self.link)
@@ -331,23 +330,7 @@ impl Session {
             name = self.link.name(),
             "connection opened"
         );
-        let facts = Arc::new(ConnectionFacts::new(ConnectionIdentity {
-            session: self.link.id,
-            remote: self.link.peer.remote,
-            local: self.link.peer.local,
-            user: login.user.as_str().into(),
-            mechanism: login.mechanism.name(),
-            vhost: Arc::clone(vhost.name()),
-            connected_at: now,
-            heartbeat_s: self.link.heartbeat_ms / 1000,
-            frame_max: self.link.frame_max,
-            channel_max: self.link.channel_max,
-            client_properties: Arc::clone(&self.link.client_properties),
-        }));
-        if self.link.peer.listed {
-            broker.roll.enter(&facts);
-        }
-        let connection = Connection::new(vhost, login, grant, permits, facts);
+        let connection = Connection::new(vhost, login, grant, permits, now);
         connection.tell_opened(&self.link, now);
         self.phase = Phase::Open(Box::new(connection));
         self.link.send(

@@ -34,16 +34,16 @@ const SHARE_BYTES: usize = 64 << 10;
 /// Bytes before the names of an entry: its route, and their length.
 const HEAD: usize = 6;
 /// What a slot of a table costs, with a byte of the table's own and at a load of a half.
-const SLOT_BYTES: usize = 2 * (size_of::<Place>() + 1);
+const SLOT_BYTES: usize = 2 * (size_of::<Listed>() + 1);
 
 /// Where in the text an entry begins. With the hash of its names the table grows without a look at them.
 #[derive(Clone, Copy)]
-struct Place {
+struct Listed {
     hash: u32,
     at: u32,
 }
 
-impl Place {
+impl Listed {
     /// The hash as the table wants it, which takes a few bits at either end.
     fn spread(&self) -> u64 {
         u64::from(self.hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -52,7 +52,7 @@ impl Place {
 
 /// Routes by names.
 pub(super) struct KnownRoutes {
-    places: HashTable<Place>,
+    places: HashTable<Listed>,
     text: Vec<u8>,
     routes: Vec<Targets>,
     /// The numbers of the routes.
@@ -102,10 +102,10 @@ impl KnownRoutes {
     /// Goes through the tables and the text once for all, and waits for nothing in between.
     fn look_ahead(&mut self, behind: &[u8]) {
         let next = next_names(behind);
-        let sought: SmallVec<[Place; PUBLISHES_MAX]> =
+        let sought: SmallVec<[Listed; PUBLISHES_MAX]> =
             next.iter().map(|names| self.place(names, 0)).collect();
         let places = sought.iter().map(|sought| {
-            let is_it = |place: &Place| place.hash == sought.hash;
+            let is_it = |place: &Listed| place.hash == sought.hash;
             let found = self.places.find(sought.spread(), is_it);
             found.map_or(NOWHERE, |place| place.at)
         });
@@ -123,7 +123,7 @@ impl KnownRoutes {
     #[inline]
     pub(super) fn route(&self, names: &[u8]) -> Option<u32> {
         let sought = self.place(names, 0);
-        let is_it = |place: &Place| {
+        let is_it = |place: &Listed| {
             place.hash == sought.hash
                 && entry(&self.text, place.at).is_some_and(|entry| entry.has(names))
         };
@@ -131,10 +131,10 @@ impl KnownRoutes {
         Some(entry(&self.text, place.at)?.route)
     }
 
-    fn place(&self, names: &[u8], at: u32) -> Place {
+    fn place(&self, names: &[u8], at: u32) -> Listed {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of it will do")]
         let hash = self.hasher.hash_one(names) as u32;
-        Place { hash, at }
+        Listed { hash, at }
     }
 
     /// The queues of the route with this number.
@@ -175,7 +175,7 @@ impl KnownRoutes {
         self.text.extend_from_slice(names);
         let place = self.place(names, at);
         self.places
-            .insert_unique(place.spread(), place, Place::spread);
+            .insert_unique(place.spread(), place, Listed::spread);
         Some(())
     }
 

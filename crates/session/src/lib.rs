@@ -7,8 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod assembly;
-mod attended;
-mod attended_publish;
 mod auth;
 mod batch;
 mod blocks;
@@ -60,6 +58,8 @@ mod settled;
 mod spread;
 mod spreading;
 mod stamp;
+mod stateful;
+mod stateful_publish;
 mod stream;
 mod topology;
 mod trace;

@@ -3,9 +3,6 @@
 //! Publishes and settlements are only gathered; before any other method they are flushed. What a method does is
 //! decided in the module of its class.
 
-use std::sync::Arc;
-
-use leveret_broker::roll::ChannelFacts;
 use leveret_codec::protocol::{
     AMQPClass, access as access_wire, basic as basic_wire, channel as wire,
     connection as connection_wire,
@@ -170,7 +167,7 @@ impl Connection {
         if self.channels.is_just_closed(number)
             && !matches!(method, Some(wire::AMQPMethod::Open(_)))
         {
-            Self::pass_over(link, number, method);
+            Self::skip_while_closing(link, number, method);
             return Ok(());
         }
         let Some(method) = method else {
@@ -185,9 +182,7 @@ impl Connection {
                 link.work.add(work::METHOD);
                 let permit = self.permits.channel(&link.broker, &self.login.user)?;
                 let serial = self.channels.next_serial();
-                let facts = Arc::new(ChannelFacts::new(number, serial, link.now));
-                self.facts.open_channel(&facts);
-                self.channels.open(Channel::new(facts, permit));
+                self.channels.open(Channel::new(number, serial, permit));
                 self.tell_channel(link, number, serial);
                 link.send(
                     number,
@@ -201,7 +196,11 @@ impl Connection {
 
     /// rabbitmq: what a client had sent behind its `channel.close` before that was answered is passed over, another
     /// close is answered too
-    fn pass_over(link: &mut Link, number: ChannelNumber, method: Option<&wire::AMQPMethod>) {
+    fn skip_while_closing(
+        link: &mut Link,
+        number: ChannelNumber,
+        method: Option<&wire::AMQPMethod>,
+    ) {
         if let Some(wire::AMQPMethod::Close(_)) = method {
             let ok = wire::AMQPMethod::CloseOk(wire::CloseOk {});
             link.send(number, &AMQPClass::Channel(ok));
@@ -279,7 +278,7 @@ impl Connection {
                 Err(ConnectionError::not_implemented("active=false").into())
             }
             wire::AMQPMethod::Close(_) => {
-                self.channels.note_closed(number);
+                self.channels.add_closed(number);
                 let ok = AMQPClass::Channel(wire::AMQPMethod::CloseOk(wire::CloseOk {}));
                 self.close_channel(link, number, Afterwards::Gone, encoded(number, &ok), now);
                 Ok(())

@@ -100,7 +100,7 @@ impl Connection {
         let mut undelivered = VecDeque::new();
         if let (Some(queue), Some(_), Some(reference)) = (&queue, slot, reference) {
             let effects = queue.withdraw(&[reference], now);
-            self.vhost.care(queue, effects, now);
+            self.vhost.carry_out(queue, effects, now);
             self.delivering.take_mail(link);
             link.mailbox.stay_awake();
             let goes = |it: &Consumer| it.queue == row && it.reference == reference;
@@ -146,10 +146,10 @@ impl Connection {
         }
         for giving in self.delivering.take_quiet() {
             let (queue, effects) = giving.finish(now);
-            self.vhost.care(&queue, effects, now);
+            self.vhost.carry_out(&queue, effects, now);
         }
         let effects = taking.queue.start(now);
-        self.vhost.care(&taking.queue, effects, now);
+        self.vhost.carry_out(&taking.queue, effects, now);
         self.delivering.flush_settlements(&self.channels, now);
         if let Some(slot) = taking.slot {
             self.consumer_cancelled(link, slot);

@@ -31,7 +31,7 @@ impl Pressure {
         if effects.letters {
             self.letters.push(queue.clone());
         }
-        if effects.hold {
+        if effects.hold_back {
             self.queue = Some(queue.clone());
         }
     }

@@ -41,7 +41,6 @@ impl Connection {
         let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
-        channel.facts.note_published(1, now);
         match self.publishing.decide(link, channel, routed, &mut memory) {
             Decided::Batched(batched) => {
                 self.publishing.batch(link, channel, batched);
@@ -51,7 +50,7 @@ impl Connection {
             }
             Decided::KeptByExchange(publish) => {
                 link.work.add(work::DETOUR);
-                self.publish_attended(link, number, publish, now)?;
+                self.publish_stateful(link, number, publish, now)?;
             }
             Decided::InTransaction(kept) => {
                 self.publish_in_transaction(link, number, kept, now)?;
@@ -91,7 +90,7 @@ impl Connection {
         let keys = keys_of_publish(routed.names, routed.header);
         let queues = self.publishing.targets_of(routed);
         let mut message = routed.message.clone();
-        if routed.is_attended() {
+        if routed.is_stateful() {
             message = without_blind_copies(message);
         }
         self.trace_publish(link, number, &message, keys, queues.iter(), now);
@@ -107,8 +106,8 @@ impl Connection {
     ) -> Result<(), Failure> {
         let bytes_max = link.broker.config().transaction_bytes_max;
         self.transaction(number)?.publish(kept, bytes_max)?;
-        self.note_uncommitted(number);
-        self.account_for_transaction(link, number, now)
+        self.account_for_transaction(link, number, now);
+        Ok(())
     }
 
     /// Publishes the batch.

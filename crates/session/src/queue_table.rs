@@ -9,7 +9,7 @@ mod check;
 use leveret_broker::handle::QueueHandle;
 use leveret_message::{Store, Timestamp};
 use leveret_queue::mailbox::InFlight;
-use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::reference::Outstanding;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_routing::QueueId;
 use leveret_store_api::broken::{broken, without};
@@ -113,7 +113,7 @@ impl QueueTable {
     #[inline]
     pub(super) fn settle_unasked(&mut self, number: QueueNumber, sent: InFlight, used: bool) {
         let settlement = QueueSettlement {
-            held: Held::Message(sent),
+            delivery: Outstanding::Message(sent),
             consumer: None,
             outcome: Outcome::Acknowledged,
             delivered_at: Timestamp::NEVER,

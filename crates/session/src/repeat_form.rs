@@ -48,7 +48,7 @@ impl Repeat {
             max => max.saturating_sub(FRAME_OVERHEAD),
         };
         // What is to be written ahead goes the usual way.
-        let ahead_min = link.broker.services.ahead_bytes_min;
+        let ahead_min = link.broker.services.write_ahead_bytes_min;
         let bytes_max = (link.broker.config().message_bytes_max).min(ahead_min.saturating_sub(1));
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let body_max = u32::try_from(frame_max.min(bytes_max)).unwrap_or(u32::MAX);

@@ -17,7 +17,6 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use leveret_broker::broker::Broker;
-use leveret_broker::roll::ConnectionState;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     ChannelNumber, FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten,
@@ -117,9 +116,7 @@ impl Session {
             understands_cancel: false,
             client_name: None,
             lost: None,
-            client_properties: Arc::default(),
-            received_bytes: 0,
-            received: 0,
+            client_properties: None,
             blocked: false,
             now,
             work: Work::default(),
@@ -164,8 +161,6 @@ impl Session {
             consumed = input.len();
         }
         input.advance(consumed);
-        self.link.received += 1;
-        self.link.received_bytes += consumed as u64;
         if input.is_empty()
             && let Phase::Open(connection) = &mut self.phase
         {
@@ -306,7 +301,6 @@ impl Session {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Finished) {
             Phase::Open(mut connection) => {
                 connection.log_ended(&self.link, ending);
-                connection.facts.set_state(ConnectionState::Closing);
                 connection.leave(&mut self.link);
                 Phase::Leaving(connection, farewell)
             }
@@ -420,7 +414,6 @@ impl Session {
         self.link.now = now;
         if let Phase::Open(connection) = &mut self.phase {
             connection.transmit(&mut self.link, now);
-            connection.note_traffic(&self.link);
             if let Some((code, text)) = connection.forced_close() {
                 self.close(code, &text, now);
             }

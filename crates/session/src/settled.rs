@@ -30,20 +30,15 @@ pub(super) struct Settled {
 impl Settled {
     pub(super) fn push(&mut self, unacked: Unacked, outcome: Outcome) {
         self.count += 1;
-        self.memory += unacked.held.memory();
+        self.memory += unacked.delivery.memory();
         self.settlements.push((unacked, outcome));
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.count
     }
 
     /// Takes out the first one.
     pub(super) fn pop(&mut self) -> Option<(Unacked, Outcome)> {
         let first = self.settlements.pop()?;
         self.count -= 1;
-        self.memory -= first.0.held.memory();
+        self.memory -= first.0.delivery.memory();
         // The first may be one that has not left.
         self.left = self.left.saturating_sub(1);
         // The store is told again of what is left, which costs nothing.

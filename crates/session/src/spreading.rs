@@ -63,7 +63,7 @@ impl Connection {
             spreading.point = spreading.point.max(effects.point);
             spreading.pressure.add(&queue, &effects);
             spreading.pressure.letters.truncate(LETTERS_MAX);
-            self.vhost.care(&queue, effects, now);
+            self.vhost.carry_out(&queue, effects, now);
         }
         spreading.refused |= !rejected.is_empty();
         if spreading.queues.len() > 0 {

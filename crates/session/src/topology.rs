@@ -361,7 +361,7 @@ impl Connection {
                 refuse_for_streams("queue.purge", &queue)?;
                 let (purged, effects) = queue.purge();
                 let point = effects.point;
-                self.vhost.care(&queue, effects, now);
+                self.vhost.carry_out(&queue, effects, now);
                 let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
                 self.answer(
                     link,

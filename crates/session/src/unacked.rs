@@ -24,7 +24,7 @@ use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::InFlight;
 use leveret_queue::queue::consumers::ConsumerRef;
-use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::reference::Outstanding;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use leveret_store_api::CommitPoint;
 use older::Older;
@@ -35,9 +35,9 @@ use super::queue_table::QueueNumber;
 
 /// One delivery that waits for its acknowledgement; at hand, with its message.
 #[derive(Debug)]
-pub(super) struct Unacked<H = Held> {
+pub(super) struct Unacked<H = Outstanding> {
     pub(super) tag: DeliveryTag,
-    pub(super) held: H,
+    pub(super) delivery: H,
     pub(super) queue: QueueNumber,
     /// None after `basic.get`.
     pub(super) consumer: Option<ConsumerRef>,
@@ -51,7 +51,7 @@ impl Unacked {
     /// What its queue is to be told.
     pub(super) fn settled(self, outcome: Outcome) -> QueueSettlement {
         QueueSettlement {
-            held: self.held,
+            delivery: self.delivery,
             consumer: self.consumer,
             outcome,
             delivered_at: self.delivered_at,
@@ -64,7 +64,7 @@ impl From<Unacked<InFlight>> for Unacked {
     fn from(at_hand: Unacked<InFlight>) -> Unacked {
         Unacked {
             tag: at_hand.tag,
-            held: Held::Message(at_hand.held),
+            delivery: Outstanding::Message(at_hand.delivery),
             queue: at_hand.queue,
             consumer: at_hand.consumer,
             delivered_at: at_hand.delivered_at,
@@ -89,7 +89,7 @@ impl<H> Unacked<H> {
 }
 
 fn memory_of(at_hand: &Unacked<InFlight>) -> usize {
-    at_hand.held.message.memory_bytes()
+    at_hand.delivery.message.memory_bytes()
 }
 
 /// When a delivery must be settled at the latest.
@@ -390,29 +390,29 @@ impl Ledger {
         };
         let Unacked {
             tag,
-            held,
+            delivery,
             queue,
             consumer,
             delivered_at,
             due,
         } = unacked;
-        let at_hand = match held {
-            Held::Message(held) if !is_older => Unacked {
+        let at_hand = match delivery {
+            Outstanding::Message(delivery) if !is_older => Unacked {
                 tag,
-                held,
+                delivery,
                 queue,
                 consumer,
                 delivered_at,
                 due,
             },
-            held => {
+            delivery => {
                 if !is_older {
                     // Those at hand were put back just now, too, and are before it.
                     self.age(self.entries.len());
                 }
                 self.older.put_back(Unacked {
                     tag,
-                    held,
+                    delivery,
                     queue,
                     consumer,
                     delivered_at,
@@ -437,7 +437,7 @@ impl Ledger {
         self.push(unacked);
     }
 
-    /// Passes over settled ones at the front.
+    /// Skips settled ones at the front.
     fn trim(&mut self) {
         const KEPT: usize = 1024;
         while let Some(None) = self.entries.front() {

@@ -1,7 +1,7 @@
 //! Where the routes of the next publishes are believed to lie. Whoever takes one has to look whether it is
 //! the one: this only orders the look-ups, so that the processor waits for the memory of many at once.
 
-use leveret_codec::names_ahead;
+use leveret_codec::upcoming_names;
 use leveret_queue::shortcuts::Shortcut;
 use smallvec::SmallVec;
 
@@ -22,7 +22,7 @@ pub(super) struct UpcomingRoutes {
 
 /// The names of the next publishes in `input`.
 pub(super) fn next_names(input: &[u8]) -> SmallVec<[&[u8]; PUBLISHES_MAX]> {
-    let frames = names_ahead(input).take(FRAMES_MAX);
+    let frames = upcoming_names(input).take(FRAMES_MAX);
     frames.flatten().take(PUBLISHES_MAX).collect()
 }
 
@@ -55,7 +55,7 @@ impl UpcomingRoutes {
     /// Whether it is time to look ahead.
     pub(super) fn is_due(&mut self) -> bool {
         self.pause = self.pause.saturating_sub(1);
-        Shortcut::RoutesAhead.is_open() && self.pause == 0 && self.places.is_empty()
+        Shortcut::UpcomingRoutes.is_open() && self.pause == 0 && self.places.is_empty()
     }
 
     /// Nothing is expected.

@@ -8,7 +8,7 @@ use leveret_broker::handle::QueueHandle;
 use leveret_broker::memory_pool::STALL_MS;
 use leveret_broker::vhost::VirtualHost;
 use leveret_message::Timestamp;
-use leveret_queue::queue::dispatch::HoldMark;
+use leveret_queue::queue::dispatch::TakenSoFar;
 use leveret_store_api::CommitPoint;
 
 use super::body_memory::Wanted;
@@ -23,7 +23,7 @@ const HOLD_TIMEOUT_MS: u64 = 50;
 /// A publisher held back.
 enum HeldBack {
     /// Until this queue has drained, or the time is up.
-    Queue(QueueHandle, HoldMark, Timestamp),
+    Queue(QueueHandle, TakenSoFar, Timestamp),
     /// Until the store has caught up to this point.
     Store(CommitPoint),
     /// Until this queue's dead letters have gone.
@@ -173,7 +173,7 @@ impl Waiting {
             self.held_back = self.who_is_behind(link, queue, staged, consumes, now);
         }
         for queue in letters {
-            if self.held_back.is_none() && queue.outbox().hold(&link.mailbox) {
+            if self.held_back.is_none() && queue.outbox().hold_back(&link.mailbox) {
                 self.held_back = Some(HeldBack::Letters(queue));
             }
         }
@@ -192,7 +192,7 @@ impl Waiting {
             return Some(HeldBack::Store(staged));
         }
         let queue = queue.filter(|_| !consumes)?;
-        let mark = queue.hold(&link.mailbox)?;
+        let mark = queue.hold_back(&link.mailbox)?;
         Some(HeldBack::Queue(queue, mark, now + HOLD_TIMEOUT_MS))
     }
 
@@ -230,11 +230,11 @@ impl Waiting {
     }
 
     /// Asks whether consumers still keep up with what it is held back for.
-    pub(super) fn go_on_holding(&mut self, now: Timestamp) {
+    pub(super) fn stays_held_back(&mut self, now: Timestamp) {
         if let Some(HeldBack::Queue(queue, mark, deadline)) = &mut self.held_back
             && *deadline <= now
         {
-            match queue.go_on_holding(*mark) {
+            match queue.stays_held_back(*mark) {
                 Some(later) => (*mark, *deadline) = (later, now + HOLD_TIMEOUT_MS),
                 None => self.held_back = None,
             }
@@ -242,10 +242,10 @@ impl Waiting {
     }
 
     /// Nobody holds it back any more.
-    pub(super) fn release_hold(&mut self, link: &Link) {
+    pub(super) fn let_go_on(&mut self, link: &Link) {
         match self.held_back.take() {
-            Some(HeldBack::Queue(queue, ..)) => queue.release_hold(&link.mailbox),
-            Some(HeldBack::Letters(queue)) => queue.outbox().release_hold(&link.mailbox),
+            Some(HeldBack::Queue(queue, ..)) => queue.let_go_on(&link.mailbox),
+            Some(HeldBack::Letters(queue)) => queue.outbox().let_go_on(&link.mailbox),
             Some(HeldBack::Memory(_)) => {
                 self.vhost
                     .services

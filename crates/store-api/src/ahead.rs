@@ -19,16 +19,16 @@ impl Done {
 /// A large payload on its way to the disk, ahead of the change that will enqueue it: see
 /// [`MessageLog::write_ahead`](crate::MessageLog::write_ahead). Dropping it gives back what was written
 /// and not used.
-pub struct Ahead {
+pub struct WriteAhead {
     done: Arc<Done>,
     _claim: Box<dyn Any + Send + Sync>,
 }
 
-impl Ahead {
+impl WriteAhead {
     /// For a store: what it keeps in `claim` goes when this does.
     #[must_use]
     pub fn new(done: Arc<Done>, claim: Box<dyn Any + Send + Sync>) -> Self {
-        Ahead {
+        WriteAhead {
             done,
             _claim: claim,
         }
@@ -41,8 +41,8 @@ impl Ahead {
     }
 }
 
-impl fmt::Debug for Ahead {
+impl fmt::Debug for WriteAhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ahead(done: {})", self.is_done())
+        write!(f, "WriteAhead(done: {})", self.is_done())
     }
 }

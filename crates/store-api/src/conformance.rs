@@ -548,7 +548,7 @@ fn a_restart_knows_what_was_delivered<S: Subject>(subject: &S) {
     let unit = [log, other, gone].map(|log| enqueue(log, 9, 10)).to_vec();
     commit(subject, &store, unit);
     for (log, below) in [(log, 4), (log, 7), (log, 5), (gone, 3)] {
-        store.note_delivered(log, Sequence(below));
+        store.record_delivered(log, Sequence(below));
     }
     assert_eq!(store.delivered(log).below, Sequence(7));
     commit(subject, &store, vec![Change::DeleteLog { log: gone }]);

@@ -25,7 +25,7 @@ mod stepped;
 mod traits;
 mod waiters;
 
-pub use ahead::{Ahead, Done};
+pub use ahead::{Done, WriteAhead};
 pub use changes::{
     Change, CommitPoint, DamagedHead, DamagedMessage, Delivered, Enqueue, LogId, LogState,
     Numbered, Payload, Sequence, Shortage, StoreStatus, StoredMessage,

@@ -101,7 +101,7 @@ impl<P: Payload> MessageLog<P> for MemoryStore<P> {
         Delivered::default()
     }
 
-    fn note_delivered(&self, _log: LogId, _below: Sequence) {}
+    fn record_delivered(&self, _log: LogId, _below: Sequence) {}
 
     fn status(&self) -> StoreStatus {
         StoreStatus::Running

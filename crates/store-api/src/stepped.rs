@@ -9,9 +9,9 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::{
-    Ahead, Change, CommitPoint, DamagedHead, DamagedMessage, DefinitionStore, Definitions,
-    Delivered, Done, Enqueue, LogId, LogState, MessageLog, Numbered, Payload, Sequence, StoreError,
-    StoreStatus, StoredMessage, Waiters,
+    Change, CommitPoint, DamagedHead, DamagedMessage, DefinitionStore, Definitions, Delivered,
+    Done, Enqueue, LogId, LogState, MessageLog, Numbered, Payload, Sequence, StoreError,
+    StoreStatus, StoredMessage, Waiters, WriteAhead,
 };
 
 /// Keeps messages and definitions in memory. Nothing becomes durable, or visible to reads, before
@@ -36,7 +36,7 @@ struct Inner<P> {
     definitions: BTreeMap<Vec<u8>, Vec<u8>>,
     status: StoreStatus,
     status_waker: Option<Waker>,
-    ahead_bytes_min: usize,
+    write_ahead_bytes_min: usize,
     /// What is being written ahead.
     ahead: Vec<(Arc<Done>, Waker)>,
 }
@@ -82,7 +82,7 @@ impl<P: Payload> SteppedStore<P> {
                 definitions: BTreeMap::new(),
                 status: StoreStatus::Running,
                 status_waker: None,
-                ahead_bytes_min: usize::MAX,
+                write_ahead_bytes_min: usize::MAX,
                 ahead: Vec::new(),
             }),
             waiters: Waiters::default(),
@@ -158,13 +158,13 @@ impl<P: Payload> SteppedStore<P> {
     }
 
     /// Payloads of at least so many bytes are to be written ahead, which takes until
-    /// [`finish_ahead`](SteppedStore::finish_ahead).
-    pub fn set_ahead_bytes_min(&self, bytes: usize) {
-        self.inner.lock().ahead_bytes_min = bytes;
+    /// [`finish_write_ahead`](SteppedStore::finish_write_ahead).
+    pub fn set_write_ahead_bytes_min(&self, bytes: usize) {
+        self.inner.lock().write_ahead_bytes_min = bytes;
     }
 
     /// Ends all writing ahead; answers how much there was.
-    pub fn finish_ahead(&self) -> usize {
+    pub fn finish_write_ahead(&self) -> usize {
         let ahead = mem::take(&mut self.inner.lock().ahead);
         for (done, waker) in &ahead {
             done.set();
@@ -348,18 +348,18 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
         point
     }
 
-    fn ahead_bytes_min(&self) -> usize {
-        self.inner.lock().ahead_bytes_min
+    fn write_ahead_bytes_min(&self) -> usize {
+        self.inner.lock().write_ahead_bytes_min
     }
 
-    fn write_ahead(&self, payload: &P, _copies: usize, waker: &Waker) -> Option<Ahead> {
+    fn write_ahead(&self, payload: &P, _copies: usize, waker: &Waker) -> Option<WriteAhead> {
         let mut inner = self.inner.lock();
-        if payload.parts()[1].len() < inner.ahead_bytes_min {
+        if payload.parts()[1].len() < inner.write_ahead_bytes_min {
             return None;
         }
         let done = Arc::new(Done::default());
         inner.ahead.push((Arc::clone(&done), waker.clone()));
-        Some(Ahead::new(done, Box::new(())))
+        Some(WriteAhead::new(done, Box::new(())))
     }
 
     fn durable_point(&self) -> CommitPoint {
@@ -461,7 +461,7 @@ impl<P: Payload> MessageLog<P> for SteppedStore<P> {
         inner.delivered.get(&log).copied().unwrap_or_default()
     }
 
-    fn note_delivered(&self, log: LogId, below: Sequence) {
+    fn record_delivered(&self, log: LogId, below: Sequence) {
         let mut inner = self.inner.lock();
         let delivered = inner.delivered.entry(log).or_default();
         delivered.below = delivered.below.max(below);

@@ -3,8 +3,8 @@
 use std::task::Waker;
 
 use crate::{
-    Ahead, Change, CommitPoint, DamagedMessage, Delivered, LogId, LogState, Numbered, Payload,
-    Sequence, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedMessage, Delivered, LogId, LogState, Numbered, Payload, Sequence,
+    StoreError, StoreStatus, StoredMessage, WriteAhead,
 };
 
 /// Messages of many logs, kept in sequence order and made durable in groups.
@@ -26,7 +26,7 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     }
 
     /// A payload whose second part has at least so many bytes should be written ahead.
-    fn ahead_bytes_min(&self) -> usize {
+    fn write_ahead_bytes_min(&self) -> usize {
         usize::MAX
     }
 
@@ -34,7 +34,7 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     /// for it; wakes `waker` when that is done. Whoever stages a clone of the payload after that, in up to
     /// `copies` enqueues, and keeps the answer until then, uses what was written. Others write it with
     /// their unit, as does everybody where this answers `None`.
-    fn write_ahead(&self, _payload: &P, _copies: usize, _waker: &Waker) -> Option<Ahead> {
+    fn write_ahead(&self, _payload: &P, _copies: usize, _waker: &Waker) -> Option<WriteAhead> {
         None
     }
 
@@ -80,12 +80,12 @@ pub trait MessageLog<P: Payload>: Send + Sync {
     fn staged_bytes(&self) -> u64;
 
     /// How far the deliveries of `log` have come: as known when the store was opened, with what
-    /// [`note_delivered`](Self::note_delivered) has added since.
+    /// [`record_delivered`](Self::record_delivered) has added since.
     fn delivered(&self, log: LogId) -> Delivered;
 
     /// Every message of `log` below `below` was delivered, or is about to be. Outlives a kill of the process
     /// once this returns. May write to a file: never call it under a queue's lock, and not for each message.
-    fn note_delivered(&self, log: LogId, below: Sequence);
+    fn record_delivered(&self, log: LogId, below: Sequence);
 
     /// Whether the store can take more.
     fn status(&self) -> StoreStatus;

@@ -33,9 +33,9 @@ pub struct JournalOptions {
     /// the disk has room.
     pub copy_pause_ms: u64,
     /// A message whose second part has at least so many bytes is written ahead …
-    pub ahead_bytes_min: usize,
+    pub write_ahead_bytes_min: usize,
     /// … in slices of so many bytes, each of them synced.
-    pub ahead_step_bytes: usize,
+    pub write_ahead_step_bytes: usize,
     /// With less than this free on the disk, the status is [`StoreStatus::Full`](leveret_store_api::StoreStatus::Full); in bytes.
     pub disk_free_bytes_min: u64,
     /// The size of a file that is given up when the disk is full, so that what was taken out can be given back; in bytes.
@@ -90,8 +90,8 @@ impl JournalOptions {
             checkpoint_bytes: 1 << 20,
             checkpoint_interval_ms: 100,
             free_bytes_step: 256 << 10,
-            ahead_bytes_min: 64 << 10,
-            ahead_step_bytes: 16 << 10,
+            write_ahead_bytes_min: 64 << 10,
+            write_ahead_step_bytes: 16 << 10,
             ..self
         }
     }
@@ -109,8 +109,8 @@ impl Default for JournalOptions {
             free_bytes_step: 2 << 20,
             free_pause_ms: 8,
             copy_pause_ms: 4,
-            ahead_bytes_min: 16 << 20,
-            ahead_step_bytes: 1 << 20,
+            write_ahead_bytes_min: 16 << 20,
+            write_ahead_step_bytes: 1 << 20,
             disk_free_bytes_min: 256 << 20,
             ballast_bytes: 0,
             gap_us: 100,

@@ -6,7 +6,7 @@ use leveret_message::Timestamp;
 use leveret_queue::queue::identity::SessionId;
 use leveret_store_api::CommitPoint;
 
-use super::{ForUser, ImportError, InVhost, Placed, Plan, UserPlan};
+use super::{ForUser, ImportError, InVhost, Located, Plan, UserPlan};
 use crate::broker::Broker;
 use crate::events::INTERNAL_USER;
 
@@ -52,7 +52,7 @@ impl Broker {
     }
 
     /// The user with a hash for the password in the clear; the present hash if it is of this password.
-    fn hashed(&self, placed: &Placed<UserPlan>) -> Result<User, ImportError> {
+    fn hashed(&self, placed: &Located<UserPlan>) -> Result<User, ImportError> {
         let UserPlan { user, password } = &placed.it;
         let mut user = user.clone();
         if let Some(password) = password.as_ref().filter(|it| !it.is_empty()) {

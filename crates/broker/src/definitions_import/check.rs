@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use leveret_routing::{Binding, Destination, QueueId, Topology};
 use leveret_settings::declared;
 
-use super::{BindingPlan, ImportError, InVhost, Placed, PlacedIn, Plan};
+use super::{BindingPlan, ImportError, InVhost, Located, LocatedInVhost, Plan};
 use crate::broker::Broker;
 use crate::declare::QueueDeclaration;
 use crate::definitions::{Definition, PolicyDefinition};
@@ -90,7 +90,7 @@ impl BindingPlan {
 }
 
 /// What cannot be stored is found before anything is changed.
-fn check_storable<T>(it: &Placed<T>, definition: &Definition) -> Result<(), ImportError> {
+fn check_storable<T>(it: &Located<T>, definition: &Definition) -> Result<(), ImportError> {
     definition.put().map(drop).map_err(|error| it.error(error))
 }
 
@@ -126,7 +126,11 @@ impl Plan {
         self.check_topologies(broker)
     }
 
-    fn check_vhosts<T>(&self, broker: &Broker, all: &[PlacedIn<T>]) -> Result<(), ImportError> {
+    fn check_vhosts<T>(
+        &self,
+        broker: &Broker,
+        all: &[LocatedInVhost<T>],
+    ) -> Result<(), ImportError> {
         all.iter()
             .try_for_each(|it| self.check_vhost(broker, it, &it.it.vhost))
     }
@@ -134,7 +138,7 @@ impl Plan {
     fn check_vhost<T>(
         &self,
         broker: &Broker,
-        it: &Placed<T>,
+        it: &Located<T>,
         name: &str,
     ) -> Result<(), ImportError> {
         if broker.vhost(name).is_some() || self.vhosts.iter().any(|vhost| vhost.it == name) {
@@ -148,7 +152,7 @@ impl Plan {
     fn check_user<T>(
         &self,
         broker: &Broker,
-        it: &Placed<T>,
+        it: &Located<T>,
         name: &str,
     ) -> Result<(), ImportError> {
         let planned = self.users.iter().any(|user| user.it.user.name == name);
@@ -164,7 +168,7 @@ impl Plan {
     fn check_queue(
         &self,
         broker: &Broker,
-        placed: &PlacedIn<QueueDeclaration>,
+        placed: &LocatedInVhost<QueueDeclaration>,
     ) -> Result<(), ImportError> {
         let InVhost { vhost, it } = &placed.it;
         let mut planned = self.default_queue_types.iter();

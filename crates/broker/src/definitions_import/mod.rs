@@ -36,12 +36,12 @@ pub struct ImportError {
 
 /// Something and where in the file it stands.
 #[derive(Clone, Debug)]
-struct Placed<T> {
+struct Located<T> {
     place: String,
     it: T,
 }
 
-impl<T> Placed<T> {
+impl<T> Located<T> {
     fn error(&self, message: impl std::fmt::Display) -> ImportError {
         ImportError {
             place: self.place.clone(),
@@ -57,7 +57,7 @@ struct InVhost<T> {
     it: T,
 }
 
-type PlacedIn<T> = Placed<InVhost<T>>;
+type LocatedInVhost<T> = Located<InVhost<T>>;
 
 /// A user, with the password in the clear if the file has it so.
 #[derive(Clone, Debug)]
@@ -86,20 +86,20 @@ struct BindingPlan {
 /// All that a definitions file asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    vhosts: Vec<Placed<String>>,
+    vhosts: Vec<Located<String>>,
     /// What queues without a type become, where the file says so.
-    default_queue_types: Vec<PlacedIn<QueueKind>>,
+    default_queue_types: Vec<LocatedInVhost<QueueKind>>,
     /// Virtual hosts of which the file says whether they are traced.
     traced: Vec<(String, bool)>,
-    users: Vec<Placed<UserPlan>>,
-    permissions: Vec<PlacedIn<ForUser<Permission>>>,
-    topic_permissions: Vec<PlacedIn<ForUser<TopicPermission>>>,
-    limits: Vec<PlacedIn<VhostLimits>>,
-    parameters: Vec<Placed<Parameter>>,
-    policies: Vec<Placed<(PolicyKind, PolicySpec)>>,
-    exchanges: Vec<PlacedIn<Exchange>>,
-    queues: Vec<PlacedIn<QueueDeclaration>>,
-    bindings: Vec<PlacedIn<BindingPlan>>,
+    users: Vec<Located<UserPlan>>,
+    permissions: Vec<LocatedInVhost<ForUser<Permission>>>,
+    topic_permissions: Vec<LocatedInVhost<ForUser<TopicPermission>>>,
+    limits: Vec<LocatedInVhost<VhostLimits>>,
+    parameters: Vec<Located<Parameter>>,
+    policies: Vec<Located<(PolicyKind, PolicySpec)>>,
+    exchanges: Vec<LocatedInVhost<Exchange>>,
+    queues: Vec<LocatedInVhost<QueueDeclaration>>,
+    bindings: Vec<LocatedInVhost<BindingPlan>>,
 }
 
 impl std::fmt::Display for Plan {

@@ -13,7 +13,9 @@ use leveret_routing::{Exchange, ExchangeKind};
 use leveret_settings::policy::{ApplyTo, Policy, PolicyKind, PolicySpec};
 
 use super::node::Node;
-use super::{BindingPlan, ForUser, ImportError, InVhost, Placed, PlacedIn, Plan, UserPlan, json};
+use super::{
+    BindingPlan, ForUser, ImportError, InVhost, Located, LocatedInVhost, Plan, UserPlan, json,
+};
 use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
 use crate::exchange::check as check_exchange;
@@ -35,7 +37,7 @@ impl Plan {
                 plan.traced.push((name.clone(), traced));
             }
             if let Some(kind) = default_queue_type(&node)? {
-                plan.default_queue_types.push(Placed {
+                plan.default_queue_types.push(Located {
                     place: node.place().to_owned(),
                     it: InVhost {
                         vhost: name.clone(),
@@ -43,7 +45,7 @@ impl Plan {
                     },
                 });
             }
-            plan.vhosts.push(Placed {
+            plan.vhosts.push(Located {
                 place: node.place().to_owned(),
                 it: name,
             });
@@ -88,7 +90,7 @@ impl Plan {
                         max_queues: value.limit("max-queues")?,
                     }
                 };
-                self.limits.push(Placed {
+                self.limits.push(Located {
                     place: value.place().to_owned(),
                     it: InVhost { vhost, it: limits },
                 });
@@ -97,7 +99,7 @@ impl Plan {
             other => return self.keep(node, Some(vhost), other.to_owned()),
         };
         let it = policy(kind, node, &value, vhost)?;
-        self.policies.push(Placed {
+        self.policies.push(Located {
             place: node.place().to_owned(),
             it,
         });
@@ -116,7 +118,7 @@ impl Plan {
             name: node.required("name")?.name()?,
             value: node.required("value")?.value().clone(),
         };
-        self.parameters.push(Placed {
+        self.parameters.push(Located {
             place: node.place().to_owned(),
             it,
         });
@@ -128,10 +130,10 @@ fn each<T>(
     root: &Node<'_>,
     list: &str,
     read: impl Fn(&Node<'_>) -> Result<T, ImportError>,
-) -> Result<Vec<Placed<T>>, ImportError> {
+) -> Result<Vec<Located<T>>, ImportError> {
     let nodes = root.list(list)?;
     let placed = nodes.iter().map(|node| {
-        Ok(Placed {
+        Ok(Located {
             place: node.place().to_owned(),
             it: read(node)?,
         })
@@ -143,7 +145,7 @@ fn each_in_vhost<T>(
     root: &Node<'_>,
     list: &str,
     read: impl Fn(&Node<'_>) -> Result<T, ImportError>,
-) -> Result<Vec<PlacedIn<T>>, ImportError> {
+) -> Result<Vec<LocatedInVhost<T>>, ImportError> {
     each(root, list, |node| {
         Ok(InVhost {
             vhost: vhost(node)?,

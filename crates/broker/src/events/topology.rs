@@ -110,7 +110,7 @@ impl Events {
 
 impl VirtualHost {
     /// Looks whether anybody hears of events; to be called with every change of bindings.
-    pub(crate) fn note_listeners(&self, topology: &Topology) {
+    pub(crate) fn set_listeners(&self, topology: &Topology) {
         if &**self.name() == DEFAULT_VHOST {
             let heard = topology.exchange_in_use(EVENT_EXCHANGE);
             self.services.events.set_heard(heard);
@@ -164,7 +164,7 @@ impl VirtualHost {
 
     /// These have gone, for the user `by`; auto-deleted exchanges among them.
     pub(crate) fn tell_removed(&self, topology: &Topology, gone: &Removed, by: &str) {
-        self.note_listeners(topology);
+        self.set_listeners(topology);
         for exchange in &gone.exchanges {
             let name = &exchange.name;
             self.services

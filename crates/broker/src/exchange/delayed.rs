@@ -1,4 +1,4 @@
-//! `x-delayed-message`: the messages that wait, with the lock around [`Held`] and the log they are in.
+//! `x-delayed-message`: the messages that wait, with the lock around [`DelayedMessages`] and the log they are in.
 
 use leveret_codec::RawTable;
 use leveret_message::{Message, Store, Timestamp, damaged};
@@ -10,16 +10,16 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::delay;
-use super::held::{Due, Held, Search, Todo};
+use super::delayed_messages::{DelayedMessages, Due, Search, Todo};
 use super::keeper::{Keeper, KeeperType, Opinion};
 use super::logs::ExchangeLogs;
-use crate::exchange::held::DelayedPlace;
+use crate::exchange::delayed_messages::DelayedId;
 
 /// A message that waits for its time.
 #[derive(Clone, Debug)]
 pub struct DelayedMessage<T> {
     /// When it is due, and its identity.
-    pub place: DelayedPlace,
+    pub place: DelayedId,
     /// What was asked about it; None if it went on while the list was made, or is not in the store
     /// yet.
     pub seen: Option<T>,
@@ -59,7 +59,7 @@ pub(crate) struct Delayed {
     log: LogId,
     /// They survive a restart.
     durable: bool,
-    held: Mutex<Held>,
+    held: Mutex<DelayedMessages>,
 }
 
 pub(super) static DELAYED_MESSAGE: KeeperType = KeeperType {
@@ -99,7 +99,7 @@ impl Keeper for Delayed {
             next = last.0 + 1;
             damaged_count += damaged.len() as u64;
             damaged::forget(store, self.log, &damaged);
-            places.extend(buffer.iter().map(|stored| DelayedPlace {
+            places.extend(buffer.iter().map(|stored| DelayedId {
                 due: Timestamp(stored.time_ms),
                 sequence: stored.sequence.0,
             }));
@@ -124,7 +124,7 @@ impl Keeper for Delayed {
         message: &Message,
         opinion: Opinion,
         changes: &mut Vec<Change<Message>>,
-    ) -> Option<DelayedPlace> {
+    ) -> Option<DelayedId> {
         let Opinion::Waits(due) = opinion else {
             return None;
         };
@@ -147,12 +147,12 @@ impl Delayed {
         Delayed {
             log,
             durable,
-            held: Mutex::new(Held::new(volatile)),
+            held: Mutex::new(DelayedMessages::new(volatile)),
         }
     }
 
     /// A place for a message that is due at `due`, and the change that makes it durable there.
-    fn reserve(&self, message: &Message, due: Timestamp) -> (DelayedPlace, Change<Message>) {
+    fn reserve(&self, message: &Message, due: Timestamp) -> (DelayedId, Change<Message>) {
         let sequence = self.held.lock().next_sequence();
         let change = Change::Enqueue(Enqueue {
             log: self.log,
@@ -162,13 +162,13 @@ impl Delayed {
             transient: !self.durable,
             payload: message.clone(),
         });
-        (DelayedPlace { due, sequence }, change)
+        (DelayedId { due, sequence }, change)
     }
 
     /// Holds back a message that is staged at `point`. None: the exchange is gone.
-    pub(crate) fn hold(
+    pub(crate) fn begin(
         &self,
-        place: DelayedPlace,
+        place: DelayedId,
         message: Message,
         point: CommitPoint,
         now: Timestamp,
@@ -188,22 +188,22 @@ impl Delayed {
         }
     }
 
-    /// See [`Held::woken`].
+    /// See [`DelayedMessages::woken`].
     pub(crate) fn woken(&self) {
         self.held.lock().woken();
     }
 
-    /// See [`Held::todo`].
+    /// See [`DelayedMessages::todo`].
     pub(crate) fn todo(&self, now: Timestamp, durable: CommitPoint) -> Todo {
         self.held.lock().todo(now, durable)
     }
 
-    /// See [`Held::take_due`].
+    /// See [`DelayedMessages::take_due`].
     pub(crate) fn take_due(&self, now: Timestamp, durable: CommitPoint, max: usize) -> Vec<Due> {
         self.held.lock().take_due(now, durable, max)
     }
 
-    /// See [`Held::fired`].
+    /// See [`DelayedMessages::fired`].
     pub(crate) fn fired(&self) {
         self.held.lock().fired();
     }
@@ -283,13 +283,13 @@ impl Delayed {
         self.held.lock().count()
     }
 
-    /// See [`Held::list`]; each message as `view` sees it. Ends early once about [`LIST_BYTES`] were
+    /// See [`DelayedMessages::list`]; each message as `view` sees it. Ends early once about [`LIST_BYTES`] were
     /// read. Blocks on files.
     pub(crate) fn list<T>(
         &self,
         store: &Store,
         exchange: &str,
-        after: Option<DelayedPlace>,
+        after: Option<DelayedId>,
         max: usize,
         view: impl Fn(&Message) -> T,
     ) -> DelayedPage<T> {
@@ -322,11 +322,11 @@ impl Delayed {
         &self,
         store: &Store,
         exchange: &str,
-        places: &[DelayedPlace],
+        places: &[DelayedId],
     ) -> FxHashMap<u64, Message> {
         let mut messages: FxHashMap<u64, Message> = {
             let held = self.held.lock();
-            let here = |place: &DelayedPlace| Some((place.sequence, held.body(place)?));
+            let here = |place: &DelayedId| Some((place.sequence, held.body(place)?));
             places.iter().filter_map(here).collect()
         };
         let mut wanted: Vec<u64> = places.iter().map(|place| place.sequence).collect();
@@ -343,7 +343,7 @@ impl Delayed {
         messages
     }
 
-    /// Takes a message out; false if it is not held (any more). See [`Held::cancel`].
+    /// Takes a message out; false if it is not held (any more). See [`DelayedMessages::cancel`].
     pub(crate) fn cancel(&self, sequence: u64) -> bool {
         let mut after = None;
         loop {

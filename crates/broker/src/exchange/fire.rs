@@ -8,12 +8,12 @@ use leveret_message::error::ChannelError;
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::CommitPoint;
 
-use super::held::{Due, Todo};
-use super::{Attended, Delayed, delay, rewrite};
+use super::delayed_messages::{Due, Todo};
+use super::{Delayed, StatefulExchange, delay, rewrite};
 use crate::broker::Broker;
 use crate::exchange::delayed::DelayedPage;
-use crate::exchange::held::DelayedPlace;
-use crate::exchange::passing::Passing;
+use crate::exchange::delayed_messages::DelayedId;
+use crate::exchange::incoming::Incoming;
 use crate::vhost::VirtualHost;
 
 /// Messages that go on between two looks at the clock.
@@ -21,7 +21,7 @@ const BATCH_MAX: usize = 256;
 /// Batches of one exchange before others have their turn.
 const BATCHES_MAX: usize = 4;
 
-impl Attended {
+impl StatefulExchange {
     /// Removes some of the keys that have expired.
     pub(crate) fn expire_keys(self: &Arc<Self>, vhost: &VirtualHost, now: Timestamp) {
         if self.gone.load(Ordering::Acquire) {
@@ -92,29 +92,29 @@ impl VirtualHost {
     /// leaving the exchange's log are one commit.
     fn fire(
         self: &Arc<Self>,
-        exchange: &Arc<Attended>,
+        exchange: &Arc<StatefulExchange>,
         delayed: &Delayed,
         due: &Due,
         now: Timestamp,
     ) {
         let message = negated(&due.message).unwrap_or_else(|| due.message.clone());
-        let passing = Passing {
+        let incoming = Incoming {
             exchange: exchange.name(),
-            attended_to: true,
+            resumes: true,
             returned: false,
             look: Look::Published,
             message: &message,
             random: due.place.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };
         let settles = vec![delayed.settle(due.place.sequence)];
-        let passed = self.pass(&passing, settles, &|_| true, now);
-        for (queue, effects) in passed.left {
-            self.care(&queue, effects, now);
+        let shown = self.publish_past(&incoming, settles, &|_| true, now);
+        for (queue, effects) in shown.left {
+            self.carry_out(&queue, effects, now);
         }
     }
 
-    fn delayed_exchange(&self, exchange: &str) -> Result<Arc<Attended>, ChannelError> {
-        self.attended(exchange)
+    fn delayed_exchange(&self, exchange: &str) -> Result<Arc<StatefulExchange>, ChannelError> {
+        self.stateful(exchange)
             .filter(|found| found.delayed().is_some())
             .ok_or_else(|| ChannelError::no_exchange(exchange, self.name()))
     }
@@ -144,20 +144,20 @@ impl Broker {
         if found.topology.read().exchange(exchange).is_none() {
             return Err(missing());
         }
-        let attended = found.attended(exchange);
-        Ok(attended.and_then(|attended| attended.deduplication_counts()))
+        let stateful = found.stateful(exchange);
+        Ok(stateful.and_then(|stateful| stateful.deduplication_counts()))
     }
 
     fn delayed_exchange(
         &self,
         vhost: &str,
         exchange: &str,
-    ) -> Result<(Arc<VirtualHost>, Arc<Attended>), ChannelError> {
+    ) -> Result<(Arc<VirtualHost>, Arc<StatefulExchange>), ChannelError> {
         let vhost = self
             .vhost(vhost)
             .ok_or_else(|| ChannelError::no_exchange(exchange, vhost))?;
-        let attended = vhost.delayed_exchange(exchange)?;
-        Ok((vhost, attended))
+        let stateful = vhost.delayed_exchange(exchange)?;
+        Ok((vhost, stateful))
     }
 
     /// How many messages an `x-delayed-message` exchange holds back.
@@ -165,8 +165,8 @@ impl Broker {
     /// # Errors
     /// 404: there is no such exchange.
     pub fn delayed_count(&self, vhost: &str, exchange: &str) -> Result<usize, ChannelError> {
-        let (_, attended) = self.delayed_exchange(vhost, exchange)?;
-        Ok(attended.delayed().map_or(0, Delayed::count))
+        let (_, stateful) = self.delayed_exchange(vhost, exchange)?;
+        Ok(stateful.delayed().map_or(0, Delayed::count))
     }
 
     /// The messages an `x-delayed-message` exchange holds back as `view` sees them, the earliest
@@ -179,12 +179,12 @@ impl Broker {
         &self,
         vhost: &str,
         exchange: &str,
-        after: Option<DelayedPlace>,
+        after: Option<DelayedId>,
         max: usize,
         view: impl Fn(&Message) -> T,
     ) -> Result<DelayedPage<T>, ChannelError> {
-        let (vhost, attended) = self.delayed_exchange(vhost, exchange)?;
-        let Some(delayed) = attended.delayed() else {
+        let (vhost, stateful) = self.delayed_exchange(vhost, exchange)?;
+        let Some(delayed) = stateful.delayed() else {
             return Err(ChannelError::no_exchange(exchange, vhost.name()));
         };
         Ok(delayed.list(&vhost.services.store, exchange, after, max, view))
@@ -201,8 +201,8 @@ impl Broker {
         exchange: &str,
         sequence: u64,
     ) -> Result<Option<CommitPoint>, ChannelError> {
-        let (vhost, attended) = self.delayed_exchange(vhost, exchange)?;
-        let cancelled = attended
+        let (vhost, stateful) = self.delayed_exchange(vhost, exchange)?;
+        let cancelled = stateful
             .delayed()
             .filter(|delayed| delayed.cancel(sequence));
         Ok(cancelled.map(|delayed| {

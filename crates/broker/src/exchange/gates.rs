@@ -9,15 +9,15 @@
 
 use std::sync::Arc;
 
-use leveret_deduplication::{Look, Marks, Producers};
+use leveret_deduplication::{Look, NewKeys, Producers};
 use leveret_message::{Message, Timestamp};
 use leveret_routing::Exchange;
 use leveret_store_api::Change;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::{Attended, Passing};
-use crate::exchange::attended::Gate;
+use super::{Incoming, StatefulExchange};
+use crate::exchange::stateful::Gate;
 use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
@@ -25,7 +25,7 @@ use crate::vhost::VirtualHost;
 #[derive(Clone)]
 pub enum Gatekeeper {
     /// An exchange with a memory.
-    Exchange(Arc<Attended>),
+    Exchange(Arc<StatefulExchange>),
     /// A queue that looks for duplicates.
     Queue(QueueHandle),
 }
@@ -72,7 +72,7 @@ impl<'a> Gates<'a> {
     }
 
     /// The gate of an exchange; None if it was not locked: it is met only since a moment ago.
-    pub(crate) fn of(&mut self, exchange: &Attended) -> Option<&mut Gate> {
+    pub(crate) fn of(&mut self, exchange: &StatefulExchange) -> Option<&mut Gate> {
         self.0.iter_mut().find_map(|(keeper, locked)| match locked {
             Locked::Exchange(gate) if keeper.order() == (0, exchange.id) => Some(&mut **gate),
             _ => None,
@@ -91,21 +91,21 @@ impl<'a> Gates<'a> {
     }
 
     /// Notes what a message that was taken is known by.
-    pub(crate) fn note(
+    pub(crate) fn remember(
         &mut self,
-        exchange: &Attended,
-        marks: Marks,
+        exchange: &StatefulExchange,
+        new_keys: NewKeys,
         survives: bool,
         now: Timestamp,
         changes: &mut Vec<Change<Message>>,
     ) {
         if let Some(gate) = self.of(exchange) {
-            gate.keys.note(marks, survives, now, changes);
+            gate.keys.remember(new_keys, survives, now, changes);
         }
     }
 
     /// Whether the gate of an exchange is locked. It is not if the exchange is met only since a moment ago.
-    pub(crate) fn have(&mut self, exchange: &Attended) -> bool {
+    pub(crate) fn have(&mut self, exchange: &StatefulExchange) -> bool {
         self.of(exchange).is_some()
     }
 
@@ -123,20 +123,20 @@ impl<'a> Gates<'a> {
 
 impl VirtualHost {
     /// Adds those with a gate on a message's way.
-    pub fn gates_on_the_way(&self, passing: &Passing<'_>, gated: &mut Gated) {
-        let route = self.route_passing(passing, &mut |exchange: &Exchange| {
-            let attended = self.attended(&exchange.name);
-            if let Some(attended) = attended.filter(|it| it.deduplicates() || it.remembers())
-                && !passing.is_past(exchange)
+    pub fn gates_on_the_way(&self, incoming: &Incoming<'_>, gated: &mut Gated) {
+        let route = self.route_incoming(incoming, &mut |exchange: &Exchange| {
+            let stateful = self.stateful(&exchange.name);
+            if let Some(stateful) = stateful.filter(|it| it.deduplicates() || it.remembers())
+                && !incoming.is_past(exchange)
             {
-                gated.push(Gatekeeper::Exchange(attended));
+                gated.push(Gatekeeper::Exchange(stateful));
             }
             true
         });
-        let numbered = matches!(passing.look, Look::Numbered { .. });
-        let by_queue = numbered && passing.exchange.is_empty();
+        let numbered = matches!(incoming.look, Look::Numbered { .. });
+        let by_queue = numbered && incoming.exchange.is_empty();
         if numbered && !by_queue {
-            let first = self.attended(passing.exchange);
+            let first = self.stateful(incoming.exchange);
             gated.extend(first.map(Gatekeeper::Exchange));
         }
         let queues = self.handles(&route.queues).into_iter();

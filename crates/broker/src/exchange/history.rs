@@ -12,7 +12,7 @@ use leveret_routing::ExchangeKind;
 use leveret_store_api::{Change, Enqueue, LogId, Sequence};
 use parking_lot::Mutex;
 
-use super::held::DelayedPlace;
+use super::delayed_messages::DelayedId;
 use super::keeper::{Keeper, KeeperType, Opinion};
 use super::logs::ExchangeLogs;
 
@@ -111,7 +111,7 @@ impl Keeper for History {
         message: &Message,
         _: Opinion,
         changes: &mut Vec<Change<Message>>,
-    ) -> Option<DelayedPlace> {
+    ) -> Option<DelayedId> {
         let mut kept = self.kept.lock();
         let stored = self.log.filter(|_| message.is_persistent()).map(|log| {
             let sequence = Sequence(kept.next);

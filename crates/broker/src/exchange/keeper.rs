@@ -7,7 +7,7 @@ use leveret_routing::{Exchange, ExchangeKind};
 use leveret_store_api::Change;
 
 use super::delayed::Delayed;
-use super::held::DelayedPlace;
+use super::delayed_messages::DelayedId;
 use super::logs::ExchangeLogs;
 
 /// A type of exchange that keeps something.
@@ -53,7 +53,7 @@ pub(super) trait Keeper: Send + Sync {
         _message: &Message,
         _opinion: Opinion,
         _changes: &mut Vec<Change<Message>>,
-    ) -> Option<DelayedPlace> {
+    ) -> Option<DelayedId> {
         None
     }
 

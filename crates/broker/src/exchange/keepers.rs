@@ -12,7 +12,7 @@ use super::history::RECENT_HISTORY;
 use super::keeper::{Keeper, KeeperType};
 use super::logs::ExchangeLogs;
 
-/// One for each type that [is attended](ExchangeKind::is_attended).
+/// One for each type that [is stateful](ExchangeKind::is_stateful).
 static TYPES: &[&KeeperType] = &[&DELAYED_MESSAGE, &RECENT_HISTORY, &MESSAGE_DEDUPLICATION];
 
 fn of(kind: ExchangeKind) -> Option<&'static KeeperType> {
@@ -62,9 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_type_that_is_attended_keeps_something_and_no_other_does() {
+    fn each_type_that_is_stateful_keeps_something_and_no_other_does() {
         for kind in ExchangeKind::all() {
-            assert_eq!(of(kind).is_some(), kind.is_attended(), "{}", kind.name());
+            assert_eq!(of(kind).is_some(), kind.is_stateful(), "{}", kind.name());
         }
     }
 }

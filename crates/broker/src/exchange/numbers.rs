@@ -5,7 +5,7 @@ use leveret_message::error::ChannelError;
 use rustc_hash::FxHashMap;
 
 use super::gates::{Gatekeeper, Gates};
-use crate::exchange::passing::Passing;
+use crate::exchange::incoming::Incoming;
 use crate::vhost::VirtualHost;
 
 /// The latest numbers as they will be when the messages looked at so far are taken.
@@ -51,12 +51,12 @@ impl Numbers {
 impl VirtualHost {
     /// Who keeps the numbers of a message that its producer has numbered: its exchange, or the queues if
     /// that is the default exchange.
-    pub fn number_keepers(&self, passing: &Passing<'_>) -> Vec<Gatekeeper> {
-        if !passing.exchange.is_empty() {
-            let exchange = self.attended(passing.exchange);
+    pub fn number_keepers(&self, incoming: &Incoming<'_>) -> Vec<Gatekeeper> {
+        if !incoming.exchange.is_empty() {
+            let exchange = self.stateful(incoming.exchange);
             return exchange.map(Gatekeeper::Exchange).into_iter().collect();
         }
-        let route = self.route_passing(passing, &mut |_| true);
+        let route = self.route_incoming(incoming, &mut |_| true);
         let queues = self.handles(&route.queues).into_iter();
         queues.map(Gatekeeper::Queue).collect()
     }

@@ -22,14 +22,14 @@ use leveret_store_api::{Change, CommitPoint};
 use rustc_hash::FxHashSet;
 
 use super::keeper::Opinion;
-use super::{Attended, DelayedPlace};
+use super::{DelayedId, StatefulExchange};
 use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
-/// A message held back, once it is staged.
-struct Hold {
-    exchange: Arc<Attended>,
-    place: DelayedPlace,
+/// A message that waits, once it is staged.
+struct Delay {
+    exchange: Arc<StatefulExchange>,
+    place: DelayedId,
     message: Message,
 }
 
@@ -45,7 +45,7 @@ pub struct Unit {
     targets: Once,
     /// Those of them in which something of it may have a time to live.
     expiring: Once,
-    holds: VecDeque<Hold>,
+    delays: VecDeque<Delay>,
     refused: bool,
     known: bool,
     letters: VecDeque<RefusedLetters>,
@@ -97,7 +97,7 @@ impl Once {
 }
 
 /// What became of a unit that shows at once.
-pub struct Passed {
+pub struct Shown {
     /// When it is durable.
     pub point: CommitPoint,
     /// A queue's limit refused a message, or its producer left out numbers.
@@ -105,7 +105,7 @@ pub struct Passed {
     /// A message was published before.
     pub duplicate: bool,
     /// A queue that wants its publisher held back.
-    pub hold: Option<QueueHandle>,
+    pub hold_back: Option<QueueHandle>,
     /// What the queues left to be done.
     pub left: Vec<(QueueHandle, Effects)>,
 }
@@ -144,11 +144,16 @@ impl Unit {
     }
 
     /// Has an exchange keep a message.
-    pub(super) fn keep(&mut self, exchange: Arc<Attended>, message: &Message, opinion: Opinion) {
+    pub(super) fn keep(
+        &mut self,
+        exchange: Arc<StatefulExchange>,
+        message: &Message,
+        opinion: Opinion,
+    ) {
         let keeper = exchange.keeper.as_ref();
         let place = keeper.and_then(|keeper| keeper.keep(message, opinion, &mut self.changes));
         if let Some(place) = place {
-            self.holds.push_back(Hold {
+            self.delays.push_back(Delay {
                 exchange,
                 place,
                 message: message.clone(),
@@ -162,7 +167,7 @@ impl Unit {
     }
 
     /// Somebody knows a message already.
-    pub(super) fn note_known(&mut self) {
+    pub(super) fn set_known(&mut self) {
         self.known = true;
     }
 
@@ -183,18 +188,18 @@ impl Unit {
 
     /// It is staged: so many of the messages that are held back begin to wait. Answers whether others are left.
     pub fn begin_delays(&mut self, vhost: &VirtualHost, most: usize, now: Timestamp) -> bool {
-        let count = self.holds.len().min(most);
-        for hold in self.holds.drain(..count) {
-            if let Some(delayed) = hold.exchange.delayed() {
+        let count = self.delays.len().min(most);
+        for delay in self.delays.drain(..count) {
+            if let Some(delayed) = delay.exchange.delayed() {
                 let durable = vhost.services.store.durable_point();
-                let todo = delayed.hold(hold.place, hold.message, self.point, now, durable);
+                let todo = delayed.begin(delay.place, delay.message, self.point, now, durable);
                 // None: the exchange was deleted meanwhile, and the store has nothing of it.
                 if let Some(todo) = todo {
-                    hold.exchange.look_after(vhost, todo);
+                    delay.exchange.look_after(vhost, todo);
                 }
             }
         }
-        !self.holds.is_empty()
+        !self.delays.is_empty()
     }
 
     /// Tells so many of the queues where it is staged; answers how many, none if all know.
@@ -251,7 +256,7 @@ impl Unit {
     }
 
     /// Stages everything, and has it show, durable or not.
-    pub(crate) fn finish(mut self, vhost: &VirtualHost, now: Timestamp) -> Passed {
+    pub(crate) fn finish(mut self, vhost: &VirtualHost, now: Timestamp) -> Shown {
         // Nobody waits for what changes nothing; a duplicate waits for what it is a duplicate of.
         if self.known || !self.changes.is_empty() {
             self.stage(|changes| vhost.services.store.stage(changes));
@@ -260,25 +265,25 @@ impl Unit {
     }
 
     /// It is staged, and shows, durable or not.
-    pub(crate) fn show_at_once(mut self, vhost: &VirtualHost, now: Timestamp) -> Passed {
+    pub(crate) fn show_at_once(mut self, vhost: &VirtualHost, now: Timestamp) -> Shown {
         self.begin_delays(vhost, usize::MAX, now);
         let mut left = Vec::with_capacity(self.targets.queues.len());
         while let Some((_, queue, effects)) = self.send_next(now) {
             left.push((queue, effects));
         }
-        let mut hold = None;
+        let mut hold_back = None;
         for queue in self.targets.queues {
             let effects = queue.show_staged(self.ticket, self.point, now);
-            if effects.hold {
-                hold = Some(queue.clone());
+            if effects.hold_back {
+                hold_back = Some(queue.clone());
             }
             left.push((queue, effects));
         }
-        Passed {
+        Shown {
             point: self.point,
             refused: self.refused,
             duplicate: self.known,
-            hold,
+            hold_back,
             left,
         }
     }

@@ -81,7 +81,7 @@ impl World {
         let mut refused = Vec::new();
         let messages = numbers.map(|number| message(name, &number.to_string()));
         let effects = queue.publish(messages, NOW, &mut refused);
-        self.vhost().care(&queue, effects, NOW);
+        self.vhost().carry_out(&queue, effects, NOW);
         refused
     }
 

@@ -12,7 +12,7 @@ use crate::http::answer::{Refusal, json_of, no_content};
 use crate::http::ask::{Ask, Reply};
 use crate::http::query::Query;
 use crate::http::table;
-use crate::view::{Access, Cancelled, CommitPoint, DelayedPlace, Timestamp, View};
+use crate::view::{Access, Cancelled, CommitPoint, DelayedId, Timestamp, View};
 
 pub(super) fn table() -> Table {
     const MESSAGES: &str = "/api/exchanges/{vhost}/{exchange}/delayed";
@@ -66,7 +66,7 @@ struct Seen {
 #[derive(Clone, Copy, Debug)]
 struct Part {
     limit: usize,
-    after: Option<DelayedPlace>,
+    after: Option<DelayedId>,
 }
 
 impl Part {
@@ -82,15 +82,15 @@ impl Part {
 }
 
 /// Reads what [`name`] wrote.
-fn place(text: &str) -> Option<DelayedPlace> {
+fn place(text: &str) -> Option<DelayedId> {
     let (due, sequence) = text.split_once('-')?;
-    Some(DelayedPlace {
+    Some(DelayedId {
         due: Timestamp(due.parse().ok()?),
         sequence: sequence.parse().ok()?,
     })
 }
 
-fn name(place: &DelayedPlace) -> String {
+fn name(place: &DelayedId) -> String {
     format!("{}-{}", place.due.0, place.sequence)
 }
 
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn places_are_read_back() {
-        let there = DelayedPlace {
+        let there = DelayedId {
             due: Timestamp(1_700_000_000_000),
             sequence: 42,
         };

@@ -3,8 +3,6 @@
 
 mod actions;
 mod inside;
-mod metrics;
-mod roll;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,7 +24,7 @@ pub(crate) use leveret_access::limits::{UserLimits, VhostLimits};
 pub(crate) use leveret_access::permission::Access;
 pub(crate) use leveret_access::users::User;
 pub(crate) use leveret_broker::inventory::{AppliedPolicies, LoginError};
-pub(crate) use leveret_broker::{DelayedPlace, Parameter};
+pub(crate) use leveret_broker::{DelayedId, Parameter};
 pub(crate) use leveret_deduplication::DeduplicationCounts;
 pub(crate) use leveret_message::Timestamp;
 pub(crate) use leveret_queue::queue::counts::QueueCounts;
@@ -38,8 +36,6 @@ pub(crate) use leveret_store_api::CommitPoint;
 
 pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};
 pub(crate) use inside::Refused;
-pub(crate) use metrics::{CountedExchange, CountedQueue, QueueSum, Reasons, Times};
-pub(crate) use roll::{ChannelFacts, ChannelMode, ChannelView, ConnectionFacts, ConsumerView};
 
 /// What the API asks of the process it runs in.
 pub trait Host: Send + Sync {
@@ -60,12 +56,6 @@ pub struct Figures {
     pub uptime_ms: u64,
     /// Processors it may use.
     pub processors: usize,
-    /// Processor time it has used.
-    pub processor_ms: u64,
-    /// Its threads.
-    pub threads: u64,
-    /// Addresses it has reserved, bytes.
-    pub memory_reserved: u64,
     /// Resident memory, bytes.
     pub memory_used: u64,
     /// The machine's memory, bytes.
@@ -454,7 +444,7 @@ impl View {
         &self,
         vhost: &str,
         exchange: &str,
-        after: Option<DelayedPlace>,
+        after: Option<DelayedId>,
         limit: usize,
         seen: impl Fn(&Message) -> T,
     ) -> Option<(DelayedPage<T>, usize)> {

@@ -121,7 +121,6 @@ mod tests {
     use crate::queue::effects::Effects;
     use crate::queue::memory::QueueMemory;
     use crate::queue::options::QueueOptions;
-    use crate::queue::publish::Batch;
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -136,14 +135,13 @@ mod tests {
         let memory = QueueMemory {
             head_bytes: 1 << 20,
             tail_bytes: 1 << 20,
-            ahead_bytes: 1 << 20,
+            publisher_ahead_bytes: 1 << 20,
         };
         let options = QueueOptions::default();
         let mut queue = Queue::new(options, false, false, store, memory, NOW);
         let messages = std::iter::repeat_n(message, 3);
         let mut effects = Effects::default();
-        let mut batch = Batch::of(messages);
-        queue.publish(&mut batch, NOW, &mut Vec::new(), &mut effects);
+        queue.publish(messages, NOW, &mut Vec::new(), &mut effects);
         queue
     }
 

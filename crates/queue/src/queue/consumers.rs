@@ -88,7 +88,7 @@ impl Consumer {
     #[inline]
     pub(crate) fn take_credit(&mut self) -> bool {
         if self.spec.no_ack {
-            return self.spec.channel_credit.lets_pass();
+            return self.spec.channel_credit.lets_out();
         }
         if self.spec.prefetch != 0 && self.in_flight >= u32::from(self.spec.prefetch) {
             return false;

@@ -12,7 +12,7 @@ use leveret_store_api::{Change, LogId, Numbered, Sequence};
 
 use super::Queue;
 use super::delivery_count::DeliveryCount;
-use super::reference::{Held, Reference};
+use super::reference::{Outstanding, Reference};
 use super::settle::{Outcome, QueueSettlement, set_count};
 
 /// Numbers from here on say what was decided; their lower half says how often the message had come back.
@@ -36,16 +36,16 @@ impl Queue {
             match settlement.outcome {
                 Outcome::Acknowledged => self.acknowledge_apart(settlement),
                 // What cannot be read is seen to when it is carried out.
-                Outcome::Rejected if matches!(settlement.held, Held::Damaged(_)) => {}
+                Outcome::Rejected if matches!(settlement.delivery, Outstanding::Damaged(_)) => {}
                 Outcome::Rejected if self.options.dead_letter_exchange.is_some() => {
-                    self.decide(&settlement.held, REJECTED);
+                    self.decide(&settlement.delivery, REJECTED);
                 }
                 Outcome::Rejected => {
                     self.acknowledge_apart(settlement);
                     settlement.outcome = Outcome::Dropped;
                 }
-                Outcome::Requeued if self.is_moved_for(&settlement.held) => {
-                    self.decide(&settlement.held, PUT_BACK);
+                Outcome::Requeued if self.is_moved_for(&settlement.delivery) => {
+                    self.decide(&settlement.delivery, PUT_BACK);
                     settlement.outcome = Outcome::Decided;
                 }
                 Outcome::Requeued
@@ -70,43 +70,43 @@ impl Queue {
     }
 
     fn acknowledge_apart(&mut self, settlement: &mut QueueSettlement) {
-        let (level, sequence, stored) = settlement.held.place();
+        let (level, sequence, stored) = settlement.delivery.place();
         if stored {
             self.acknowledge_stored(level, sequence);
-            settlement.held.set_unstored();
+            settlement.delivery.set_unstored();
         }
     }
 
     /// Whether what a client puts back is not simply in its place again.
-    fn is_moved_for(&self, held: &Held) -> bool {
-        let count = held.delivery_count().again();
+    fn is_moved_for(&self, delivery: &Outstanding) -> bool {
+        let count = delivery.delivery_count().again();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
         u32::from(count.certain()) > limit || !self.options.retry_delays_ms.is_empty()
     }
 
-    fn decide(&mut self, held: &Held, decision: u32) {
-        if let Some(log) = self.log_of(held) {
-            let sequence = held.place().1;
-            let number = decision | held.delivery_count().to_stored();
+    fn decide(&mut self, delivery: &Outstanding, decision: u32) {
+        if let Some(log) = self.log_of(delivery) {
+            let sequence = delivery.place().1;
+            let number = decision | delivery.delivery_count().to_stored();
             set_count(&mut self.changes, log, sequence, number, true);
         }
     }
 
     /// What was decided of a delivery is carried out, and it stays in the queue.
-    pub(super) fn forget_decision(&mut self, held: &Held) {
-        if let Some(log) = self.log_of(held) {
-            let (_, sequence, _) = held.place();
-            let count = held.delivery_count().again().to_stored();
+    pub(super) fn forget_decision(&mut self, delivery: &Outstanding) {
+        if let Some(log) = self.log_of(delivery) {
+            let (_, sequence, _) = delivery.place();
+            let count = delivery.delivery_count().again().to_stored();
             set_count(&mut self.changes, log, sequence, count, false);
         }
     }
 
     /// The log of a delivery that survives a restart.
-    fn log_of(&self, held: &Held) -> Option<LogId> {
-        match held {
-            Held::Message(in_flight) => self.surviving_log(in_flight),
-            Held::Reference(reference) => self.surviving_log_of(reference),
-            Held::Damaged(damaged) => self.surviving_log_of(&damaged.1),
+    fn log_of(&self, delivery: &Outstanding) -> Option<LogId> {
+        match delivery {
+            Outstanding::Message(in_flight) => self.surviving_log(in_flight),
+            Outstanding::Reference(reference) => self.surviving_log_of(reference),
+            Outstanding::Damaged(damaged) => self.surviving_log_of(&damaged.1),
         }
     }
 
@@ -168,7 +168,7 @@ pub(super) fn settlements(level: u8, decided: &[Numbered], bytes: u64) -> Vec<Qu
         let count = number & (REJECTED - 1);
         let delivery_count = DeliveryCount::from_stored(count);
         QueueSettlement {
-            held: Held::Reference(Reference {
+            delivery: Outstanding::Reference(Reference {
                 sequence,
                 memory: bytes,
                 body_bytes: bytes,

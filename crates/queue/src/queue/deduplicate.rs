@@ -6,7 +6,7 @@
 //! it is read from the messages.
 
 use leveret_deduplication::{
-    Deduplication, DeduplicationCounts, Key, KeyLogs, Keyed, Look, Marks, key_of_header,
+    Deduplication, DeduplicationCounts, Key, KeyLogs, Keyed, Look, NewKeys, key_of_header,
 };
 use leveret_message::{Message, Store, Timestamp, damaged};
 use leveret_store_api::{Change, LogId, Sequence};
@@ -23,8 +23,8 @@ pub(crate) struct QueueDeduplication {
     /// The keys of the messages in the queue; None: not asked for.
     present: Option<Keyed<()>>,
     refused: u64,
-    /// Of the message that was admitted last and is not noted yet.
-    marks: Option<Marks>,
+    /// Of the message that was admitted last and is not remembered yet.
+    new_keys: Option<NewKeys>,
     key: Option<Key>,
 }
 
@@ -32,7 +32,7 @@ impl QueueDeduplication {
     /// Whether the message is to be taken.
     fn admits(&mut self, message: &Message, look: Look, now: Timestamp) -> bool {
         self.key = None;
-        self.marks = None;
+        self.new_keys = None;
         let Ok(header) = message.decode_header() else {
             return true;
         };
@@ -46,17 +46,17 @@ impl QueueDeduplication {
         if look == Look::Moved {
             return true;
         }
-        self.marks = self.published.judge(&header, now);
-        self.marks.is_some()
+        self.new_keys = self.published.judge(&header, now);
+        self.new_keys.is_some()
     }
 
     /// The message admitted last is taken.
-    fn note(&mut self, survives: bool, now: Timestamp, changes: &mut Vec<Change<Message>>) {
+    fn remember(&mut self, survives: bool, now: Timestamp, changes: &mut Vec<Change<Message>>) {
         if let (Some(present), Some(key)) = (&mut self.present, self.key.take()) {
             present.insert(key, ());
         }
-        if let Some(marks) = self.marks.take() {
-            self.published.note(marks, survives, now, changes);
+        if let Some(new_keys) = self.new_keys.take() {
+            self.published.remember(new_keys, survives, now, changes);
         }
     }
 
@@ -149,7 +149,7 @@ impl Queue {
         it.published.recover(&self.store, "a queue")
     }
 
-    /// Whether a message is new here; [`Queue::note_admitted`] follows if it is taken.
+    /// Whether a message is new here; [`Queue::remember_admitted`] follows if it is taken.
     pub(crate) fn admits(&mut self, message: &Message, look: Look, now: Timestamp) -> bool {
         match &mut self.deduplication {
             None => true,
@@ -158,9 +158,9 @@ impl Queue {
     }
 
     /// The message admitted last is taken; its keys are staged with it if it survives a restart.
-    pub(crate) fn note_admitted(&mut self, survives: bool, now: Timestamp) {
+    pub(crate) fn remember_admitted(&mut self, survives: bool, now: Timestamp) {
         if let Some(it) = &mut self.deduplication {
-            it.note(survives, now, &mut self.changes);
+            it.remember(survives, now, &mut self.changes);
         }
     }
 
@@ -207,10 +207,8 @@ impl Queue {
 
     /// The queue is gone, and its keys with it.
     pub(crate) fn delete_keys(&mut self) {
-        let counts = self.deduplication_counts().unwrap_or_default();
         if let Some(mut it) = self.deduplication.take() {
             it.published.delete(&mut self.changes);
-            self.statistics.record().past_duplicates += counts.duplicates;
         }
     }
 

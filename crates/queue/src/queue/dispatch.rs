@@ -16,18 +16,18 @@ use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
 use crate::queue::answers::{ConsumeError, GetResult};
 
-/// A consumer keeps up if it takes this share of what publishers may be ahead within a hold's time.
+/// A consumer keeps up if it takes this share of what publishers may be ahead within the time that one is held back.
 const PROGRESS_SHARE: u64 = 16;
 
 /// How far delivering had come when a publisher was held back.
 #[derive(Clone, Copy, Debug)]
-pub struct HoldMark(u64);
+pub struct TakenSoFar(u64);
 
 impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
     pub(crate) fn dispatch(&mut self, now: Timestamp, effects: &mut Effects) {
         self.keep_time(now);
-        let waits = self.givers.are_waited_for() || self.dropping.is_some();
+        let waits = self.givers.are_waited_for() || self.dropping;
         while self.ready > 0 && !waits {
             let Some(turn) = self.consumers.turn() else {
                 break;
@@ -86,24 +86,18 @@ impl Queue {
         false
     }
 
-    /// Whether there is a next message, and it must be read to be known.
-    pub(super) fn is_front_unread(&mut self) -> bool {
-        self.settle_top();
-        self.levels[self.top].is_front_unread()
-    }
-
     /// Takes the message that [`Queue::find_front`] found.
     #[inline(always)]
     pub(super) fn pop_front(&mut self, now: Timestamp) -> Option<InFlight> {
         let level = self.levels.get_mut(self.top)?;
         let entry = level.pop()?;
-        self.statistics.note_taken(level, &entry, now);
+        self.statistics.count_taken(level, &entry, now);
         level.mark_delivered(entry.sequence);
         let number = self.top_level();
         self.forget_ready(&entry);
         let in_flight = entry.into_flight(number);
         if in_flight.redelivered {
-            self.note_count(&in_flight, in_flight.delivery_count.again());
+            self.store_count(&in_flight, in_flight.delivery_count.again());
         }
         Some(in_flight)
     }
@@ -211,15 +205,6 @@ impl Queue {
         }
     }
 
-    /// What is dropped next is read before it must be.
-    pub(super) fn read_ahead_to_drop(&mut self, effects: &mut Effects) {
-        let window = self.memory.head_bytes;
-        if !self.page_in_asked && self.levels[self.top].wants_page_in(window) {
-            self.page_in_asked = true;
-            effects.page_in = true;
-        }
-    }
-
     /// What should be read for this queue now, the highest priority first.
     pub(crate) fn page_in_request(&mut self) -> Option<PageIn> {
         let window = self.memory.head_bytes;
@@ -235,24 +220,17 @@ impl Queue {
         request
     }
 
-    /// What must be read at once, for `basic.get` or because the queue has decided what it cannot carry out before.
+    /// What must be read at once for `basic.get`.
     pub(crate) fn urgent_page_in(&mut self) -> Option<PageIn> {
         let window = self.memory.head_bytes;
-        let levels = self.levels.iter_mut().zip(0u8..=255).rev();
-        levels
-            .filter_map(|(level, number)| level.urgent_request(number, window))
-            .next()
-    }
-
-    /// Whether it must be read to be known what has expired, of the next message of some level.
-    pub(super) fn expires_unread(&mut self) -> bool {
-        self.expiring && self.levels.iter_mut().any(Level::is_front_unread)
+        let level = self.levels.get_mut(self.top)?;
+        level.urgent_request(u8::try_from(self.top).unwrap_or(u8::MAX), window)
     }
 
     /// Lets held-back publishers go on once the queue has drained.
     fn consider_release(&mut self, effects: &mut Effects) {
-        if self.ready_memory <= self.memory.ahead_bytes as u64 / 2
-            && (self.lagging || !self.held.is_empty())
+        if self.ready_memory <= self.memory.publisher_ahead_bytes as u64 / 2
+            && (self.lagging || !self.held_back.is_empty())
         {
             self.release_publishers(effects);
         }
@@ -328,7 +306,7 @@ impl Queue {
     pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
         self.touch(now, effects);
         self.keep_time(now);
-        let found = !self.is_still_dropping(effects) && self.find_living_front(now, effects);
+        let found = self.find_living_front(now, effects);
         let taken = found.then(|| self.pop_front(now)).flatten();
         self.count_got(taken.is_some(), no_ack, now);
         if taken.is_some() {
@@ -362,14 +340,12 @@ impl Queue {
         if !self.expiring || self.visible() == 0 {
             return false;
         }
-        self.is_front_unread()
+        self.settle_top();
+        self.levels[self.top].front().is_none()
     }
 
     /// How many messages are ready, without those that have expired. None: some must be read first.
     pub(crate) fn count_living(&mut self, now: Timestamp, effects: &mut Effects) -> Option<u64> {
-        if self.is_still_dropping(effects) {
-            return None;
-        }
         loop {
             let before = self.taken;
             self.expire_heads(now, effects);
@@ -388,8 +364,6 @@ impl Queue {
     /// asks again.
     pub(crate) fn read_failed(&mut self, request: &PageIn) {
         self.page_in_asked = false;
-        // It would stand still for as long as its bytes cannot be had.
-        self.dropping = None;
         if request.whose == Whose::Retries {
             self.retry_read_failed();
         } else if let Some(level) = self.levels.get_mut(usize::from(request.level)) {
@@ -545,36 +519,36 @@ impl Queue {
         }
     }
 
-    pub(crate) fn hold(&mut self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
+    pub(crate) fn hold_back(&mut self, mailbox: &Arc<Mailbox>) -> Option<TakenSoFar> {
         let needed = self.consumers.count() > 0
             && !self.lagging
-            && self.ready_memory > self.memory.ahead_bytes as u64 / 2;
+            && self.ready_memory > self.memory.publisher_ahead_bytes as u64 / 2;
         if needed {
-            self.held.push(Arc::clone(mailbox));
+            self.held_back.push(Arc::clone(mailbox));
         }
-        needed.then_some(HoldMark(self.taken_memory))
+        needed.then_some(TakenSoFar(self.taken_memory))
     }
 
-    /// A hold has lasted a while: None if it is over, else the mark to go on waiting with.
-    pub(crate) fn go_on_holding(
+    /// A publisher has been held back for a while: None if that is over, else how much was taken by now.
+    pub(crate) fn stays_held_back(
         &mut self,
-        mark: HoldMark,
+        mark: TakenSoFar,
         effects: &mut Effects,
-    ) -> Option<HoldMark> {
-        let ahead = self.memory.ahead_bytes as u64;
+    ) -> Option<TakenSoFar> {
+        let ahead = self.memory.publisher_ahead_bytes as u64;
         if self.ready_memory <= ahead / 2 {
             return None;
         }
         if self.taken_memory - mark.0 >= ahead / PROGRESS_SHARE {
-            return Some(HoldMark(self.taken_memory));
+            return Some(TakenSoFar(self.taken_memory));
         }
-        effects.releases.append(&mut self.held);
+        effects.releases.append(&mut self.held_back);
         self.lagging = true;
         None
     }
 
-    /// A held publisher goes away.
-    pub(crate) fn release_hold(&mut self, mailbox: &Arc<Mailbox>) {
-        self.held.retain(|held| !Arc::ptr_eq(held, mailbox));
+    /// A publisher that is held back goes away.
+    pub(crate) fn let_go_on(&mut self, mailbox: &Arc<Mailbox>) {
+        self.held_back.retain(|held| !Arc::ptr_eq(held, mailbox));
     }
 }

@@ -103,14 +103,12 @@ pub struct Effects {
     pub damaged: u64,
     /// The front of a paged run is wanted in memory.
     pub page_in: bool,
-    /// What was decided cannot be carried out before the next messages are read: the handle sees to that at once.
-    pub read_first: bool,
     /// The queue wants `QueueHandle::handle_timeout` at this time, earlier than it asked before.
     pub deadline: Option<Timestamp>,
     /// The last consumer of an auto-delete queue went, or the queue expired.
     pub delete_queue: bool,
     /// The publisher runs too far ahead of a consumer that keeps up.
-    pub hold: bool,
+    pub hold_back: bool,
     /// The latest commit point this verb staged.
     pub point: CommitPoint,
     /// The commit point of messages spilled to the store: nobody waits for it, unless the store is behind.
@@ -135,10 +133,9 @@ impl Default for Effects {
             letters: false,
             damaged: 0,
             page_in: false,
-            read_first: false,
             deadline: None,
             delete_queue: false,
-            hold: false,
+            hold_back: false,
             point: CommitPoint::NONE,
             spilled: CommitPoint::NONE,
             durable_at: None,
@@ -156,7 +153,7 @@ impl Effects {
 
     /// Whether the caller has more to do than waking.
     #[must_use]
-    pub fn needs_care(&self) -> bool {
+    pub fn leaves_work(&self) -> bool {
         self.letters
             || self.damaged > 0
             || self.page_in
@@ -166,7 +163,7 @@ impl Effects {
             || !self.garbage.is_empty()
     }
 
-    /// Frees what takes no time; the rest is left to whoever cares for these effects.
+    /// Frees what takes no time; the rest is left to whoever carries these effects out.
     pub fn free_little(&mut self) {
         let messages: usize = self.garbage.iter().map(Garbage::len).sum();
         if messages <= FREED_AT_ONCE_MAX {
@@ -181,10 +178,8 @@ impl Effects {
         self.letters |= later.letters;
         self.damaged += later.damaged;
         self.page_in |= later.page_in;
-        self.read_first |= later.read_first;
         self.deadline = later.deadline.or(self.deadline);
         self.delete_queue |= later.delete_queue;
-        self.hold |= later.hold;
         self.durable_at = later.durable_at.or(self.durable_at);
         self.garbage.extend(later.garbage);
         self.point = self.point.max(later.point);

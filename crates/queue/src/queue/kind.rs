@@ -26,8 +26,7 @@ impl QueueKind {
         }
     }
 
-    /// All there are.
-    pub const ALL: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
+    const ALL: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
 
     /// The type by its name or by that of RabbitMQ's module.
     #[must_use]

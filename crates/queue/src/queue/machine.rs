@@ -8,15 +8,15 @@ use leveret_message::{Message, Store, Timestamp};
 use leveret_store_api::{Change, CommitPoint, DamagedMessage, LogId, StoredMessage};
 
 use super::consumers::{ConsumerRef, ConsumerSpec};
-use super::dispatch::HoldMark;
+use super::dispatch::TakenSoFar;
 use super::effects::Effects;
 use super::hidden::HiddenTicket;
 use super::options::QueueOptions;
-use super::publish::{Batch, Entered};
+use super::publish::Entered;
 use super::ready::PageIn;
 use super::reference::{MustRead, ToRead};
 use super::settle::QueueSettlement;
-use super::statistics::{QueueStatistics, QueueSum};
+use super::statistics::QueueStatistics;
 use super::{Leaving, Queue};
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
@@ -114,19 +114,19 @@ impl Machine {
         }
     }
 
-    /// Takes a batch, or some of it; positions refused by a limit are added to `rejected`.
+    /// Takes a batch; positions refused by a limit are added to `rejected`.
     pub fn publish(
         &mut self,
-        batch: &mut Batch<impl Iterator<Item = Message>>,
+        messages: impl Iterator<Item = Message>,
         now: Timestamp,
         rejected: &mut Vec<usize>,
         effects: &mut Effects,
     ) {
         match self {
             Machine::Queue(queue) => {
-                queue.publish(batch, now, rejected, effects);
+                queue.publish(messages, now, rejected, effects);
             }
-            Machine::Stream(stream) => stream.publish(batch.messages(), now, effects),
+            Machine::Stream(stream) => stream.publish(messages, now, effects),
         }
     }
 
@@ -418,17 +418,6 @@ impl Machine {
         }
     }
 
-    /// As [`Machine::urgent_page_in`], and where it is to be read.
-    pub fn read_first(&mut self) -> Option<(Store, PageIn)> {
-        match self {
-            Machine::Queue(queue) => {
-                let request = queue.urgent_page_in()?;
-                Some((Arc::clone(queue.store()), request))
-            }
-            Machine::Stream(_) => None,
-        }
-    }
-
     /// What was asked for could not be read.
     pub fn read_failed(&mut self, request: &PageIn) {
         if let Machine::Queue(queue) = self {
@@ -451,25 +440,29 @@ impl Machine {
     }
 
     /// None for a stream always: its readers read from the disk when they fall behind.
-    pub fn hold(&mut self, mailbox: &Arc<Mailbox>) -> Option<HoldMark> {
+    pub fn hold_back(&mut self, mailbox: &Arc<Mailbox>) -> Option<TakenSoFar> {
         match self {
-            Machine::Queue(queue) => queue.hold(mailbox),
+            Machine::Queue(queue) => queue.hold_back(mailbox),
             Machine::Stream(_) => None,
         }
     }
 
     /// Whether a publisher that is held back stays so.
-    pub fn go_on_holding(&mut self, mark: HoldMark, effects: &mut Effects) -> Option<HoldMark> {
+    pub fn stays_held_back(
+        &mut self,
+        mark: TakenSoFar,
+        effects: &mut Effects,
+    ) -> Option<TakenSoFar> {
         match self {
-            Machine::Queue(queue) => queue.go_on_holding(mark, effects),
+            Machine::Queue(queue) => queue.stays_held_back(mark, effects),
             Machine::Stream(_) => None,
         }
     }
 
     /// The publisher is no longer held back.
-    pub fn release_hold(&mut self, mailbox: &Arc<Mailbox>) {
+    pub fn let_go_on(&mut self, mailbox: &Arc<Mailbox>) {
         if let Machine::Queue(queue) = self {
-            queue.release_hold(mailbox);
+            queue.let_go_on(mailbox);
         }
     }
 
@@ -481,11 +474,6 @@ impl Machine {
     /// What is told of it.
     pub fn statistics(&self, now: Timestamp) -> QueueStatistics {
         either!(self, it => it.statistics(now))
-    }
-
-    /// Adds what it has and has done; of one that is deleted, what it has done alone.
-    pub fn add_to_sum(&self, sum: &mut QueueSum) {
-        either!(self, it => it.add_to_sum(sum));
     }
 
     /// The options in force.

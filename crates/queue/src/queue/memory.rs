@@ -8,5 +8,5 @@ pub struct QueueMemory {
     /// Bytes of messages kept in memory behind a paged run.
     pub tail_bytes: usize,
     /// How far publishers may run ahead of a consumer that keeps up.
-    pub ahead_bytes: usize,
+    pub publisher_ahead_bytes: usize,
 }

@@ -56,7 +56,6 @@ use deduplicate::QueueDeduplication;
 use effects::Effects;
 use givers::Givers;
 use hidden::HiddenCounts;
-use limits::Dropping;
 use options::QueueOptions;
 use ready::{Level, Paged};
 use retry::Retries;
@@ -103,7 +102,7 @@ pub struct Queue {
     deduplication: Option<Box<QueueDeduplication>>,
     changes: Vec<Change<Message>>,
     /// Publishers held back until this queue has drained.
-    held: Vec<Arc<Mailbox>>,
+    held_back: Vec<Arc<Mailbox>>,
     /// Its consumers fell behind; publishers are not held for them until it has drained.
     lagging: bool,
     last_used: Timestamp,
@@ -116,8 +115,8 @@ pub struct Queue {
     crowded: bool,
     /// Only some of the messages that are to leave memory have been seen to.
     leaving: bool,
-    /// See [`limits`].
-    dropping: Option<Dropping>,
+    /// It is over a limit, and only some of what is to be dropped for that has been; nothing is delivered meanwhile.
+    dropping: bool,
     /// Those that give back to it and are not done; see `GivingBack`.
     givers: Givers,
     /// A message that can expire was seen.
@@ -160,7 +159,7 @@ impl Queue {
             key_logs: None,
             deduplication: None,
             changes: Vec::new(),
-            held: Vec::new(),
+            held_back: Vec::new(),
             lagging: false,
             last_used: now,
             scheduled: None,
@@ -168,7 +167,7 @@ impl Queue {
             page_in_asked: false,
             crowded: false,
             leaving: false,
-            dropping: None,
+            dropping: false,
             givers: Givers::default(),
             expiring: false,
             deleted: false,
@@ -274,10 +273,6 @@ impl Queue {
         )
     }
 
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
     pub(crate) fn options(&self) -> &QueueOptions {
         &self.options
     }
@@ -322,7 +317,6 @@ impl Queue {
         effects.retries = retries;
         let purged = self.visible() + waiting;
         self.statistics.record().totals.purged += purged;
-        self.dropping = None;
         let changes = &mut self.changes;
         for level in &mut self.levels {
             let log = level.log;
@@ -383,7 +377,7 @@ impl Queue {
     }
 
     fn release_publishers(&mut self, effects: &mut Effects) {
-        effects.releases.append(&mut self.held);
+        effects.releases.append(&mut self.held_back);
         self.lagging = false;
     }
 }

@@ -30,7 +30,7 @@ struct Letters {
     /// Somebody takes letters out, and goes on until there are none.
     moving: bool,
     /// Publishers that wait.
-    held: Vec<Arc<Mailbox>>,
+    held_back: Vec<Arc<Mailbox>>,
 }
 
 impl Outbox {
@@ -70,7 +70,7 @@ impl Outbox {
             let latest = outbox.latest;
             let letter = outbox.letters.pop_front().map(|letter| (letter, latest));
             let released = if outbox.letters.len() <= CROWD / 2 {
-                std::mem::take(&mut outbox.held)
+                std::mem::take(&mut outbox.held_back)
             } else {
                 Vec::new()
             };
@@ -87,21 +87,21 @@ impl Outbox {
     }
 
     /// Holds a publisher back until letters have gone; false: there are few.
-    pub fn hold(&self, mailbox: &Arc<Mailbox>) -> bool {
+    pub fn hold_back(&self, mailbox: &Arc<Mailbox>) -> bool {
         match &mut *self.0.lock() {
             // With a mover alone: he releases them.
             Some(outbox) if outbox.moving && outbox.letters.len() > CROWD => {
-                outbox.held.push(Arc::clone(mailbox));
+                outbox.held_back.push(Arc::clone(mailbox));
                 true
             }
             _ => false,
         }
     }
 
-    /// A held publisher goes away.
-    pub fn release_hold(&self, mailbox: &Arc<Mailbox>) {
+    /// A publisher that is held back goes away.
+    pub fn let_go_on(&self, mailbox: &Arc<Mailbox>) {
         if let Some(outbox) = &mut *self.0.lock() {
-            outbox.held.retain(|held| !Arc::ptr_eq(held, mailbox));
+            outbox.held_back.retain(|held| !Arc::ptr_eq(held, mailbox));
         }
     }
 }

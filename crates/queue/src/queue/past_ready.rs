@@ -2,7 +2,7 @@
 //! others are before them, no limit is to be kept, no duplicate to be looked for, and the store does not have them.
 //!
 //! Each step is one that the message would take on its way into the ready ones and out again; what the two ways
-//! leave in counts, marks and credit is the same. Whatever does not fit here is left to the usual way.
+//! leave in counts, times of arrival and credit is the same. Whatever does not fit here is left to the usual way.
 
 use crate::shortcuts::Shortcut;
 use std::iter::Enumerate;
@@ -77,7 +77,7 @@ impl Queue {
             }
             mail.push(Delivery {
                 consumer: slot,
-                in_flight: self.pass(message, no_ack, now),
+                in_flight: self.take_past(message, no_ack, now),
             });
         }
         let delivered = mail.deliveries.len() - before;
@@ -112,7 +112,7 @@ impl Queue {
                 }
                 let delivery = Delivery {
                     consumer: slot,
-                    in_flight: self.pass(message, no_ack, now),
+                    in_flight: self.take_past(message, no_ack, now),
                 };
                 self.consumers.bundles.push(bundle, delivery);
                 self.statistics.count_delivered(1, no_ack);
@@ -139,7 +139,7 @@ impl Queue {
 
     /// A message comes in and goes out.
     #[inline(always)]
-    fn pass(&mut self, message: Message, no_ack: bool, now: Timestamp) -> InFlight {
+    fn take_past(&mut self, message: Message, no_ack: bool, now: Timestamp) -> InFlight {
         let time_to_live_ms = self.options.message_ttl_ms;
         let expires_at = message.expires_at(now, time_to_live_ms);
         let expires_at = expires_at.unwrap_or(Timestamp::NEVER);
@@ -156,7 +156,7 @@ impl Queue {
             redelivered: false,
             stored: false,
         };
-        self.statistics.note_taken(level, &entry, now);
+        self.statistics.count_taken(level, &entry, now);
         level.mark_delivered(entry.sequence);
         entry.into_flight(0)
     }

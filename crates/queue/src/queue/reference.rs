@@ -70,7 +70,7 @@ impl Reference {
 
 /// A delivery that is not settled: its message, or what is known of it.
 #[derive(Clone, Debug)]
-pub enum Held {
+pub enum Outstanding {
     /// Its message is in memory.
     Message(InFlight),
     /// Only the store has its message.
@@ -80,16 +80,16 @@ pub enum Held {
 }
 
 /// A settlement is no larger for what may stand in a message's place.
-const _: () = assert!(size_of::<Held>() == size_of::<InFlight>());
+const _: () = assert!(size_of::<Outstanding>() == size_of::<InFlight>());
 
-impl Held {
+impl Outstanding {
     /// Its level, its sequence, and whether the store knows it.
     #[inline]
     pub fn place(&self) -> (u8, Sequence, bool) {
         match self {
-            Held::Message(it) => (it.level, it.sequence, it.stored),
-            Held::Reference(it) => (it.level, it.sequence, it.stored),
-            Held::Damaged(it) => (it.1.level, it.1.sequence, it.1.stored),
+            Outstanding::Message(it) => (it.level, it.sequence, it.stored),
+            Outstanding::Reference(it) => (it.level, it.sequence, it.stored),
+            Outstanding::Damaged(it) => (it.1.level, it.1.sequence, it.1.stored),
         }
     }
 
@@ -97,8 +97,8 @@ impl Held {
     #[inline]
     pub fn memory(&self) -> usize {
         match self {
-            Held::Message(in_flight) => in_flight.message.memory_bytes(),
-            Held::Reference(_) | Held::Damaged(_) => 0,
+            Outstanding::Message(in_flight) => in_flight.message.memory_bytes(),
+            Outstanding::Reference(_) | Outstanding::Damaged(_) => 0,
         }
     }
 
@@ -106,17 +106,17 @@ impl Held {
     #[inline]
     pub fn unread(&self) -> usize {
         match self {
-            Held::Reference(reference) if reference.stored => reference.memory as usize,
-            Held::Reference(_) | Held::Message(_) | Held::Damaged(_) => 0,
+            Outstanding::Reference(reference) if reference.stored => reference.memory as usize,
+            Outstanding::Reference(_) | Outstanding::Message(_) | Outstanding::Damaged(_) => 0,
         }
     }
 
     /// How often it was delivered before and came back.
     pub(super) fn delivery_count(&self) -> DeliveryCount {
         match self {
-            Held::Message(it) => it.delivery_count,
-            Held::Reference(it) => it.delivery_count,
-            Held::Damaged(it) => it.1.delivery_count,
+            Outstanding::Message(it) => it.delivery_count,
+            Outstanding::Reference(it) => it.delivery_count,
+            Outstanding::Damaged(it) => it.1.delivery_count,
         }
     }
 
@@ -129,14 +129,14 @@ impl Held {
     /// What there is of it in the store needs no acknowledgement any more.
     pub(super) fn set_unstored(&mut self) {
         match self {
-            Held::Message(it) => it.stored = false,
-            Held::Reference(it) => it.stored = false,
-            Held::Damaged(it) => {
+            Outstanding::Message(it) => it.stored = false,
+            Outstanding::Reference(it) => it.stored = false,
+            Outstanding::Damaged(it) => {
                 let reference = Reference {
                     stored: false,
                     ..it.1
                 };
-                *self = Held::Reference(reference);
+                *self = Outstanding::Reference(reference);
             }
         }
     }
@@ -192,8 +192,8 @@ impl Queue {
     /// Which of these settlements need their message, as `must_read` says, and do not have it.
     pub(crate) fn to_read(&self, settlements: &[QueueSettlement], must_read: MustRead) -> ToRead {
         let numbered = settlements.iter().enumerate();
-        let unread = numbered.filter_map(|(number, settlement)| match &settlement.held {
-            Held::Reference(reference) if must_read(self, reference, settlement.outcome) => {
+        let unread = numbered.filter_map(|(number, settlement)| match &settlement.delivery {
+            Outstanding::Reference(reference) if must_read(self, reference, settlement.outcome) => {
                 let level = self.levels.get(usize::from(reference.level))?;
                 Some(Unread {
                     log: level.log?,
@@ -305,8 +305,8 @@ impl ToRead {
 
     /// Gives a settlement its message.
     fn fill(&self, settlement: &mut QueueSettlement, stored: StoredMessage<Message>) {
-        if let Held::Reference(reference) = settlement.held {
-            settlement.held = Held::Message(InFlight {
+        if let Outstanding::Reference(reference) = settlement.delivery {
+            settlement.delivery = Outstanding::Message(InFlight {
                 sequence: reference.sequence,
                 expires_at: expires_at(&stored, self.time_to_live_ms),
                 delivery_count: reference.delivery_count,
@@ -363,9 +363,10 @@ impl ToRead {
                     for damaged in damaged {
                         let place = self.place_of(log, damaged.sequence);
                         if let Some(settlement) = place.and_then(|it| settlements.get_mut(it))
-                            && let Held::Reference(reference) = settlement.held
+                            && let Outstanding::Reference(reference) = settlement.delivery
                         {
-                            settlement.held = Held::Damaged(Box::new((damaged, reference)));
+                            settlement.delivery =
+                                Outstanding::Damaged(Box::new((damaged, reference)));
                         }
                     }
                     // A read has room for so many bytes; what it passed over is not there.
@@ -397,7 +398,7 @@ impl ToRead {
 
 /// The store does not have the message of this one, if it has none yet.
 fn lose(settlement: &mut QueueSettlement) {
-    if let Held::Reference(reference) = &mut settlement.held {
+    if let Outstanding::Reference(reference) = &mut settlement.delivery {
         reference.stored = false;
         settlement.outcome = Outcome::Acknowledged;
         // No client acknowledged it.

@@ -32,7 +32,7 @@ use crate::mailbox::InFlight;
 const READ_TOGETHER_MAX: usize = 1024;
 
 /// Where a waiting message stands: by the time it is due, then by its place in the queue.
-type Place = (Timestamp, u8, Sequence);
+type RetryKey = (Timestamp, u8, Sequence);
 
 /// What is kept of a message of which only the store has the bytes.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +52,13 @@ enum Waiting {
 /// All messages of a queue that wait for their next delivery, the earliest first.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
-    waiting: BTreeMap<Place, Waiting>,
+    waiting: BTreeMap<RetryKey, Waiting>,
     /// Due since when, and not back yet; by level and sequence. The first of each level must be read.
     due: BTreeMap<(u8, Sequence), (Timestamp, Waiting)>,
     /// Bytes of those in memory.
     memory: usize,
     /// Those in memory that the store has too, numbered in the order they were staged, and at which commit point.
-    leaving: BTreeMap<u64, (CommitPoint, Place)>,
+    leaving: BTreeMap<u64, (CommitPoint, RetryKey)>,
     /// The number of the next of them.
     next: u64,
     /// Those with lower numbers are staged.
@@ -75,8 +75,8 @@ impl Retries {
     pub(crate) fn memory_bytes(&self) -> usize {
         let places = self.waiting.len() + self.due.len();
         self.memory
-            + places * size_of::<(Place, Waiting)>()
-            + self.leaving.len() * size_of::<(u64, (CommitPoint, Place))>()
+            + places * size_of::<(RetryKey, Waiting)>()
+            + self.leaving.len() * size_of::<(u64, (CommitPoint, RetryKey))>()
     }
 
     /// When the first one that waits is due.

@@ -9,7 +9,7 @@ use super::consumers::ConsumerRef;
 use super::delivery_count::DeliveryCount;
 use super::effects::{DeadLetterReason, Effects};
 use super::ready::{Entry, Level};
-use super::reference::Held;
+use super::reference::Outstanding;
 use super::statistics::AcknowledgedRun;
 use crate::mailbox::InFlight;
 use crate::queue::kind::QueueKind;
@@ -57,7 +57,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct QueueSettlement {
     /// The message and where it stood.
-    pub held: Held,
+    pub delivery: Outstanding,
     /// The consumer it was delivered to; None where no credit comes back.
     pub consumer: Option<ConsumerRef>,
     /// What became of it.
@@ -185,24 +185,24 @@ impl Queue {
 
     /// Settles what neither comes back nor goes to the dead letters.
     fn settle_one(&mut self, settlement: &QueueSettlement) {
-        let held = &settlement.held;
+        let delivery = &settlement.delivery;
         match settlement.outcome {
-            Outcome::Acknowledged => match held {
-                Held::Message(in_flight) => {
+            Outcome::Acknowledged => match delivery {
+                Outstanding::Message(in_flight) => {
                     self.forget_key(&in_flight.message);
                     if in_flight.stored {
                         self.acknowledge_stored(in_flight.level, in_flight.sequence);
                     }
                 }
-                Held::Reference(_) | Held::Damaged(_) => {
-                    let (level, sequence, stored) = held.place();
+                Outstanding::Reference(_) | Outstanding::Damaged(_) => {
+                    let (level, sequence, stored) = delivery.place();
                     if stored {
                         self.acknowledge_stored(level, sequence);
                     }
                 }
             },
             Outcome::Dropped => {
-                if let Held::Message(in_flight) = held {
+                if let Outstanding::Message(in_flight) = delivery {
                     self.forget_key(&in_flight.message);
                 }
                 self.count_ended(DeadLetterReason::Rejected, false);
@@ -234,27 +234,30 @@ impl Queue {
         let to_the_end = self.moves_to_the_end();
         let mut moving: Vec<InFlight> = Vec::new();
         let limit = self.options.delivery_limit.unwrap_or(u32::MAX);
-        for QueueSettlement { held, outcome, .. } in settlements {
+        for QueueSettlement {
+            delivery, outcome, ..
+        } in settlements
+        {
             if matches!(outcome, Outcome::Acknowledged | Outcome::Dropped) {
                 continue;
             }
-            let in_flight = match held {
-                Held::Message(in_flight) => in_flight,
-                Held::Reference(reference) => {
+            let in_flight = match delivery {
+                Outstanding::Message(in_flight) => in_flight,
+                Outstanding::Reference(reference) => {
                     match outcome {
                         Outcome::Rejected => self.reject_unread(reference),
                         Outcome::Requeued | Outcome::Decided | Outcome::Returned => {
                             self.statistics.record().totals.requeued += 1;
                             self.put_back_unread(reference.counted());
                             if *outcome == Outcome::Decided {
-                                self.forget_decision(held);
+                                self.forget_decision(delivery);
                             }
                         }
                         _ => self.put_back_unread(*reference),
                     }
                     continue;
                 }
-                Held::Damaged(damaged) => {
+                Outstanding::Damaged(damaged) => {
                     self.set_aside_delivery(damaged, effects);
                     continue;
                 }
@@ -266,7 +269,7 @@ impl Queue {
                 }
                 Outcome::Undelivered | Outcome::Uncounted => {
                     if in_flight.redelivered {
-                        self.note_count(in_flight, in_flight.delivery_count);
+                        self.store_count(in_flight, in_flight.delivery_count);
                     }
                     self.put_back(in_flight.clone());
                 }
@@ -289,7 +292,7 @@ impl Queue {
                     };
                     // Of one that dies it is forgotten with it, when it has arrived.
                     if stays && *outcome == Outcome::Decided {
-                        self.forget_decision(held);
+                        self.forget_decision(delivery);
                     }
                 }
             }
@@ -360,7 +363,7 @@ impl Queue {
                 transient: false,
                 payload: in_flight.message.clone(),
             }));
-            self.note_count(&in_flight, in_flight.delivery_count);
+            self.store_count(&in_flight, in_flight.delivery_count);
             self.acknowledge_stored(in_flight.level, before);
         }
         self.count_back(&in_flight);
@@ -375,7 +378,7 @@ impl Queue {
     /// Has the store keep how often the message will have been delivered when it comes back, if it survives a
     /// restart. Of one that is delivered for the first time the store knows by its place.
     #[cold]
-    pub(crate) fn note_count(&mut self, in_flight: &InFlight, count: DeliveryCount) {
+    pub(crate) fn store_count(&mut self, in_flight: &InFlight, count: DeliveryCount) {
         let log = self.surviving_log(in_flight);
         if let Some(log) = log {
             set_count(

@@ -187,7 +187,7 @@ impl Stream {
             served = Some(who);
             if let Some(reader) = self.readers.resolve_mut(who) {
                 reader.in_flight = without(reader.in_flight, 1, "deliveries of a reader");
-                let (_, offset, _) = settlement.held.place();
+                let (_, offset, _) = settlement.delivery.place();
                 reader.unsettled.remove(&offset.0);
             }
         }
@@ -324,14 +324,14 @@ impl Stream {
             }
         };
         if let Some(Answer::Page(page)) = &answer {
-            effects.damaged += self.note_damaged(page.damaged());
+            effects.damaged += self.count_damaged(page.damaged());
         }
         let reader = self.readers.resolve_mut(who)?;
         reader.reading = false;
         match answer {
             Some(Answer::Page(page)) => {
                 let page = reader.take_page(page);
-                self.readers.note_page(page);
+                self.readers.add_page(page);
             }
             Some(Answer::Found(offset)) => reader.go_to(offset),
             _ => {
@@ -348,7 +348,7 @@ impl Stream {
 
 impl Stream {
     /// Counts those that nobody met before. They stay in their places, and readers pass over them.
-    fn note_damaged(&mut self, offsets: &[u64]) -> u64 {
+    fn count_damaged(&mut self, offsets: &[u64]) -> u64 {
         let new = offsets
             .iter()
             .filter(|offset| self.damaged.insert(**offset));

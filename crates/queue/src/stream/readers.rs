@@ -280,7 +280,7 @@ impl Readers {
     }
 
     /// A reader has this page.
-    pub(crate) fn note_page(&mut self, page: Option<Arc<Page>>) {
+    pub(crate) fn add_page(&mut self, page: Option<Arc<Page>>) {
         let Some(page) = page else { return };
         if self.pages.len() >= 2 * self.count() + PAGES_SPARE {
             self.pages.retain(|_, page| page.strong_count() > 0);

@@ -89,15 +89,15 @@ impl Tail {
 
     /// Everything pushed since the last call is staged at `point`.
     pub(crate) fn staged(&mut self, point: CommitPoint) {
-        self.note(Stage::At(point));
+        self.add(Stage::At(point));
     }
 
     /// Everything pushed since the last call will be staged under `ticket`.
     pub(crate) fn hide(&mut self, ticket: HiddenTicket) {
-        self.note(Stage::Hidden(ticket));
+        self.add(Stage::Hidden(ticket));
     }
 
-    fn note(&mut self, stage: Stage) {
+    fn add(&mut self, stage: Stage) {
         let until = self.next();
         match self.staged.back_mut() {
             Some(last) if last.stage == stage => last.until = until,

@@ -21,7 +21,7 @@ pub(crate) use value::ValueRef;
 
 pub(crate) static HEADERS: ExchangeType = ExchangeType {
     name: "headers",
-    is_attended: false,
+    is_stateful: false,
     check: any_arguments,
     matcher: |_| Box::new(HeadersIndex::default()),
 };

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
 use crate::connections::Member;
-use crate::descriptors::Place;
+use crate::descriptors::FilePermit;
 use crate::shared::Shared;
 use crate::steps::Step;
 use closing::Closing;
@@ -53,7 +53,7 @@ pub(crate) struct Connection {
     socket: TcpStream,
     state: State,
     /// Given up after the socket.
-    _place: Place,
+    _place: FilePermit,
 }
 
 enum State {
@@ -101,13 +101,12 @@ impl Connection {
         shared: Arc<Shared>,
         socket: TcpStream,
         remote: SocketAddr,
-        place: Place,
+        place: FilePermit,
     ) -> io::Result<Self> {
         let peer = Peer {
             remote,
             local: socket.local_addr()?,
             tls_identity: None,
-            listed: true,
         };
         Ok(Self {
             socket,
@@ -202,7 +201,7 @@ impl Open {
             step.goes_on("timeout");
             // What the client has said meanwhile counts, however long nobody listened.
             if let Err(error) = self.listen(socket, task) {
-                self.session.note_lost(&error.to_string());
+                self.session.set_lost(&error.to_string());
                 return Poll::Ready(Ending::Gone);
             }
             self.session.handle_timeout(now);
@@ -223,7 +222,7 @@ impl Open {
                 Poll::Pending
             }
             Err(error) => {
-                self.session.note_lost(&error.to_string());
+                self.session.set_lost(&error.to_string());
                 Poll::Ready(Ending::Gone)
             }
         }
@@ -291,7 +290,7 @@ impl Open {
             match self.read(socket, task)? {
                 Poll::Pending => return Ok(Pause::Idle),
                 Poll::Ready(0) => {
-                    self.session.note_lost(PEER_CLOSED);
+                    self.session.set_lost(PEER_CLOSED);
                     return Ok(Pause::Ended(Ending::Gone));
                 }
                 Poll::Ready(count) => budget = budget.saturating_sub(count),
@@ -306,7 +305,7 @@ impl Open {
         if socket.poll_read_ready(task)?.is_pending() {
             return Ok(Poll::Pending);
         }
-        self.shared.lookout.note_turn();
+        self.shared.lookout.count_turn();
         let mut buffer = scratch::take();
         buffer.extend_from_slice(&self.input);
         let read = pin!(socket.read_buf(&mut buffer)).poll(task);

@@ -94,10 +94,10 @@ impl Delivering {
                 let Unacked {
                     queue,
                     consumer,
-                    held,
+                    delivery,
                     ..
                 } = unacked;
-                count(*queue, *consumer, held.place());
+                count(*queue, *consumer, delivery.place());
             }
         }
     }

@@ -40,7 +40,7 @@ impl Delivering {
             };
             let waiting: SmallVec<[_; 2]> = waiting().map(|it| it.reference).collect();
             let (unused, effects) = queue.grant(Grant::new(credit, share), &waiting, now);
-            vhost.care(queue, effects, now);
+            vhost.carry_out(queue, effects, now);
             unused
         });
         if more && !handing_out.contains(&number) {

@@ -1,7 +1,7 @@
 //! When deliveries must be settled, and those that were not in time.
 
 use leveret_message::Timestamp;
-use leveret_queue::queue::reference::{Held, READ_FOR_ONE};
+use leveret_queue::queue::reference::{Outstanding, READ_FOR_ONE};
 use leveret_queue::queue::settle::Outcome;
 
 use super::Delivering;
@@ -30,9 +30,8 @@ impl Delivering {
     /// A delivery goes back that was not settled in time; its client may settle it yet.
     pub(crate) fn take_back(&mut self, channel: &mut Channel, unacked: Unacked) {
         channel.forgive(unacked.tag);
-        channel.facts.unacknowledged.subtract(1);
         self.give_back_credit(channel, u32::from(unacked.consumer.is_some()));
-        if let Held::Reference(_) = unacked.held {
+        if let Outstanding::Reference(_) = unacked.delivery {
             self.queues.require_reading();
         }
         self.queues

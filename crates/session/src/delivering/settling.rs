@@ -6,7 +6,7 @@ use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 use leveret_queue::mailbox::InFlight;
-use leveret_queue::queue::reference::{Held, READ_FOR_ONE};
+use leveret_queue::queue::reference::{Outstanding, READ_FOR_ONE};
 use leveret_queue::queue::settle::Outcome;
 use leveret_store_api::broken::broken;
 
@@ -63,7 +63,6 @@ impl Delivering {
             broken(&"a delivery that was there is gone");
             return Ok(Gathered::all(0));
         };
-        channel.note_settled(outcome, 1);
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             transaction.settle(unacked, outcome);
             self.consider_settled(channel);
@@ -71,8 +70,8 @@ impl Delivering {
         }
         let credit = u32::from(unacked.consumer.is_some());
         let mut cost = outcome.cost();
-        if let Held::Reference(_) = unacked.held {
-            cost += unacked.held.cost_of_reading();
+        if let Outstanding::Reference(_) = unacked.delivery {
+            cost += unacked.delivery.cost_of_reading();
             self.queues.require_reading();
         }
         self.queues
@@ -116,7 +115,6 @@ impl Delivering {
                 transaction.settle(unacked, outcome);
             });
             self.gathered += count;
-            channel.note_settled(outcome, count);
             self.consider_settled(channel);
             return more;
         }
@@ -136,7 +134,6 @@ impl Delivering {
             queues.settle(unacked.queue, unacked.settled(outcome), true);
         });
         self.gathered += count * cost + unread / READ_FOR_ONE;
-        channel.note_settled(outcome, count);
         self.has_read |= unread > 0;
         self.give_back_credit(channel, credit);
         more
@@ -151,7 +148,7 @@ impl Delivering {
     }
 
     /// The step has read messages for settlements, if `read`.
-    pub(crate) fn note_read(&mut self, read: bool) {
+    pub(crate) fn set_read(&mut self, read: bool) {
         self.has_read |= read;
     }
 
@@ -168,7 +165,7 @@ impl Delivering {
             let store = &vhost.services.store;
             self.queues.drain_settlements(store, |queue, settlements| {
                 let effects = queue.settle(settlements, now);
-                vhost.care(queue, effects, now);
+                vhost.carry_out(queue, effects, now);
             });
         }
         self.hand_out_freed(channels, now);
@@ -184,7 +181,7 @@ impl Delivering {
                 .entry(queue.id())
                 .or_insert_with(|| GivingBack::begin(queue, now));
             let effects = queue.settle_quietly(settlements, now);
-            vhost.care(queue, effects, now);
+            vhost.carry_out(queue, effects, now);
         });
     }
 
@@ -206,10 +203,9 @@ impl Delivering {
         now: Timestamp,
     ) {
         self.acknowledge_by = self.acknowledge_by.min(due);
-        channel.facts.unacknowledged.add(1);
         channel.ledger.push(Unacked {
             tag,
-            held: in_flight,
+            delivery: in_flight,
             queue: self.queues.acquire(queue),
             consumer: None,
             delivered_at: now,

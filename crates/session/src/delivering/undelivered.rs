@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::Delivery;
-use leveret_queue::queue::reference::Held;
+use leveret_queue::queue::reference::Outstanding;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 
 use super::Delivering;
@@ -33,7 +33,7 @@ impl Delivering {
             // A delivery without acknowledgement that is not stored was never counted as in flight.
             let counted = !consumer.no_ack || in_flight.stored;
             let settlement = QueueSettlement {
-                held: Held::Message(in_flight),
+                delivery: Outstanding::Message(in_flight),
                 consumer: (!consumer.no_ack).then_some(consumer.reference),
                 outcome: if counted {
                     Outcome::Undelivered

@@ -53,7 +53,7 @@ impl Delivering {
             if std::mem::take(&mut effects.delete_queue) {
                 closing.doomed.push(queue.clone());
             }
-            self.vhost.care(&queue, effects, now);
+            self.vhost.carry_out(&queue, effects, now);
             let latest = closing.left.last().map(QueueHandle::id);
             if latest != Some(queue.id()) {
                 closing.left.push(queue);
@@ -77,7 +77,7 @@ impl Delivering {
         let mut more = false;
         if let Some(channel) = channels.get_mut(number) {
             if let PublishMode::Transaction(transaction) = &mut channel.mode
-                && transaction.roll_back_some(&mut channel.ledger, &channel.facts, most)
+                && transaction.roll_back_some(&mut channel.ledger, most)
             {
                 return most;
             }

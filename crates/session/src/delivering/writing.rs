@@ -1,4 +1,4 @@
-//! Deliveries out of the mailbox, run by run: noted with the store, written with their tags, recorded.
+//! Deliveries out of the mailbox, run by run: recorded with the store, written with their tags, recorded.
 
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::DeliveryTag;
@@ -10,7 +10,7 @@ use super::Delivering;
 use crate::channel::Channel;
 use crate::channels::Channels;
 use crate::consumers::{Consumer, Consumers};
-use crate::delivered::note_run;
+use crate::delivered::record_delivered_run;
 use crate::delivery_forms::DeliveryForms;
 use crate::link::{Link, OUTPUT_HIGH_WATER};
 use crate::overdue::due;
@@ -44,13 +44,13 @@ impl Delivering {
             let bytes = mail.deliveries.len() * first.in_flight.message.fetch();
             link.output.buffer().reserve(bytes.min(OUTPUT_HIGH_WATER));
         }
-        let mut noted = Noted::default();
+        let mut recorded = Recorded::default();
         let mut deliveries = mail.deliveries.drain(..);
         while let Some(slot) = deliveries.as_slice().first().map(|first| first.consumer) {
             let left = deliveries.as_slice();
             let run = left.iter().take_while(|next| next.consumer == slot).count();
             let consumer = consumers.get(slot);
-            noted.cover(run, vhost, consumers, queues, left);
+            recorded.cover(run, vhost, consumers, queues, left);
             let Some((consumer, channel)) =
                 consumer.and_then(|it| Some((it, channels.get_mut(it.channel)?)))
             else {
@@ -69,8 +69,7 @@ impl Delivering {
             }
             let before = link.output.len();
             let first_tag = channel.take_delivery_tags(run);
-            let redelivered = write_run(forms, link, (slot, consumer), first_tag, written);
-            channel.note_delivered(consumer.no_ack, run, redelivered, link.now);
+            write_run(forms, link, (slot, consumer), first_tag, written);
             let sent = link.output.len() - before;
             let run = deliveries.by_ref().take(run);
             if consumer.no_ack {
@@ -95,9 +94,9 @@ impl Delivering {
 
 /// How many of the deliveries in front the store was told of: those of a whole queue at once, whoever consumes them.
 #[derive(Default)]
-struct Noted(usize);
+struct Recorded(usize);
 
-impl Noted {
+impl Recorded {
     /// The store is to know of the first `run` of `deliveries`, which go to one consumer, before they are written.
     #[inline]
     fn cover(
@@ -118,13 +117,13 @@ impl Noted {
                 let of = consumers.get(next.consumer).map(|it| it.queue);
                 next.consumer == slot || of == Some(number)
             };
-            self.0 = note_run(vhost, queue, deliveries, is_of_queue);
+            self.0 = record_delivered_run(vhost, queue, deliveries, is_of_queue);
         }
         self.0 = self.0.saturating_sub(run);
     }
 }
 
-/// Writes deliveries to one consumer, with tags from `tag` on; answers how many were delivered before.
+/// Writes deliveries to one consumer, with tags from `first_tag` on.
 #[inline]
 fn write_run(
     forms: &mut DeliveryForms,
@@ -132,18 +131,15 @@ fn write_run(
     (slot, consumer): (ConsumerSlot, &Consumer),
     mut tag: DeliveryTag,
     deliveries: &[Delivery],
-) -> u64 {
-    let mut redelivered = 0;
+) {
     for near in deliveries.chunks(NEAR) {
         let bytes = near.iter().map(|it| it.in_flight.message.fetch()).sum();
         link.output.buffer().reserve(bytes);
         for Delivery { in_flight, .. } in near {
             forms.write(link, slot, consumer, tag, in_flight);
             tag = tag.next();
-            redelivered += u64::from(in_flight.redelivered);
         }
     }
-    redelivered
 }
 
 /// Records deliveries that one consumer must acknowledge.
@@ -161,7 +157,7 @@ fn record_run(
         let tag = DeliveryTag(tag);
         channel.ledger.push(Unacked {
             tag,
-            held: in_flight,
+            delivery: in_flight,
             queue: consumer.queue,
             consumer: Some(consumer.reference),
             delivered_at,

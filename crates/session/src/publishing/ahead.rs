@@ -2,7 +2,7 @@
 //! not wait for its bytes. Owns the message meanwhile; its connection takes no input, which keeps the order.
 
 use leveret_codec::ChannelNumber;
-use leveret_store_api::Ahead;
+use leveret_store_api::WriteAhead;
 
 use super::Publishing;
 use super::routed::Routed;
@@ -67,13 +67,13 @@ impl Publishing {
     }
 
     /// Puts the large message into the batch, written or not. What it answers is used when the message is staged.
-    pub(crate) fn batch_large(&mut self, channels: &mut Channels) -> Option<Ahead> {
+    pub(crate) fn batch_large(&mut self, channels: &mut Channels) -> Option<WriteAhead> {
         let large = *self.large.take()?;
         let channel = channels.get_mut(large.channel);
         let mut tag = PublishTag::NONE;
         if let Some(PublishMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
             tag = confirms.next_tag();
-            self.batch.note_confirm(large.channel, tag);
+            self.batch.add_confirm(large.channel, tag);
         }
         self.batch.set_targets(&[], &large.targets);
         self.batch.add(large.message, large.channel, tag);

@@ -38,7 +38,7 @@ impl Publishing {
         let mut tag = PublishTag::NONE;
         if let PublishMode::Confirm(confirms) = &mut channel.mode {
             tag = confirms.next_tag();
-            self.batch.note_confirm(number, tag);
+            self.batch.add_confirm(number, tag);
         }
         match way {
             Way::AsBefore if !rewritten && !self.vhost.is_traced() => {
@@ -48,12 +48,11 @@ impl Publishing {
             Way::Known(route) => self.batch.follow(names, route, &self.routes),
             Way::ByNames(targets) => self.batch.set_targets(names, &targets),
             Way::ThisOnce(targets) => self.batch.set_targets(&[], &targets),
-            Way::Attended(attended) => self.batch.set_targets(&[], &attended.targets),
+            Way::Stateful(stateful) => self.batch.set_targets(&[], &stateful.targets),
             Way::Wide(queues) => self.batch.set_targets(&[], &self.vhost.handles(&queues)),
         }
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
-            channel.facts.note_unroutable(mandatory);
             if mandatory {
                 link.work.add(work::DETOUR);
                 return_message(link, number, &message);
@@ -81,7 +80,7 @@ impl Publishing {
         let mut pressure = Pressure::none();
         let (point, refused) = self.batch.carry_out(now, |queue, effects| {
             pressure.add(queue, &effects);
-            vhost.care(queue, effects, now);
+            vhost.carry_out(queue, effects, now);
         });
         self.owe_confirms(channels, point, &refused);
         self.batch.clear();

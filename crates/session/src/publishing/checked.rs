@@ -5,7 +5,7 @@ use leveret_message::error::Failure;
 
 use super::Publishing;
 use super::sender::Sender;
-use super::way::{Attended, Way, is_about_exchange};
+use super::way::{StatefulTargets, Way, is_about_exchange};
 use crate::assembly::WholePublish;
 
 /// A publish that may be taken.
@@ -33,7 +33,7 @@ impl Publishing {
         let mut way = way?;
         if let Some(number) = number_of_producer(whole.header.properties.headers) {
             let (targets, number) = (self.targets(&way), Some(number));
-            way = Way::Attended(Box::new(Attended { targets, number }));
+            way = Way::Stateful(Box::new(StatefulTargets { targets, number }));
         }
         Ok(Checked { whole, way })
     }

@@ -7,11 +7,11 @@ use super::Publishing;
 use super::batched::Batched;
 use super::routed::Routed;
 use super::way::Way;
-use crate::attended_publish::AttendedPublish;
 use crate::body_memory::BodyMemory;
 use crate::channel::{Channel, PublishMode};
 use crate::large_publish::LargePublish;
 use crate::link::Link;
+use crate::stateful_publish::StatefulPublish;
 use crate::transaction::Kept;
 
 /// Who has a publish next.
@@ -19,7 +19,7 @@ pub(crate) enum Decided<'a> {
     /// The batch, with what else one read brings.
     Batched(Batched<'a>),
     /// Exchanges on its way that keep something, or whoever knows its producer's numbers: it is published by itself.
-    KeptByExchange(AttendedPublish),
+    KeptByExchange(StatefulPublish),
     /// The channel's transaction, until that is committed.
     InTransaction(Kept),
     /// The store, which writes its bytes before it is in its queues.
@@ -38,12 +38,12 @@ impl Publishing {
         routed: Routed<'a>,
         memory: &mut Option<BodyMemory>,
     ) -> Decided<'a> {
-        if let Way::Attended(attended) = routed.way {
-            return Decided::KeptByExchange(AttendedPublish {
+        if let Way::Stateful(stateful) = routed.way {
+            return Decided::KeptByExchange(StatefulPublish {
                 message: routed.message,
                 mandatory: routed.mandatory,
-                routable: !attended.targets.is_empty(),
-                number: attended.number,
+                routable: !stateful.targets.is_empty(),
+                number: stateful.number,
             });
         }
         if let PublishMode::Transaction(_) = channel.mode {
@@ -57,7 +57,7 @@ impl Publishing {
                 },
             });
         }
-        if routed.header.body_size >= self.vhost.services.ahead_bytes_min
+        if routed.header.body_size >= self.vhost.services.write_ahead_bytes_min
             && let Some(large) = self.write_ahead(link, channel.number, &routed, memory)
         {
             return Decided::WrittenAhead(large);

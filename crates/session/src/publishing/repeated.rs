@@ -75,9 +75,8 @@ impl Publishing {
         let count = self.batch.len() - from;
         link.work.add(count.saturating_mul(targets));
         self.batch.direct(from);
-        channel.facts.note_published(count.into(), link.now);
         if tag != PublishTag::NONE {
-            self.batch.note_confirm(number, tag);
+            self.batch.add_confirm(number, tag);
         }
         self.repeat.patience.reward();
         used

@@ -27,8 +27,8 @@ pub(crate) struct Routed<'a> {
 
 impl Routed<'_> {
     /// Whether exchanges on its way, or its producer's number, decide what becomes of it.
-    pub(crate) fn is_attended(&self) -> bool {
-        matches!(self.way, Way::Attended(_))
+    pub(crate) fn is_stateful(&self) -> bool {
+        matches!(self.way, Way::Stateful(_))
     }
 }
 
@@ -52,7 +52,7 @@ impl Publishing {
             ..
         } = whole;
         // What exchanges may keep is routed later, and needs its BCC header for that.
-        let keep_blind = matches!(way, Way::Attended(_));
+        let keep_blind = matches!(way, Way::Stateful(_));
         let rewritten = Sender::must_rewrite(header, keep_blind);
         let message = if rewritten {
             self.compose_rewritten(names, header, body, sender, keep_blind)?

@@ -26,11 +26,11 @@ pub(super) enum Way {
     /// To very many, in steps.
     Wide(Vec<QueueId>),
     /// Past exchanges that keep something, or by its producer's number.
-    Attended(Box<Attended>),
+    Stateful(Box<StatefulTargets>),
 }
 
 /// What is known of a way that is decided for each message by itself.
-pub(super) struct Attended {
+pub(super) struct StatefulTargets {
     /// Its queues if all exchanges let it pass.
     pub(super) targets: Targets,
     /// What its producer says.
@@ -75,9 +75,9 @@ impl Publishing {
         let routed =
             self.vhost
                 .route(exchange, routing_key, header, random, &mut self.batch.route)?;
-        if routed.attended {
+        if routed.stateful {
             let (targets, number) = (routed.targets, None);
-            return Ok(Way::Attended(Box::new(Attended { targets, number })));
+            return Ok(Way::Stateful(Box::new(StatefulTargets { targets, number })));
         }
         if routed.wide {
             let queues = std::mem::take(&mut self.batch.route.queues).into_vec();
@@ -97,7 +97,7 @@ impl Publishing {
             Way::Known(route) => self.routes.targets(*route).into(),
             Way::Wide(queues) => self.vhost.handles(queues),
             Way::ByNames(targets) | Way::ThisOnce(targets) => targets.clone(),
-            Way::Attended(attended) => attended.targets.clone(),
+            Way::Stateful(stateful) => stateful.targets.clone(),
         }
     }
 }

@@ -6,7 +6,7 @@ mod check;
 use leveret_codec::DeliveryTag;
 use leveret_queue::mailbox::InFlight;
 use leveret_queue::queue::consumers::ConsumerRef;
-use leveret_queue::queue::reference::{Held, Reference};
+use leveret_queue::queue::reference::{Outstanding, Reference};
 use leveret_store_api::CommitPoint;
 
 use super::packed::Packed;
@@ -50,7 +50,7 @@ impl Block {
     pub(super) fn new(places: Vec<Option<Unacked>>) -> Block {
         let held = || places.iter().flatten();
         Block {
-            memory: held().map(|it| it.held.memory()).sum(),
+            memory: held().map(|it| it.delivery.memory()).sum(),
             count: held().count(),
             places: Places::Whole(places),
             leaving: None,
@@ -108,7 +108,7 @@ impl Block {
 
     #[inline]
     fn comes(&mut self, unacked: &Unacked) {
-        let memory = unacked.held.memory();
+        let memory = unacked.delivery.memory();
         self.count += 1;
         if memory > 0 {
             self.memory += memory;
@@ -162,7 +162,7 @@ impl Block {
         };
         if let Some(unacked) = &taken {
             self.count -= 1;
-            self.memory -= unacked.held.memory();
+            self.memory -= unacked.delivery.memory();
         }
         taken
     }
@@ -201,7 +201,7 @@ impl Block {
         match &self.places {
             Places::Whole(places) => {
                 let unacked = places.get(at).and_then(Option::as_ref);
-                unacked.map_or(0, |it| it.held.unread())
+                unacked.map_or(0, |it| it.delivery.unread())
             }
             Places::Packed(packed) => packed.unread(at),
             Places::Empty(_) => 0,
@@ -278,16 +278,16 @@ pub(crate) fn keep_all(
         };
         let mut messages: Vec<&mut InFlight> = of_queue
             .iter_mut()
-            .filter_map(|it| match &mut it.held {
-                Held::Message(in_flight) => Some(in_flight),
-                Held::Reference(_) | Held::Damaged(_) => None,
+            .filter_map(|it| match &mut it.delivery {
+                Outstanding::Message(in_flight) => Some(in_flight),
+                Outstanding::Reference(_) | Outstanding::Damaged(_) => None,
             })
             .collect();
         match keep(queue, &mut messages) {
             Some(kept_at) => point = point.max(kept_at),
             None => {
                 let gone = of_queue.iter_mut();
-                freed += gone.map(|it| let_go(&mut it.held)).sum::<usize>();
+                freed += gone.map(|it| let_go(&mut it.delivery)).sum::<usize>();
             }
         }
     }
@@ -296,19 +296,19 @@ pub(crate) fn keep_all(
 
 /// The message leaves memory if the store has it; answers how much that was.
 pub(crate) fn let_go_stored(unacked: &mut Unacked) -> usize {
-    match &unacked.held {
-        Held::Message(message) if message.stored => let_go(&mut unacked.held),
+    match &unacked.delivery {
+        Outstanding::Message(message) if message.stored => let_go(&mut unacked.delivery),
         _ => 0,
     }
 }
 
 /// The message leaves memory; answers how much that was.
-fn let_go(held: &mut Held) -> usize {
-    let memory = held.memory();
-    if let Held::Message(in_flight) = held
+fn let_go(delivery: &mut Outstanding) -> usize {
+    let memory = delivery.memory();
+    if let Outstanding::Message(in_flight) = delivery
         && let Some(reference) = Reference::of(in_flight)
     {
-        *held = Held::Reference(reference);
+        *delivery = Outstanding::Reference(reference);
         return memory;
     }
     0

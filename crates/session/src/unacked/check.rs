@@ -33,7 +33,7 @@ impl Ledger {
     pub(crate) fn each(&self, each: &mut Each<'_>) {
         self.older.each(each);
         for unacked in self.entries.iter().flatten() {
-            let it = &unacked.held;
+            let it = &unacked.delivery;
             each(
                 unacked.queue,
                 unacked.consumer,

@@ -38,8 +38,8 @@ pub(super) struct Older {
     blocks: VecDeque<Block>,
     /// The key of the first place: places are contiguous, so it says all.
     base: u64,
-    /// So many places of the first block are passed.
-    passed: usize,
+    /// So many places of the first block are skipped.
+    skipped: usize,
     /// How many deliveries there are.
     count: usize,
     /// Memory of their messages.
@@ -71,7 +71,7 @@ impl Older {
     #[inline]
     fn comes(&mut self, unacked: &Unacked) {
         self.count += 1;
-        self.memory += unacked.held.memory();
+        self.memory += unacked.delivery.memory();
         self.left_below = self.left_below.min(key(unacked.tag));
     }
 
@@ -81,7 +81,7 @@ impl Older {
         if let Some(block) = self.blocks.front_mut() {
             block.clear();
         }
-        self.passed = 0;
+        self.skipped = 0;
         self.base = key(tag);
         self.left_below = self.base;
     }
@@ -108,9 +108,9 @@ impl Older {
         self.base + (full + last) as u64
     }
 
-    /// The key of the first place that is not passed.
+    /// The key of the first place that is not skipped.
     fn first(&self) -> u64 {
-        self.base + self.passed as u64
+        self.base + self.skipped as u64
     }
 
     #[inline]
@@ -128,7 +128,7 @@ impl Older {
             block.shrink();
         }
         self.count -= 1;
-        self.memory -= unacked.held.memory();
+        self.memory -= unacked.delivery.memory();
         Some(unacked)
     }
 
@@ -240,7 +240,7 @@ impl Older {
                 break;
             }
             let taken = self.take_key(self.first());
-            self.pass();
+            self.skip();
             if let Some(unacked) = taken {
                 each(unacked);
             }
@@ -259,12 +259,12 @@ impl Older {
         while key < self.base {
             self.blocks.push_front(Block::empty(BLOCK));
             self.base -= BLOCK as u64;
-            self.passed = BLOCK;
+            self.skipped = BLOCK;
         }
         self.comes(&unacked);
         if let Some((block, place)) = self.place_of(key) {
             if block == 0 {
-                self.passed = self.passed.min(place);
+                self.skipped = self.skipped.min(place);
             }
             if let Some(block) = self.blocks.get_mut(block) {
                 block.set(place, unacked);
@@ -312,18 +312,18 @@ impl Older {
         Relief::Again
     }
 
-    /// The first place is passed, and with the last of a block the block.
+    /// The first place is skipped, and with the last of a block the block.
     #[inline]
-    fn pass(&mut self) {
-        self.passed += 1;
-        if self.passed >= BLOCK {
+    fn skip(&mut self) {
+        self.skipped += 1;
+        if self.skipped >= BLOCK {
             self.blocks.pop_front();
             self.base += BLOCK as u64;
-            self.passed = 0;
+            self.skipped = 0;
         }
     }
 
-    /// Passes over settled ones at the front, not over very many at a time.
+    /// Skips settled ones at the front, not over very many at a time.
     #[inline]
     fn trim(&mut self) {
         const TRIMMED_MAX: usize = 1 << 16;
@@ -333,10 +333,11 @@ impl Older {
         }
         for _ in 0..TRIMMED_MAX {
             let first = self.blocks.front();
-            if first.is_none_or(|block| block.len() <= self.passed || block.contains(self.passed)) {
+            if first.is_none_or(|block| block.len() <= self.skipped || block.contains(self.skipped))
+            {
                 break;
             }
-            self.pass();
+            self.skip();
         }
     }
 }

@@ -10,7 +10,7 @@ use leveret_codec::DeliveryTag;
 use leveret_message::Timestamp;
 use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::delivery_count::DeliveryCount;
-use leveret_queue::queue::reference::{Held, Reference};
+use leveret_queue::queue::reference::{Outstanding, Reference};
 use leveret_store_api::Sequence;
 
 use super::{Due, Unacked};
@@ -38,7 +38,7 @@ struct Facts {
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PackedDelivery {
     /// What its sequence is beyond the first of its facts.
     beyond: u32,
     memory: u32,
@@ -50,7 +50,7 @@ struct Place {
 /// Places of tags that follow each other.
 #[derive(Debug, Default)]
 pub(super) struct Packed {
-    places: Vec<Option<Place>>,
+    places: Vec<Option<PackedDelivery>>,
     /// Each with the sequence that is counted from.
     facts: Vec<(Facts, Sequence)>,
     /// What is not, or not yet, as the others are.
@@ -93,9 +93,9 @@ impl Packed {
 
     /// Puts a delivery into a place that is empty.
     pub(super) fn set(&mut self, at: usize, unacked: Unacked) {
-        let packed = match unacked.held {
-            Held::Reference(reference) => self.pack(&unacked, &reference),
-            Held::Message(_) | Held::Damaged(_) => None,
+        let packed = match unacked.delivery {
+            Outstanding::Reference(reference) => self.pack(&unacked, &reference),
+            Outstanding::Message(_) | Outstanding::Damaged(_) => None,
         };
         match (packed, self.places.get_mut(at)) {
             (Some(packed), Some(place)) => *place = Some(packed),
@@ -103,7 +103,7 @@ impl Packed {
         }
     }
 
-    fn pack(&mut self, unacked: &Unacked, reference: &Reference) -> Option<Place> {
+    fn pack(&mut self, unacked: &Unacked, reference: &Reference) -> Option<PackedDelivery> {
         let facts = Facts {
             queue: unacked.queue,
             consumer: unacked.consumer,
@@ -131,7 +131,7 @@ impl Packed {
             }
             None => return None,
         };
-        Some(Place {
+        Some(PackedDelivery {
             beyond,
             memory: reference.memory,
             body_bytes: reference.body_bytes,
@@ -139,7 +139,7 @@ impl Packed {
         })
     }
 
-    fn facts_of(&self, place: Place) -> Option<&(Facts, Sequence)> {
+    fn facts_of(&self, place: PackedDelivery) -> Option<&(Facts, Sequence)> {
         self.facts.get(usize::from(place.facts.get()) - 1)
     }
 
@@ -151,7 +151,7 @@ impl Packed {
         let (facts, first) = self.facts_of(place)?;
         Some(Unacked {
             tag,
-            held: Held::Reference(Reference {
+            delivery: Outstanding::Reference(Reference {
                 sequence: Sequence(first.0 + u64::from(place.beyond)),
                 memory: place.memory,
                 body_bytes: place.body_bytes,
@@ -199,14 +199,14 @@ impl Packed {
     pub(super) fn unread(&self, at: usize) -> usize {
         match self.places.get(at).copied().flatten() {
             Some(place) => place.memory as usize,
-            None => self.others.get(&at).map_or(0, |it| it.held.unread()),
+            None => self.others.get(&at).map_or(0, |it| it.delivery.unread()),
         }
     }
 
     /// Those whose messages are in memory.
     pub(super) fn messages(&mut self) -> impl Iterator<Item = &mut Unacked> {
         let others = self.others.values_mut();
-        others.filter(|it| matches!(it.held, Held::Message(_)))
+        others.filter(|it| matches!(it.delivery, Outstanding::Message(_)))
     }
 
     /// Packs what has become a reference since.

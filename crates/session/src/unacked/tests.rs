@@ -17,7 +17,7 @@ fn unacked(tag: u64) -> Unacked<InFlight> {
     let message = Message::compose(&mut scratch, &names, &header, Body::Borrowed(&[]));
     Unacked {
         tag: DeliveryTag(tag),
-        held: InFlight {
+        delivery: InFlight {
             message,
             sequence: Sequence(tag),
             expires_at: Timestamp::NEVER,
@@ -154,7 +154,7 @@ proptest! {
         }
         let mut all = Vec::new();
         while ledger.take_some(DeliveryTag::LAST, 1000, |it| {
-            assert_eq!(it.held.place().1, Sequence(it.tag.0), "another message");
+            assert_eq!(it.delivery.place().1, Sequence(it.tag.0), "another message");
             all.push(it.tag.0);
         }) {}
         prop_assert_eq!(all, model.into_keys().collect::<Vec<_>>());

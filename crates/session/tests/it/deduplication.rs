@@ -380,7 +380,7 @@ fn a_duplicate_is_never_returned_nor_refused_by_a_limit() {
     client.publish_with("k", "b", &id("x", "2").mandatory());
     client.expect(&["ack 2", "return 312 NO_ROUTE 'b'", "ack 3"]);
 
-    // A full queue behind an exchange that is attended to knows its duplicates too.
+    // A full queue behind an exchange that is stateful knows its duplicates too.
     let full = [
         (WINDOW, number(60_000)),
         ("x-max-length", number(1)),

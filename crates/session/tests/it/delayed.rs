@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use leveret_broker::DelayedPlace;
+use leveret_broker::DelayedId;
 use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
 use leveret_message::Message;
 
@@ -347,7 +347,7 @@ fn they_are_listed_and_cancelled() {
         for (body, delay) in [("c", 90_000), ("a", 100), ("b", 5_000), ("d", 90_000)] {
             client.publish_with("k", body, &delayed(delay));
         }
-        let list = |after: Option<DelayedPlace>, max| {
+        let list = |after: Option<DelayedId>, max| {
             let found = (world.broker).delayed_messages("/", "later", after, max, Message::clone);
             found.unwrap().messages
         };
@@ -363,7 +363,7 @@ fn they_are_listed_and_cancelled() {
         assert_eq!(shown(Some(second), 1), ["c"]);
 
         let places: Vec<_> = list(None, 10).iter().map(|one| one.place).collect();
-        let cancel = |place: DelayedPlace| {
+        let cancel = |place: DelayedId| {
             let cancelled = world.broker.cancel_delayed("/", "later", place.sequence);
             cancelled.unwrap().is_some()
         };

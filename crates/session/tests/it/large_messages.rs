@@ -16,7 +16,7 @@ const LARGE: usize = 6000;
 /// A world in which bodies of 5,000 bytes are large, and a client with a durable queue `q`.
 fn world() -> (Rc<World>, Client) {
     let store = Arc::new(SteppedStore::<Message>::new());
-    store.set_ahead_bytes_min(5000);
+    store.set_write_ahead_bytes_min(5000);
     let shared = Arc::clone(&store);
     let now = Timestamp(1_700_000_000_000);
     let broker = Broker::open(BrokerConfig::default(), shared, now).expect("the store opens");
@@ -31,7 +31,7 @@ fn large(letter: &str) -> String {
 }
 
 fn finish(world: &World) -> usize {
-    let finished = world.store().finish_ahead();
+    let finished = world.store().finish_write_ahead();
     world.run();
     finished
 }

@@ -24,14 +24,14 @@ pub(crate) struct Chunk {
 
 /// Where a chunk's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Extent {
     pub(crate) segment: u32,
     pub(crate) offset: u32,
     pub(crate) span: u32,
 }
 
 impl Chunk {
-    pub(crate) fn new(first: u64, count: u32, transient: bool, place: Place, bytes: u32) -> Self {
+    pub(crate) fn new(first: u64, count: u32, transient: bool, place: Extent, bytes: u32) -> Self {
         let mut chunk = Chunk {
             first_low: 0,
             first_high: 0,

@@ -16,7 +16,7 @@ use leveret_store_api::LogId;
 use leveret_store_api::broken::without;
 use rustc_hash::FxHashMap;
 
-pub(crate) use chunk::{Chunk, Place};
+pub(crate) use chunk::{Chunk, Extent};
 pub(crate) use counts::CountRun;
 use log::SegmentCounts;
 pub(crate) use log::{Holds, Log};

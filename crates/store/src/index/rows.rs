@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leveret_store_api::LogId;
 
-use super::chunk::{Chunk, Place};
+use super::chunk::{Chunk, Extent};
 use super::counts::{BLOCK, CountRun, Counts};
 use super::log::StoredRows;
 use super::{Definition, Index, Log, Position};
@@ -238,7 +238,7 @@ impl Loaded {
         let mut cursor = Cursor::new(value);
         while !cursor.is_empty() {
             let (first, count) = (cursor.u64()?, cursor.u32()?);
-            let place = Place {
+            let place = Extent {
                 segment,
                 offset: cursor.u32()?,
                 span: cursor.u32()?,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::thread::JoinHandle;
 
-use leveret_store_api::{Ahead, Done, Payload};
+use leveret_store_api::{Done, Payload, WriteAhead};
 use parking_lot::{Condvar, Mutex};
 
 use super::written::WrittenBody;
@@ -90,7 +90,7 @@ impl<P: Payload> WritingAhead<P> {
         copies: usize,
         waker: &Waker,
         start: impl FnOnce() -> io::Result<JoinHandle<()>>,
-    ) -> Option<Ahead> {
+    ) -> Option<WriteAhead> {
         let done = Arc::new(Done::default());
         let mut state = self.state.lock();
         if state.closing || !state.has_thread(start) {
@@ -111,7 +111,7 @@ impl<P: Payload> WritingAhead<P> {
             id,
             ahead: Arc::downgrade(self),
         };
-        Some(Ahead::new(
+        Some(WriteAhead::new(
             done,
             Box::new(claim) as Box<dyn Any + Send + Sync>,
         ))
@@ -257,7 +257,7 @@ mod tests {
                 waker: Waker::noop().clone(),
             };
             writing.finish(job, vec![written]);
-            assert!(Ahead::new(done, Box::new(())).is_done());
+            assert!(WriteAhead::new(done, Box::new(())).is_done());
             let claimed = writing.claim(&payload);
             assert_eq!(claimed.is_some(), is_wanted);
             assert_eq!(owner.0.swap(0, Ordering::Relaxed), discarded);

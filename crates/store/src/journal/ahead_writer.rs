@@ -86,7 +86,7 @@ fn write<P: Payload>(
     // What the file held before is written over where the run will begin.
     let mut front = body::mark(segment.number(), shared.store, run).to_vec();
     front.resize(usize::try_from(layout.body).unwrap_or(0), 0);
-    let step = shared.options.ahead_step_bytes.max(1);
+    let step = shared.options.write_ahead_step_bytes.max(1);
     let (mut crc, mut at) = (0, 0);
     for slice in body.chunks(step) {
         let mut slices = [IoSlice::new(&front), IoSlice::new(slice)];

@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 
 use super::compaction;
 use super::pace::{is_short_of_room, prepare};
-use super::shared::{Internal, Place, Shared};
+use super::shared::{Internal, Shared, WriteTo};
 use super::snapshot::Snapshot;
 use crate::clock;
 use crate::files::shortage;
@@ -89,7 +89,7 @@ pub(super) fn run<P: Payload>(shared: &Arc<Shared<P>>) {
             agenda.checkpoint = None;
             agenda.anew = false;
             agenda.rest = Some(clock::now() + REST_AFTER);
-            match checkpoint(shared, Place::Anywhere) {
+            match checkpoint(shared, WriteTo::AnySegment) {
                 Ok(()) => keep_ballast(shared),
                 Err(error) => agenda.checkpoint = report(shared, &error),
             }
@@ -254,21 +254,21 @@ fn begin_anew<P: Payload>(shared: &Arc<Shared<P>>) -> io::Result<()> {
         return Ok(());
     }
     // The first one begins the new segment, the second one finds the journal there.
-    checkpoint(shared, Place::NewSegment)?;
-    checkpoint(shared, Place::Anywhere)?;
+    checkpoint(shared, WriteTo::NewSegment)?;
+    checkpoint(shared, WriteTo::AnySegment)?;
     keep_none(shared);
     shared.index_store.lock().rest();
     Ok(())
 }
 
 /// One checkpoint: look, write, free.
-fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>, mut place: Place) -> io::Result<()> {
+fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>, mut place: WriteTo) -> io::Result<()> {
     let mut plan = {
         let mut index = shared.index.lock();
         Plan::of(&mut index, shared)
     };
     for part in plan.snapshot.encode() {
-        let place = std::mem::replace(&mut place, Place::Anywhere);
+        let place = std::mem::replace(&mut place, WriteTo::AnySegment);
         if !shared.write_internal(Internal::Snapshot(part, place)) {
             // The journal is being closed or has failed: what was taken for this checkpoint is
             // left to the last one.

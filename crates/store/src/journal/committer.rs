@@ -16,9 +16,9 @@ use super::deleted::DeletedLogs;
 use super::directory::raise_format;
 use super::encoder::Encoder;
 use super::format::{HEADER_BYTES, RecordHeader};
-use super::mark::DurableMark;
+use super::newest::NewestDurable;
 use super::pending::{Due, Pending};
-use super::shared::{Internal, Place, Shared};
+use super::shared::{Internal, Shared, WriteTo};
 use super::written::Claimed;
 use crate::clock;
 use crate::files::{StoreFile, shortage};
@@ -52,7 +52,7 @@ pub(crate) struct Committer<P: Payload> {
     offset: u64,
     lsn: u64,
     durable_lsn: u64,
-    mark: DurableMark,
+    newest: NewestDurable,
     epoch: u32,
     /// The file `format` says this version at least.
     version: u64,
@@ -79,7 +79,7 @@ struct Asked {
 struct Stop;
 
 impl<P: Payload> Committer<P> {
-    pub(super) fn new(shared: Arc<Shared<P>>, resume: Resume, mark: DurableMark) -> Self {
+    pub(super) fn new(shared: Arc<Shared<P>>, resume: Resume, newest: NewestDurable) -> Self {
         let Position { lsn, offset, .. } = shared.index.lock().position;
         let version = *shared.format.lock();
         Committer {
@@ -88,7 +88,7 @@ impl<P: Payload> Committer<P> {
             offset,
             lsn,
             durable_lsn: lsn,
-            mark,
+            newest,
             epoch: resume.epoch,
             version,
             unsynced: false,
@@ -164,17 +164,17 @@ impl<P: Payload> Committer<P> {
         true
     }
 
-    /// Passes over what has been acknowledged, and commits what should wait no longer.
+    /// Leaves out what has been acknowledged, and commits what should wait no longer.
     fn commit_due(&mut self, pending: &mut Pending<P>) -> Result<(), Stop> {
         let shared = Arc::clone(&self.shared);
         let large = pending.taken >= LARGE_GROUP;
         let before = pending.done();
-        let saved = pending.pass_over(&shared.index);
+        let saved = pending.elide(&shared.index);
         if saved > 0 {
             shared.staged_bytes.fetch_sub(saved, Ordering::Relaxed);
         }
         if pending.raise_next(&shared.index) {
-            self.note_growth(0, true);
+            self.count_growth(0, true);
         }
         if pending.done() > before {
             shared.waiters.advance(pending.done());
@@ -243,7 +243,7 @@ impl<P: Payload> Committer<P> {
             }
             Some(Internal::Snapshot(part, place)) => {
                 self.encoder.snapshot(part);
-                self.turns |= *place == Place::NewSegment;
+                self.turns |= *place == WriteTo::NewSegment;
             }
             None => {}
         }
@@ -261,7 +261,7 @@ impl<P: Payload> Committer<P> {
                 let gone = mem::take(&mut index.gone_logs);
                 drop(index);
                 self.forget_logs(&gone);
-                self.note_growth(0, true);
+                self.count_growth(0, true);
             }
             return Ok(());
         }
@@ -299,7 +299,7 @@ impl<P: Payload> Committer<P> {
         self.lsn += 1;
         if self.encoder.is_durable() {
             self.durable_lsn = self.lsn;
-            self.mark.note(self.lsn);
+            self.newest.write(self.lsn);
         }
         let start = self.offset;
         self.offset += total;
@@ -318,7 +318,7 @@ impl<P: Payload> Committer<P> {
         self.forget_logs(&gone);
         // A snapshot belongs to a checkpoint; it is no reason for the next one.
         let is_change = !matches!(internal, Some(Internal::Snapshot(..))) || units_were_committed;
-        self.note_growth(total + elsewhere, is_change);
+        self.count_growth(total + elsewhere, is_change);
         Ok(())
     }
 
@@ -511,7 +511,7 @@ impl<P: Payload> Committer<P> {
     }
 
     /// Tells the checkpoint thread what there is to do.
-    fn note_growth(&mut self, bytes: u64, is_change: bool) {
+    fn count_growth(&mut self, bytes: u64, is_change: bool) {
         self.grown += bytes;
         let now = clock::now();
         if now.duration_since(self.space_checked) >= SPACE_CHECK {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use leveret_store_api::Payload;
 
 use super::format::FORMAT_VERSION_CHECKS;
-use super::mark;
+use super::newest;
 use super::recovery::unusable;
 use super::shared::Shared;
 use crate::error::OpenError;
@@ -29,7 +29,7 @@ pub(super) struct Directory {
     /// The store's random number.
     pub(super) store: u32,
     /// The newest record of which the last one who had it noted that it was on stable storage.
-    pub(super) noted_lsn: u64,
+    pub(super) newest_lsn: u64,
     /// The version of its format.
     pub(super) version: u64,
     pub(super) is_new: bool,
@@ -68,10 +68,10 @@ pub(super) fn enter_to_read(files: &dyn Files, directory: &Path) -> Result<Enter
     };
     let noted = held
         .as_ref()
-        .map(|(lock, epoch)| mark::noted(&**lock, store, *epoch));
+        .map(|(lock, epoch)| newest::read(&**lock, store, *epoch));
     Ok(Entered {
         store,
-        noted_lsn: noted.transpose().map_err(unusable(&path))?.unwrap_or(0),
+        newest_lsn: noted.transpose().map_err(unusable(&path))?.unwrap_or(0),
         _lock: held.map(|(lock, _)| lock),
     })
 }
@@ -80,7 +80,7 @@ pub(super) fn enter_to_read(files: &dyn Files, directory: &Path) -> Result<Enter
 pub(super) struct Entered {
     _lock: Option<Arc<dyn StoreFile>>,
     pub(super) store: u32,
-    pub(super) noted_lsn: u64,
+    pub(super) newest_lsn: u64,
 }
 
 /// As [`enter`], of a store the format of which `found` tells where the file that says it is lost; that is written again.
@@ -134,7 +134,7 @@ impl Directory {
         let is_new = format.is_none();
         let (version, store) = format.unwrap_or_else(|| (FORMAT_VERSION, random()));
         Ok(Directory {
-            noted_lsn: mark::noted(&*lock, store, epoch)?,
+            newest_lsn: newest::read(&*lock, store, epoch)?,
             lock,
             was_running,
             epoch,

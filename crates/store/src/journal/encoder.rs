@@ -12,7 +12,7 @@ use super::deleted::DeletedLogs;
 use super::format::{self, FORMAT_VERSION_CHECKS, FORMAT_VERSION_COUNTS, HEADER_BYTES};
 use super::groups::{Group, Groups, LogOperation};
 use super::written::{Claimed, Front, WrittenBody};
-use crate::index::{Chunk, Holds, Index, Place};
+use crate::index::{Chunk, Extent, Holds, Index};
 use crate::segments::run::{EntryHeader, RUN_BYTES, RunHeader};
 use crate::segments::segment::Segment;
 
@@ -512,7 +512,7 @@ impl OpenRun {
 
 /// The chunk of a run that begins at `offset` of `segment`.
 pub(crate) fn chunk_of(header: &RunHeader, segment: u32, offset: u32) -> Chunk {
-    let place = Place {
+    let place = Extent {
         segment,
         offset,
         span: header.total_bytes(),

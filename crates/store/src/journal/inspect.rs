@@ -9,7 +9,7 @@ use leveret_store_api::{Definitions, LogId};
 use super::aside;
 use super::directory::{enter_anew, enter_to_read};
 use super::found::Content;
-use super::mark::DurableMark;
+use super::newest::NewestDurable;
 use super::open;
 use super::read::{load, messages};
 use super::recovery::{self, Heads, Record, Replay, unusable};
@@ -71,7 +71,7 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
     let (segments, numbers) = scan(&files, directory)?;
     let mut loaded = open::load_copy(directory)?;
     let checkpoint = loaded.checkpoint;
-    let known = (entered.store, entered.noted_lsn);
+    let known = (entered.store, entered.newest_lsn);
     let heads = Heads::open(&segments, &numbers, known, OpenMode::Read)?;
     recovery::check_store(&heads, &segments, &numbers, &directory.join("format"))?;
     open::check_start(&heads, &segments, checkpoint.as_ref(), false)?;
@@ -187,7 +187,7 @@ pub fn rebuild(directory: &Path) -> Result<Rebuilt, OpenError> {
     let (segments, numbers) = scan(&files, directory)?;
     let store = || recovery::store_of(&segments, &numbers);
     let entered = enter_anew(&*files, directory, store)?;
-    let known = (entered.store, entered.noted_lsn);
+    let known = (entered.store, entered.newest_lsn);
     let heads = Heads::open(&segments, &numbers, known, OpenMode::Read)?;
     if heads.start()?.is_none() {
         let path = directory.join("journal");
@@ -230,7 +230,7 @@ pub fn rebuild(directory: &Path) -> Result<Rebuilt, OpenError> {
         .sync_directory(directory)
         .map_err(unusable(directory))?;
     // What is behind that is given up, and told.
-    DurableMark::new(entered.lock, entered.store, entered.epoch).note(index.position.lsn);
+    NewestDurable::new(entered.lock, entered.store, entered.epoch).write(index.position.lsn);
     if old.exists() {
         std::fs::remove_dir_all(&old).map_err(unusable(&old))?;
     }

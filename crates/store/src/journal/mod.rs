@@ -16,7 +16,7 @@ mod format;
 mod found;
 mod groups;
 pub(crate) mod inspect;
-mod mark;
+mod newest;
 mod open;
 mod pace;
 mod pending;
@@ -36,8 +36,8 @@ use std::thread::JoinHandle;
 
 use leveret_store_api::broken::without;
 use leveret_store_api::{
-    Ahead, Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId,
-    LogState, MessageLog, Numbered, Payload, Sequence, StoreError, StoreStatus, StoredMessage,
+    Change, CommitPoint, DamagedMessage, DefinitionStore, Definitions, Delivered, LogId, LogState,
+    MessageLog, Numbered, Payload, Sequence, StoreError, StoreStatus, StoredMessage, WriteAhead,
 };
 
 use crate::files::StoreFile;
@@ -105,7 +105,7 @@ impl<P: Payload> Journal<P> {
             let own = change_bytes(change);
             bytes += own;
             defines |= is_definition(change);
-            if own >= self.shared.options.ahead_bytes_min as u64
+            if own >= self.shared.options.write_ahead_bytes_min as u64
                 && let Some(written) = self.shared.claim(change)
             {
                 bytes = without(bytes, written.body_bytes(), "bytes of a unit");
@@ -115,7 +115,7 @@ impl<P: Payload> Journal<P> {
         self.shared.staged_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut staging = self.shared.staging.lock();
         for change in changes.iter().filter(|_| defines) {
-            staging.note_definition(change);
+            staging.add_definition(change);
         }
         let before = staging.changes.len();
         for (number, written) in ahead {
@@ -182,12 +182,12 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
         self.stage_unit(changes, true)
     }
 
-    fn ahead_bytes_min(&self) -> usize {
-        self.shared.options.ahead_bytes_min
+    fn write_ahead_bytes_min(&self) -> usize {
+        self.shared.options.write_ahead_bytes_min
     }
 
-    fn write_ahead(&self, payload: &P, copies: usize, waker: &Waker) -> Option<Ahead> {
-        let is_large = payload.parts()[1].len() >= self.shared.options.ahead_bytes_min;
+    fn write_ahead(&self, payload: &P, copies: usize, waker: &Waker) -> Option<WriteAhead> {
+        let is_large = payload.parts()[1].len() >= self.shared.options.write_ahead_bytes_min;
         // Without room, all wait in the order in which they came.
         if !is_large || self.shared.status.get() != StoreStatus::Running {
             return None;
@@ -270,7 +270,7 @@ impl<P: Payload> MessageLog<P> for Journal<P> {
         self.shared.delivered.of(log)
     }
 
-    fn note_delivered(&self, log: LogId, below: Sequence) {
+    fn record_delivered(&self, log: LogId, below: Sequence) {
         self.shared.delivered.note(log, below);
     }
 

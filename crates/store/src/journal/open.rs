@@ -14,7 +14,7 @@ use super::aside::SetAside;
 use super::ballast::Ballast;
 use super::committer::{Committer, Resume};
 use super::directory::{Directory, enter, make_format, mark_running};
-use super::mark::DurableMark;
+use super::newest::NewestDurable;
 use super::recovery::{self, Heads, Replay, unusable};
 use super::shared::{Duties, Shared, Staging};
 use super::status::StatusCell;
@@ -201,7 +201,7 @@ fn open<P: Payload>(
             reason: "it is missing beside a journal".to_owned(),
         });
     }
-    let known = (entered.store, entered.noted_lsn);
+    let known = (entered.store, entered.newest_lsn);
     let heads = Heads::open(&segments, &numbers, known, OpenMode::Write)?;
     recovery::check_store(&heads, &segments, &numbers, &directory.join("format"))?;
     let mut read = Reading {
@@ -422,8 +422,8 @@ fn settle(
         segments.free_number(number)?;
     }
     mark_running(&*entered.lock, epoch)?;
-    let mark = DurableMark::new(Arc::clone(&entered.lock), entered.store, epoch);
-    mark.note(end.lsn);
+    let newest = NewestDurable::new(Arc::clone(&entered.lock), entered.store, epoch);
+    newest.write(end.lsn);
     Ok(())
 }
 
@@ -489,8 +489,8 @@ fn start<P: Payload>(
     opened_clean: bool,
     lock: Arc<dyn StoreFile>,
 ) -> std::io::Result<Journal<P>> {
-    let mark = DurableMark::new(Arc::clone(&lock), shared.store, shared.epoch);
-    let committer = Committer::new(Arc::clone(&shared), resume, mark);
+    let newest = NewestDurable::new(Arc::clone(&lock), shared.store, shared.epoch);
+    let committer = Committer::new(Arc::clone(&shared), resume, newest);
     let mut journal = Journal {
         shared: Arc::clone(&shared),
         committer: None,

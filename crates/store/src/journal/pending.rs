@@ -140,7 +140,7 @@ impl<P: Payload> Pending<P> {
 
     /// Looks for messages that have been acknowledged, among what was taken last; answers how many staged bytes
     /// they were.
-    pub(super) fn pass_over(&mut self, index: &Mutex<Index>) -> u64 {
+    pub(super) fn elide(&mut self, index: &Mutex<Index>) -> u64 {
         let mut saved = 0;
         while let Some(unit) = self.units.get(self.sorted) {
             let point = self.done + self.sorted as u64 + 1;
@@ -201,7 +201,7 @@ impl<P: Payload> Pending<P> {
         saved
     }
 
-    /// Passes over the messages that readers acknowledged; answers whether they were all pending, and their bytes.
+    /// Leaves out the messages that readers acknowledged; answers whether they were all pending, and their bytes.
     fn settle(&mut self, log: LogId, first: Sequence, count: u64) -> (bool, u64) {
         let (done, done_changes) = (self.done, self.done_changes);
         let (changes, units) = (&mut self.changes, &mut self.units);

@@ -27,7 +27,7 @@ pub(super) struct Heads {
     by_lsn: BTreeMap<u64, (u32, u32)>,
     store: u32,
     /// The records up to this one were on stable storage: none of them is a torn end.
-    noted_lsn: u64,
+    newest_lsn: u64,
 }
 
 impl Heads {
@@ -35,14 +35,14 @@ impl Heads {
     pub(super) fn open(
         files: &SegmentFiles,
         numbers: &[u32],
-        (store, noted_lsn): (u32, u64),
+        (store, newest_lsn): (u32, u64),
         mode: OpenMode,
     ) -> Result<Self, OpenError> {
         let mut heads = Heads {
             segments: BTreeMap::new(),
             by_lsn: BTreeMap::new(),
             store,
-            noted_lsn,
+            newest_lsn,
         };
         for number in numbers {
             let unusable = |source| OpenError::Unusable {
@@ -263,7 +263,7 @@ impl<'a> Replay<'a> {
                     return self.turn_page(expected);
                 }
                 let next = self.proof(expected)?;
-                if next.is_none() && expected > self.heads.noted_lsn {
+                if next.is_none() && expected > self.heads.newest_lsn {
                     self.torn = Some(self.torn_end(&header));
                     return Ok(false);
                 }
@@ -285,7 +285,7 @@ impl<'a> Replay<'a> {
             return Ok(true);
         }
         match self.proof(expected)? {
-            None if expected > self.heads.noted_lsn => Ok(false),
+            None if expected > self.heads.newest_lsn => Ok(false),
             None => {
                 self.damage("a record is missing or unreadable")?;
                 Ok(false)

@@ -83,14 +83,14 @@ pub(super) struct Unit {
 
 /// What the store itself has to write.
 pub(super) enum Internal {
-    Snapshot(Vec<u8>, Place),
+    Snapshot(Vec<u8>, WriteTo),
     Copied(Vec<Copied>),
 }
 
 /// Where internal work is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Anywhere,
+pub(super) enum WriteTo {
+    AnySegment,
     /// At the start of another segment, whatever room this one has.
     NewSegment,
 }
@@ -173,7 +173,7 @@ impl<P> Staging<P> {
         }
     }
 
-    pub(super) fn note_definition(&mut self, change: &Change<P>) {
+    pub(super) fn add_definition(&mut self, change: &Change<P>) {
         match change {
             Change::PutDefinition { key, value } => {
                 self.definitions

@@ -33,8 +33,8 @@ fn options() -> JournalOptions {
         checkpoint_bytes: 2 << 20,
         disk_free_bytes_min: 0,
         gap_us: 0,
-        ahead_bytes_min: 1900,
-        ahead_step_bytes: 700,
+        write_ahead_bytes_min: 1900,
+        write_ahead_step_bytes: 700,
         ..JournalOptions::default()
     }
 }

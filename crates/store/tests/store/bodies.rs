@@ -17,8 +17,8 @@ const LARGE: usize = 40_000;
 
 fn ahead() -> JournalOptions {
     JournalOptions {
-        ahead_bytes_min: 10_000,
-        ahead_step_bytes: 4096,
+        write_ahead_bytes_min: 10_000,
+        write_ahead_step_bytes: 4096,
         spare_segments: 0,
         ..small()
     }
@@ -238,7 +238,7 @@ fn tools_know_such_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("data");
     let options = || JournalOptions {
-        ahead_bytes_min: 10_000,
+        write_ahead_bytes_min: 10_000,
         disk_free_bytes_min: 0,
         ..JournalOptions::default()
     };

@@ -580,8 +580,8 @@ proptest! {
     fn nothing_durable_is_lost_of_what_is_written_ahead(steps in prop::collection::vec(step(), 1..80)) {
         let options = JournalOptions {
             checkpoint_bytes: 40_000,
-            ahead_bytes_min: 2000,
-            ahead_step_bytes: 5000,
+            write_ahead_bytes_min: 2000,
+            write_ahead_step_bytes: 5000,
             free_bytes_step: 10_000,
             free_pause_ms: 1,
             ..small()

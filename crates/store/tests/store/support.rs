@@ -9,8 +9,8 @@ use std::time::Duration;
 use leveret_store::simulation::SimulatedDisk;
 use leveret_store::{Journal, JournalOptions, OpenError};
 use leveret_store_api::{
-    Ahead, Change, CommitPoint, DamagedMessage, Enqueue, LogId, MessageLog, Payload, Sequence,
-    StoredMessage,
+    Change, CommitPoint, DamagedMessage, Enqueue, LogId, MessageLog, Payload, Sequence,
+    StoredMessage, WriteAhead,
 };
 
 /// A message for tests: its first four bytes are the head.
@@ -97,7 +97,7 @@ pub(crate) fn write_ahead(
     store: &impl MessageLog<Blob>,
     payload: &Blob,
     copies: usize,
-) -> Option<Ahead> {
+) -> Option<WriteAhead> {
     let ahead = store.write_ahead(payload, copies, &waker())?;
     while !ahead.is_done() {
         thread::park();

@@ -19,7 +19,7 @@ const LARGE: usize = 20_000;
 
 fn options() -> JournalOptions {
     JournalOptions {
-        ahead_bytes_min: 10_000,
+        write_ahead_bytes_min: 10_000,
         ..small()
     }
 }

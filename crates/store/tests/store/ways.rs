@@ -3,7 +3,7 @@
 
 use leveret_store::JournalOptions;
 use leveret_store::simulation::SimulatedDisk;
-use leveret_store_api::{Ahead, Change, DefinitionStore, LogId, MessageLog, Sequence};
+use leveret_store_api::{Change, DefinitionStore, LogId, MessageLog, Sequence, WriteAhead};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -88,8 +88,8 @@ fn found(store: &leveret_store::Journal<Blob>, logs: &[Kept]) -> Vec<String> {
 
 fn run(steps: &[Step], ways: Ways) -> Vec<Vec<String>> {
     let options = || JournalOptions {
-        ahead_bytes_min: if ways.ahead { 10_000 } else { usize::MAX },
-        ahead_step_bytes: 4096,
+        write_ahead_bytes_min: if ways.ahead { 10_000 } else { usize::MAX },
+        write_ahead_step_bytes: 4096,
         // What is staged is seen together with what comes soon.
         gap_us: 2_000,
         ..small()
@@ -106,7 +106,7 @@ fn run(steps: &[Step], ways: Ways) -> Vec<Vec<String>> {
     for step in steps {
         let mut changes = Vec::new();
         let mut settled = false;
-        let mut ahead: Vec<Ahead> = Vec::new();
+        let mut ahead: Vec<WriteAhead> = Vec::new();
         match *step {
             Step::Publish(log, count, bytes, transient) => {
                 let log = &mut logs[log as usize];

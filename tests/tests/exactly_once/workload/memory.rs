@@ -18,7 +18,7 @@ impl Memory {
         self.read_to.load(Ordering::Relaxed)
     }
 
-    pub(super) fn note_read(&self, offset: u64) {
+    pub(super) fn set_read(&self, offset: u64) {
         self.read_to.fetch_max(offset, Ordering::Relaxed);
     }
 

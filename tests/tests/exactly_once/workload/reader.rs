@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
             message: message_of(&delivery.body),
             offset,
         });
-        self.desk.memory.note_read(offset);
+        self.desk.memory.set_read(offset);
         self.client.ack(delivery.tag, true);
     }
 }

@@ -1,12 +1,12 @@
 //! When the messages of one priority level came, without a word in any message.
 //!
 //! ```text
-//!   marks      (sequence 1, at 0 ms)  (40, at 7 ms)   (90, at 9 ms .. 12 ms)
+//!   moments    (sequence 1, at 0 ms)  (40, at 7 ms)   (90, at 9 ms .. 12 ms)
 //!   messages   1 ............... 39   40 ....... 89   90 ..................
 //! ```
-//! A mark says from which sequence on messages came at a time. Messages of the same millisecond share
-//! one, so that the times are exact as long as there is room for the marks. When there is none,
-//! neighbours are joined: the longer ago, the more. A joined mark answers with the middle of its time,
+//! A moment says from which sequence on messages came at a time. Messages of the same millisecond share
+//! one, so that the times are exact as long as there is room for the moments. When there is none,
+//! neighbours are joined: the longer ago, the more. A joined moment answers with the middle of its time,
 //! and is shorter than 1/16 of its age, so that what is said of a message is off by no more than 1/32 of
 //! the time it has waited. Where that does not make room (a backlog of minutes to which something was
 //! added each few milliseconds), the share is doubled.
@@ -19,22 +19,22 @@ use std::collections::VecDeque;
 use leveret_message::Timestamp;
 use leveret_store_api::Sequence;
 
-/// Marks of one level.
-const MARKS_MAX: usize = 256;
-/// So many are left room for when marks are joined.
-const MARKS_FREED: usize = 64;
-/// A joined mark lasts this share of its age; then the next, until there is room.
+/// Moments of one level.
+const MOMENTS_MAX: usize = 256;
+/// So many are left room for when moments are joined.
+const MOMENTS_FREED: usize = 64;
+/// A joined moment lasts this share of its age; then the next, until there is room.
 const SHARES: [u64; 4] = [16, 8, 4, 2];
 
 /// From which sequence on messages came at which time.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct Moment {
     sequence: u64,
     first: Timestamp,
     span_ms: u32,
 }
 
-impl Mark {
+impl Moment {
     fn last(self) -> Timestamp {
         self.first + u64::from(self.span_ms)
     }
@@ -44,17 +44,17 @@ impl Mark {
     }
 }
 
-/// The marks of a level, and how many messages went out under the one that is read.
+/// The moments of a level, and how many messages went out under the one that is read.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
-    /// When the last message came; another at the same time needs no mark.
+    /// When the last message came; another at the same time needs no moment.
     newest: Timestamp,
-    marks: VecDeque<Mark>,
-    /// The first sequence that needs another mark than the one that is read.
+    moments: VecDeque<Moment>,
+    /// The first sequence that needs another moment than the one that is read.
     until: u64,
-    /// What the mark that is read says; [`Timestamp::NEVER`]: nothing is known.
+    /// What the moment that is read says; [`Timestamp::NEVER`]: nothing is known.
     arrived: Timestamp,
-    /// Messages that went out under the mark that is read, and are not recorded.
+    /// Messages that went out under the moment that is read, and are not recorded.
     taken: u64,
 }
 
@@ -62,7 +62,7 @@ impl Default for Arrivals {
     fn default() -> Arrivals {
         Arrivals {
             newest: Timestamp::NEVER,
-            marks: VecDeque::new(),
+            moments: VecDeque::new(),
             until: 0,
             arrived: Timestamp::NEVER,
             taken: 0,
@@ -80,21 +80,21 @@ pub(crate) struct Run {
 }
 
 impl Arrivals {
-    /// Whether a message that comes now needs a mark.
+    /// Whether a message that comes now needs a moment.
     #[inline]
     pub(crate) fn needs_mark(&self, now: Timestamp) -> bool {
         self.newest != now
     }
 
     /// The message `sequence` and those that follow come at `now`.
-    pub(crate) fn mark(&mut self, sequence: Sequence, now: Timestamp) {
+    pub(crate) fn add(&mut self, sequence: Sequence, now: Timestamp) {
         self.newest = now;
-        // The mark that is read may be joined with others.
+        // The moment that is read may be joined with others.
         self.until = 0;
-        if self.marks.len() >= MARKS_MAX {
+        if self.moments.len() >= MOMENTS_MAX {
             self.make_room(now);
         }
-        self.marks.push_back(Mark {
+        self.moments.push_back(Moment {
             sequence: sequence.0,
             first: now,
             span_ms: 0,
@@ -103,7 +103,7 @@ impl Arrivals {
 
     /// No message is there that was not delivered before.
     pub(crate) fn forget(&mut self) {
-        self.marks.clear();
+        self.moments.clear();
         self.newest = Timestamp::NEVER;
         self.until = 0;
     }
@@ -114,34 +114,25 @@ impl Arrivals {
         sequence.0 >= self.until
     }
 
-    /// Goes on to the mark of `sequence`; what was taken before must have been recorded.
+    /// Goes on to the moment of `sequence`; what was taken before must have been recorded.
     pub(crate) fn go_on(&mut self, sequence: Sequence) {
         while self
-            .marks
+            .moments
             .get(1)
             .is_some_and(|next| next.sequence <= sequence.0)
         {
-            self.marks.pop_front();
+            self.moments.pop_front();
         }
         let known = self
-            .marks
+            .moments
             .front()
-            .filter(|mark| mark.sequence <= sequence.0);
-        self.arrived = known.map_or(Timestamp::NEVER, |mark| mark.middle());
-        let behind = self.marks.get(usize::from(known.is_some()));
-        self.until = behind.map_or(u64::MAX, |mark| mark.sequence);
+            .filter(|moment| moment.sequence <= sequence.0);
+        self.arrived = known.map_or(Timestamp::NEVER, |moment| moment.middle());
+        let behind = self.moments.get(usize::from(known.is_some()));
+        self.until = behind.map_or(u64::MAX, |moment| moment.sequence);
     }
 
-    /// When the message `sequence` came that has not gone out yet, if that is known.
-    pub(crate) fn arrival_of(&self, sequence: Sequence) -> Option<Timestamp> {
-        let behind = self
-            .marks
-            .partition_point(|mark| mark.sequence <= sequence.0);
-        let mark = self.marks.get(behind.checked_sub(1)?)?;
-        Some(mark.middle())
-    }
-
-    /// One message went out under the mark that is read.
+    /// One message went out under the moment that is read.
     #[inline]
     pub(crate) fn take(&mut self) {
         self.taken += 1;
@@ -159,9 +150,9 @@ impl Arrivals {
     /// Gives memory back after a backlog.
     pub(crate) fn shrink(&mut self) {
         const KEPT: usize = 16;
-        if self.marks.capacity() > KEPT {
-            self.marks.truncate(0);
-            self.marks.shrink_to_fit();
+        if self.moments.capacity() > KEPT {
+            self.moments.truncate(0);
+            self.moments.shrink_to_fit();
             self.newest = Timestamp::NEVER;
             self.until = 0;
         }
@@ -169,37 +160,37 @@ impl Arrivals {
 
     /// Memory it occupies beside itself.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.marks.capacity() * size_of::<Mark>()
+        self.moments.capacity() * size_of::<Moment>()
     }
 
     fn make_room(&mut self, now: Timestamp) {
         for share in SHARES {
-            self.join_marks(now, share);
-            if self.marks.len() <= MARKS_MAX - MARKS_FREED {
+            self.join_moments(now, share);
+            if self.moments.len() <= MOMENTS_MAX - MOMENTS_FREED {
                 return;
             }
         }
-        let half = self.marks.len() / 2;
-        self.marks.drain(..half);
+        let half = self.moments.len() / 2;
+        self.moments.drain(..half);
     }
 
-    /// Joins neighbours as far as the joined mark lasts no longer than this share of its age.
-    fn join_marks(&mut self, now: Timestamp, share: u64) {
+    /// Joins neighbours as far as the joined moment lasts no longer than this share of its age.
+    fn join_moments(&mut self, now: Timestamp, share: u64) {
         let mut kept = 0;
-        for index in 1..self.marks.len() {
-            let next = self.marks[index];
-            let span = next.last() - self.marks[kept].first;
+        for index in 1..self.moments.len() {
+            let next = self.moments[index];
+            let span = next.last() - self.moments[kept].first;
             match u32::try_from(span) {
                 Ok(span_ms) if span < (now - next.last()) / share => {
-                    self.marks[kept].span_ms = span_ms;
+                    self.moments[kept].span_ms = span_ms;
                 }
                 _ => {
                     kept += 1;
-                    self.marks[kept] = next;
+                    self.moments[kept] = next;
                 }
             }
         }
-        self.marks.truncate(kept + 1);
+        self.moments.truncate(kept + 1);
     }
 }
 
@@ -222,7 +213,7 @@ mod tests {
 
     fn arrive(arrivals: &mut Arrivals, sequence: u64, at: u64) {
         if arrivals.needs_mark(Timestamp(at)) {
-            arrivals.mark(Sequence(sequence), Timestamp(at));
+            arrivals.add(Sequence(sequence), Timestamp(at));
         }
     }
 
@@ -252,17 +243,6 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_has_an_age() {
-        let mut arrivals = Arrivals::default();
-        arrive(&mut arrivals, 4, START);
-        arrive(&mut arrivals, 6, START + 10);
-        let of = |sequence| arrivals.arrival_of(Sequence(sequence));
-        assert_eq!(of(3), None);
-        assert_eq!((of(4), of(5)), (Some(Timestamp(START)), of(4)));
-        assert_eq!((of(6), of(9)), (Some(Timestamp(START + 10)), of(6)));
-    }
-
-    #[test]
     fn a_run_is_counted_once() {
         let mut arrivals = Arrivals::default();
         arrive(&mut arrivals, 0, START);
@@ -284,7 +264,7 @@ mod tests {
         for (sequence, at) in (0..week).step_by(500).enumerate() {
             arrive(&mut arrivals, sequence as u64, START + at);
         }
-        assert!(arrivals.marks.len() <= MARKS_MAX);
+        assert!(arrivals.moments.len() <= MOMENTS_MAX);
         assert!(
             arrivals.memory_bytes() <= 256 * 24,
             "{}",
@@ -320,7 +300,7 @@ mod tests {
                     prop_assert!(said.abs_diff(at) * 32 <= now - at, "{} {} {}", said, at, now);
                 }
             }
-            prop_assert!(arrivals.marks.len() <= MARKS_MAX);
+            prop_assert!(arrivals.moments.len() <= MOMENTS_MAX);
             for (sequence, at) in came {
                 let said = arrival(&mut arrivals, sequence).unwrap();
                 prop_assert!(said.abs_diff(at) * 32 <= now - at, "{} {} {}", said, at, now);

@@ -9,7 +9,6 @@ mod histogram;
 mod queue;
 mod rates;
 mod report;
-mod sum;
 
 use leveret_message::Timestamp;
 
@@ -20,7 +19,6 @@ pub use rates::MessageRates;
 pub(crate) use rates::{Flow, INTERVAL_MS, Rates};
 pub use report::{Forecast, MessageTotals, QueueStatistics, Reasons};
 pub(crate) use report::{Limits, forecast};
-pub use sum::{QueueSum, Times};
 
 use crate::queue::ready::{Entry, Level};
 
@@ -45,8 +43,6 @@ pub(crate) struct Record {
     pub(crate) totals: MessageTotals,
     pub(crate) time_in_queue: Histogram,
     pub(crate) time_to_ack: Histogram,
-    /// Duplicates that were found by what is not looked at any more.
-    pub(crate) past_duplicates: u64,
     rates: Option<Rates>,
 }
 
@@ -93,10 +89,10 @@ impl Statistics {
 
     /// A message goes out of its level.
     #[inline]
-    pub(crate) fn note_taken(&mut self, level: &mut Level, entry: &Entry, now: Timestamp) {
+    pub(crate) fn count_taken(&mut self, level: &mut Level, entry: &Entry, now: Timestamp) {
         let again = entry.redelivered || level.was_delivered(entry.sequence);
         if again || level.arrivals.is_behind(entry.sequence) {
-            self.note_other(level, entry, again, now);
+            self.count_other(level, entry, again, now);
         } else {
             level.arrivals.take();
         }
@@ -104,7 +100,7 @@ impl Statistics {
 
     /// A message goes out that went out before, or came at another time than the last.
     #[cold]
-    fn note_other(&mut self, level: &mut Level, entry: &Entry, again: bool, now: Timestamp) {
+    fn count_other(&mut self, level: &mut Level, entry: &Entry, again: bool, now: Timestamp) {
         if again {
             self.record().totals.redelivered += u64::from(entry.redelivered);
             return;
@@ -161,18 +157,6 @@ impl Statistics {
                 record.time_in_queue.distribution(),
                 record.time_to_ack.distribution(),
             ),
-        }
-    }
-
-    /// Adds what was counted here.
-    pub(crate) fn add_to(&self, sum: &mut QueueSum) {
-        sum.totals.delivered += self.delivered;
-        sum.totals.delivered_no_ack += self.delivered_no_ack;
-        if let Some(record) = &self.record {
-            sum.totals.add(&record.totals);
-            sum.duplicates += record.past_duplicates;
-            sum.time_in_queue.add_histogram(&record.time_in_queue);
-            sum.time_to_ack.add_histogram(&record.time_to_ack);
         }
     }
 

@@ -10,7 +10,7 @@ impl Block {
     pub(in crate::unacked) fn check(&self, faults: &mut Faults) -> (usize, usize) {
         let (count, memory) = match &self.places {
             Places::Whole(places) => {
-                let memory = places.iter().flatten().map(|it| it.held.memory());
+                let memory = places.iter().flatten().map(|it| it.delivery.memory());
                 (places.iter().flatten().count(), memory.sum())
             }
             Places::Packed(packed) => packed.check(),
@@ -25,7 +25,7 @@ impl Block {
         match &self.places {
             Places::Whole(places) => {
                 for unacked in places.iter().flatten() {
-                    each(unacked.queue, unacked.consumer, unacked.held.place());
+                    each(unacked.queue, unacked.consumer, unacked.delivery.place());
                 }
             }
             Places::Packed(packed) => packed.each(each),

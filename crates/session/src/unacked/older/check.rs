@@ -20,14 +20,14 @@ impl Older {
         faults.count(self.count);
         let full = blocks().rev().skip(1).all(|block| block.len() == BLOCK);
         faults.holds("all blocks but the last are full", full);
-        faults.holds("the first block is not passed", self.passed < BLOCK);
-        let passed = self
+        faults.holds("the first block is not skipped", self.skipped < BLOCK);
+        let skipped = self
             .blocks
             .front()
-            .map_or(0, |first| self.passed.min(first.len()));
+            .map_or(0, |first| self.skipped.min(first.len()));
         let first = self.blocks.front();
-        let none = first.is_none_or(|first| (0..passed).all(|at| !first.contains(at)));
-        faults.holds("nothing stands where it is passed", none);
+        let none = first.is_none_or(|first| (0..skipped).all(|at| !first.contains(at)));
+        faults.holds("nothing stands where it is skipped", none);
     }
 
     /// Whether all of them have tags below `tag`.

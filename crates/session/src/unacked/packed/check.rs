@@ -8,7 +8,7 @@ use crate::unacked::check::Each;
 impl Packed {
     /// How many deliveries there are, and how much memory they have.
     pub(in crate::unacked) fn check(&self) -> (usize, usize) {
-        let memory = self.others.values().map(|it| it.held.memory());
+        let memory = self.others.values().map(|it| it.delivery.memory());
         let count = self.places.iter().flatten().count() + self.others.len();
         (count, memory.sum())
     }
@@ -22,7 +22,7 @@ impl Packed {
             }
         }
         for unacked in self.others.values() {
-            each(unacked.queue, unacked.consumer, unacked.held.place());
+            each(unacked.queue, unacked.consumer, unacked.delivery.place());
         }
     }
 }

@@ -96,8 +96,8 @@ impl MessageLog<Message> for Held {
         self.inside.delivered(log)
     }
 
-    fn note_delivered(&self, log: LogId, below: Sequence) {
-        self.inside.note_delivered(log, below);
+    fn record_delivered(&self, log: LogId, below: Sequence) {
+        self.inside.record_delivered(log, below);
     }
 
     fn status(&self) -> StoreStatus {

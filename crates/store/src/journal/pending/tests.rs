@@ -83,7 +83,7 @@ impl Bench {
             ..Staging::new(Default::default())
         };
         self.pending.take(&mut staging, self.now);
-        let saved = self.pending.pass_over(&self.index);
+        let saved = self.pending.elide(&self.index);
         self.pending.judge(self.now);
         saved
     }

@@ -1,6 +1,6 @@
 //! The newest record that is on stable storage, as the file `lock` says. A later record says the same of those before
 //! it; of the last one only this does, without which damage to it would look like the torn end of a crash. Owns the
-//! bytes of the mark. Nothing depends on its being there: it says too little where it is lost, and never too much.
+//! bytes of this. Nothing depends on its being there: it says too little where it is lost, and never too much.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::files::StoreFile;
 const OFFSET: u64 = 64;
 const BYTES: usize = 16;
 
-/// Where the commit thread notes what is on stable storage.
-pub(super) struct DurableMark {
+/// Where the commit thread writes what is on stable storage.
+pub(super) struct NewestDurable {
     file: Arc<dyn StoreFile>,
     store: u32,
     epoch: u32,
 }
 
-impl DurableMark {
+impl NewestDurable {
     pub(super) fn new(file: Arc<dyn StoreFile>, store: u32, epoch: u32) -> Self {
-        DurableMark { file, store, epoch }
+        NewestDurable { file, store, epoch }
     }
 
-    /// This record and all before it are on stable storage. The system keeps the note when the process is killed,
+    /// This record and all before it are on stable storage. The system keeps it when the process is killed,
     /// and nobody waits until it is on stable storage itself.
-    pub(super) fn note(&self, lsn: u64) {
+    pub(super) fn write(&self, lsn: u64) {
         let bytes = encode(lsn, self.epoch, self.store);
         let _ = self
             .file
@@ -34,8 +34,8 @@ impl DurableMark {
     }
 }
 
-/// The record that was noted last, by this opening of this store; 0 if none was.
-pub(super) fn noted(file: &dyn StoreFile, store: u32, epoch: u32) -> io::Result<u64> {
+/// The record that was written there last, by this opening of this store; 0 if none was.
+pub(super) fn read(file: &dyn StoreFile, store: u32, epoch: u32) -> io::Result<u64> {
     let mut bytes = [0; BYTES];
     file.read_at(&mut bytes, OFFSET)?;
     let lsn = Cursor::new(&bytes).u64().unwrap_or(0);
@@ -67,22 +67,22 @@ mod tests {
         let disk = SimulatedDisk::new();
         let path = Path::new("/lock");
         let file = disk.open(path, OpenMode::Create).expect("a file");
-        assert_eq!(noted(&*file, 7, 0).expect("read"), 0);
-        let mark = DurableMark::new(Arc::clone(&file), 7, 3);
-        mark.note(12);
-        mark.note(13);
-        assert_eq!(noted(&*file, 7, 3).expect("read"), 13);
+        assert_eq!(read(&*file, 7, 0).expect("read"), 0);
+        let newest = NewestDurable::new(Arc::clone(&file), 7, 3);
+        newest.write(12);
+        newest.write(13);
+        assert_eq!(read(&*file, 7, 3).expect("read"), 13);
         for (store, epoch) in [(8, 3), (7, 2), (7, 4)] {
-            assert_eq!(noted(&*file, store, epoch).expect("read"), 0);
+            assert_eq!(read(&*file, store, epoch).expect("read"), 0);
         }
         for byte in 0..BYTES {
             disk.flip(path, 64 + byte);
-            assert_eq!(noted(&*file, 7, 3).expect("read"), 0);
+            assert_eq!(read(&*file, 7, 3).expect("read"), 0);
             disk.flip(path, 64 + byte);
         }
         // Where it cannot be written, the last one stands.
         disk.fail_writes(Some(28));
-        mark.note(14);
-        assert_eq!(noted(&*file, 7, 3).expect("read"), 13);
+        newest.write(14);
+        assert_eq!(read(&*file, 7, 3).expect("read"), 13);
     }
 }

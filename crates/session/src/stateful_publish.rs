@@ -1,11 +1,11 @@
 //! A publish past exchanges that keep something.
 
-use leveret_broker::exchange::Passing;
+use leveret_broker::exchange::Incoming;
 use leveret_deduplication::{Look, Number};
 use leveret_message::Message;
 
 /// A publish that is looked at one by one.
-pub(super) struct AttendedPublish {
+pub(super) struct StatefulPublish {
     /// It has its BCC header still.
     pub(super) message: Message,
     pub(super) mandatory: bool,
@@ -15,22 +15,22 @@ pub(super) struct AttendedPublish {
     pub(super) number: Option<Number>,
 }
 
-impl AttendedPublish {
+impl StatefulPublish {
     /// It goes back to its publisher, unless it was published before.
     pub(super) fn is_returned(&self) -> bool {
         self.mandatory && !self.routable
     }
 
     /// Its way from its exchange. `strict`: a number that leaves out others is refused.
-    pub(super) fn passing<'a>(
+    pub(super) fn incoming<'a>(
         &'a self,
         exchange: &'a str,
         random: u64,
         strict: bool,
-    ) -> Passing<'a> {
-        Passing {
+    ) -> Incoming<'a> {
+        Incoming {
             exchange,
-            attended_to: false,
+            resumes: false,
             returned: self.is_returned(),
             look: self
                 .number

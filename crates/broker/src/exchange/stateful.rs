@@ -15,7 +15,7 @@ use super::keepers;
 use super::logs::ExchangeLogs;
 
 /// An exchange that keeps something.
-pub struct Attended {
+pub struct StatefulExchange {
     /// Gates are locked in the order of these.
     pub(super) id: u64,
     pub(super) vhost: Arc<str>,
@@ -36,13 +36,13 @@ pub struct Attended {
     damaged: u64,
 }
 
-impl std::fmt::Debug for Attended {
+impl std::fmt::Debug for StatefulExchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Attended({})", self.name)
+        write!(f, "StatefulExchange({})", self.name)
     }
 }
 
-impl Attended {
+impl StatefulExchange {
     /// What `exchange` has to keep under the rules of a policy. What the store has kept of it is read
     /// back.
     pub(crate) fn new(
@@ -53,7 +53,7 @@ impl Attended {
         id: u64,
         producers_max: usize,
         store: &Store,
-    ) -> Arc<Attended> {
+    ) -> Arc<StatefulExchange> {
         let volatile = store.is_volatile();
         let rules = Rules::parse(&exchange.arguments).or(policy);
         let keeper = keepers::keeper(exchange, logs, store);
@@ -63,7 +63,7 @@ impl Attended {
         let producer_log = key_logs.map(KeyLogs::of_producers);
         let (producers, damaged) =
             Producers::recovered(producer_log, producers_max, store, &exchange.name);
-        let mut attended = Attended {
+        let mut stateful = StatefulExchange {
             damaged,
             id,
             gone: AtomicBool::new(false),
@@ -76,8 +76,8 @@ impl Attended {
             logs,
             keeper,
         };
-        attended.damaged += attended.recover(store);
-        Arc::new(attended)
+        stateful.damaged += stateful.recover(store);
+        Arc::new(stateful)
     }
 
     /// Its number among those that keep something.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use leveret_deduplication::{Look, Marks, Number, Standing};
+use leveret_deduplication::{Look, NewKeys, Number, Standing};
 use leveret_message::{Message, Timestamp};
 use leveret_routing::{Exchange, Route, RouteInput};
 use leveret_store_api::Change;
@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 
 use super::gates::{Gated, Gatekeeper, Gates};
 use super::keeper::Opinion;
-use super::unit::{Passed, Unit};
-use super::{Attended, rewrite};
-use crate::exchange::passing::Passing;
+use super::unit::{Shown, Unit};
+use super::{StatefulExchange, rewrite};
+use crate::exchange::incoming::Incoming;
 use crate::handle::QueueHandle;
 use crate::vhost::{Targets, VirtualHost, carbon_copies};
 
@@ -22,8 +22,8 @@ use crate::vhost::{Targets, VirtualHost, carbon_copies};
 pub struct Verdict {
     targets: Targets,
     /// Exchanges that keep it.
-    kept: SmallVec<[(Arc<Attended>, Opinion); 1]>,
-    marks: SmallVec<[(Arc<Attended>, Marks); 1]>,
+    kept: SmallVec<[(Arc<StatefulExchange>, Opinion); 1]>,
+    new_keys: SmallVec<[(Arc<StatefulExchange>, NewKeys); 1]>,
     /// What its producer's latest number will be, and for whom.
     numbers: SmallVec<[(Gatekeeper, Number); 1]>,
     /// Somebody on its way knows it already.
@@ -68,119 +68,124 @@ impl Verdict {
 }
 
 impl VirtualHost {
-    /// Has a message pass: `settles` becomes durable in the same commit, and only queues that
+    /// Publishes a message past exchanges that keep something: `settles` becomes durable in the same commit, and only queues that
     /// `admits` names get it.
-    pub fn pass(
+    pub fn publish_past(
         &self,
-        passing: &Passing<'_>,
+        incoming: &Incoming<'_>,
         settles: Vec<Change<Message>>,
         admits: &dyn Fn(&QueueHandle) -> bool,
         now: Timestamp,
-    ) -> Passed {
+    ) -> Shown {
         let mut gated = Gated::new();
-        self.gates_on_the_way(passing, &mut gated);
+        self.gates_on_the_way(incoming, &mut gated);
         let mut gates = Gates::lock(&mut gated);
-        let mut verdict = self.judge(passing, &mut gates, now);
+        let mut verdict = self.judge(incoming, &mut gates, now);
         verdict.retain(admits);
         let mut unit = Unit::new(self.services.next_ticket(), settles);
-        unit.take(verdict, passing, &mut gates, now);
-        let passed = unit.finish(self, now);
+        unit.take(verdict, incoming, &mut gates, now);
+        let shown = unit.finish(self, now);
         gates.set_alarms(self, now);
-        passed
+        shown
     }
 
     /// Routes a message; see [`leveret_routing::Topology::route_past`].
-    pub(crate) fn route_passing(
+    pub(crate) fn route_incoming(
         &self,
-        passing: &Passing<'_>,
-        passes: &mut dyn FnMut(&Exchange) -> bool,
+        incoming: &Incoming<'_>,
+        goes_on: &mut dyn FnMut(&Exchange) -> bool,
     ) -> Route {
         let mut route = Route::new();
-        let Ok(header) = passing.message.decode_header() else {
+        let Ok(header) = incoming.message.decode_header() else {
             return route;
         };
         let headers = header.properties.headers;
         let mut more_keys = carbon_copies(headers).unwrap_or_default();
-        more_keys.extend(passing.message.marks().blind_keys());
+        more_keys.extend(incoming.message.marks().blind_keys());
         let input = RouteInput {
-            routing_key: passing.message.exchange_and_key().1,
+            routing_key: incoming.message.exchange_and_key().1,
             headers,
             more_keys: &more_keys,
             message_id: header.properties.message_id,
             correlation_id: header.properties.correlation_id,
             timestamp: header.properties.timestamp,
-            random: passing.random,
+            random: incoming.random,
         };
         self.topology
             .read()
-            .route_past(passing.exchange, &input, &mut route, passes);
+            .route_past(incoming.exchange, &input, &mut route, goes_on);
         route
     }
 
     /// Where a message goes, and what is kept of it on the way.
-    pub fn judge(&self, passing: &Passing<'_>, gates: &mut Gates<'_>, now: Timestamp) -> Verdict {
+    pub fn judge(&self, incoming: &Incoming<'_>, gates: &mut Gates<'_>, now: Timestamp) -> Verdict {
         let mut verdict = Verdict::default();
-        let Ok(header) = passing.message.decode_header() else {
+        let Ok(header) = incoming.message.decode_header() else {
             return verdict;
         };
-        if let Look::Numbered { number, strict } = passing.look
-            && let Some(first) = self.attended(passing.exchange)
+        if let Look::Numbered { number, strict } = incoming.look
+            && let Some(first) = self.stateful(incoming.exchange)
             && !verdict.count(Gatekeeper::Exchange(first), number, strict, gates)
         {
             return verdict;
         }
         let headers = header.properties.headers;
-        let route = self.route_passing(passing, &mut |exchange: &Exchange| {
-            let Some(attended) = self.attended(&exchange.name) else {
+        let route = self.route_incoming(incoming, &mut |exchange: &Exchange| {
+            let Some(stateful) = self.stateful(&exchange.name) else {
                 return true;
             };
-            if passing.is_past(exchange) {
+            if incoming.is_past(exchange) {
                 return true;
             }
-            if passing.look != Look::Moved
-                && attended.deduplicates()
-                && let Some(gate) = gates.of(&attended)
+            if incoming.look != Look::Moved
+                && stateful.deduplicates()
+                && let Some(gate) = gates.of(&stateful)
             {
                 match gate.keys.judge(&header, now) {
-                    Some(marks) => verdict.marks.push((Arc::clone(&attended), marks)),
+                    Some(new_keys) => verdict.new_keys.push((Arc::clone(&stateful), new_keys)),
                     None => {
                         verdict.duplicate = true;
                         return false;
                     }
                 }
             }
-            let opinion = match &attended.keeper {
+            let opinion = match &stateful.keeper {
                 Some(keeper) => keeper.look(headers, now),
                 None => Opinion::GoesOn,
             };
             match opinion {
                 Opinion::GoesOn => true,
                 // What goes back to its publisher does not go on later.
-                Opinion::Waits(_) if passing.returned => true,
+                Opinion::Waits(_) if incoming.returned => true,
                 Opinion::IsKept => {
-                    verdict.kept.push((attended, opinion));
+                    verdict.kept.push((stateful, opinion));
                     true
                 }
                 Opinion::Waits(_) => {
-                    verdict.kept.push((attended, opinion));
+                    verdict.kept.push((stateful, opinion));
                     false
                 }
             }
         });
-        if !passing.returned {
+        if !incoming.returned {
             verdict.targets = self.handles(&route.queues);
-            self.count_at_queues(passing, &mut verdict, gates);
+            self.count_at_queues(incoming, &mut verdict, gates);
         }
         verdict
     }
 
     /// Producers' numbers of what is published through the default exchange are the queues' matter.
-    fn count_at_queues(&self, passing: &Passing<'_>, verdict: &mut Verdict, gates: &mut Gates<'_>) {
-        let Look::Numbered { number, strict } = passing.look else {
+    fn count_at_queues(
+        &self,
+        incoming: &Incoming<'_>,
+        verdict: &mut Verdict,
+        gates: &mut Gates<'_>,
+    ) {
+        let Look::Numbered { number, strict } = incoming.look else {
             // Its producer gives no numbers.
             return;
         };
-        if !passing.exchange.is_empty() {
+        if !incoming.exchange.is_empty() {
             return;
         }
         let mut targets = std::mem::take(&mut verdict.targets);
@@ -197,11 +202,11 @@ impl Unit {
     pub fn take(
         &mut self,
         verdict: Verdict,
-        passing: &Passing<'_>,
+        incoming: &Incoming<'_>,
         gates: &mut Gates<'_>,
         now: Timestamp,
     ) {
-        let message = passing.message;
+        let message = incoming.message;
         let changes_before = self.changes.len();
         let waits = |(_, opinion): &(_, Opinion)| matches!(opinion, Opinion::Waits(_));
         let taken_by_some = !verdict.targets.is_empty() || verdict.kept.iter().any(waits);
@@ -210,12 +215,12 @@ impl Unit {
             self.refuse();
         }
         if verdict.duplicate {
-            self.note_known();
+            self.set_known();
         }
         let delivered = rewrite::without_blind_copies(message.clone());
         for queue in verdict.targets {
             let message = std::iter::once(delivered.clone());
-            refused |= self.enter(&queue, message, passing.look, now);
+            refused |= self.enter(&queue, message, incoming.look, now);
         }
         for (exchange, opinion) in verdict.kept {
             // Without its gate it would not be known who has it already.
@@ -230,14 +235,14 @@ impl Unit {
         let survives = changes.iter().skip(changes_before).any(is_stored);
         // What is refused, or has nowhere to go, may come again.
         if taken_by_some && !refused {
-            for (exchange, marks) in verdict.marks {
-                gates.note(&exchange, marks, survives, now, changes);
+            for (exchange, new_keys) in verdict.new_keys {
+                gates.remember(&exchange, new_keys, survives, now, changes);
             }
         }
         // Numbers go on whatever becomes of the message, unless its publisher is told to send it again.
         for (keeper, number) in verdict.numbers.iter().filter(|_| !refused) {
             if let Some(producers) = gates.producers(keeper) {
-                producers.note(number, changes);
+                producers.remember(number, changes);
             }
         }
     }

@@ -12,7 +12,7 @@ use leveret_store_api::CommitPoint;
 
 use crate::dead_letter::LETTERS_MAX;
 use crate::events::INTERNAL_USER;
-use crate::exchange::Passing;
+use crate::exchange::Incoming;
 use crate::handle::QueueHandle;
 use crate::vhost::{Targets, VirtualHost};
 
@@ -34,7 +34,7 @@ impl VirtualHost {
     ) {
         let mut rejected = Vec::new();
         let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
-        self.care(queue, effects, now);
+        self.carry_out(queue, effects, now);
     }
 
     /// The queues that are to take a message of the broker's own; None if it went past exchanges that keep something.
@@ -54,26 +54,26 @@ impl VirtualHost {
             random: self.services.next_random(),
             ..RouteInput::new(key)
         };
-        let (targets, attended) = self.route_internally(&exchange, &input);
-        if attended {
-            let passing = Passing {
+        let (targets, stateful) = self.route_internally(&exchange, &input);
+        if stateful {
+            let incoming = Incoming {
                 exchange: &exchange,
-                attended_to: false,
+                resumes: false,
                 returned: false,
                 look: Look::Published,
                 message,
                 random: input.random,
             };
-            let passed = self.pass(&passing, Vec::new(), &|_| true, now);
-            self.care_for_all(passed.left, now);
+            let shown = self.publish_past(&incoming, Vec::new(), &|_| true, now);
+            self.carry_out_all(shown.left, now);
             return None;
         }
         Some(targets)
     }
 
     /// Does what a queue's verb left to be done, and what that leaves in turn.
-    pub fn care(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
-        if !effects.needs_care() {
+    pub fn carry_out(self: &Arc<Self>, queue: &QueueHandle, effects: Effects, now: Timestamp) {
+        if !effects.leaves_work() {
             return;
         }
         let mut letters_max = LETTERS_MAX;
@@ -105,10 +105,10 @@ impl VirtualHost {
         }
     }
 
-    /// [`VirtualHost::care`] for each of these.
-    pub fn care_for_all(self: &Arc<Self>, left: Vec<(QueueHandle, Effects)>, now: Timestamp) {
+    /// [`VirtualHost::carry_out`] for each of these.
+    pub fn carry_out_all(self: &Arc<Self>, left: Vec<(QueueHandle, Effects)>, now: Timestamp) {
         for (queue, effects) in left {
-            self.care(&queue, effects, now);
+            self.carry_out(&queue, effects, now);
         }
     }
 

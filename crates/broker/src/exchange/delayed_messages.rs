@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 
 /// Where a delayed message stands: messages go on in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct DelayedPlace {
+pub struct DelayedId {
     /// When its time comes.
     pub due: Timestamp,
     /// Its identity within its exchange; never reused.
@@ -24,7 +24,7 @@ pub struct DelayedPlace {
 }
 
 /// Bodies are fetched from the store this long before their time.
-const AHEAD_MS: u64 = 1_000;
+const READ_AHEAD_MS: u64 = 1_000;
 /// Messages whose bodies are in memory, at most …
 const SOON_MAX: usize = 4096;
 /// … and the bytes they may take, unless one alone takes more.
@@ -55,11 +55,11 @@ pub(crate) enum Search {
     /// It is not there (any more).
     NotHeld,
     /// It may be after this place.
-    GoOn(DelayedPlace),
+    GoOn(DelayedId),
 }
 
 /// All places after `after`.
-fn behind(after: Option<DelayedPlace>) -> (Bound<DelayedPlace>, Bound<DelayedPlace>) {
+fn behind(after: Option<DelayedId>) -> (Bound<DelayedId>, Bound<DelayedId>) {
     (
         after.map_or(Bound::Unbounded, Bound::Excluded),
         Bound::Unbounded,
@@ -71,24 +71,24 @@ fn behind(after: Option<DelayedPlace>) -> (Bound<DelayedPlace>, Bound<DelayedPla
 pub(crate) struct Todo {
     /// Call again at this time.
     pub(crate) alarm: Option<Timestamp>,
-    /// Read what [`Held::wanted`] names.
+    /// Read what [`DelayedMessages::wanted`] names.
     pub(crate) read: bool,
 }
 
 /// A message whose time has come.
 #[derive(Debug)]
 pub(crate) struct Due {
-    pub(crate) place: DelayedPlace,
+    pub(crate) place: DelayedId,
     pub(crate) message: Message,
 }
 
 /// The messages held back.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
-    soon: BTreeMap<DelayedPlace, Slot>,
+pub(crate) struct DelayedMessages {
+    soon: BTreeMap<DelayedId, Slot>,
     soon_bytes: usize,
     wanted: usize,
-    later: BTreeSet<DelayedPlace>,
+    later: BTreeSet<DelayedId>,
     /// The bodies of `later` where the store keeps none.
     bodies: Option<FxHashMap<u64, Message>>,
     next_sequence: u64,
@@ -102,17 +102,17 @@ pub(crate) struct Held {
     deleted: bool,
 }
 
-impl Held {
+impl DelayedMessages {
     /// Nothing yet. `volatile`: the store keeps no bodies.
-    pub(crate) fn new(volatile: bool) -> Held {
-        Held {
+    pub(crate) fn new(volatile: bool) -> DelayedMessages {
+        DelayedMessages {
             bodies: volatile.then(FxHashMap::default),
-            ..Held::default()
+            ..DelayedMessages::default()
         }
     }
 
     /// Takes over what the store has kept.
-    pub(crate) fn recover(&mut self, places: Vec<DelayedPlace>, next_sequence: u64) {
+    pub(crate) fn recover(&mut self, places: Vec<DelayedId>, next_sequence: u64) {
         self.later = places.into_iter().collect();
         self.next_sequence = next_sequence;
     }
@@ -132,7 +132,7 @@ impl Held {
     /// Adds a message that is staged at `point`; false if the exchange is gone.
     pub(crate) fn insert(
         &mut self,
-        place: DelayedPlace,
+        place: DelayedId,
         message: Message,
         point: CommitPoint,
         now: Timestamp,
@@ -142,7 +142,7 @@ impl Held {
         }
         self.staged = self.staged.max(point);
         let behind = self.later.first().is_some_and(|first| place > *first);
-        if behind || place.due > now + AHEAD_MS {
+        if behind || place.due > now + READ_AHEAD_MS {
             self.put_later(place, Slot::Here(message, point));
         } else {
             self.soon_bytes += message.memory_bytes();
@@ -165,7 +165,7 @@ impl Held {
         }
     }
 
-    fn put_later(&mut self, place: DelayedPlace, slot: Slot) {
+    fn put_later(&mut self, place: DelayedId, slot: Slot) {
         if let (Some(bodies), Slot::Here(message, _)) = (&mut self.bodies, slot) {
             bodies.insert(place.sequence, message);
         }
@@ -188,7 +188,7 @@ impl Held {
     fn fill(&mut self, now: Timestamp) {
         while self.has_room()
             && let Some(&place) = self.later.first()
-            && place.due <= now + AHEAD_MS
+            && place.due <= now + READ_AHEAD_MS
         {
             self.later.pop_first();
             let slot = match &mut self.bodies {
@@ -224,7 +224,7 @@ impl Held {
         if self.has_room()
             && let Some(place) = self.later.first()
         {
-            alarm = alarm.min(Timestamp(place.due.0.saturating_sub(AHEAD_MS)));
+            alarm = alarm.min(Timestamp(place.due.0.saturating_sub(READ_AHEAD_MS)));
         }
         let mut read = false;
         if self.wanted > 0 && !self.reading {
@@ -246,7 +246,7 @@ impl Held {
     }
 
     /// Takes messages whose time has come, in order, at most `max`. Whoever gets any calls
-    /// [`Held::fired`] when they are on their way; until then nobody else gets any.
+    /// [`DelayedMessages::fired`] when they are on their way; until then nobody else gets any.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
@@ -302,7 +302,7 @@ impl Held {
         self.reading = false;
         self.retry_at = None;
         for stored in messages {
-            let place = DelayedPlace {
+            let place = DelayedId {
                 due: Timestamp(stored.time_ms),
                 sequence: stored.sequence.0,
             };
@@ -342,7 +342,7 @@ impl Held {
     }
 
     /// The earliest places after `after`, in order, at most `max`.
-    pub(crate) fn list(&self, after: Option<DelayedPlace>, max: usize) -> Vec<DelayedPlace> {
+    pub(crate) fn list(&self, after: Option<DelayedId>, max: usize) -> Vec<DelayedId> {
         let range = behind(after);
         let soon = self.soon.range(range).map(|(place, _)| place);
         let later = self.later.range(range);
@@ -350,7 +350,7 @@ impl Held {
     }
 
     /// The body of a message, where it is in memory.
-    pub(crate) fn body(&self, place: &DelayedPlace) -> Option<Message> {
+    pub(crate) fn body(&self, place: &DelayedId) -> Option<Message> {
         match self.soon.get(place) {
             Some(Slot::Here(message, _)) => Some(message.clone()),
             _ => self.bodies.as_ref()?.get(&place.sequence).cloned(),
@@ -358,8 +358,8 @@ impl Held {
     }
 
     /// Takes a message out, if it is due soon or among the first [`SEARCHED_MAX`] after `after`.
-    pub(crate) fn cancel(&mut self, sequence: u64, after: Option<DelayedPlace>) -> Search {
-        let is_it = |place: &&DelayedPlace| place.sequence == sequence;
+    pub(crate) fn cancel(&mut self, sequence: u64, after: Option<DelayedId>) -> Search {
+        let is_it = |place: &&DelayedId| place.sequence == sequence;
         if let Some(place) = self.soon.keys().find(is_it).copied() {
             if let Some(slot) = self.soon.remove(&place) {
                 self.forget(&slot);
@@ -381,9 +381,9 @@ impl Held {
 
     /// The exchange is gone.
     pub(crate) fn delete(&mut self) {
-        *self = Held {
+        *self = DelayedMessages {
             deleted: true,
-            ..Held::default()
+            ..DelayedMessages::default()
         };
     }
 }

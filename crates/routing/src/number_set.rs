@@ -1,14 +1,14 @@
 //! A set of small numbers that is emptied in the time it took to fill it and keeps its memory.
 
-/// Numbers that were marked since the last `clear`.
+/// Numbers that were added since the last `clear`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Marks {
+pub(crate) struct NumberSet {
     words: Vec<u64>,
     touched: Vec<usize>,
 }
 
-impl Marks {
-    /// Marks `number`; false when it was marked already.
+impl NumberSet {
+    /// Adds `number`; false when it is there already.
     pub(crate) fn insert(&mut self, number: u32) -> bool {
         let (position, bit) = (number as usize / 64, 1_u64 << (number % 64));
         if position >= self.words.len() {
@@ -36,13 +36,13 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::Marks;
+    use super::NumberSet;
 
     #[test]
-    fn marks_once_until_cleared() {
-        let mut marks = Marks::default();
-        assert!(marks.insert(3) && marks.insert(1000) && !marks.insert(3));
-        marks.clear();
-        assert!(marks.insert(3));
+    fn a_number_is_new_once_until_cleared() {
+        let mut set = NumberSet::default();
+        assert!(set.insert(3) && set.insert(1000) && !set.insert(3));
+        set.clear();
+        assert!(set.insert(3));
     }
 }

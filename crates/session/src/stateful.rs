@@ -5,21 +5,21 @@ use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 
-use super::attended_publish::AttendedPublish;
 use super::channel::PublishMode;
 use super::connection::Connection;
 use super::link::Link;
 use super::pressure::Pressure;
 use super::returned::return_message;
+use super::stateful_publish::StatefulPublish;
 use super::transaction::Kept;
 
 impl Connection {
     /// Publishes a message by itself.
-    pub(super) fn publish_attended(
+    pub(super) fn publish_stateful(
         &mut self,
         link: &mut Link,
         number: ChannelNumber,
-        publish: AttendedPublish,
+        publish: StatefulPublish,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let transaction_bytes_max = link.broker.config().transaction_bytes_max;
@@ -28,35 +28,36 @@ impl Connection {
         // Without confirms there is nothing to tell of a gap with.
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
-            transaction.publish(Kept::Attended { publish, random }, transaction_bytes_max)?;
-            self.note_uncommitted(number);
-            return self.account_for_transaction(link, number, now);
+            transaction.publish(Kept::Stateful { publish, random }, transaction_bytes_max)?;
+            self.account_for_transaction(link, number, now);
+            return Ok(());
         }
         self.flush_publishes(link, now);
         let exchange = publish.message.exchange_and_key().0;
         let exchange = String::from_utf8_lossy(exchange);
         if publish.number.is_some() {
-            self.vhost.attend_to_producers(&exchange);
+            self.vhost.keep_numbers_of(&exchange);
         }
-        let passing = publish.passing(&exchange, random, strict);
-        let passed = self.vhost.pass(&passing, Vec::new(), &|_| true, now);
-        let of_letters = passed.left.iter().filter(|(_, effects)| effects.letters);
+        let incoming = publish.incoming(&exchange, random, strict);
+        let shown = self
+            .vhost
+            .publish_past(&incoming, Vec::new(), &|_| true, now);
+        let of_letters = shown.left.iter().filter(|(_, effects)| effects.letters);
         let letters = of_letters.map(|(queue, _)| queue.clone()).collect();
-        self.vhost.care_for_all(passed.left, now);
-        if passing.returned && !passed.duplicate && !passed.refused {
+        self.vhost.carry_out_all(shown.left, now);
+        if incoming.returned && !shown.duplicate && !shown.refused {
             return_message(link, number, &without_blind_copies(publish.message.clone()));
-            self.note_returned(number);
         }
         if let Some(channel) = self.channels.get_mut(number)
             && let PublishMode::Confirm(confirms) = &mut channel.mode
         {
             let tag = confirms.next_tag();
             self.publishing
-                .owe_confirm(channel, tag, passed.refused, passed.point);
+                .owe_confirm(channel, tag, shown.refused, shown.point);
         }
         let pressure = Pressure {
-            queue: passed.hold,
-            staged: passed.point,
+            queue: shown.hold_back,
+            staged: shown.point,
             letters,
         };
         self.consider(link, pressure, now);

@@ -6,11 +6,11 @@ use leveret_routing::Exchange;
 
 /// A message on its way from an exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Passing<'a> {
+pub struct Incoming<'a> {
     /// Where it starts.
     pub exchange: &'a str,
     /// That exchange has had its say already: the message was held back there.
-    pub attended_to: bool,
+    pub resumes: bool,
     /// It goes back to its publisher, for want of a queue: exchanges remember it, and that is all.
     pub returned: bool,
     /// Whether it is new, and what its producer says.
@@ -21,9 +21,9 @@ pub struct Passing<'a> {
     pub random: u64,
 }
 
-impl Passing<'_> {
+impl Incoming<'_> {
     /// Whether `exchange` has had its say already.
     pub(crate) fn is_past(&self, exchange: &Exchange) -> bool {
-        self.attended_to && exchange.name == self.exchange
+        self.resumes && exchange.name == self.exchange
     }
 }
