@@ -136,7 +136,7 @@ say "image of $(docker inspect --format '{{.Size}}' "$project") bytes"
 
 say "running the broker"
 docker run --detach --network host --name "$project-broker" --env LEVERET_LISTEN=127.0.0.1:0 \
-    --env LEVERET_MANAGEMENT_LISTEN=none "$project" \
+    --env LEVERET_MANAGEMENT_LISTEN=none --env LEVERET_PROMETHEUS_LISTEN=none "$project" \
     --vhost /rabbitmq >/dev/null
 await 60 "the container becoming healthy" healthy "$project-broker"
 port=$(real_port)

@@ -175,7 +175,7 @@ class Leveret(Child):
         self.definitions = self.directory / "definitions.json"
         self.definitions.write_text("{}")
         self.spawn([str(self.binary), "--listen", "127.0.0.1:0", "--data-dir", str(self.data),
-                    "--management-listen", "127.0.0.1:0", "--ready-file", str(ready), "--log", "warn",
+                    "--management-listen", "127.0.0.1:0", "--prometheus-listen", "127.0.0.1:0", "--ready-file", str(ready), "--log", "warn",
                     "--definitions", str(self.definitions)])
         deadline = time.monotonic() + PATIENCE
         while not ready.exists():

@@ -310,6 +310,7 @@ impl Leveret {
             .args(&self.options)
             // Many brokers run at a time, and one of them could have its usual port.
             .env("LEVERET_MANAGEMENT_LISTEN", "none")
+            .env("LEVERET_PROMETHEUS_LISTEN", "none")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
             .stdin(Stdio::null())

@@ -17,6 +17,7 @@ pub fn run(options: &[&str], variables: &[(&str, &str)]) -> Output {
     command
         .args(options)
         .env("LEVERET_MANAGEMENT_LISTEN", "none")
+        .env("LEVERET_PROMETHEUS_LISTEN", "none")
         .envs(variables.iter().copied())
         .current_dir(directory.path());
     command.output().unwrap()

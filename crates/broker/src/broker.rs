@@ -23,6 +23,7 @@ use crate::config::BrokerConfig;
 use crate::definitions::{Definition, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
 use crate::parameters::Parameters;
+use crate::roll::Roll;
 use crate::services::{Party, Services};
 use crate::vhost::VirtualHost;
 
@@ -54,6 +55,8 @@ pub struct Broker {
     vhosts: DashMap<String, Arc<VirtualHost>>,
     sessions: DashMap<u64, Arc<Mailbox>>,
     next_session: AtomicU64,
+    /// Connections that are open, as administrators see them.
+    pub roll: Roll,
     blocked: Mutex<Option<String>>,
     /// Holds up those who guess passwords.
     pub brake: Arc<Brake>,
@@ -100,6 +103,7 @@ impl Broker {
             vhosts: DashMap::with_shard_amount(4),
             sessions: DashMap::with_shard_amount(16),
             next_session: AtomicU64::new(1),
+            roll: Roll::default(),
             blocked: Mutex::new(None),
             brake: Arc::default(),
         }
@@ -284,6 +288,7 @@ impl Broker {
     /// A session is over.
     pub fn unregister(&self, session: SessionId) {
         self.sessions.remove(&session.0);
+        self.roll.leave(session);
     }
 
     /// Why publishers are blocked, if they are.
@@ -398,6 +403,16 @@ impl Broker {
         for session in &self.sessions {
             session.notify(Notice::Blocked(reason.clone()));
         }
+    }
+
+    /// Asks one session to close its connection; false if it is over.
+    pub fn close_session(&self, session: SessionId, code: ReplyCode, text: &str) -> bool {
+        let found = self.sessions.get(&session.0);
+        let mailbox = found.map(|mailbox| Arc::clone(&mailbox));
+        if let Some(mailbox) = &mailbox {
+            mailbox.notify(Notice::CloseConnection(code, text.to_owned()));
+        }
+        mailbox.is_some()
     }
 
     /// Asks every session to close its connection.

@@ -290,6 +290,7 @@ impl VirtualHost {
             key_logs,
             services.producers_max,
             &services.store,
+            &services.census,
         );
         self.insert_queue(&mut topology, &queue);
         if !is_reply_address(queue.name()) {

@@ -28,14 +28,16 @@ use leveret_queue::queue::kind::QueueKind;
 use leveret_queue::queue::machine::Machine;
 use leveret_queue::queue::options::QueueOptions;
 use leveret_queue::queue::outbox::Outbox;
-use leveret_queue::queue::publish::Entered;
+use leveret_queue::queue::publish::{Batch, Entered};
 
 use leveret_queue::queue::settle::QueueSettlement;
-use leveret_queue::queue::statistics::QueueStatistics;
+use leveret_queue::queue::statistics::{QueueStatistics, QueueSum};
 use leveret_queue::stream::StreamRead;
 use leveret_routing::QueueId;
 use leveret_store_api::{Change, CommitPoint, LogId};
 use parking_lot::{Mutex, MutexGuard};
+
+use crate::census::{Census, Home, Resident};
 
 /// Wakes a queue by its handle; a queue that is gone is not woken.
 struct QueueWaker<F> {
@@ -75,6 +77,51 @@ struct Shared {
     level_logs: Box<[LogId]>,
     machine: Mutex<Machine>,
     outbox: Outbox,
+    /// Where it is counted.
+    home: Home<WeakHandle>,
+}
+
+impl Shared {
+    fn add_to_sum(&self, sum: &mut QueueSum) {
+        let producers = self.gate.lock();
+        if !producers.is_empty() {
+            let mut counts = DeduplicationCounts::default();
+            producers.add_to(&mut counts);
+            sum.add_duplicates(counts);
+        }
+        drop(producers);
+        self.machine.lock().add_to_sum(sum);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let mut past = QueueSum::default();
+        self.add_to_sum(&mut past);
+        self.home.leave(&past.of_the_past());
+    }
+}
+
+/// A reference that does not keep its queue.
+#[derive(Clone)]
+pub struct WeakHandle(Weak<Shared>);
+
+impl Resident for WeakHandle {
+    type Queue = QueueHandle;
+
+    fn found(&self) -> Option<QueueHandle> {
+        self.0.upgrade().map(QueueHandle)
+    }
+
+    fn add_to_sum(queue: &QueueHandle, sum: &mut QueueSum) {
+        queue.add_to_sum(sum);
+    }
+}
+
+impl std::fmt::Debug for WeakHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WeakHandle({})", self.0.strong_count())
+    }
 }
 
 /// A shared reference to one queue.
@@ -100,6 +147,7 @@ impl QueueHandle {
         logs: Option<KeyLogs>,
         producers_max: usize,
         store: &Store,
+        census: &Census<WeakHandle>,
     ) -> QueueHandle {
         let producer_log = logs
             .filter(|_| !store.is_volatile())
@@ -108,13 +156,15 @@ impl QueueHandle {
             Producers::recovered(producer_log, producers_max, store, &identity.name);
         let keeps = identity.durable && machine.kind() != QueueKind::Stream && !store.is_volatile();
         let level_logs = machine.logs().into_iter().filter(|_| keeps);
-        QueueHandle(Arc::new(Shared {
+        let kind = machine.kind();
+        QueueHandle(Arc::new_cyclic(|queue| Shared {
+            home: census.enter(kind, WeakHandle(Weak::clone(queue))),
             level_logs: level_logs.map(|(_, log)| log).collect(),
             gate: Mutex::new(producers),
             damaged_numbers: damaged,
             producer_log,
             identity,
-            kind: machine.kind(),
+            kind,
             consumer_timeout_ms: AtomicU64::new(timeout_set(machine.options())),
             deduplicates: AtomicBool::new(machine.options().deduplicates()),
             machine: Mutex::new(machine),
@@ -172,8 +222,21 @@ impl QueueHandle {
         self.at(Timestamp::default(), verb)
     }
 
-    /// As [`QueueHandle::with`], of a verb that dead letters may come of.
+    /// As [`QueueHandle::with`], of a verb that dead letters may come of, and that may have to read what only the store
+    /// has to be done.
     fn at<T>(
+        &self,
+        now: Timestamp,
+        verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
+    ) -> (T, Effects) {
+        let (result, mut effects) = self.once(now, verb);
+        if effects.read_first {
+            self.read_first(now, &mut effects);
+        }
+        (result, effects)
+    }
+
+    fn once<T>(
         &self,
         now: Timestamp,
         verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
@@ -190,6 +253,7 @@ impl QueueHandle {
                 self.0.outbox.put(letters, now);
                 effects.letters = true;
             }
+            self.0.home.touch();
             result
         };
         for mailbox in effects.wakes.drain(..) {
@@ -209,11 +273,33 @@ impl QueueHandle {
         now: Timestamp,
         rejected: &mut Vec<usize>,
     ) -> Effects {
-        let _gate = self.gate_if_needed();
-        self.at(now, |queue, effects| {
-            queue.publish(messages, now, rejected, effects);
-        })
-        .1
+        let mut batch = Batch::of(messages);
+        let mut effects = self.publish_some(&mut batch, now, rejected);
+        while batch.is_stopped() {
+            if std::mem::take(&mut effects.read_first) {
+                batch.go_on();
+            }
+            effects.join(self.publish_some(&mut batch, now, rejected));
+        }
+        effects
+    }
+
+    /// Publishes a batch up to where something must be read to be known what becomes of the rest, and reads that.
+    fn publish_some(
+        &self,
+        batch: &mut Batch<impl Iterator<Item = Message>>,
+        now: Timestamp,
+        rejected: &mut Vec<usize>,
+    ) -> Effects {
+        let gate = self.gate_if_needed();
+        let ((), mut effects) = self.once(now, |queue, effects| {
+            queue.publish(batch, now, rejected, effects);
+        });
+        drop(gate);
+        if effects.read_first {
+            self.read_first(now, &mut effects);
+        }
+        effects
     }
 
     /// Has messages enter without being seen, as far as they are new and no limit refuses them. What makes them durable
@@ -304,7 +390,10 @@ impl QueueHandle {
 
     /// Keeps others from publishing, if the queue looks for duplicates; see [`crate::exchange`].
     pub(crate) fn lock_gate(&self) -> MutexGuard<'_, Producers> {
-        self.0.gate.lock()
+        let gate = self.0.gate.lock();
+        // A duplicate is counted there, and may get no further.
+        self.0.home.touch();
+        gate
     }
 
     fn gate_if_needed(&self) -> Option<MutexGuard<'_, Producers>> {
@@ -524,6 +613,11 @@ impl QueueHandle {
     #[must_use]
     pub fn statistics(&self, now: Timestamp) -> QueueStatistics {
         self.0.machine.lock().statistics(now)
+    }
+
+    /// Adds what it has and has done.
+    pub fn add_to_sum(&self, sum: &mut QueueSum) {
+        self.0.add_to_sum(sum);
     }
 
     /// Whether `who` gets messages now (single active consumer).

@@ -216,6 +216,27 @@ impl VirtualHost {
         }
     }
 
+    /// All exchanges, in no order.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        let mut copied = Vec::new();
+        let mut from = 0;
+        loop {
+            let topology = self.topology.read();
+            if from >= topology.exchange_places() {
+                return copied;
+            }
+            copied.extend(topology.exchanges_at(from..from + SLICE).cloned());
+            from += SLICE;
+        }
+    }
+
+    /// How many bindings lead from an exchange.
+    #[must_use]
+    pub fn binding_count(&self, source: &str) -> usize {
+        self.topology.read().binding_count(source)
+    }
+
     /// An exchange by name.
     #[must_use]
     pub fn exchange(&self, name: &str) -> Option<Exchange> {

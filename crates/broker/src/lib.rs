@@ -11,6 +11,7 @@ mod aside;
 mod bindings;
 pub mod broker;
 pub mod budget;
+pub mod census;
 #[cfg(debug_assertions)]
 pub mod check;
 pub mod commit;
@@ -32,6 +33,7 @@ pub mod memory_pool;
 mod parameters;
 mod recovery;
 mod removal;
+pub mod roll;
 mod services;
 pub mod unacked_memory;
 pub mod vhost;

@@ -335,6 +335,7 @@ impl Broker {
             key_logs,
             services.producers_max,
             &services.store,
+            &services.census,
         );
         let damaged = damaged_keys + queue.damaged_numbers();
         if damaged > 0 {

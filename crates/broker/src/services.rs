@@ -16,11 +16,12 @@ use parking_lot::Mutex;
 
 use crate::aside::Asides;
 use crate::budget::Budget;
+use crate::census::Census;
 use crate::config::BrokerConfig;
 use crate::deadlines::{Deadlines, Owner};
 use crate::events::{Event, Events};
 use crate::exchange::StatefulExchange;
-use crate::handle::QueueHandle;
+use crate::handle::{QueueHandle, WeakHandle};
 use crate::memory_pool::Pool;
 use crate::unacked_memory::UnackedMemory;
 
@@ -140,6 +141,8 @@ pub struct Services {
     pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
     pub events: Events,
+    /// All queues.
+    pub census: Census<WeakHandle>,
     /// Definitions that the start could not use.
     pub(crate) aside: Asides,
     /// What connections may use for routes beyond what each has of its own.
@@ -191,6 +194,7 @@ impl Services {
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
+            census: Census::default(),
             aside: Asides::default(),
             route_memory: Arc::new(Budget::new(ROUTE_BYTES_MAX)),
             assembly_memory: Arc::new(Pool::new(

@@ -137,6 +137,24 @@ pub(crate) fn check_vhost(view: &View, user: &User, vhost: &str) -> Result<(), R
     ))
 }
 
+/// rabbitmq: what belongs to a connection is for its user, and for monitors to see
+pub(crate) fn check_owner(user: &User, owner: &str) -> Result<(), Refusal> {
+    match user.is_monitor() {
+        true => Ok(()),
+        false => check_owner_only(user, owner),
+    }
+}
+
+/// As [`check_owner`], to change it.
+pub(crate) fn check_owner_only(user: &User, owner: &str) -> Result<(), Refusal> {
+    if user.name == owner || user.is_administrator() {
+        return Ok(());
+    }
+    Err(Refusal::NotAuthorised(
+        "User not authorised to access object".to_owned(),
+    ))
+}
+
 /// Checks a permission on an exchange, as for AMQP: administrators need it too. There must be one.
 pub(crate) fn check_exchange(
     view: &View,

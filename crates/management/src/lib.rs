@@ -13,6 +13,7 @@
 mod api;
 mod door;
 mod http;
+mod metrics;
 mod resources;
 mod routes;
 pub mod view;
@@ -35,6 +36,9 @@ pub struct Management {
     guests: Arc<Guests>,
     /// Made for the first connection: while nobody asks they cost no memory.
     routes: OnceLock<Routes>,
+    /// Who asks for metrics where nobody logs in.
+    scrapers: Arc<Guests>,
+    metrics: OnceLock<Routes>,
 }
 
 impl Management {
@@ -45,6 +49,8 @@ impl Management {
             api: Api::new(view, listeners),
             routes: OnceLock::new(),
             guests: Arc::default(),
+            scrapers: Arc::default(),
+            metrics: OnceLock::new(),
         }
     }
 
@@ -60,6 +66,21 @@ impl Management {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let routes = self.routes.get_or_init(|| Routes::new(&self.api));
+        http::connection::serve(&self.api, routes, stream, remote, guest).await;
+    }
+
+    /// As [`Management::enter`], where there are metrics for anybody.
+    #[must_use]
+    pub fn enter_for_metrics(&self, address: IpAddr) -> Option<Guest> {
+        self.scrapers.enter(address)
+    }
+
+    /// As [`Management::serve`], where there are metrics for anybody, and nothing else.
+    pub async fn serve_metrics<S>(&self, stream: S, remote: SocketAddr, guest: Guest)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let routes = self.metrics.get_or_init(|| Routes::of_metrics(&self.api));
         http::connection::serve(&self.api, routes, stream, remote, guest).await;
     }
 }

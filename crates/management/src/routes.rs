@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use tower::util::ServiceExt;
 use tower_http::normalize_path::NormalizePath;
 
-use crate::api::Api;
+use crate::api::{Api, Table};
 use crate::door;
 use crate::http::answer::{Answer, Refusal, empty};
 use crate::http::ask::BODY_BYTES_MAX;
 use crate::http::path::is_well_encoded;
+use crate::metrics;
 use crate::resources;
 
 /// The order in which RabbitMQ lists what can be done with a resource.
@@ -34,7 +35,16 @@ pub(crate) struct Routes(NormalizePath<Router>);
 
 impl Routes {
     pub(crate) fn new(api: &Arc<Api>) -> Self {
-        let router = resources::all()
+        Self::of(resources::all().merge(metrics::table()), api)
+    }
+
+    /// Metrics for anybody, and nothing else.
+    pub(crate) fn of_metrics(api: &Arc<Api>) -> Self {
+        Self::of(metrics::open_table(), api)
+    }
+
+    fn of(table: Table, api: &Arc<Api>) -> Self {
+        let router = table
             .fallback(async || Refusal::NotFound)
             .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

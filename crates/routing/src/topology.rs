@@ -348,6 +348,13 @@ impl Topology {
         self.bindings.at(places)
     }
 
+    /// How many bindings lead from exchange `name`.
+    #[must_use]
+    pub fn binding_count(&self, name: &str) -> usize {
+        let node = self.index(name).and_then(|at| self.node(at));
+        node.map_or(0, |node| node.outgoing.as_slice().len())
+    }
+
     /// The bindings from exchange `name`.
     pub fn bindings_of_source(&self, name: &str) -> impl Iterator<Item = &Binding> {
         let node = self.index(name).and_then(|at| self.node(at));

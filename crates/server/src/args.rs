@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::config::values::{
-    ByteSize, DiskShare, ListenAddress, LogFilter, LogFormat, ManagementAddress, Name, Names,
-    Number, Span, TimeoutAction,
+    ByteSize, DiskShare, HttpAddress, ListenAddress, LogFilter, LogFormat, Name, Names, Number,
+    Span, TimeoutAction,
 };
 use crate::similar::similar;
 
@@ -113,7 +113,10 @@ settings! {
     listen: Vec<ListenAddress>,
     /// Serve the management HTTP API here; repeatable; port 0 picks a free one; none: nowhere [default: 15672, on every interface]
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_MANAGEMENT_LISTEN")]
-    management_listen: Vec<ManagementAddress>,
+    management_listen: Vec<HttpAddress>,
+    /// Serve metrics for Prometheus here, without a login; repeatable; port 0 picks a free one; none: nowhere [default: 15692, on every interface]
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_PROMETHEUS_LISTEN")]
+    prometheus_listen: Vec<HttpAddress>,
     /// Keep everything durable in this directory [default: ./leveret-data]
     #[arg(long, value_name = "DIR", env = "LEVERET_DATA_DIR")]
     data_dir: PathBuf,

@@ -29,14 +29,25 @@ pub(crate) enum Protocol {
     Amqp,
     /// The management API.
     Http,
+    /// Metrics.
+    Prometheus,
 }
 
 impl Protocol {
-    /// Its name, which is the scheme of its URLs too.
+    /// Its name. rabbitmq: as in its lists of listeners
     pub(crate) fn name(self) -> &'static str {
         match self {
             Protocol::Amqp => "amqp",
             Protocol::Http => "http",
+            Protocol::Prometheus => "http/prometheus",
+        }
+    }
+
+    /// The scheme of its URLs.
+    fn scheme(self) -> &'static str {
+        match self {
+            Protocol::Amqp => "amqp",
+            Protocol::Http | Protocol::Prometheus => "http",
         }
     }
 
@@ -45,6 +56,7 @@ impl Protocol {
         match self {
             Protocol::Amqp => "--listen",
             Protocol::Http => "--management-listen",
+            Protocol::Prometheus => "--prometheus-listen",
         }
     }
 }
@@ -178,7 +190,7 @@ impl Listener {
 
     /// What is listened for and where, as it is.
     pub(crate) fn shown(&self) -> String {
-        format!("{}://{}", self.protocol.name(), self.address)
+        format!("{}://{}", self.protocol.scheme(), self.address)
     }
 
     /// The URL by which a client on this machine reaches it.
@@ -189,7 +201,7 @@ impl Listener {
             address => address.ip(),
         };
         let reachable = SocketAddr::new(reachable, self.address.port());
-        format!("{}://{reachable}", self.protocol.name())
+        format!("{}://{reachable}", self.protocol.scheme())
     }
 
     /// The next connection, with its place. What is wrong with one peer is passed over; what accepting lacks

@@ -9,29 +9,34 @@ use leveret_management::{Listening, Management};
 use leveret_message::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::config::ManagementListen;
+use crate::config::HttpListen;
 use crate::error::StartError;
 use crate::listener::{Bound, Listener, Protocol};
 use crate::shared::Shared;
 use crate::store::DiskWatch;
 
-/// Takes the API's addresses. Where nobody asked for it and its usual port is taken, by another broker perhaps, this one
-/// does without: moving messages is what it is for.
-pub(crate) fn bind(wanted: &ManagementListen) -> Result<Vec<Vec<Bound>>, StartError> {
+/// Takes the addresses of what is served over HTTP. Where nobody asked for it and its usual port is taken, by another
+/// broker perhaps, this one does without: moving messages is what it is for.
+pub(crate) fn bind(wanted: &HttpListen, protocol: Protocol) -> Result<Vec<Vec<Bound>>, StartError> {
     match wanted {
-        ManagementListen::Asked(addresses) => {
-            let bound = addresses.iter().map(|it| Bound::bind(*it, Protocol::Http));
+        HttpListen::Asked(addresses) => {
+            let bound = addresses.iter().map(|it| Bound::bind(*it, protocol));
             bound.collect()
         }
-        ManagementListen::Usual(address) => match Bound::bind(*address, Protocol::Http) {
+        HttpListen::Usual(address) => match Bound::bind(*address, protocol) {
             Ok(bound) => Ok(vec![bound]),
             Err(StartError::Listen {
-                address, reason, ..
+                address,
+                option,
+                reason,
             }) if reason.kind() == io::ErrorKind::AddrInUse => {
+                let (what, gone) = match protocol {
+                    Protocol::Prometheus => ("metrics", "there are no metrics"),
+                    Protocol::Http | Protocol::Amqp => ("the management API", "there is no API"),
+                };
                 tracing::warn!(
                     %address,
-                    "the port of the management API is in use: there is no API; stop what uses it or choose another with \
-                     --management-listen (none: none)"
+                    "the port of {what} is in use: {gone}; stop what uses it or choose another with {option} (none: none)"
                 );
                 Ok(Vec::new())
             }
@@ -76,13 +81,23 @@ impl ManagementHost {
         loop {
             let (socket, remote, place) = listener.accepted(&self.shared).await;
             while connections.try_join_next().is_some() {}
-            let Some(guest) = self.management.enter(remote.ip()) else {
+            let is_open = listener.protocol() == Protocol::Prometheus;
+            let entered = if is_open {
+                self.management.enter_for_metrics(remote.ip())
+            } else {
+                self.management.enter(remote.ip())
+            };
+            let Some(guest) = entered else {
                 tracing::warn!(peer = %remote, "too many management connections; a new one was closed");
                 continue;
             };
             let management = Arc::clone(&self.management);
             connections.spawn(async move {
-                management.serve(socket, remote, guest).await;
+                if is_open {
+                    management.serve_metrics(socket, remote, guest).await;
+                } else {
+                    management.serve(socket, remote, guest).await;
+                }
                 drop(place);
             });
         }
@@ -111,6 +126,9 @@ impl Host for Process {
             process: std::process::id(),
             uptime_ms: self.shared.clock.now() - self.started,
             processors: std::thread::available_parallelism().map_or(1, usize::from),
+            processor_ms: processor_ms(),
+            threads: number("/proc/self/status", "Threads:"),
+            memory_reserved: kilobytes("/proc/self/status", "VmSize:"),
             memory_used: kilobytes("/proc/self/status", "VmRSS:"),
             memory_total: kilobytes("/proc/meminfo", "MemTotal:"),
             descriptors_used: descriptors.open,
@@ -122,12 +140,25 @@ impl Host for Process {
     }
 }
 
-/// A line of one of the kernel's files, in bytes; 0 if it does not tell.
-fn kilobytes(path: &str, name: &str) -> u64 {
+/// The number in a line of one of the kernel's files; 0 if it does not tell.
+fn number(path: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next());
     number
-        .and_then(|number| number.parse::<u64>().ok())
-        .map_or(0, |number| number << 10)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default()
+}
+
+/// The same, in bytes.
+fn kilobytes(path: &str, name: &str) -> u64 {
+    number(path, name) << 10
+}
+
+/// Processor time of all threads, those that have ended included.
+fn processor_ms() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or_default();
+    let milliseconds = u64::try_from(used.tv_nsec / 1_000_000).unwrap_or_default();
+    seconds * 1_000 + milliseconds
 }

@@ -44,7 +44,8 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     let amqp = config.listeners.iter();
     let amqp = amqp.map(|address| Bound::bind(*address, Protocol::Amqp));
     let mut bound = amqp.collect::<Result<Vec<_>, _>>()?;
-    bound.extend(management::bind(&config.management)?);
+    bound.extend(management::bind(&config.management, Protocol::Http)?);
+    bound.extend(management::bind(&config.prometheus, Protocol::Prometheus)?);
     let store = OpenStore::open(&config.storage)?;
     let disk = DiskWatch::new(&config.storage)?;
     if let Some(path) = &config.ready_file {
@@ -162,7 +163,9 @@ async fn until_stopped(
     for listener in listeners {
         match listener.protocol() {
             Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),
-            Protocol::Http => tasks.spawn(management.clone().accept(listener)),
+            Protocol::Http | Protocol::Prometheus => {
+                tasks.spawn(management.clone().accept(listener))
+            }
         };
     }
     drop(management);

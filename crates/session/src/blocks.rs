@@ -54,6 +54,16 @@ impl<T> Blocks<T> {
         thing
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        let of = |block: Option<&VecDeque<T>>| block.map_or(0, VecDeque::len);
+        match self.blocks.len() {
+            0 => 0,
+            1 => of(self.blocks.front()),
+            count => of(self.blocks.front()) + (count - 2) * BLOCK + of(self.blocks.back()),
+        }
+    }
+
     /// The things from number `from` on, counted from the first that is there.
     pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = &T> {
         let from = from + self.popped;
@@ -93,6 +103,7 @@ mod tests {
                 blocks.push(next);
                 next += 1;
             }
+            assert_eq!(blocks.len(), next - popped);
             for from in [0, 1, BLOCK - 1, BLOCK, BLOCK + 5] {
                 let found: Vec<usize> = blocks.iter_from(from).copied().collect();
                 let expected: Vec<usize> = (popped + from..next).collect();

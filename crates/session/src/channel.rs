@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leveret_access::tally::Permit;
+use leveret_broker::roll::ChannelFacts;
 use leveret_codec::{ChannelNumber, DeliveryTag};
+use leveret_message::Timestamp;
 use leveret_queue::credit::ChannelCredit;
+use leveret_queue::queue::settle::Outcome;
 
 use super::assembly::Assembly;
 use super::confirms::Confirms;
@@ -31,6 +34,8 @@ pub(super) struct Channel {
     pub(super) number: ChannelNumber,
     /// Which of the connection's channels it is, counted from 1.
     pub(super) serial: u64,
+    /// What administrators see of it.
+    pub(super) facts: Arc<ChannelFacts>,
     pub(super) mode: PublishMode,
     pub(super) ledger: Ledger,
     pub(super) last_delivery_tag: DeliveryTag,
@@ -49,18 +54,19 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(number: ChannelNumber, serial: u64, permit: Permit) -> Channel {
+    pub(super) fn new(facts: Arc<ChannelFacts>, permit: Permit) -> Channel {
         Channel {
-            serial,
+            serial: facts.serial,
             _permit: Some(permit),
-            ..Channel::empty(number)
+            ..Channel::empty(facts.number, facts)
         }
     }
 
-    fn empty(number: ChannelNumber) -> Channel {
+    fn empty(number: ChannelNumber, facts: Arc<ChannelFacts>) -> Channel {
         Channel {
             number,
             serial: 0,
+            facts,
             mode: PublishMode::Plain,
             ledger: Ledger::default(),
             last_delivery_tag: DeliveryTag::NONE,
@@ -83,7 +89,7 @@ impl Channel {
     pub(super) fn reset_closing(&mut self) {
         *self = Channel {
             closing: true,
-            ..Channel::empty(self.number)
+            ..Channel::empty(self.number, Arc::default())
         };
     }
 
@@ -98,6 +104,46 @@ impl Channel {
     /// Whether `tag` may be settled though it was taken back; once.
     pub(super) fn is_forgiven(&mut self, tag: DeliveryTag) -> bool {
         self.forgiven.remove(&tag)
+    }
+
+    /// Deliveries are written.
+    #[inline]
+    pub(super) fn note_delivered(
+        &self,
+        no_ack: bool,
+        run: usize,
+        redelivered: u64,
+        now: Timestamp,
+    ) {
+        let facts = &self.facts;
+        facts.note_active(now);
+        if no_ack {
+            facts.delivered_no_ack.add(run as u64);
+        } else {
+            facts.delivered.add(run as u64);
+            facts.unacknowledged.add(run as u64);
+        }
+        facts.redelivered.add(redelivered);
+    }
+
+    /// Deliveries left the ledger.
+    #[inline]
+    pub(super) fn note_settled(&self, outcome: Outcome, count: usize) {
+        self.facts.unacknowledged.subtract(count as u64);
+        if outcome == Outcome::Acknowledged {
+            self.facts.acknowledged.add(count as u64);
+        }
+    }
+
+    /// A message was got.
+    pub(super) fn note_got(&self, no_ack: bool, redelivered: bool, now: Timestamp) {
+        let facts = &self.facts;
+        facts.note_active(now);
+        match no_ack {
+            true => facts.got_no_ack.add(1),
+            false => facts.got.add(1),
+        }
+        facts.redelivered.add(redelivered.into());
     }
 
     /// The first of the next `count` delivery tags, which are given now.

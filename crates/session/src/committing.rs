@@ -314,6 +314,7 @@ impl Connection {
                         if targets.is_empty() && mandatory {
                             let number = committing.channel;
                             return_message(link, number, &without_blind_copies(message.clone()));
+                            self.note_returned(number);
                         }
                         Some((message, QueuesLeft::Found(targets.into_iter())))
                     }
@@ -330,6 +331,7 @@ impl Connection {
                         if incoming.returned && !verdict.is_duplicate() {
                             let message = without_blind_copies(publish.message.clone());
                             return_message(link, committing.channel, &message);
+                            self.note_returned(committing.channel);
                         }
                         committing.unit.take(verdict, &incoming, gates, now);
                         cost += 2 * ROUTE_COST;

@@ -26,7 +26,10 @@ impl Connection {
                     ChannelError::precondition("cannot switch from tx to confirm mode").into(),
                 );
             }
-            PublishMode::Plain => channel.mode = PublishMode::Confirm(Confirms::default()),
+            PublishMode::Plain => {
+                channel.mode = PublishMode::Confirm(Confirms::default());
+                channel.facts.begin_to_confirm();
+            }
             PublishMode::Confirm(_) => {}
         }
         if !select.nowait {

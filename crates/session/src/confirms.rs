@@ -20,6 +20,11 @@ impl PublishTag {
     fn on_wire(self) -> DeliveryTag {
         DeliveryTag(self.0)
     }
+
+    /// How many publishes there are up to it.
+    pub(super) fn count(self) -> u64 {
+        self.0
+    }
 }
 
 /// What is owed to the publisher, oldest first.

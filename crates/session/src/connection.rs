@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use leveret_access::grant::Grant;
 use leveret_broker::commit::Finished;
+use leveret_broker::roll::{ConnectionFacts, ConnectionState};
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ChannelNumber, ReplyCode, ShortString, write_method};
@@ -37,7 +38,8 @@ pub(crate) struct Connection {
     pub(super) login: Login,
     pub(super) grant: Arc<Grant>,
     pub(super) permits: ConnectionPermits,
-    pub(super) opened: Timestamp,
+    /// What administrators see of it.
+    pub(super) facts: Arc<ConnectionFacts>,
     pub(super) channels: Channels,
     pub(super) publishing: Publishing,
     pub(super) delivering: Delivering,
@@ -59,7 +61,7 @@ impl Connection {
         login: Login,
         grant: Arc<Grant>,
         permits: ConnectionPermits,
-        now: Timestamp,
+        facts: Arc<ConnectionFacts>,
     ) -> Connection {
         Connection {
             publishing: Publishing::new(&vhost),
@@ -69,7 +71,7 @@ impl Connection {
             login,
             grant,
             permits,
-            opened: now,
+            facts,
             channels: Channels::default(),
             exclusive_queues: ExclusiveQueues::default(),
             notices: VecDeque::new(),
@@ -270,6 +272,33 @@ impl Connection {
             None => connection_wire::AMQPMethod::Unblocked(connection_wire::Unblocked {}),
         };
         link.send(ChannelNumber::CONNECTION, &AMQPClass::Connection(method));
+    }
+
+    /// A publish came back since there was no queue for it.
+    pub(super) fn note_returned(&self, number: ChannelNumber) {
+        if let Some(channel) = self.channels.get(number) {
+            channel.facts.note_unroutable(true);
+        }
+    }
+
+    /// Tells administrators what has gone over the socket, and what the connection is at.
+    pub(super) fn note_traffic(&self, link: &Link) {
+        let facts = &self.facts;
+        facts.received_bytes.set(link.received_bytes);
+        facts.received.set(link.received);
+        let (sent_bytes, sent) = link.output.written();
+        facts.sent_bytes.set(sent_bytes);
+        facts.sent.set(sent);
+        facts.to_send.set(link.output.len() as u64);
+        facts.set_state(if link.blocked {
+            ConnectionState::Blocked
+        } else if self.publishing.meets_full_store() {
+            ConnectionState::Blocking
+        } else if self.waiting.is_held_back() {
+            ConnectionState::Flow
+        } else {
+            ConnectionState::Running
+        });
     }
 
     /// Gives buffers back that have grown in a burst.

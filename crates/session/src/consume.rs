@@ -76,8 +76,11 @@ impl Connection {
         let channel = self.channel(number)?;
         if global {
             channel.credit.set_limit(count);
+            channel.facts.global_prefetch.set(count.into());
         } else {
             channel.prefetch = count;
+            channel.facts.prefetch.set(count.into());
+            channel.facts.global_prefetch.set(0);
             // rabbitmq: limits for consumers take the place of the channel's
             channel.credit.set_limit(0);
         }
@@ -300,7 +303,7 @@ impl Connection {
     /// The session forgets the consumer.
     pub(super) fn forget_consumer(&mut self, link: &Link, slot: ConsumerSlot) -> Option<Consumer> {
         let consumer = self.delivering.remove_consumer(&self.channels, slot)?;
-        self.tell_consumer_gone(link, &consumer);
+        self.tell_consumer_gone(link, slot, &consumer);
         self.delivering.release_queue(consumer.queue);
         Some(consumer)
     }
@@ -346,6 +349,7 @@ impl Connection {
         let (in_flight, ready) = match self.get_from(&queue, get.no_ack, now) {
             Some(got) => got,
             None => {
+                self.channel(number)?.facts.got_empty.add(1);
                 link.send(
                     number,
                     &AMQPClass::Basic(wire::AMQPMethod::GetEmpty(wire::GetEmpty {})),
@@ -355,7 +359,9 @@ impl Connection {
         };
         record_delivered_one(&self.vhost, &queue, &in_flight);
         let before = link.output.len();
-        let tag = self.channel(number)?.take_delivery_tags(1);
+        let channel = self.channel(number)?;
+        let tag = channel.take_delivery_tags(1);
+        channel.note_got(get.no_ack, in_flight.redelivered, now);
         let count = u32::try_from(ready).unwrap_or(u32::MAX);
         write_get_ok(
             link.output.buffer(),

@@ -154,7 +154,7 @@ impl Connection {
         };
         let (peer, name) = (link.peer.remote, link.name());
         let (user, vhost) = (&self.login.user, &**self.vhost.name());
-        let seconds = (link.now - self.opened) / 1000;
+        let seconds = (link.now - self.facts.identity.connected_at) / 1000;
         if expected {
             tracing::info!(%peer, user, vhost, name, seconds, reason, "connection ended");
         } else {

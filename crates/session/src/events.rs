@@ -3,6 +3,7 @@
 //! Nothing here costs more than reading a flag while nothing is bound to that exchange.
 
 use leveret_broker::events::{Agreed, Closed, ConsumerTold, Dialled, Event};
+use leveret_broker::roll::ConsumerFacts;
 use leveret_codec::protocol::basic::Consume;
 use leveret_codec::{ChannelNumber, FieldTable, encode_table};
 use leveret_message::Timestamp;
@@ -19,15 +20,13 @@ impl Link {
             session: self.id,
             remote: self.peer.remote,
             local: self.peer.local,
-            client_properties: self.client_properties.as_deref(),
+            client_properties: &self.client_properties,
         }
     }
 
-    /// Keeps what a client says of itself, if anybody would hear it.
+    /// Keeps what a client says of itself.
     pub(super) fn set_client(&mut self, properties: &FieldTable) {
-        if self.broker.services.events.is_heard() {
-            self.client_properties = Some(encode_table(properties).into());
-        }
+        self.client_properties = encode_table(properties).into();
     }
 
     /// `user` logged in, or for `error` did not.
@@ -72,6 +71,7 @@ impl Connection {
         let Some(channel) = self.channels.get(number).filter(|it| !it.closing) else {
             return;
         };
+        self.facts.close_channel(channel.serial);
         let closed = Closed {
             session: link.id,
             serial: channel.serial,
@@ -109,7 +109,24 @@ impl Connection {
         prefetch: u16,
     ) {
         let consumer = self.delivering.consumer(slot);
-        if let Some(told) = consumer.and_then(|it| self.consumer_told(link, it)) {
+        if let Some((consumer, told)) =
+            consumer.and_then(|it| Some((it, self.consumer_told(link, it)?)))
+        {
+            let arguments = match consume.arguments.inner().is_empty() {
+                true => Vec::new(),
+                false => encode_table(&consume.arguments),
+            };
+            let facts = ConsumerFacts {
+                channel: consumer.channel,
+                tag: consumer.tag.clone(),
+                queue: told.queue.id(),
+                reference: consumer.reference,
+                no_ack: consume.no_ack,
+                exclusive: consume.exclusive,
+                prefetch,
+                arguments: arguments.into(),
+            };
+            self.facts.add_consumer(slot.index, facts);
             self.vhost.services.tell(|events| {
                 let (exclusive, no_ack) = (consume.exclusive, consume.no_ack);
                 events.consumer_created(told, exclusive, no_ack, prefetch, &consume.arguments)
@@ -117,7 +134,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn tell_consumer_gone(&self, link: &Link, consumer: &Consumer) {
+    pub(super) fn tell_consumer_gone(&self, link: &Link, slot: ConsumerSlot, consumer: &Consumer) {
+        self.facts.remove_consumer(slot.index);
         if let Some(told) = self.consumer_told(link, consumer) {
             self.vhost
                 .services

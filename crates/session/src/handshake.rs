@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use leveret_access::brake::{Verdict, Waiting};
 use leveret_broker::config::BrokerConfig;
+use leveret_broker::roll::{ConnectionFacts, ConnectionIdentity};
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     AMQPValue, ChannelNumber, FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, MethodError,
@@ -330,7 +331,23 @@ impl Session {
             name = self.link.name(),
             "connection opened"
         );
-        let connection = Connection::new(vhost, login, grant, permits, now);
+        let facts = Arc::new(ConnectionFacts::new(ConnectionIdentity {
+            session: self.link.id,
+            remote: self.link.peer.remote,
+            local: self.link.peer.local,
+            user: login.user.as_str().into(),
+            mechanism: login.mechanism.name(),
+            vhost: Arc::clone(vhost.name()),
+            connected_at: now,
+            heartbeat_s: self.link.heartbeat_ms / 1000,
+            frame_max: self.link.frame_max,
+            channel_max: self.link.channel_max,
+            client_properties: Arc::clone(&self.link.client_properties),
+        }));
+        if self.link.peer.listed {
+            broker.roll.enter(&facts);
+        }
+        let connection = Connection::new(vhost, login, grant, permits, facts);
         connection.tell_opened(&self.link, now);
         self.phase = Phase::Open(Box::new(connection));
         self.link.send(

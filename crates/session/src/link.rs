@@ -39,8 +39,11 @@ pub(crate) struct Link {
     pub(super) client_name: Option<Box<str>>,
     /// Why the socket is gone.
     pub(super) lost: Option<Box<str>>,
-    /// What the client said of itself, encoded; kept only where events are heard.
-    pub(super) client_properties: Option<Box<[u8]>>,
+    /// What the client said of itself, encoded.
+    pub(super) client_properties: Arc<[u8]>,
+    /// Bytes received, and how often some were.
+    pub(super) received_bytes: u64,
+    pub(super) received: u64,
     /// The store is full, and this connection publishes.
     pub(crate) blocked: bool,
     /// The time of the latest call.
@@ -72,6 +75,8 @@ pub struct Peer {
     pub local: SocketAddr,
     /// The name a client certificate gives, for EXTERNAL.
     pub tls_identity: Option<String>,
+    /// Administrators see the connection; those of the broker's own they do not.
+    pub listed: bool,
 }
 
 /// Output beyond which no more deliveries are taken until some of it is written.

@@ -48,26 +48,37 @@ impl Connection {
         {
             let pool = &services.transaction_memory;
             let wants = transaction.memory_wanted(size);
-            let portion = transaction.memory(pool, now);
-            if wants > 0 && portion.take(wants, &link.mailbox, now) == Answer::Wait {
-                self.waiting.hold_back_for_memory(Wanted::Body);
-                return Ok(false);
+            let portion = transaction.memory(pool, &link.mailbox, now);
+            let answer = match wants {
+                0 => Answer::Taken,
+                _ => portion.take(wants, now),
+            };
+            match answer {
+                Answer::Taken => self.waiting.watch_memory(now),
+                Answer::Wait => {
+                    self.waiting.hold_back_for_memory(Wanted::Body);
+                    return Ok(false);
+                }
+                Answer::Refused => return Err(beyond_all_transactions(pool.bytes())),
             }
-            self.waiting.watch_memory(now);
         }
         let pool = Arc::clone(&services.assembly_memory);
-        let mut portion = Portion::new(&pool, now);
+        let mut portion = Portion::new(&pool, &link.mailbox, now);
         if bytes > pool.bytes() {
             return Err(too_large(size, pool.bytes()));
         }
-        if portion.take(bytes, &link.mailbox, now) == Answer::Wait {
-            let own: usize = self.portions().map(Portion::taken).sum();
-            if own.saturating_add(bytes) > pool.bytes() {
-                pool.stop_waiting(&link.mailbox);
-                return Err(too_large(size, pool.bytes()));
+        match portion.take(bytes, now) {
+            Answer::Taken => {}
+            Answer::Wait => {
+                let own: usize = self.portions().map(Portion::taken).sum();
+                if own.saturating_add(bytes) > pool.bytes() {
+                    pool.stop_waiting(&link.mailbox);
+                    return Err(too_large(size, pool.bytes()));
+                }
+                self.waiting.hold_back_for_memory(Wanted::Body);
+                return Ok(false);
             }
-            self.waiting.hold_back_for_memory(Wanted::Body);
-            return Ok(false);
+            Answer::Refused => return Err(too_large(size, pool.bytes())),
         }
         if let Some(assembly) = self
             .channels
@@ -92,19 +103,28 @@ impl Connection {
         link: &Link,
         number: ChannelNumber,
         now: Timestamp,
-    ) {
+    ) -> Result<(), Failure> {
         let mode = self.channels.get_mut(number).map(|it| &mut it.mode);
         let Some(PublishMode::Transaction(transaction)) = mode else {
             broken(&"a transaction has grown that is none");
-            return;
+            return Ok(());
         };
         let wants = transaction.memory_wanted(0);
-        let portion = transaction.memory(&self.vhost.services.transaction_memory, now);
+        let pool = &self.vhost.services.transaction_memory;
+        let portion = transaction.memory(pool, &link.mailbox, now);
         portion.take_anyway(wants, now);
         self.waiting.watch_memory(now);
-        if !self.waiting.is_held_back() && portion.settle(&link.mailbox) == Answer::Wait {
-            let wanted = Wanted::Transaction(number);
-            self.waiting.hold_back_for_memory(wanted);
+        if self.waiting.is_held_back() {
+            return Ok(());
+        }
+        match portion.settle() {
+            Answer::Taken => Ok(()),
+            Answer::Wait => {
+                let wanted = Wanted::Transaction(number);
+                self.waiting.hold_back_for_memory(wanted);
+                Ok(())
+            }
+            Answer::Refused => Err(beyond_all_transactions(pool.bytes())),
         }
     }
 
@@ -121,8 +141,10 @@ impl Connection {
         let Some(PublishMode::Transaction(transaction)) = mode else {
             return true;
         };
-        let portion = transaction.memory(&self.vhost.services.transaction_memory, link.now);
-        portion.settle(&link.mailbox) == Answer::Taken
+        let pool = &self.vhost.services.transaction_memory;
+        let portion = transaction.memory(pool, &link.mailbox, link.now);
+        // What is refused is told with the next publish.
+        portion.settle() != Answer::Wait
     }
 
     /// Ends what stands still while others wait for the memory it has.
@@ -174,6 +196,13 @@ impl Connection {
             _ => false,
         })
     }
+}
+
+fn beyond_all_transactions(bytes: usize) -> Failure {
+    ChannelError::precondition(format_args!(
+        "transaction is larger than what is left of the {bytes} bytes for transactions"
+    ))
+    .into()
 }
 
 fn too_large(size: usize, bytes: usize) -> Failure {

@@ -3,6 +3,9 @@
 //! Publishes and settlements are only gathered; before any other method they are flushed. What a method does is
 //! decided in the module of its class.
 
+use std::sync::Arc;
+
+use leveret_broker::roll::ChannelFacts;
 use leveret_codec::protocol::{
     AMQPClass, access as access_wire, basic as basic_wire, channel as wire,
     connection as connection_wire,
@@ -182,7 +185,9 @@ impl Connection {
                 link.work.add(work::METHOD);
                 let permit = self.permits.channel(&link.broker, &self.login.user)?;
                 let serial = self.channels.next_serial();
-                self.channels.open(Channel::new(number, serial, permit));
+                let facts = Arc::new(ChannelFacts::new(number, serial, link.now));
+                self.facts.open_channel(&facts);
+                self.channels.open(Channel::new(facts, permit));
                 self.tell_channel(link, number, serial);
                 link.send(
                     number,

@@ -33,6 +33,9 @@ pub struct Output {
     /// Bytes of the first chunk (or of the buffer, without chunks) that are written already.
     sent: usize,
     chunked: usize,
+    /// Bytes written so far, and how often some were.
+    written_bytes: u64,
+    writes: u64,
 }
 
 impl Output {
@@ -119,6 +122,8 @@ impl Output {
 
     /// `count` bytes have been written.
     pub fn advance(&mut self, count: usize) {
+        self.written_bytes += count as u64;
+        self.writes += 1;
         self.sent += count;
         while let Some(first) = self.chunks.front() {
             let length = first.bytes().len();
@@ -133,6 +138,11 @@ impl Output {
             self.sent = 0;
             self.buffer.clear();
         }
+    }
+
+    /// Bytes written so far, and how often some were.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        (self.written_bytes, self.writes)
     }
 
     /// Gives the buffers back while there is nothing to write.

@@ -41,6 +41,7 @@ impl Connection {
         let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
+        channel.facts.note_published(1, now);
         match self.publishing.decide(link, channel, routed, &mut memory) {
             Decided::Batched(batched) => {
                 self.publishing.batch(link, channel, batched);
@@ -106,8 +107,8 @@ impl Connection {
     ) -> Result<(), Failure> {
         let bytes_max = link.broker.config().transaction_bytes_max;
         self.transaction(number)?.publish(kept, bytes_max)?;
-        self.account_for_transaction(link, number, now);
-        Ok(())
+        self.note_uncommitted(number);
+        self.account_for_transaction(link, number, now)
     }
 
     /// Publishes the batch.

@@ -84,6 +84,11 @@ impl Publishing {
         self.store_full = is_full;
     }
 
+    /// The store is full, and input stops with the first publish.
+    pub(super) fn meets_full_store(&self) -> bool {
+        self.store_full
+    }
+
     /// The store is full, and this connection publishes.
     #[inline]
     pub(super) fn is_blocked(&self) -> bool {

@@ -17,6 +17,7 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use leveret_broker::broker::Broker;
+use leveret_broker::roll::ConnectionState;
 use leveret_codec::protocol::{AMQPClass, connection as wire};
 use leveret_codec::{
     ChannelNumber, FRAME_SIZE_BEFORE_TUNING, Frame, FrameKind, ReplyCode, read_frame, shorten,
@@ -116,7 +117,9 @@ impl Session {
             understands_cancel: false,
             client_name: None,
             lost: None,
-            client_properties: None,
+            client_properties: Arc::default(),
+            received_bytes: 0,
+            received: 0,
             blocked: false,
             now,
             work: Work::default(),
@@ -161,6 +164,8 @@ impl Session {
             consumed = input.len();
         }
         input.advance(consumed);
+        self.link.received += 1;
+        self.link.received_bytes += consumed as u64;
         if input.is_empty()
             && let Phase::Open(connection) = &mut self.phase
         {
@@ -301,6 +306,7 @@ impl Session {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Finished) {
             Phase::Open(mut connection) => {
                 connection.log_ended(&self.link, ending);
+                connection.facts.set_state(ConnectionState::Closing);
                 connection.leave(&mut self.link);
                 Phase::Leaving(connection, farewell)
             }
@@ -414,6 +420,7 @@ impl Session {
         self.link.now = now;
         if let Phase::Open(connection) = &mut self.phase {
             connection.transmit(&mut self.link, now);
+            connection.note_traffic(&self.link);
             if let Some((code, text)) = connection.forced_close() {
                 self.close(code, &text, now);
             }

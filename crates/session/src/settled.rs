@@ -34,6 +34,11 @@ impl Settled {
         self.settlements.push((unacked, outcome));
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     /// Takes out the first one.
     pub(super) fn pop(&mut self) -> Option<(Unacked, Outcome)> {
         let first = self.settlements.pop()?;

@@ -29,8 +29,8 @@ impl Connection {
         let strict = matches!(channel.mode, PublishMode::Confirm(_));
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             transaction.publish(Kept::Stateful { publish, random }, transaction_bytes_max)?;
-            self.account_for_transaction(link, number, now);
-            return Ok(());
+            self.note_uncommitted(number);
+            return self.account_for_transaction(link, number, now);
         }
         self.flush_publishes(link, now);
         let exchange = publish.message.exchange_and_key().0;
@@ -47,6 +47,7 @@ impl Connection {
         self.vhost.carry_out_all(shown.left, now);
         if incoming.returned && !shown.duplicate && !shown.refused {
             return_message(link, number, &without_blind_copies(publish.message.clone()));
+            self.note_returned(number);
         }
         if let Some(channel) = self.channels.get_mut(number)
             && let PublishMode::Confirm(confirms) = &mut channel.mode

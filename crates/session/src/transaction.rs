@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leveret_broker::memory_pool::{Pool, Portion};
+use leveret_broker::roll::ChannelFacts;
 use leveret_broker::vhost::Targets;
 use leveret_codec::DeliveryTag;
 use leveret_message::error::{ChannelError, Failure};
 use leveret_message::{Message, Timestamp};
+use leveret_queue::mailbox::Mailbox;
 use leveret_queue::queue::settle::Outcome;
 use leveret_routing::QueueId;
 
@@ -80,8 +82,14 @@ impl Transaction {
         self.memory.as_ref()
     }
 
-    pub(super) fn memory(&mut self, pool: &Arc<Pool>, now: Timestamp) -> &mut Portion {
-        self.memory.get_or_insert_with(|| Portion::new(pool, now))
+    pub(super) fn memory(
+        &mut self,
+        pool: &Arc<Pool>,
+        mailbox: &Arc<Mailbox>,
+        now: Timestamp,
+    ) -> &mut Portion {
+        self.memory
+            .get_or_insert_with(|| Portion::new(pool, mailbox, now))
     }
 
     /// How much it wants for itself and `more` that it does not have.
@@ -102,7 +110,12 @@ impl Transaction {
 
     /// Forgets a part of it, of at most `most` publishes and settlements; the deliveries that were to be settled come
     /// back into the ledger, oldest first. Answers whether there is more.
-    pub(super) fn roll_back_some(&mut self, ledger: &mut Ledger, most: usize) -> bool {
+    pub(super) fn roll_back_some(
+        &mut self,
+        ledger: &mut Ledger,
+        facts: &ChannelFacts,
+        most: usize,
+    ) -> bool {
         for _ in 0..most {
             if self.publishes.pop().is_some() {
                 continue;
@@ -111,6 +124,7 @@ impl Transaction {
                 self.returning.insert(unacked.tag, unacked);
             } else if let Some((_, unacked)) = self.returning.pop_first() {
                 ledger.put_back(unacked);
+                facts.unacknowledged.add(1);
             } else {
                 *self = Transaction::default();
                 return false;

@@ -1,5 +1,6 @@
 //! `tx.select`, `tx.commit`, `tx.rollback`.
 
+use leveret_broker::roll::ChannelMode;
 use leveret_codec::ChannelNumber;
 use leveret_codec::protocol::{AMQPClass, tx as wire};
 use leveret_message::Timestamp;
@@ -31,7 +32,10 @@ impl Connection {
                         )
                         .into());
                     }
-                    PublishMode::Plain => channel.mode = PublishMode::Transaction(Box::default()),
+                    PublishMode::Plain => {
+                        channel.mode = PublishMode::Transaction(Box::default());
+                        channel.facts.set_mode(ChannelMode::Transaction);
+                    }
                     PublishMode::Transaction(_) => {}
                 }
                 link.send(
@@ -42,6 +46,7 @@ impl Connection {
             }
             wire::AMQPMethod::Commit(_) => {
                 let transaction = std::mem::take(self.transaction(number)?);
+                self.note_uncommitted(number);
                 self.commit(link, number, transaction, now);
                 Ok(())
             }
@@ -65,15 +70,32 @@ impl Connection {
         let channel = self.channels.get_mut(rolling.channel);
         if let Some(channel) = channel
             && let PublishMode::Transaction(transaction) = &mut channel.mode
-            && transaction.roll_back_some(&mut channel.ledger, most)
+            && transaction.roll_back_some(&mut channel.ledger, &channel.facts, most)
         {
             return true;
         }
+        self.note_uncommitted(rolling.channel);
         if let Some(channel) = self.channels.get(rolling.channel) {
             self.delivering.watch_for_overdue(channel);
         }
         link.output.buffer().extend_from_slice(&rolling.reply);
         false
+    }
+
+    /// Tells administrators how much of a transaction is open.
+    pub(super) fn note_uncommitted(&self, number: ChannelNumber) {
+        let channel = self.channels.get(number);
+        if let Some(channel) = channel
+            && let PublishMode::Transaction(transaction) = &channel.mode
+        {
+            let (publishes, settlements) =
+                (transaction.publishes.len(), transaction.settlements.len());
+            channel.facts.uncommitted.set(publishes as u64);
+            channel
+                .facts
+                .settlements_uncommitted
+                .set(settlements as u64);
+        }
     }
 
     pub(super) fn transaction(

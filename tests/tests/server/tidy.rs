@@ -78,16 +78,17 @@ fn the_management_api_opens_nothing_and_sees_the_broker_in_one_place() {
         "SystemTime",
     ];
     assert_eq!(lines_with("management", &absent), [""; 0]);
+    // Metrics are named as beginning so, too.
     let house = [
-        "leveret_access",
-        "leveret_broker",
-        "leveret_deduplication",
-        "leveret_message",
-        "leveret_queue",
-        "leveret_routing",
-        "leveret_session",
-        "leveret_settings",
-        "leveret_store_api",
+        "leveret_access::",
+        "leveret_broker::",
+        "leveret_deduplication::",
+        "leveret_message::",
+        "leveret_queue::",
+        "leveret_routing::",
+        "leveret_session::",
+        "leveret_settings::",
+        "leveret_store_api::",
     ];
     let elsewhere: Vec<_> = lines_with("management", &house)
         .into_iter()

@@ -21,8 +21,8 @@ pub struct Dialled<'a> {
     pub remote: SocketAddr,
     /// The address it came to.
     pub local: SocketAddr,
-    /// Encoded; None where nobody listened when the client said them.
-    pub client_properties: Option<&'a [u8]>,
+    /// Encoded.
+    pub client_properties: &'a [u8],
 }
 
 /// What was agreed upon with a client.
@@ -76,8 +76,7 @@ impl Dialled<'_> {
     }
 
     fn client_properties(&self) -> FieldTable {
-        let encoded = self.client_properties.unwrap_or_default();
-        decode_table(encoded).unwrap_or_default()
+        decode_table(self.client_properties).unwrap_or_default()
     }
 
     /// What the client said of itself, with the name it gave the connection.

@@ -13,7 +13,35 @@ use leveret_store_api::StoredMessage;
 
 use super::QueueHandle;
 
+/// So often a verb reads before it leaves the rest to the pager.
+const READS_MAX: usize = 4;
+
 impl QueueHandle {
+    /// Reads, outside the lock, what a verb needs to be done, and has the queue go on. It stays asked for if it cannot be
+    /// read or is much; the pager goes on with the latter.
+    #[cold]
+    pub(super) fn read_first(&self, now: Timestamp, effects: &mut Effects) {
+        let mut buffer = Vec::new();
+        for _ in 0..READS_MAX {
+            if !effects.read_first {
+                return;
+            }
+            let (request, _) = self.once(now, |queue, _| queue.read_first());
+            let Some((store, request)) = request else {
+                // Somebody else has read it, and the queue has gone on.
+                effects.read_first = false;
+                return;
+            };
+            let (read, more) = self.read_requested(&store, &mut buffer, now, &request);
+            effects.read_first &= !read;
+            effects.join(more);
+            if !read {
+                return;
+            }
+        }
+        effects.page_in |= effects.read_first;
+    }
+
     /// Reads what `basic.get` needs, whether or not the pager is at it.
     pub fn page_in_now(
         &self,
@@ -89,6 +117,20 @@ impl QueueHandle {
         let Some(request) = request else {
             return (false, effects);
         };
+        let (read, mut effects) = self.read_requested(store, buffer, now, &request);
+        if effects.read_first {
+            self.read_first(now, &mut effects);
+        }
+        (read, effects)
+    }
+
+    fn read_requested(
+        &self,
+        store: &Store,
+        buffer: &mut Vec<StoredMessage<Message>>,
+        now: Timestamp,
+        request: &PageIn,
+    ) -> (bool, Effects) {
         buffer.clear();
         let read = store.read(
             request.log,
@@ -102,12 +144,12 @@ impl QueueHandle {
             Err(error) => {
                 tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
                 buffer.clear();
-                let ((), effects) = self.with(|queue, _| queue.read_failed(&request));
+                let ((), effects) = self.with(|queue, _| queue.read_failed(request));
                 return (false, effects);
             }
         };
-        let ((), effects) = self.at(now, |queue, effects| {
-            queue.loaded(&request, buffer, damaged, now, effects);
+        let ((), effects) = self.once(now, |queue, effects| {
+            queue.loaded(request, buffer, damaged, now, effects);
         });
         (true, effects)
     }

@@ -3,17 +3,13 @@
 
 use std::cmp::Ordering;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::answer::{Answer, Refusal, json_of, with_body};
-use super::body::Parts;
+use super::body::{self, PIECE_BYTES, Source};
 use super::desk::Desk;
 use super::query::{Columns, ListQuery, Page};
-
-/// About the size of a piece.
-const PIECE_BYTES: usize = 64 << 10;
 
 /// What is in a list: cheap to copy and to hold, shown when its turn comes.
 pub(crate) trait Item: Send + 'static {
@@ -41,18 +37,8 @@ pub(crate) async fn answer<T: Item>(
     query: ListQuery,
     collect: impl FnOnce() -> Vec<T> + Send + 'static,
 ) -> Result<Answer, Refusal> {
-    let first = desk.work(move || {
-        let mut listing = Listing::new(collect(), query)?;
-        let piece = listing.piece();
-        Ok::<_, Refusal>((listing, piece))
-    });
-    let (listing, piece) = first.await??;
-    if listing.items.len() == 0 {
-        return Ok(with_body(Body::from(piece)));
-    }
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(send(desk.clone(), listing, piece, sender));
-    Ok(with_body(Body::new(Parts(receiver))))
+    let listing = desk.work(move || Listing::new(collect(), query));
+    Ok(with_body(body::built(desk, listing.await??).await?))
 }
 
 /// Answers one thing.
@@ -60,29 +46,6 @@ pub(crate) async fn one(desk: &Desk, item: impl Item, columns: Columns) -> Resul
     let show = move || item.show().map(|shown| columns.cut(shown));
     let shown = desk.work(show).await?;
     shown.map(|shown| json_of(&shown)).ok_or(Refusal::NotFound)
-}
-
-/// Builds piece after piece, each when the one before is on its way, until nobody wants more.
-async fn send<T: Item>(
-    desk: Desk,
-    mut listing: Listing<T>,
-    mut piece: Bytes,
-    sender: mpsc::Sender<Bytes>,
-) {
-    loop {
-        let last = listing.items.len() == 0;
-        if sender.send(piece).await.is_err() || last {
-            return;
-        }
-        let next = desk.work(move || {
-            let piece = listing.piece();
-            (listing, piece)
-        });
-        match next.await {
-            Ok(built) => (listing, piece) = built,
-            Err(_) => return,
-        }
-    }
 }
 
 impl<T: Item> Listing<T> {
@@ -113,7 +76,9 @@ impl<T: Item> Listing<T> {
             begun: false,
         })
     }
+}
 
+impl<T: Item> Source for Listing<T> {
     /// The next piece; with the last item comes the end.
     fn piece(&mut self) -> Bytes {
         let mut piece = Vec::with_capacity(1024);
@@ -148,6 +113,10 @@ impl<T: Item> Listing<T> {
             }
         }
         Bytes::from(piece)
+    }
+
+    fn is_done(&self) -> bool {
+        self.items.len() == 0
     }
 }
 
@@ -250,7 +219,7 @@ mod tests {
         loop {
             text.extend_from_slice(&listing.piece());
             pieces += 1;
-            if listing.items.len() == 0 {
+            if listing.is_done() {
                 return Ok((serde_json::from_slice(&text).unwrap(), pieces));
             }
         }

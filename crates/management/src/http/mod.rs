@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod ask;
 pub(crate) mod body;
 pub(crate) mod connection;
+pub(crate) mod date;
 pub(crate) mod desk;
 pub(crate) mod guests;
 pub(crate) mod list;

@@ -58,6 +58,12 @@ impl Query {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// All that is said under a name.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// Whether something is asked for.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.get(name) == Some("true")

@@ -13,16 +13,7 @@ use crate::http::ask::{Ask, Reply};
 /// Paths below `/api`, and their methods.
 const MISSING: &[(&str, &str)] = &[
     ("auth/attempts/{node}", "GET DELETE"),
-    ("channels", "GET"),
-    ("channels/{channel}", "GET"),
     ("config/effective", "GET"),
-    ("connections", "GET"),
-    ("connections/username/{user}", "GET DELETE"),
-    ("connections/{connection}", "GET DELETE"),
-    ("connections/{connection}/channels", "GET"),
-    ("connections/{connection}/sessions", "GET"),
-    ("consumers", "GET"),
-    ("consumers/{vhost}", "GET"),
     ("nodes/{node}/memory/ets", "GET"),
     ("nodes/{node}/memory/ets/relative", "GET"),
     ("nodes/{node}/memory/ets/{filter}", "GET"),
@@ -31,8 +22,6 @@ const MISSING: &[(&str, &str)] = &[
     ("reset/{node}", "DELETE"),
     ("users/{user}/queues", "GET"),
     ("vhosts/{vhost}", "DELETE"),
-    ("vhosts/{vhost}/channels", "GET"),
-    ("vhosts/{vhost}/connections", "GET"),
     ("vhosts/{vhost}/deletion/protection", "POST DELETE"),
 ];
 

@@ -4,6 +4,9 @@ mod about;
 mod alone;
 mod bindings;
 mod change;
+mod channels;
+mod connections;
+mod consumers;
 mod definitions;
 mod delayed;
 mod exchanges;
@@ -28,6 +31,9 @@ pub(crate) fn all() -> Table {
         about::table(),
         alone::table(),
         bindings::table(),
+        channels::table(),
+        connections::table(),
+        consumers::table(),
         definitions::table(),
         delayed::table(),
         exchanges::table(),

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::routing::{self, get, post};
 use serde_json::{Value, json};
 
-use super::exchanges;
 use super::messages::{self, Encoding};
+use super::{consumers, exchanges};
 use crate::api::Table;
 use crate::door::Level;
 use crate::http::answer::{Answer, Refusal, empty, json_of, no_content};
@@ -50,7 +50,15 @@ async fn queue(ask: Ask) -> Reply {
         node: node(&ask),
         now: ask.api.view.now(),
     };
-    list::one(&ask.api.desk, item, ask.query.columns()).await
+    let (view, columns) = (ask.api.view.clone(), ask.query.columns());
+    let shown = ask.api.desk.work(move || {
+        let mut shown = item.show()?;
+        let consumers = item.queue.consumers(&view);
+        let details = consumers.iter().map(|it| consumers::show(it, &item.node));
+        shown["consumer_details"] = details.collect();
+        Some(columns.cut(shown))
+    });
+    Ok(json_of(&shown.await?.ok_or(Refusal::NotFound)?))
 }
 
 /// The queue that the path names.

@@ -96,6 +96,7 @@ impl Inside {
             remote: by.from,
             local: by.from,
             tls_identity: None,
+            listed: false,
         };
         let waker = Waker::from(Arc::clone(&bell));
         let session = Session::new(&view.broker, peer, waker, view.host.after_now());

@@ -3,6 +3,8 @@
 
 mod actions;
 mod inside;
+mod metrics;
+mod roll;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub(crate) use leveret_store_api::CommitPoint;
 
 pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};
 pub(crate) use inside::Refused;
+pub(crate) use metrics::{CountedExchange, CountedQueue, QueueSum, Reasons, Times};
+pub(crate) use roll::{ChannelFacts, ChannelMode, ChannelView, ConnectionFacts, ConsumerView};
 
 /// What the API asks of the process it runs in.
 pub trait Host: Send + Sync {
@@ -56,6 +60,12 @@ pub struct Figures {
     pub uptime_ms: u64,
     /// Processors it may use.
     pub processors: usize,
+    /// Processor time it has used.
+    pub processor_ms: u64,
+    /// Its threads.
+    pub threads: u64,
+    /// Addresses it has reserved, bytes.
+    pub memory_reserved: u64,
     /// Resident memory, bytes.
     pub memory_used: u64,
     /// The machine's memory, bytes.

@@ -121,6 +121,7 @@ mod tests {
     use crate::queue::effects::Effects;
     use crate::queue::memory::QueueMemory;
     use crate::queue::options::QueueOptions;
+    use crate::queue::publish::Batch;
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -141,7 +142,8 @@ mod tests {
         let mut queue = Queue::new(options, false, false, store, memory, NOW);
         let messages = std::iter::repeat_n(message, 3);
         let mut effects = Effects::default();
-        queue.publish(messages, NOW, &mut Vec::new(), &mut effects);
+        let mut batch = Batch::of(messages);
+        queue.publish(&mut batch, NOW, &mut Vec::new(), &mut effects);
         queue
     }
 

@@ -207,8 +207,10 @@ impl Queue {
 
     /// The queue is gone, and its keys with it.
     pub(crate) fn delete_keys(&mut self) {
+        let counts = self.deduplication_counts().unwrap_or_default();
         if let Some(mut it) = self.deduplication.take() {
             it.published.delete(&mut self.changes);
+            self.statistics.record().past_duplicates += counts.duplicates;
         }
     }
 

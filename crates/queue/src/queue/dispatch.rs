@@ -27,7 +27,7 @@ impl Queue {
     /// Delivers while there are messages in memory and consumers that can take them.
     pub(crate) fn dispatch(&mut self, now: Timestamp, effects: &mut Effects) {
         self.keep_time(now);
-        let waits = self.givers.are_waited_for() || self.dropping;
+        let waits = self.givers.are_waited_for() || self.dropping.is_some();
         while self.ready > 0 && !waits {
             let Some(turn) = self.consumers.turn() else {
                 break;
@@ -84,6 +84,12 @@ impl Queue {
             self.expire_front(effects);
         }
         false
+    }
+
+    /// Whether there is a next message, and it must be read to be known.
+    pub(super) fn is_front_unread(&mut self) -> bool {
+        self.settle_top();
+        self.levels[self.top].is_front_unread()
     }
 
     /// Takes the message that [`Queue::find_front`] found.
@@ -205,6 +211,15 @@ impl Queue {
         }
     }
 
+    /// What is dropped next is read before it must be.
+    pub(super) fn read_ahead_to_drop(&mut self, effects: &mut Effects) {
+        let window = self.memory.head_bytes;
+        if !self.page_in_asked && self.levels[self.top].wants_page_in(window) {
+            self.page_in_asked = true;
+            effects.page_in = true;
+        }
+    }
+
     /// What should be read for this queue now, the highest priority first.
     pub(crate) fn page_in_request(&mut self) -> Option<PageIn> {
         let window = self.memory.head_bytes;
@@ -220,11 +235,18 @@ impl Queue {
         request
     }
 
-    /// What must be read at once for `basic.get`.
+    /// What must be read at once, for `basic.get` or because the queue has decided what it cannot carry out before.
     pub(crate) fn urgent_page_in(&mut self) -> Option<PageIn> {
         let window = self.memory.head_bytes;
-        let level = self.levels.get_mut(self.top)?;
-        level.urgent_request(u8::try_from(self.top).unwrap_or(u8::MAX), window)
+        let levels = self.levels.iter_mut().zip(0u8..=255).rev();
+        levels
+            .filter_map(|(level, number)| level.urgent_request(number, window))
+            .next()
+    }
+
+    /// Whether it must be read to be known what has expired, of the next message of some level.
+    pub(super) fn expires_unread(&mut self) -> bool {
+        self.expiring && self.levels.iter_mut().any(Level::is_front_unread)
     }
 
     /// Lets held-back publishers go on once the queue has drained.
@@ -306,7 +328,7 @@ impl Queue {
     pub(crate) fn get(&mut self, no_ack: bool, now: Timestamp, effects: &mut Effects) -> GetResult {
         self.touch(now, effects);
         self.keep_time(now);
-        let found = self.find_living_front(now, effects);
+        let found = !self.is_still_dropping(effects) && self.find_living_front(now, effects);
         let taken = found.then(|| self.pop_front(now)).flatten();
         self.count_got(taken.is_some(), no_ack, now);
         if taken.is_some() {
@@ -340,12 +362,14 @@ impl Queue {
         if !self.expiring || self.visible() == 0 {
             return false;
         }
-        self.settle_top();
-        self.levels[self.top].front().is_none()
+        self.is_front_unread()
     }
 
     /// How many messages are ready, without those that have expired. None: some must be read first.
     pub(crate) fn count_living(&mut self, now: Timestamp, effects: &mut Effects) -> Option<u64> {
+        if self.is_still_dropping(effects) {
+            return None;
+        }
         loop {
             let before = self.taken;
             self.expire_heads(now, effects);
@@ -364,6 +388,8 @@ impl Queue {
     /// asks again.
     pub(crate) fn read_failed(&mut self, request: &PageIn) {
         self.page_in_asked = false;
+        // It would stand still for as long as its bytes cannot be had.
+        self.dropping = None;
         if request.whose == Whose::Retries {
             self.retry_read_failed();
         } else if let Some(level) = self.levels.get_mut(usize::from(request.level)) {

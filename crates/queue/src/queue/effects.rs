@@ -103,6 +103,8 @@ pub struct Effects {
     pub damaged: u64,
     /// The front of a paged run is wanted in memory.
     pub page_in: bool,
+    /// What was decided cannot be carried out before the next messages are read: the handle sees to that at once.
+    pub read_first: bool,
     /// The queue wants `QueueHandle::handle_timeout` at this time, earlier than it asked before.
     pub deadline: Option<Timestamp>,
     /// The last consumer of an auto-delete queue went, or the queue expired.
@@ -133,6 +135,7 @@ impl Default for Effects {
             letters: false,
             damaged: 0,
             page_in: false,
+            read_first: false,
             deadline: None,
             delete_queue: false,
             hold_back: false,
@@ -178,8 +181,10 @@ impl Effects {
         self.letters |= later.letters;
         self.damaged += later.damaged;
         self.page_in |= later.page_in;
+        self.read_first |= later.read_first;
         self.deadline = later.deadline.or(self.deadline);
         self.delete_queue |= later.delete_queue;
+        self.hold_back |= later.hold_back;
         self.durable_at = later.durable_at.or(self.durable_at);
         self.garbage.extend(later.garbage);
         self.point = self.point.max(later.point);

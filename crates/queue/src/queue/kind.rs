@@ -26,7 +26,8 @@ impl QueueKind {
         }
     }
 
-    const ALL: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
+    /// All there are.
+    pub const ALL: [QueueKind; 3] = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
 
     /// The type by its name or by that of RabbitMQ's module.
     #[must_use]

@@ -1,4 +1,8 @@
 //! Length limits, time to live and the queue's own expiry.
+//!
+//! What is over a limit goes before anybody gets it and before its time is over, wherever its bytes are. Where only the
+//! store has them the queue has decided, and stands still until they are read: `dropping` is set, nothing is delivered,
+//! expires or is got meanwhile, and the handle reads at once (`Effects::read_first`).
 
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::Sequence;
@@ -16,6 +20,20 @@ use crate::queue::kind::Overflow;
 const SLICE: usize = 4096;
 /// When a queue without further publishes looks again whether messages can leave its memory.
 const RELIEF_MS: u64 = 50;
+
+/// The queue is over a limit, and what is to be dropped for that has not all been: it must be read first, or is much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dropping {
+    /// What comes to the head meanwhile and had expired by then goes for that, and not for the limit.
+    expired_by: Timestamp,
+}
+
+impl Dropping {
+    /// For the limit alone.
+    const ALL: Dropping = Dropping {
+        expired_by: Timestamp(0),
+    };
+}
 
 impl Queue {
     /// Whether this message would bring the queue over a limit. What goes on as soon as it shows is not in its way.
@@ -58,30 +76,60 @@ impl Queue {
             || options.max_length_bytes.is_some_and(|max| bytes > max)
     }
 
-    /// Drops from the head until the limits hold, or until the rest must be read first. With another
-    /// overflow behaviour a queue may stay over a limit that came later than its messages. Of very many some are left
-    /// for the deadline that is asked for next.
+    /// Drops from the head until the limits hold. With another overflow behaviour a queue may stay over a limit that came
+    /// later than its messages. Of very many some are left for the deadline that is asked for next.
     pub(crate) fn drop_head(&mut self, effects: &mut Effects) {
-        self.dropping = false;
+        let dropping = self.dropping.unwrap_or(Dropping::ALL);
+        self.drop_as(dropping, effects);
+    }
+
+    /// Goes on with what was decided; answers whether it is not done.
+    pub(crate) fn is_still_dropping(&mut self, effects: &mut Effects) -> bool {
+        if let Some(dropping) = self.dropping
+            && !self.givers.are_waited_for()
+        {
+            self.drop_as(dropping, effects);
+        }
+        self.dropping.is_some()
+    }
+
+    fn drop_as(&mut self, dropping: Dropping, effects: &mut Effects) {
+        self.dropping = None;
         let mut left = SLICE;
-        while self.is_over() && self.drop_one(&mut left, effects) {}
+        loop {
+            if dropping.expired_by > Dropping::ALL.expired_by && self.expiring {
+                self.expire_heads(dropping.expired_by, effects);
+            }
+            if !self.is_over() || self.front_is_hidden() {
+                break;
+            }
+            if left == 0 {
+                self.dropping = Some(dropping);
+                break;
+            }
+            if !self.discard_front(DeadLetterReason::MaxLength, effects) {
+                self.dropping = Some(dropping);
+                effects.read_first = true;
+                break;
+            }
+            left -= 1;
+            self.read_ahead_to_drop(effects);
+        }
         self.stage(effects);
     }
 
-    /// Drops one message, and counts `left` down. False: what is next is not in memory or must not be seen yet, or
-    /// nothing was left.
-    fn drop_one(&mut self, left: &mut usize, effects: &mut Effects) -> bool {
-        if self.front_is_hidden() {
-            return false;
+    /// Somebody waits for the next message, which must be read, so that no limit takes it.
+    fn is_awaited_unread(&mut self) -> bool {
+        self.consumers.turn().is_some() && self.is_front_unread()
+    }
+
+    /// As [`Queue::drop_head`], once consumers with room have taken what they can.
+    pub(super) fn drop_what_nobody_awaits(&mut self, effects: &mut Effects) {
+        if self.dropping.is_none() && self.is_awaited_unread() {
+            effects.read_first = true;
+        } else {
+            self.drop_head(effects);
         }
-        if *left == 0 {
-            self.dropping = true;
-            return false;
-        }
-        *left -= 1;
-        let is_here = self.discard_front(DeadLetterReason::MaxLength, effects);
-        effects.page_in |= !is_here;
-        is_here
     }
 
     /// A message that the limit keeps out (`x-overflow` reject-publish and reject-publish-dlx).
@@ -127,9 +175,8 @@ impl Queue {
         }
         let came_back = self.return_due(now);
         self.expire_keys(now);
-        self.expire_heads(now, effects);
-        if self.dropping {
-            self.drop_head(effects);
+        if !self.is_still_dropping(effects) {
+            self.expire_heads(now, effects);
         }
         self.stage(effects);
         self.deliver_returned(came_back, now, effects);
@@ -140,18 +187,19 @@ impl Queue {
     /// Messages came into sight: consumers with room take them before their time is over (0 is over where nobody
     /// waits), and both come before a limit.
     pub(crate) fn deliver_then_limit(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.is_still_dropping(effects) {
+            return;
+        }
         self.dispatch(now, effects);
         if !self.expiring && !self.is_over() {
             return;
         }
         self.expire_heads(now, effects);
-        self.dropping = false;
-        let mut left = SLICE;
-        while self.is_over() && self.drop_one(&mut left, effects) {
-            if self.expiring {
-                self.expire_heads(now, effects);
-            }
+        if self.is_over() && self.is_awaited_unread() {
+            effects.read_first = true;
+            return;
         }
+        self.drop_as(Dropping { expired_by: now }, effects);
         self.dispatch(now, effects);
     }
 
@@ -189,7 +237,11 @@ impl Queue {
         }
         self.options = options;
         self.apply_deduplication(false);
+        let waited = self.dropping.is_some();
         self.drop_head(effects);
+        if waited {
+            self.dispatch(now, effects);
+        }
         self.ask_deadline(now, effects);
     }
 
@@ -210,7 +262,7 @@ impl Queue {
         let keys = self.keys_expire_at(now);
         if !self.expiring
             && !self.crowded
-            && !self.dropping
+            && self.dropping.is_none()
             && self.options.expires_ms.is_none()
             && retry.is_none()
             && keys.is_none()
@@ -219,7 +271,8 @@ impl Queue {
         }
         let fronts = self.levels.iter_mut().map(super::Level::front_expires_at);
         let earliest = fronts.min().unwrap_or(Timestamp::NEVER);
-        let relief = if self.dropping || self.leaving {
+        let drops = self.dropping.is_some() && !effects.read_first;
+        let relief = if drops || self.leaving {
             now
         } else if self.crowded {
             now + RELIEF_MS

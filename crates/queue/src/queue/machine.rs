@@ -12,11 +12,11 @@ use super::dispatch::TakenSoFar;
 use super::effects::Effects;
 use super::hidden::HiddenTicket;
 use super::options::QueueOptions;
-use super::publish::Entered;
+use super::publish::{Batch, Entered};
 use super::ready::PageIn;
 use super::reference::{MustRead, ToRead};
 use super::settle::QueueSettlement;
-use super::statistics::QueueStatistics;
+use super::statistics::{QueueStatistics, QueueSum};
 use super::{Leaving, Queue};
 use crate::credit::Grant;
 use crate::mailbox::{InFlight, Mailbox};
@@ -114,19 +114,19 @@ impl Machine {
         }
     }
 
-    /// Takes a batch; positions refused by a limit are added to `rejected`.
+    /// Takes a batch, or some of it; positions refused by a limit are added to `rejected`.
     pub fn publish(
         &mut self,
-        messages: impl Iterator<Item = Message>,
+        batch: &mut Batch<impl Iterator<Item = Message>>,
         now: Timestamp,
         rejected: &mut Vec<usize>,
         effects: &mut Effects,
     ) {
         match self {
             Machine::Queue(queue) => {
-                queue.publish(messages, now, rejected, effects);
+                queue.publish(batch, now, rejected, effects);
             }
-            Machine::Stream(stream) => stream.publish(messages, now, effects),
+            Machine::Stream(stream) => stream.publish(batch.messages(), now, effects),
         }
     }
 
@@ -418,6 +418,17 @@ impl Machine {
         }
     }
 
+    /// As [`Machine::urgent_page_in`], and where it is to be read.
+    pub fn read_first(&mut self) -> Option<(Store, PageIn)> {
+        match self {
+            Machine::Queue(queue) => {
+                let request = queue.urgent_page_in()?;
+                Some((Arc::clone(queue.store()), request))
+            }
+            Machine::Stream(_) => None,
+        }
+    }
+
     /// What was asked for could not be read.
     pub fn read_failed(&mut self, request: &PageIn) {
         if let Machine::Queue(queue) = self {
@@ -474,6 +485,11 @@ impl Machine {
     /// What is told of it.
     pub fn statistics(&self, now: Timestamp) -> QueueStatistics {
         either!(self, it => it.statistics(now))
+    }
+
+    /// Adds what it has and has done; of one that is deleted, what it has done alone.
+    pub fn add_to_sum(&self, sum: &mut QueueSum) {
+        either!(self, it => it.add_to_sum(sum));
     }
 
     /// The options in force.

@@ -56,6 +56,7 @@ use deduplicate::QueueDeduplication;
 use effects::Effects;
 use givers::Givers;
 use hidden::HiddenCounts;
+use limits::Dropping;
 use options::QueueOptions;
 use ready::{Level, Paged};
 use retry::Retries;
@@ -115,8 +116,8 @@ pub struct Queue {
     crowded: bool,
     /// Only some of the messages that are to leave memory have been seen to.
     leaving: bool,
-    /// It is over a limit, and only some of what is to be dropped for that has been; nothing is delivered meanwhile.
-    dropping: bool,
+    /// See [`limits`].
+    dropping: Option<Dropping>,
     /// Those that give back to it and are not done; see `GivingBack`.
     givers: Givers,
     /// A message that can expire was seen.
@@ -167,7 +168,7 @@ impl Queue {
             page_in_asked: false,
             crowded: false,
             leaving: false,
-            dropping: false,
+            dropping: None,
             givers: Givers::default(),
             expiring: false,
             deleted: false,
@@ -273,6 +274,10 @@ impl Queue {
         )
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub(crate) fn options(&self) -> &QueueOptions {
         &self.options
     }
@@ -317,6 +322,7 @@ impl Queue {
         effects.retries = retries;
         let purged = self.visible() + waiting;
         self.statistics.record().totals.purged += purged;
+        self.dropping = None;
         let changes = &mut self.changes;
         for level in &mut self.levels {
             let log = level.log;

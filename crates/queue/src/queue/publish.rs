@@ -1,5 +1,7 @@
 //! Messages coming in: limits, sequence numbers, staging, and out again if a consumer waits.
 
+use std::iter::Enumerate;
+
 use leveret_deduplication::Look;
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::{Change, CommitPoint, Enqueue};
@@ -36,16 +38,57 @@ impl Entered {
     }
 }
 
+/// What is published to a queue together, as far as it has not taken it.
+#[derive(Debug)]
+pub struct Batch<I> {
+    messages: Enumerate<I>,
+    /// The next one, with its position.
+    next: Option<(usize, Message)>,
+    /// The queue has stopped: something must be read before it is known what becomes of the rest.
+    stopped: bool,
+    may_stop: bool,
+}
+
+impl<I: Iterator<Item = Message>> Batch<I> {
+    /// All of these.
+    pub fn of(messages: I) -> Batch<I> {
+        Batch {
+            messages: messages.enumerate(),
+            next: None,
+            stopped: false,
+            may_stop: true,
+        }
+    }
+
+    /// Whether it is to be published again once what the queue wanted is read.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What the queue wanted could not be read: it is not to stop for that again.
+    pub fn go_on(&mut self) {
+        self.may_stop = false;
+    }
+
+    /// What is left of it, for who never stops.
+    pub(crate) fn messages(&mut self) -> impl Iterator<Item = Message> {
+        let next = self.next.take().into_iter();
+        next.chain(self.messages.by_ref())
+            .map(|(_, message)| message)
+    }
+}
+
 impl Queue {
     /// Takes a batch of messages. The positions of those refused by the queue's limit
     /// (`x-overflow` reject-publish) are added to `rejected`.
     pub(crate) fn publish(
         &mut self,
-        messages: impl Iterator<Item = Message>,
+        batch: &mut Batch<impl Iterator<Item = Message>>,
         now: Timestamp,
         rejected: &mut Vec<usize>,
         effects: &mut Effects,
     ) {
+        batch.stopped = false;
         if self.deleted {
             self.stage(effects);
             return;
@@ -53,9 +96,14 @@ impl Queue {
         self.keep_time(now);
         let limited = self.options.has_length_limit();
         let mut duplicates = false;
-        let count = messages.size_hint().1.unwrap_or_default();
-        let mut messages = messages.enumerate();
-        let first = self.deliver_past_ready(&mut messages, count, now, effects);
+        let messages = &mut batch.messages;
+        let first = match batch.next.take() {
+            None => {
+                let count = messages.size_hint().1.unwrap_or_default();
+                self.deliver_past_ready(messages, count, now, effects)
+            }
+            next => next,
+        };
         if let [level] = self.levels.as_mut_slice() {
             level.reserve(messages.size_hint().1.unwrap_or_default());
         }
@@ -69,7 +117,15 @@ impl Queue {
                 // Consumers with room take what came before it first, and what has no time left makes room.
                 self.commit_enqueued(effects);
                 self.dispatch(now, effects);
-                self.expire_heads(now, effects);
+                if self.dropping.is_none() {
+                    self.expire_heads(now, effects);
+                }
+                if batch.may_stop && self.expires_unread() && self.is_full_for(&message) {
+                    effects.read_first = true;
+                    batch.next = Some((position, message));
+                    batch.stopped = true;
+                    break;
+                }
                 if refuses && self.is_full_for(&message) {
                     self.refuse(message, effects);
                     rejected.push(position);
@@ -82,7 +138,11 @@ impl Queue {
                 // A consumer with room takes the message before the limit does.
                 self.commit_enqueued(effects);
                 self.dispatch(now, effects);
-                self.drop_head(effects);
+                self.drop_what_nobody_awaits(effects);
+                if effects.read_first && batch.may_stop {
+                    batch.stopped = true;
+                    break;
+                }
             }
         }
         self.commit_enqueued(effects);
@@ -91,7 +151,7 @@ impl Queue {
             effects.point = effects.point.max(self.store.stage(&mut Vec::new()));
         }
         self.dispatch(now, effects);
-        if self.expiring {
+        if self.expiring && self.dropping.is_none() {
             // A time to live of 0 is over where nobody waits.
             self.expire_heads(now, effects);
             self.stage(effects);

@@ -334,6 +334,11 @@ impl Level {
         self.head.front()
     }
 
+    /// Whether there is a next message, and only the store has it.
+    pub(crate) fn is_front_unread(&mut self) -> bool {
+        !self.is_empty() && self.front().is_none()
+    }
+
     /// Takes the next message, if it is in memory.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
@@ -485,6 +490,22 @@ impl Level {
     pub(crate) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
         let returned = self.returned.iter();
         returned.chain(&self.head).chain(&self.tail)
+    }
+
+    /// When the oldest of those came that were never delivered, if that is known.
+    pub(crate) fn oldest_arrival(&self) -> Option<Timestamp> {
+        let in_head = self.head.front().map(|entry| entry.sequence);
+        let in_store = self.paged.map(|paged| paged.from);
+        let in_tail = self.tail.front().map(|entry| entry.sequence);
+        let first = in_head.or(in_store).or(in_tail)?;
+        let first = first.0.max(self.delivered_below);
+        (first < self.next).then_some(())?;
+        self.arrivals.arrival_of(Sequence(first))
+    }
+
+    /// The run of messages that only the store has.
+    pub(crate) fn paged(&self) -> Option<Paged> {
+        self.paged
     }
 
     /// Memory of the level and of its messages, as far as they are in memory.

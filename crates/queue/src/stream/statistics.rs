@@ -6,7 +6,9 @@ use leveret_message::Timestamp;
 use crate::queue::settle::{Outcome, QueueSettlement};
 
 use super::Stream;
-use crate::queue::statistics::{AcknowledgedRun, Flow, Forecast, MessageTotals, QueueStatistics};
+use crate::queue::statistics::{
+    AcknowledgedRun, Flow, Forecast, MessageTotals, QueueStatistics, QueueSum,
+};
 use leveret_store_api::broken::without;
 
 impl Stream {
@@ -58,6 +60,18 @@ impl Stream {
             time_in_queue,
             time_to_ack,
         }
+    }
+
+    /// Adds what the stream has and has done.
+    pub(crate) fn add_to_sum(&self, sum: &mut QueueSum) {
+        sum.totals.published += self.flow().published;
+        self.statistics.add_to(sum);
+        if self.is_deleted() {
+            return;
+        }
+        sum.add_counts(self.counts());
+        sum.ready_bytes += self.segments.bytes();
+        sum.memory_bytes += self.memory_bytes() as u64;
     }
 
     fn memory_bytes(&self) -> usize {

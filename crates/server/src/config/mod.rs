@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use leveret_broker::BrokerConfig;
 
 use crate::args::{ServeOptions, Settings};
-use values::{ListenAddress, LogFilter, LogFormat, ManagementAddress, Number};
+use values::{HttpAddress, ListenAddress, LogFilter, LogFormat, Number};
 
 /// AMQP's registered port.
 const AMQP_PORT: u16 = 5672;
 /// rabbitmq: the port of its management plugin
 const MANAGEMENT_PORT: u16 = 15672;
+/// rabbitmq: the port of its Prometheus plugin
+const PROMETHEUS_PORT: u16 = 15692;
 /// Where durable things go unless said otherwise.
 const DATA_DIRECTORY: &str = "./leveret-data";
 
@@ -28,7 +30,9 @@ pub struct Config {
     /// Where to listen for AMQP clients; never empty.
     pub listeners: Vec<ListenAddress>,
     /// Where to serve the management API.
-    pub management: ManagementListen,
+    pub management: HttpListen,
+    /// Where to serve metrics to whoever asks.
+    pub prometheus: HttpListen,
     /// Where durable things go.
     pub storage: Storage,
     /// The broker's own part.
@@ -45,23 +49,24 @@ pub struct Config {
     pub worker_threads: usize,
 }
 
-/// Where to serve the management API.
+/// Where to serve something over HTTP.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ManagementListen {
+pub enum HttpListen {
     /// There, if it is free: nobody asked for it.
     Usual(ListenAddress),
     /// At all of these; none of them: nowhere.
     Asked(Vec<ListenAddress>),
 }
 
-impl From<Option<Vec<ManagementAddress>>> for ManagementListen {
-    fn from(wanted: Option<Vec<ManagementAddress>>) -> Self {
+impl HttpListen {
+    /// What was asked for, or the usual port.
+    fn new(wanted: Option<Vec<HttpAddress>>, usual: u16) -> Self {
         let Some(wanted) = wanted else {
-            return Self::Usual(ListenAddress::everywhere(MANAGEMENT_PORT));
+            return Self::Usual(ListenAddress::everywhere(usual));
         };
         let addresses = wanted.into_iter().filter_map(|address| match address {
-            ManagementAddress::At(address) => Some(address),
-            ManagementAddress::Nowhere => None,
+            HttpAddress::At(address) => Some(address),
+            HttpAddress::Nowhere => None,
         });
         Self::Asked(addresses.collect())
     }
@@ -158,7 +163,8 @@ impl Config {
             } else {
                 listeners
             },
-            management: settings.management_listen.take().into(),
+            management: HttpListen::new(settings.management_listen.take(), MANAGEMENT_PORT),
+            prometheus: HttpListen::new(settings.prometheus_listen.take(), PROMETHEUS_PORT),
             storage,
             log_filter: settings.log.take().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),

@@ -122,6 +122,27 @@ fn is_understood(line: &str) -> bool {
     toml::from_str::<Settings>(line).is_ok()
 }
 
+/// Where something is served over HTTP: a port and an address, which are one line here.
+fn http_listen<'a>(key: &str, value: &str, of: &dyn Fn(&str) -> Option<&'a str>) -> Here {
+    let (option, usual) = if key.starts_with("prometheus.") {
+        ("prometheus_listen", "15692")
+    } else {
+        ("management_listen", "15672")
+    };
+    let address = if key.ends_with("port") {
+        match of(&key.replace("port", "ip")) {
+            Some(ip) => listen_address(&format!("{ip}:{value}")),
+            None => value.to_owned(),
+        }
+    } else if of(&key.replace("ip", "port")).is_some() {
+        // The port's line says it.
+        return Here::Needless;
+    } else {
+        listen_address(&format!("{value}:{usual}"))
+    };
+    Here::Line(format!("{option} = [{}]", quoted(&address)))
+}
+
 /// A key may stand in a TOML file once; only listeners are joined in one line.
 fn is_second(line: &str, before: &[String]) -> bool {
     let key = |line: &str| line.split_once('=').map(|(key, _)| key.trim().to_owned());
@@ -164,23 +185,12 @@ fn here(key: &str, value: &str, all: &[(&str, &str)], memory_bytes: Option<u64>)
         }
         "definitions.import_backend" => Here::Needless,
         "loopback_users" if value == "none" => Here::Line("loopback_users = \"none\"".to_owned()),
-        "management.tcp.port" | "management.listener.port" => {
-            let address = match of(&key.replace("port", "ip")) {
-                Some(ip) => listen_address(&format!("{ip}:{value}")),
-                None => value.to_owned(),
-            };
-            Here::Line(format!("management_listen = [{}]", quoted(&address)))
-        }
-        // The port's line says it.
-        "management.tcp.ip" | "management.listener.ip"
-            if of(&key.replace("ip", "port")).is_some() =>
-        {
-            Here::Needless
-        }
-        "management.tcp.ip" | "management.listener.ip" => {
-            let address = listen_address(&format!("{value}:15672"));
-            Here::Line(format!("management_listen = [{}]", quoted(&address)))
-        }
+        "management.tcp.port"
+        | "management.listener.port"
+        | "management.tcp.ip"
+        | "management.listener.ip"
+        | "prometheus.tcp.port"
+        | "prometheus.tcp.ip" => http_listen(key, value, &of),
         // The relative limit holds if both are set.
         "disk_free_limit.absolute" if of("disk_free_limit.relative").is_some() => Here::Needless,
         "disk_free_limit.absolute" => text("disk_reserve"),
@@ -345,6 +355,11 @@ cluster_formation.peer_discovery_backend = classic_config
                 "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = 15673",
                 "management_listen = [\"127.0.0.1:15673\"]",
                 "leave out, as not needed: management.tcp.ip",
+            ),
+            (
+                "prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = 15693",
+                "prometheus_listen = [\"127.0.0.1:15693\"]",
+                "leave out, as not needed: prometheus.tcp.ip",
             ),
             (
                 "management.tcp.ip = ::1",

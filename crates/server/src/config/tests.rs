@@ -32,7 +32,7 @@ fn defaults() {
     let config = load(None, Settings::default(), &[]).unwrap();
     assert_eq!(config.listeners, [ListenAddress::everywhere(5672)]);
     let usual = ListenAddress::everywhere(15672);
-    assert_eq!(config.management, ManagementListen::Usual(usual));
+    assert_eq!(config.management, HttpListen::Usual(usual));
     assert_eq!(
         config.storage,
         Storage::Directory {

@@ -76,16 +76,16 @@ impl ListenAddress {
     }
 }
 
-/// Where to serve the management API: an address as in [`ListenAddress`], or `none`.
+/// Where to serve HTTP: an address as in [`ListenAddress`], or `none`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ManagementAddress {
+pub enum HttpAddress {
     /// Nowhere.
     Nowhere,
     /// There.
     At(ListenAddress),
 }
 
-impl FromStr for ManagementAddress {
+impl FromStr for HttpAddress {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -93,7 +93,7 @@ impl FromStr for ManagementAddress {
             return Ok(Self::Nowhere);
         }
         text.parse().map(Self::At).map_err(|_| {
-            ValueError::new("ADDRESS:PORT, such as 0.0.0.0:15672, a port alone, or none")
+            ValueError::new("ADDRESS:PORT, such as 127.0.0.1:15672, a port alone, or none")
         })
     }
 }
@@ -368,7 +368,7 @@ macro_rules! deserialize_from_text {
 
 deserialize_from_text!(
     ListenAddress,
-    ManagementAddress,
+    HttpAddress,
     ByteSize,
     DiskShare,
     Span,

@@ -107,6 +107,7 @@ impl Connection {
             remote,
             local: socket.local_addr()?,
             tls_identity: None,
+            listed: true,
         };
         Ok(Self {
             socket,

@@ -46,6 +46,7 @@ impl Wired {
             remote: ([127, 0, 0, 1], 40_000).into(),
             local: ([127, 0, 0, 1], 5672).into(),
             tls_identity: None,
+            listed: true,
         };
         let mut wired = Wired {
             session: Session::new(broker, peer, Waker::noop().clone(), NOW),

@@ -30,6 +30,7 @@ impl Delivering {
     /// A delivery goes back that was not settled in time; its client may settle it yet.
     pub(crate) fn take_back(&mut self, channel: &mut Channel, unacked: Unacked) {
         channel.forgive(unacked.tag);
+        channel.facts.unacknowledged.subtract(1);
         self.give_back_credit(channel, u32::from(unacked.consumer.is_some()));
         if let Outstanding::Reference(_) = unacked.delivery {
             self.queues.require_reading();

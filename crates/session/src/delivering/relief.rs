@@ -24,6 +24,10 @@ impl Delivering {
     /// A transaction keeps more settlements back.
     pub(super) fn consider_settled(&mut self, channel: &mut Channel) {
         let memory = &self.vhost.services.unacked_memory;
+        if let PublishMode::Transaction(transaction) = &channel.mode {
+            let count = transaction.settlements.len() as u64;
+            channel.facts.settlements_uncommitted.set(count);
+        }
         if let PublishMode::Transaction(transaction) = &mut channel.mode
             && transaction.settlements.is_to_be_relieved(memory)
             && !self.crowded.contains(&channel.number)

@@ -63,6 +63,7 @@ impl Delivering {
             broken(&"a delivery that was there is gone");
             return Ok(Gathered::all(0));
         };
+        channel.note_settled(outcome, 1);
         if let PublishMode::Transaction(transaction) = &mut channel.mode {
             transaction.settle(unacked, outcome);
             self.consider_settled(channel);
@@ -115,6 +116,7 @@ impl Delivering {
                 transaction.settle(unacked, outcome);
             });
             self.gathered += count;
+            channel.note_settled(outcome, count);
             self.consider_settled(channel);
             return more;
         }
@@ -134,6 +136,7 @@ impl Delivering {
             queues.settle(unacked.queue, unacked.settled(outcome), true);
         });
         self.gathered += count * cost + unread / READ_FOR_ONE;
+        channel.note_settled(outcome, count);
         self.has_read |= unread > 0;
         self.give_back_credit(channel, credit);
         more
@@ -203,6 +206,7 @@ impl Delivering {
         now: Timestamp,
     ) {
         self.acknowledge_by = self.acknowledge_by.min(due);
+        channel.facts.unacknowledged.add(1);
         channel.ledger.push(Unacked {
             tag,
             delivery: in_flight,

@@ -77,7 +77,7 @@ impl Delivering {
         let mut more = false;
         if let Some(channel) = channels.get_mut(number) {
             if let PublishMode::Transaction(transaction) = &mut channel.mode
-                && transaction.roll_back_some(&mut channel.ledger, most)
+                && transaction.roll_back_some(&mut channel.ledger, &channel.facts, most)
             {
                 return most;
             }

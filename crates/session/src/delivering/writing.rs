@@ -69,7 +69,8 @@ impl Delivering {
             }
             let before = link.output.len();
             let first_tag = channel.take_delivery_tags(run);
-            write_run(forms, link, (slot, consumer), first_tag, written);
+            let redelivered = write_run(forms, link, (slot, consumer), first_tag, written);
+            channel.note_delivered(consumer.no_ack, run, redelivered, link.now);
             let sent = link.output.len() - before;
             let run = deliveries.by_ref().take(run);
             if consumer.no_ack {
@@ -123,7 +124,7 @@ impl Recorded {
     }
 }
 
-/// Writes deliveries to one consumer, with tags from `first_tag` on.
+/// Writes deliveries to one consumer, with tags from `tag` on; answers how many were delivered before.
 #[inline]
 fn write_run(
     forms: &mut DeliveryForms,
@@ -131,15 +132,18 @@ fn write_run(
     (slot, consumer): (ConsumerSlot, &Consumer),
     mut tag: DeliveryTag,
     deliveries: &[Delivery],
-) {
+) -> u64 {
+    let mut redelivered = 0;
     for near in deliveries.chunks(NEAR) {
         let bytes = near.iter().map(|it| it.in_flight.message.fetch()).sum();
         link.output.buffer().reserve(bytes);
         for Delivery { in_flight, .. } in near {
             forms.write(link, slot, consumer, tag, in_flight);
             tag = tag.next();
+            redelivered += u64::from(in_flight.redelivered);
         }
     }
+    redelivered
 }
 
 /// Records deliveries that one consumer must acknowledge.

@@ -53,6 +53,7 @@ impl Publishing {
         }
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
+            channel.facts.note_unroutable(mandatory);
             if mandatory {
                 link.work.add(work::DETOUR);
                 return_message(link, number, &message);

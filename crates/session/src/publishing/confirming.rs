@@ -65,12 +65,15 @@ impl Publishing {
         }
         let durable = self.vhost.services.store.durable_point();
         self.confirming.retain(|number| {
-            match channels.get_mut(*number).map(|channel| &mut channel.mode) {
-                Some(PublishMode::Confirm(confirms)) => {
-                    !confirms.release(durable, *number, link.output.buffer())
-                }
-                _ => false,
-            }
+            let Some(channel) = channels.get_mut(*number) else {
+                return false;
+            };
+            let PublishMode::Confirm(confirms) = &mut channel.mode else {
+                return false;
+            };
+            let owes = !confirms.release(durable, *number, link.output.buffer());
+            channel.facts.confirmed.set(confirms.answered.count());
+            owes
         });
     }
 

@@ -75,6 +75,7 @@ impl Publishing {
         let count = self.batch.len() - from;
         link.work.add(count.saturating_mul(targets));
         self.batch.direct(from);
+        channel.facts.note_published(count.into(), link.now);
         if tag != PublishTag::NONE {
             self.batch.add_confirm(number, tag);
         }

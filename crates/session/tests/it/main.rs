@@ -33,6 +33,7 @@ mod hostile;
 mod large_messages;
 mod letters_in_order;
 mod limits;
+mod limits_on_disk;
 mod memory;
 mod million_keys;
 mod model;

@@ -27,14 +27,10 @@ fn clients(count: usize) -> (Rc<World>, Vec<Client>) {
     (world, clients)
 }
 
-fn publishing(client: &Client) -> Vec<u8> {
-    client.publishing("q", &vec![b'x'; BODY], &Properties::default())
-}
-
 /// All frames of a publish but the last, and that.
-fn in_two(client: &Client) -> (Vec<u8>, Vec<u8>) {
+fn in_two(client: &Client, body: usize) -> (Vec<u8>, Vec<u8>) {
     const AROUND: usize = 8;
-    let mut bytes = publishing(client);
+    let mut bytes = client.publishing("q", &vec![b'x'; body], &Properties::default());
     let mut last = 0;
     let mut next = 0;
     while next < bytes.len() {
@@ -47,11 +43,11 @@ fn in_two(client: &Client) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn begin(client: &Client) {
-    client.send(&in_two(client).0);
+    client.send(&in_two(client, BODY).0);
 }
 
 fn finish(client: &Client) {
-    client.send(&in_two(client).1);
+    client.send(&in_two(client, BODY).1);
 }
 
 fn ready(client: &Client) -> u32 {
@@ -204,4 +200,71 @@ fn a_transaction_that_stands_still_while_others_wait_is_rolled_back() {
     );
     waits.tx(20);
     waits.expect(&["commit-ok"]);
+}
+
+#[test]
+fn who_goes_first_has_begun_on_several_channels() {
+    const HALF: usize = BODY / 2;
+    let (_, clients) = clients(3);
+    let [one, other, watcher] = &clients[..] else {
+        unreachable!()
+    };
+    let channels = |client: &Client| [1, 2, 3].map(|number| client.on(number));
+    for number in [2, 3] {
+        one.with_channel(number);
+        other.with_channel(number);
+    }
+    let begin = |client: &Client| client.send(&in_two(client, HALF).0);
+    let finish = |client: &Client| client.send(&in_two(client, HALF).1);
+    begin(one);
+    begin(other);
+    // Nothing is left for it: it goes first, and does not wait for itself.
+    begin(&one.on(2));
+    begin(&other.on(2));
+    assert!(one.wants_input() && !other.wants_input());
+    begin(&one.on(3));
+    assert!(one.wants_input());
+    channels(one).iter().for_each(finish);
+    assert_eq!(ready(watcher), 3);
+    assert!(other.wants_input());
+    begin(&other.on(3));
+    channels(other).iter().for_each(finish);
+    assert_eq!(ready(watcher), 6);
+}
+
+#[test]
+fn transactions_of_one_connection_do_not_wait_for_one_another() {
+    let (_, clients) = clients(3);
+    let [one, other, watcher] = &clients[..] else {
+        unreachable!()
+    };
+    for client in [one, other] {
+        for client in [client.on(1), client.with_channel(2), client.with_channel(3)] {
+            client.tx(10);
+        }
+        client.seen();
+    }
+    publish(other, 7);
+    publish(one, 7);
+    // That was all; this one goes first.
+    publish(&one.on(2), 6);
+    publish(&other.on(2), 1);
+    publish(&one.on(3), 3);
+    assert!(one.wants_input() && !other.wants_input());
+    publish(&one.on(3), 5);
+    one.on(3).expect_channel_error(
+        406,
+        "PRECONDITION_FAILED - transaction is larger than what is left of the 2600000 bytes for transactions",
+    );
+    for channel in [one.on(1), one.on(2)] {
+        channel.tx(20);
+    }
+    one.expect(&["commit-ok", "2: commit-ok"]);
+    assert_eq!(ready(watcher), 13);
+    assert!(other.wants_input());
+    for channel in [other.on(1), other.on(2)] {
+        channel.tx(20);
+    }
+    other.expect(&["commit-ok", "2: commit-ok"]);
+    assert_eq!(ready(watcher), 21);
 }

@@ -24,7 +24,7 @@ def listener_address(ready_text, protocol="amqp"):
         fields = listener if isinstance(listener, dict) else {"url": listener}
         text = fields.get("url") or fields.get("address")
         parts = urlsplit(text if "//" in text else f"//{text}")
-        if (parts.scheme or "amqp") == protocol:
+        if (fields.get("protocol") or parts.scheme or "amqp") == protocol:
             return parts.hostname, parts.port
     raise AssertionError(f"no listener for {protocol} in {ready_text}")
 
@@ -74,6 +74,7 @@ class BrokerProcess:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LEVERET_")}
         if not self.at_usual_ports:
             environment["LEVERET_MANAGEMENT_LISTEN"] = "none"
+            environment["LEVERET_PROMETHEUS_LISTEN"] = "none"
         with open(self.output, "ab") as output, open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=log,
                                             cwd=self.directory, env=environment, start_new_session=True,
@@ -92,6 +93,10 @@ class BrokerProcess:
     def management(self):
         """The address of the management API; the broker needs `--management-listen`."""
         return listener_address((self.directory / "ready.json").read_text(), "http")
+
+    def metrics(self):
+        """The address of the metrics; the broker needs `--prometheus-listen`."""
+        return listener_address((self.directory / "ready.json").read_text(), "http/prometheus")
 
     def alive(self):
         return self.process is not None and self.process.poll() is None

@@ -132,6 +132,15 @@ impl Arrivals {
         self.until = behind.map_or(u64::MAX, |moment| moment.sequence);
     }
 
+    /// When the message `sequence` came that has not gone out yet, if that is known.
+    pub(crate) fn arrival_of(&self, sequence: Sequence) -> Option<Timestamp> {
+        let behind = self
+            .moments
+            .partition_point(|moment| moment.sequence <= sequence.0);
+        let moment = self.moments.get(behind.checked_sub(1)?)?;
+        Some(moment.middle())
+    }
+
     /// One message went out under the moment that is read.
     #[inline]
     pub(crate) fn take(&mut self) {
@@ -240,6 +249,17 @@ mod tests {
         assert_eq!(arrival(&mut arrivals, 7), None);
         arrive(&mut arrivals, 8, START);
         assert_eq!(arrival(&mut arrivals, 8), Some(START));
+    }
+
+    #[test]
+    fn what_waits_has_an_age() {
+        let mut arrivals = Arrivals::default();
+        arrive(&mut arrivals, 4, START);
+        arrive(&mut arrivals, 6, START + 10);
+        let of = |sequence| arrivals.arrival_of(Sequence(sequence));
+        assert_eq!(of(3), None);
+        assert_eq!((of(4), of(5)), (Some(Timestamp(START)), of(4)));
+        assert_eq!((of(6), of(9)), (Some(Timestamp(START + 10)), of(6)));
     }
 
     #[test]

@@ -92,6 +92,26 @@ impl Histogram {
         }
     }
 
+    /// All times together.
+    pub(crate) fn sum_ms(&self) -> u128 {
+        self.sum_ms
+    }
+
+    /// Calls `seen` with n and how many times were below 2^n ms and no shorter than half of that, for each n there is.
+    pub(crate) fn by_powers(&self, mut seen: impl FnMut(usize, u64)) {
+        for (number, block) in self.blocks.iter().enumerate() {
+            let Some(block) = block else { continue };
+            if number > 0 {
+                seen(number + SLOTS_POWER as usize, block.iter().sum());
+                continue;
+            }
+            for (time, &count) in block.iter().enumerate() {
+                let power = usize::BITS - time.leading_zeros();
+                seen(power as usize, count);
+            }
+        }
+    }
+
     /// Memory it occupies beside itself.
     pub(crate) fn memory_bytes(&self) -> usize {
         let blocks = self.blocks.iter().flatten().count();

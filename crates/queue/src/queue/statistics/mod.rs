@@ -9,6 +9,7 @@ mod histogram;
 mod queue;
 mod rates;
 mod report;
+mod sum;
 
 use leveret_message::Timestamp;
 
@@ -19,6 +20,7 @@ pub use rates::MessageRates;
 pub(crate) use rates::{Flow, INTERVAL_MS, Rates};
 pub use report::{Forecast, MessageTotals, QueueStatistics, Reasons};
 pub(crate) use report::{Limits, forecast};
+pub use sum::{QueueSum, Times};
 
 use crate::queue::ready::{Entry, Level};
 
@@ -43,6 +45,8 @@ pub(crate) struct Record {
     pub(crate) totals: MessageTotals,
     pub(crate) time_in_queue: Histogram,
     pub(crate) time_to_ack: Histogram,
+    /// Duplicates that were found by what is not looked at any more.
+    pub(crate) past_duplicates: u64,
     rates: Option<Rates>,
 }
 
@@ -157,6 +161,18 @@ impl Statistics {
                 record.time_in_queue.distribution(),
                 record.time_to_ack.distribution(),
             ),
+        }
+    }
+
+    /// Adds what was counted here.
+    pub(crate) fn add_to(&self, sum: &mut QueueSum) {
+        sum.totals.delivered += self.delivered;
+        sum.totals.delivered_no_ack += self.delivered_no_ack;
+        if let Some(record) = &self.record {
+            sum.totals.add(&record.totals);
+            sum.duplicates += record.past_duplicates;
+            sum.time_in_queue.add_histogram(&record.time_in_queue);
+            sum.time_to_ack.add_histogram(&record.time_to_ack);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use leveret_message::Timestamp;
 
-use super::{Flow, Limits, QueueStatistics, forecast};
+use super::{Flow, Limits, QueueStatistics, QueueSum, forecast};
 use crate::queue::Queue;
 use crate::queue::effects::DeadLetterReason;
 use crate::queue::ready::Level;
@@ -100,6 +100,29 @@ impl Queue {
             forecast: forecast(limits, rates),
             time_in_queue,
             time_to_ack,
+        }
+    }
+
+    /// Adds what the queue has and has done.
+    pub(crate) fn add_to_sum(&self, sum: &mut QueueSum) {
+        sum.totals.published += self.published();
+        self.statistics.add_to(sum);
+        if let Some(counts) = self.deduplication_counts() {
+            sum.add_duplicates(counts);
+        }
+        if self.is_deleted() {
+            return;
+        }
+        sum.add_counts(self.counts());
+        sum.ready_bytes += self.visible_body_bytes();
+        sum.unacknowledged_bytes += self.unacknowledged_bytes();
+        sum.memory_bytes += self.memory_bytes() as u64;
+        for level in &self.levels {
+            sum.note_arrival(level.oldest_arrival());
+            if let Some(paged) = level.paged() {
+                sum.paged += paged.count;
+                sum.paged_bytes += paged.body_bytes;
+            }
         }
     }
 

@@ -294,6 +294,7 @@ impl Client {
             remote: dial.remote.parse().expect("an address"),
             local: "127.0.0.1:5672".parse().expect("an address"),
             tls_identity: dial.tls_identity.clone(),
+            listed: true,
         };
         let session = Session::new(&world.broker, peer, waker, world.now());
         let wired = Rc::new(RefCell::new(Wired {
