@@ -84,6 +84,16 @@ pub fn hash_salted(password: &[u8]) -> Result<String, String> {
     Ok(hash(password, salt))
 }
 
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// The system gives no random numbers: its reason.
+pub fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
 /// Whether `stored` has the form of a hash: base64 of a salt and a digest.
 #[must_use]
 pub fn is_hash(stored: &str, algorithm: &HashingAlgorithm) -> bool {

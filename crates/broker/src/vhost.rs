@@ -217,6 +217,22 @@ impl VirtualHost {
         })
     }
 
+    /// The queues to which a message would go now, by name, without being published; None: there is no such exchange.
+    /// What an exchange of that kind would hold back or drop as a duplicate is passed on.
+    #[must_use]
+    pub fn would_go(&self, exchange: &str, input: &RouteInput<'_>) -> Option<Vec<String>> {
+        let mut route = Route::new();
+        let topology = self.topology.read();
+        if !topology.route(exchange, input, &mut route) {
+            return None;
+        }
+        drop(topology);
+        let names = route.queues.iter().filter_map(|id| self.queue_name(*id));
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        Some(names)
+    }
+
     /// Whether there is an exchange of type topic by this name.
     pub fn has_topic_exchange(&self, name: &str) -> bool {
         let topology = self.topology.read();

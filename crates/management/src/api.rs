@@ -6,7 +6,10 @@ use std::sync::Arc;
 use axum::Router;
 
 use crate::http::desk::Desk;
+use crate::page::live::Streams;
+use crate::page::logins::Logins;
 use crate::view::View;
+use crate::watch::Watch;
 
 /// A part of the table of resources.
 pub(crate) type Table = Router<Arc<Api>>;
@@ -25,6 +28,11 @@ pub(crate) struct Api {
     pub(crate) view: View,
     pub(crate) listeners: Vec<Listening>,
     pub(crate) desk: Desk,
+    /// Who is logged in on the page.
+    pub(crate) logins: Logins,
+    /// What the open pages are told by.
+    pub(crate) streams: Streams,
+    pub(crate) watch: Watch,
 }
 
 impl Api {
@@ -33,6 +41,9 @@ impl Api {
             view,
             listeners,
             desk: Desk::default(),
+            logins: Logins::default(),
+            streams: Streams::default(),
+            watch: Watch::default(),
         })
     }
 }

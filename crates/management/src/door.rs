@@ -1,5 +1,5 @@
-//! Who asks, and whether it may see what it asks for: HTTP Basic authentication against the broker's users, RabbitMQ's
-//! tags, and permissions. Texts are RabbitMQ's.
+//! Who asks, and whether it may see what it asks for: HTTP Basic authentication against the broker's users, or the
+//! page's cookie, RabbitMQ's tags, and permissions. Texts are RabbitMQ's.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::sleep;
 
+use crate::api::Api;
 use crate::http::answer::Refusal;
 use crate::view::{Access, Caller, LoginError, User, Verdict, View};
 
@@ -74,8 +75,13 @@ pub(crate) async fn hold(view: &View, headers: &HeaderMap, from: IpAddr) -> Resu
     let Some((name, _)) = credentials(headers) else {
         return Ok(());
     };
+    take_turn(view, &name, from).await
+}
+
+/// The same for somebody of this name.
+pub(crate) async fn take_turn(view: &View, name: &str, from: IpAddr) -> Result<(), Refusal> {
     let now = view.now();
-    match view.consider_login(&name, from) {
+    match view.consider_login(name, from) {
         Verdict::Go => Ok(()),
         Verdict::Wait(until, _waiting) => {
             sleep(Duration::from_millis(until - now)).await;
@@ -91,17 +97,34 @@ pub(crate) async fn hold(view: &View, headers: &HeaderMap, from: IpAddr) -> Resu
 /// The user who asks.
 ///
 /// rabbitmq: there is no way in without one of the management tags
-pub(crate) fn enter(view: &View, parts: &Parts) -> Result<Caller, Refusal> {
-    let (name, password) = credentials(&parts.headers).ok_or(Refusal::Unauthenticated)?;
-    let from = parts
-        .extensions
-        .get::<From>()
-        .ok_or(Refusal::Unauthenticated)?;
+pub(crate) fn enter(api: &Api, parts: &Parts) -> Result<Caller, Refusal> {
+    let from = parts.extensions.get::<From>().copied();
+    let from = from.ok_or(Refusal::Unauthenticated)?;
+    if let Some((name, password)) = credentials(&parts.headers) {
+        return log_in(&api.view, &name, password, from);
+    }
+    let known = api.logins.of(&parts.method, &parts.headers)?;
+    let known = known.ok_or(Refusal::Unauthenticated)?;
+    let entered = log_in(&api.view, &known.name, known.password, from);
+    if entered.is_err() {
+        // What was given then is of no use any more.
+        api.logins.end(&parts.headers);
+    }
+    entered
+}
+
+/// The user of that name and password.
+pub(crate) fn log_in(
+    view: &View,
+    name: &str,
+    password: Vec<u8>,
+    from: From,
+) -> Result<Caller, Refusal> {
     let refused = |reason: &str| {
         tracing::warn!(user = name, from = %from.0.ip(), reason, "HTTP access denied");
         Refusal::NotAuthorised(reason.to_owned())
     };
-    match view.log_in(&name, password, from.0) {
+    match view.log_in(name, password, from.0) {
         Ok(caller) if caller.user.is_management() => Ok(caller),
         Ok(_) => Err(refused("Not management user")),
         Err(LoginError::NotLoopback) => Err(refused("User can only log in via localhost")),

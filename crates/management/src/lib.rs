@@ -1,5 +1,5 @@
 //! The management HTTP API: what there is, as RabbitMQ's management plugin shows it, what may be done to it, and what
-//! only Leveret has.
+//! only Leveret has; and the page that shows it.
 //!
 //! Answers are built on tokio's threads for blocking work, one piece at a time, so that no connection of the data path
 //! waits for one. The broker is seen through [`view`] alone; sockets are the server's, which hands in streams.
@@ -14,9 +14,11 @@ mod api;
 mod door;
 mod http;
 mod metrics;
+mod page;
 mod resources;
 mod routes;
 pub mod view;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::header::{ALLOW, HeaderValue};
+use axum::http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use hyper::body::Incoming;
 use tower::util::ServiceExt;
@@ -18,6 +18,7 @@ use crate::http::answer::{Answer, Refusal, empty};
 use crate::http::ask::BODY_BYTES_MAX;
 use crate::http::path::is_well_encoded;
 use crate::metrics;
+use crate::page::{live, logins};
 use crate::resources;
 
 /// The order in which RabbitMQ lists what can be done with a resource.
@@ -31,7 +32,10 @@ const METHODS: [Method; 6] = [
 ];
 
 /// The whole table.
-pub(crate) struct Routes(NormalizePath<Router>);
+pub(crate) struct Routes {
+    api: Arc<Api>,
+    router: NormalizePath<Router>,
+}
 
 impl Routes {
     pub(crate) fn new(api: &Arc<Api>) -> Self {
@@ -50,7 +54,10 @@ impl Routes {
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Arc::clone(api));
         // A slash at the end names nothing more.
-        Self(NormalizePath::trim_trailing_slash(router))
+        Self {
+            api: Arc::clone(api),
+            router: NormalizePath::trim_trailing_slash(router),
+        }
     }
 
     /// Answers one request. What it does not read of the body stays unread: hyper closes the connection then.
@@ -63,7 +70,18 @@ impl Routes {
         let asks_for_methods = request.method() == Method::OPTIONS;
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(door::From(from));
-        let Ok(mut answer) = self.0.clone().oneshot(request).await;
+        let from_page = request.headers().contains_key(logins::OWN_HEADER);
+        let router = self.router.clone();
+        let mut answer = if request.uri().path() == live::PATH {
+            live::answer(&self.api, router, request)
+        } else {
+            let Ok(answer) = router.oneshot(request).await;
+            answer
+        };
+        if from_page {
+            // The browser would ask for the password by itself.
+            answer.headers_mut().remove(WWW_AUTHENTICATE);
+        }
         if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
             let methods = methods(answer.headers());
             if asks_for_methods {

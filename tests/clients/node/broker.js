@@ -95,4 +95,4 @@ async function sharedBroker() {
   };
 }
 
-module.exports = {eventually, ownBroker, sharedBroker};
+module.exports = {Broker, eventually, ownBroker, sharedBroker};

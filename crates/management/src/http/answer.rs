@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     Unauthenticated,
     /// This user may not.
     NotAuthorised(String),
+    /// A change by a browser that does not say that it is the page.
+    Elsewhere,
     /// There is no such thing.
     NotFound,
     /// There is no such thing, and more can be said.
@@ -78,6 +80,11 @@ impl From<Refusal> for Answer {
             Refusal::NotAuthorised(reason) => {
                 (StatusCode::UNAUTHORIZED, "not_authorised", reason.as_str())
             }
+            Refusal::Elsewhere => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "a change by cookie needs the header x-leveret",
+            ),
             Refusal::NotFound => (StatusCode::NOT_FOUND, "Object Not Found", "Not Found"),
             Refusal::Gone(reason) => (StatusCode::NOT_FOUND, "not_found", reason.as_str()),
             Refusal::Bad(error, reason) => (StatusCode::BAD_REQUEST, *error, reason.as_str()),

@@ -62,7 +62,7 @@ impl<L: Level> FromRequestParts<Arc<Api>> for Ask<L> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Refusal> {
-        let caller = door::enter(&api.view, parts)?;
+        let caller = door::enter(api, parts)?;
         L::check(&caller.user)?;
         let raw = RawPathParams::from_request_parts(parts, api).await;
         let raw = raw.map_err(|_| Refusal::bad("the path is not percent-encoded UTF-8"))?;

@@ -66,11 +66,11 @@ async fn send<S: Source>(
 /// A part could not be built. The connection is closed in the middle of the body, so that nobody takes it for whole.
 #[derive(Debug, thiserror::Error)]
 #[error("a part of the answer could not be built")]
-struct CutOff;
+pub(crate) struct CutOff;
 
 /// The parts as they come.
 #[derive(Debug)]
-struct Parts(mpsc::Receiver<Result<Bytes, CutOff>>);
+pub(crate) struct Parts(pub(crate) mpsc::Receiver<Result<Bytes, CutOff>>);
 
 impl HttpBody for Parts {
     type Data = Bytes;

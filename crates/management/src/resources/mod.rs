@@ -22,8 +22,10 @@ mod policies;
 mod queues;
 mod users;
 mod vhosts;
+mod watched;
 
 use crate::api::Table;
+use crate::page::{files, login};
 
 /// The whole table.
 pub(crate) fn all() -> Table {
@@ -48,6 +50,9 @@ pub(crate) fn all() -> Table {
         queues::table(),
         users::table(),
         vhosts::table(),
+        watched::table(),
+        files::table(),
+        login::table(),
     ]
     .into_iter()
     .fold(Table::new(), Table::merge)

@@ -17,9 +17,9 @@ use leveret_broker::handle::QueueHandle;
 use leveret_broker::inventory::BindingsOf;
 use leveret_broker::vhost::VirtualHost;
 use leveret_broker::{Broker, DelayedPage};
-use leveret_codec::FieldTable;
+use leveret_codec::{FieldTable, RawTable, encode_table};
 use leveret_message::Message;
-use leveret_routing::{Binding, Destination, Exchange, ExchangeKind};
+use leveret_routing::{Binding, Destination, Exchange, ExchangeKind, RouteInput};
 
 pub(crate) use leveret_access::brake::Verdict;
 pub(crate) use leveret_access::limits::{UserLimits, VhostLimits};
@@ -32,7 +32,8 @@ pub(crate) use leveret_message::Timestamp;
 pub(crate) use leveret_queue::queue::counts::QueueCounts;
 pub(crate) use leveret_queue::queue::identity::QueueIdentity;
 pub(crate) use leveret_queue::queue::kind::QueueKind;
-pub(crate) use leveret_queue::queue::statistics::QueueStatistics;
+pub(crate) use leveret_queue::queue::statistics::{Distribution, MessageRates, QueueStatistics};
+pub(crate) use leveret_routing::QueueId;
 pub(crate) use leveret_settings::policy::{PolicyKind, PolicySpec};
 pub(crate) use leveret_store_api::CommitPoint;
 
@@ -260,6 +261,21 @@ impl View {
         self.broker.may_enter(vhost, &user.name)
     }
 
+    /// Whether a user may do something with a queue.
+    pub(crate) fn may_with_queue(
+        &self,
+        vhost: &str,
+        user: &User,
+        access: Access,
+        queue: &str,
+    ) -> bool {
+        let resource = Resource::Queue(queue);
+        let checked = self
+            .broker
+            .check_access(vhost, &user.name, access, resource);
+        checked.is_ok()
+    }
+
     /// Checks a permission on an exchange; the error is the broker's text.
     pub(crate) fn check_exchange(
         &self,
@@ -441,6 +457,11 @@ impl View {
     }
 }
 
+/// Bytes that nobody can guess.
+pub(crate) fn random() -> Result<[u8; 32], String> {
+    leveret_access::password::random()
+}
+
 /// The stored form of a password.
 pub(crate) fn hash_password(password: &[u8]) -> Result<String, String> {
     leveret_access::password::hash_salted(password)
@@ -540,6 +561,21 @@ impl VhostView {
         implied.chain(made).collect()
     }
 
+    /// The queues to which a message would go now; None: there is no such exchange.
+    pub(crate) fn would_go(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        headers: &FieldTable,
+    ) -> Option<Vec<String>> {
+        let headers = encode_table(headers);
+        let input = RouteInput {
+            headers: Some(RawTable::from_encoded(&headers)),
+            ..RouteInput::new(routing_key.as_bytes())
+        };
+        self.0.would_go(exchange, &input)
+    }
+
     /// The names of its exchanges, in no order.
     pub(crate) fn exchange_names(&self) -> Vec<String> {
         self.0.exchange_names()
@@ -553,6 +589,10 @@ impl QueueView {
 
     pub(crate) fn name(&self) -> &str {
         self.queue.name()
+    }
+
+    pub(crate) fn id(&self) -> QueueId {
+        self.queue.id()
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
@@ -581,6 +621,29 @@ impl QueueView {
 
     pub(crate) fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
         self.queue.deduplication_counts()
+    }
+
+    /// The exchange that its dead letters go to, if any, and with which key, if not with their own.
+    pub(crate) fn dead_letters_to(&self) -> Option<(String, Option<String>)> {
+        let options = self.queue.options();
+        Some((
+            options.dead_letter_exchange?,
+            options.dead_letter_routing_key,
+        ))
+    }
+
+    /// The queues to which they may go, as far as bindings tell.
+    pub(crate) fn dead_letter_queues(&self, exchange: &str, key: Option<&str>) -> Vec<QueueId> {
+        if exchange.is_empty() {
+            let queue = key.and_then(|key| self.vhost.queue(key).ok());
+            return queue.iter().map(QueueHandle::id).collect();
+        }
+        let bindings = self.vhost.bindings(BindingsOf::Source(exchange));
+        let queues = bindings.into_iter().filter_map(|it| match it.destination {
+            Destination::Queue(id) => Some(id),
+            Destination::Exchange(_) => None,
+        });
+        queues.collect()
     }
 
     pub(crate) fn delivery_limit(&self) -> Option<u32> {

@@ -90,6 +90,12 @@ pub struct Reasons {
 }
 
 impl Reasons {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.rejected + self.expired + self.maxlen + self.delivery_limit + self.damaged
+    }
+
     pub(crate) fn add(&mut self, reason: DeadLetterReason) {
         let count = match reason {
             DeadLetterReason::Rejected => &mut self.rejected,
