@@ -1,6 +1,6 @@
 // Lines over time, drawn by uPlot: from zero, names at the ends of lines, a gap where nothing is known.
 import {html, useEffect, useLayoutEffect, useRef, effect, signal} from './lib.js';
-import {columns, range, ranges, tick} from './history.js';
+import {columns, range, ranges, seed, tick} from './history.js';
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const two = (n) => String(n).padStart(2, '0');
@@ -92,10 +92,15 @@ export function Chart({address, lines, fill, tall, label, pad = 58}) {
       theme.value;
       again();
     });
+    const sow = effect(() => {
+      range.value;
+      seed(address);
+    });
     const watch = new ResizeObserver(again);
     watch.observe(box.current);
     return () => {
       stop();
+      sow();
       watch.disconnect();
       plot?.destroy();
     };

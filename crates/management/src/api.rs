@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Router;
 
 use crate::http::desk::Desk;
-use crate::page::live::Streams;
 use crate::page::logins::Logins;
+use crate::page::streams::Streams;
 use crate::view::View;
 use crate::watch::Watch;
 

@@ -47,6 +47,7 @@ function Attention({body, depths, more}) {
   })}</ul>${attention.length > SHOWN && html`<p class="small"><a class="dim" href=${`${to('queues')}?filter=state:attention`}>${count(attention.length - SHOWN)} more</a></p>`}</section>`;
 }
 
+// How it was at the beginning of the range.
 const ago = (name) => {
   const line = columns(OVERVIEW, [name]);
   const first = line[0][0];

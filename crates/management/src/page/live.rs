@@ -12,7 +12,6 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -34,8 +33,6 @@ use crate::http::query::Query;
 
 /// Where it is.
 pub(crate) const PATH: &str = "/api/leveret/live";
-/// Streams at a time, of all tabs.
-const STREAMS_MAX: usize = 64;
 /// Addresses of one stream.
 const ADDRESSES_MAX: usize = 8;
 /// The longest time between two looks, seconds.
@@ -44,28 +41,6 @@ const EVERY_MAX: u64 = 60;
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// After so long without news the stream says that it is there.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-
-/// The streams that are open.
-#[derive(Debug, Default)]
-pub(crate) struct Streams(AtomicUsize);
-
-struct Place(Arc<Api>);
-
-impl Place {
-    fn take(api: &Arc<Api>) -> Option<Self> {
-        let streams = &api.streams.0;
-        let taken = streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < STREAMS_MAX).then_some(open + 1)
-        });
-        taken.ok().map(|_| Self(Arc::clone(api)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.streams.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// An address that is looked at again and again.
 #[derive(Debug)]
@@ -90,7 +65,7 @@ pub(crate) fn answer(api: &Arc<Api>, router: NormalizePath<Router>, request: Req
         Ok(watched) => watched,
         Err(refusal) => return refusal.into(),
     };
-    let Some(place) = Place::take(api) else {
+    let Some(place) = api.streams.take() else {
         return Refusal::Unavailable("too many pages are open".to_owned()).into();
     };
     let (sender, receiver) = mpsc::channel(1);

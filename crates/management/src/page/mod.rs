@@ -4,3 +4,4 @@ pub(crate) mod files;
 pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod logins;
+pub(crate) mod streams;
