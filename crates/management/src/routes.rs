@@ -35,19 +35,21 @@ const METHODS: [Method; 6] = [
 pub(crate) struct Routes {
     api: Arc<Api>,
     router: NormalizePath<Router>,
+    /// Whether the page is served.
+    has_page: bool,
 }
 
 impl Routes {
     pub(crate) fn new(api: &Arc<Api>) -> Self {
-        Self::of(resources::all().merge(metrics::table()), api)
+        Self::of(resources::all().merge(metrics::table()), api, true)
     }
 
     /// Metrics for anybody, and nothing else.
     pub(crate) fn of_metrics(api: &Arc<Api>) -> Self {
-        Self::of(metrics::open_table(), api)
+        Self::of(metrics::open_table(), api, false)
     }
 
-    fn of(table: Table, api: &Arc<Api>) -> Self {
+    fn of(table: Table, api: &Arc<Api>, has_page: bool) -> Self {
         let router = table
             .fallback(async || Refusal::NotFound)
             .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
@@ -57,6 +59,7 @@ impl Routes {
         Self {
             api: Arc::clone(api),
             router: NormalizePath::trim_trailing_slash(router),
+            has_page,
         }
     }
 
@@ -72,7 +75,7 @@ impl Routes {
         request.extensions_mut().insert(door::From(from));
         let from_page = request.headers().contains_key(logins::OWN_HEADER);
         let router = self.router.clone();
-        let mut answer = if request.uri().path() == live::PATH {
+        let mut answer = if self.has_page && request.uri().path() == live::PATH {
             live::answer(&self.api, router, request)
         } else {
             let Ok(answer) = router.oneshot(request).await;

@@ -28,7 +28,7 @@ use super::logins::OWN_HEADER;
 use crate::api::Api;
 use crate::door;
 use crate::http::answer::{Answer, Refusal};
-use crate::http::body::Parts;
+use crate::http::body::{CutOff, Parts};
 use crate::http::query::Query;
 
 /// Where it is.
@@ -116,7 +116,7 @@ async fn tell(
     headers: &HeaderMap,
     from: door::From,
     mut watched: Vec<Watched>,
-    sender: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<Result<Bytes, CutOff>>,
 ) {
     let mut told = Instant::now();
     loop {
@@ -131,7 +131,7 @@ async fn tell(
                 continue;
             }
             it.hash = Some(hash);
-            if sender.send(event(number, status, &body)).await.is_err() {
+            if sender.send(Ok(event(number, status, &body))).await.is_err() {
                 return;
             }
             told = Instant::now();
@@ -143,7 +143,7 @@ async fn tell(
             () = sleep_until(due) => {}
         }
         if told + SILENCE_MAX <= Instant::now() {
-            if sender.send(Bytes::from_static(b":\n\n")).await.is_err() {
+            if sender.send(Ok(Bytes::from_static(b":\n\n"))).await.is_err() {
                 return;
             }
             told = Instant::now();
