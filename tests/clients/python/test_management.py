@@ -304,7 +304,8 @@ def test_what_rabbitmq_has_and_leveret_has_not(api, what):
 
 def test_other_ways_to_say_no(api):
     assert api.refusal("zz") == (404, "Object Not Found", "Not Found")
-    assert api.request("GET", "/").status == 404
+    page = api.request("GET", "/")
+    assert page.status == 200 and page.headers["content-type"] == "text/html; charset=utf-8"
     assert api.request("GET", "/api/queues/%zz").refusal()[:2] == (400, "bad_request")
     assert api.refusal("queues", page=1, name="(", use_regex="true")[:2] == (400, "invalid_regex")
     answer = api.request("POST", path("overview"), body=b"{}")

@@ -69,9 +69,13 @@ pub(crate) fn answer(api: &Arc<Api>, router: NormalizePath<Router>, request: Req
         return Refusal::Unavailable("too many pages are open".to_owned()).into();
     };
     let (sender, receiver) = mpsc::channel(1);
+    let api = Arc::clone(api);
     tokio::spawn(async move {
         tell(router, &parts.headers, from, watched, sender).await;
         drop(place);
+        if api.streams.are_none() {
+            api.watch.rest();
+        }
     });
     let mut answer = Answer::new(Body::new(Parts(receiver)));
     let headers = answer.headers_mut();

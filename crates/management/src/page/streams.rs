@@ -15,6 +15,11 @@ pub(crate) struct Streams(Arc<AtomicUsize>);
 pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Streams {
+    /// Whether none is open.
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Room for one more; None: too many are open.
     pub(crate) fn take(&self) -> Option<Place> {
         let more = |open| (open < STREAMS_MAX).then_some(open + 1);

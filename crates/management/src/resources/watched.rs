@@ -27,10 +27,15 @@ pub(super) fn table() -> Table {
         .route("/api/leveret/attention/unmute", post(unmute))
 }
 
+/// How everything is; kept for the next second while pages are open.
+fn look(api: &Api) -> Arc<Seeing> {
+    api.watch.look(&api.view, !api.streams.are_none())
+}
+
 async fn overview(ask: Ask) -> Reply {
     let desk = ask.api.desk.clone();
     let shown = desk.work(move || {
-        let seeing = ask.api.watch.look(&ask.api.view);
+        let seeing = look(&ask.api);
         show_overview(&ask.api, &seeing, &ask.caller.user)
     });
     Ok(json_of(&shown.await?))
@@ -266,7 +271,7 @@ async fn queue(ask: Ask) -> Reply {
     });
     let api = Arc::clone(&ask.api);
     let shown = ask.api.desk.work(move || {
-        let seeing = api.watch.look(&api.view);
+        let seeing = look(&api);
         let seen = seeing.queues.iter().find(|seen| seen.queue.id() == id);
         seen.map(|seen| row(seen, seeing.at))
     });
@@ -305,7 +310,7 @@ async fn list(ask: Ask) -> Reply {
     }
     let desk = ask.api.desk.clone();
     let shown = desk.work(move || {
-        let seeing = ask.api.watch.look(&ask.api.view);
+        let seeing = look(&ask.api);
         let queues = seeing.queues_of(&ask.api.view, &ask.caller.user);
         let all: Vec<&Seen> = queues
             .filter(|seen| vhost.as_ref().is_none_or(|name| name == seen.queue.vhost()))

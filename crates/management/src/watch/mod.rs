@@ -8,7 +8,7 @@ mod node;
 pub(crate) mod state;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::view::{
     Distribution, Figures, MessageRates, QueueCounts, QueueId, QueueKind, QueueStatistics,
@@ -20,8 +20,10 @@ use node::NodeRecord;
 pub(crate) use node::Trouble;
 use state::{Look, Record, State};
 
-/// A look is taken for as long.
+/// A look is taken for as long …
 const FRESH_MS: u64 = 900;
+/// … and for so many times what it took: with very many queues looking costs no more than a part of a core.
+const FRESH_TIMES: u64 = 20;
 const HOUR: u64 = 3_600_000;
 
 /// Looks, and what has to be known from one to the next.
@@ -33,8 +35,10 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Inside {
-    /// The last look, for as long as somebody shows it.
-    last: Weak<Seeing>,
+    /// The last look, while pages are open.
+    last: Option<Arc<Seeing>>,
+    /// Until when it will do.
+    fresh_until: Timestamp,
     records: HashMap<QueueId, Record>,
     deaths: Deaths,
     node: NodeRecord,
@@ -83,18 +87,26 @@ pub(crate) struct Seen {
 }
 
 impl Watch {
-    /// Looks, or answers what was seen just now. Locks each queue in turn: for the desk.
-    pub(crate) fn look(&self, view: &View) -> Arc<Seeing> {
+    /// Looks, or answers what was seen just now, which is kept for the next who looks where there are some. Locks each
+    /// queue in turn: for the desk.
+    pub(crate) fn look(&self, view: &View, is_kept: bool) -> Arc<Seeing> {
         let now = view.now();
         let mut inside = self.lock();
-        if let Some(last) = inside.last.upgrade()
-            && now.0 < last.at.0 + FRESH_MS
+        if let Some(last) = &inside.last
+            && now < inside.fresh_until
         {
-            return last;
+            return Arc::clone(last);
         }
         let seeing = Arc::new(inside.look(view, now));
-        inside.last = Arc::downgrade(&seeing);
+        let took = view.now().0.saturating_sub(now.0);
+        inside.fresh_until = now + FRESH_MS.max(took * FRESH_TIMES);
+        inside.last = is_kept.then(|| Arc::clone(&seeing));
         seeing
+    }
+
+    /// Nobody looks any more.
+    pub(crate) fn rest(&self) {
+        self.lock().last = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
