@@ -68,12 +68,12 @@ impl BindingsOf<'_> {
                 return Some(topology.bindings_at(from..from + SLICE).cloned().collect());
             }
             BindingsOf::Source(name) => {
-                let all = topology.bindings_of_source(name);
-                all.skip(from).take(SLICE).cloned().collect()
+                let part = topology.bindings_of_source_at(name, from..from + SLICE);
+                part.cloned().collect()
             }
             BindingsOf::Destination(destination) => {
-                let all = topology.bindings_of_destination(destination);
-                all.skip(from).take(SLICE).cloned().collect()
+                let part = topology.bindings_of_destination_at(destination, from..from + SLICE);
+                part.cloned().collect()
             }
         };
         (!part.is_empty()).then_some(part)

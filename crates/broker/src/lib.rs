@@ -26,6 +26,7 @@ mod effects;
 pub mod events;
 pub mod exchange;
 mod farewell;
+mod forgotten;
 pub mod handle;
 pub mod inventory;
 mod leaving;

@@ -4,11 +4,12 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Range;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use leveret_codec::{FieldTable, encode_table};
-use slab::Slab;
 
 use crate::binding::Binding;
+use crate::places::Places;
+use crate::sliced_table::{SlicedTable, spread};
 use crate::target::{ExchangeIndex, Target};
 
 /// A binding's place in the table. Reused after removal.
@@ -28,8 +29,8 @@ pub(crate) struct Bound {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindingTable {
-    places: Slab<Bound>,
-    by_identity: HashTable<Listed>,
+    places: Places<Bound>,
+    by_identity: SlicedTable<Listed>,
     hasher: DefaultHashBuilder,
 }
 
@@ -42,44 +43,38 @@ struct Listed {
 }
 
 impl Listed {
-    fn spread(self) -> u64 {
-        spread(self.hash)
+    fn spread(&self) -> u64 {
+        spread(self.hash.into())
     }
-}
-
-/// A hash for the table, which looks at both ends of it.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl BindingTable {
     pub(crate) fn get(&self, at: BindingIndex) -> Option<&Bound> {
-        self.places.get(at.0 as usize)
+        self.places.get(at.0)
     }
 
     pub(crate) fn get_mut(&mut self, at: BindingIndex) -> Option<&mut Bound> {
-        self.places.get_mut(at.0 as usize)
+        self.places.get_mut(at.0)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.places.iter().map(|(_, bound)| &bound.binding)
+        self.places.iter().map(|bound| &bound.binding)
     }
 
     /// How many places there are.
     pub(crate) fn places(&self) -> usize {
-        self.places.iter().next_back().map_or(0, |(at, _)| at + 1)
+        self.places.end()
     }
 
     /// The bindings at some of the places.
     pub(crate) fn at(&self, places: Range<usize>) -> impl Iterator<Item = &Binding> {
-        let end = places.end.min(self.places());
-        let bound = (places.start..end).filter_map(|at| self.places.get(at));
-        bound.map(|bound| &bound.binding)
+        let bounds = self.places.within(places.start, places.end);
+        bounds.map(|bound| &bound.binding)
     }
 
     pub(crate) fn find(&self, binding: &Binding) -> Option<BindingIndex> {
         let hash = identity_hash(&self.hasher, binding);
-        let found = self.by_identity.find(spread(hash), |place| {
+        let found = self.by_identity.find(spread(hash.into()), |place| {
             let bound = self.get(place.at).filter(|_| place.hash == hash);
             bound.is_some_and(|bound| is_same(&bound.binding, binding))
         });
@@ -89,22 +84,16 @@ impl BindingTable {
     /// Adds a binding that [`Self::find`] does not know.
     pub(crate) fn insert(&mut self, bound: Bound) -> BindingIndex {
         let hash = identity_hash(&self.hasher, &bound.binding);
-        let at = BindingIndex(u32::try_from(self.places.insert(bound)).unwrap_or(u32::MAX));
-        let place = Listed { hash, at };
-        self.by_identity
-            .insert_unique(place.spread(), place, |place| place.spread());
+        let at = BindingIndex(self.places.insert(bound));
+        self.by_identity.insert(Listed { hash, at }, Listed::spread);
         at
     }
 
     pub(crate) fn remove(&mut self, at: BindingIndex) -> Option<Bound> {
-        let bound = self.places.try_remove(at.0 as usize)?;
+        let bound = self.places.remove(at.0)?;
         let hash = identity_hash(&self.hasher, &bound.binding);
-        let found = self
-            .by_identity
-            .find_entry(spread(hash), |place| place.at == at);
-        if let Ok(entry) = found {
-            entry.remove();
-        }
+        self.by_identity
+            .remove(spread(hash.into()), |place| place.at == at);
         Some(bound)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use crate::binding::BindError;
 use crate::matcher::{ExchangeType, Matcher, any_arguments};
 use crate::route::{Route, RouteInput};
+use crate::sliced_table::SlicedTable;
 use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 pub(crate) static DIRECT: ExchangeType = ExchangeType {
@@ -19,7 +20,7 @@ pub(crate) static DIRECT: ExchangeType = ExchangeType {
 /// All binding keys of one direct exchange.
 #[derive(Clone, Debug, Default)]
 struct DirectIndex {
-    keys: HashTable<Key>,
+    keys: SlicedTable<Key>,
     hasher: DefaultHashBuilder,
 }
 
@@ -66,21 +67,24 @@ impl DirectIndex {
     fn add(&mut self, key: &[u8], target: Target) {
         let hash = self.hasher.hash_one(key);
         let is_it = |known: &Key| *known.bytes == *key;
-        let entry = self.keys.entry(hash, is_it, |known| known.hash);
         let new = || Key {
             hash,
             bytes: key.into(),
             targets: TargetSet::default(),
         };
-        entry.or_insert_with(new).get_mut().targets.insert(target);
+        let known = self
+            .keys
+            .find_or_insert(hash, is_it, |known| known.hash, new);
+        known.targets.insert(target);
     }
 
     fn take(&mut self, key: &[u8], target: Target) {
         let hash = self.hasher.hash_one(key);
-        if let Ok(mut known) = self.keys.find_entry(hash, |known| *known.bytes == *key) {
-            known.get_mut().targets.remove(target);
-            if known.get().targets.is_empty() {
-                known.remove();
+        let is_it = |known: &Key| *known.bytes == *key;
+        if let Some(known) = self.keys.find_mut(hash, is_it) {
+            known.targets.remove(target);
+            if known.targets.is_empty() {
+                self.keys.remove(hash, is_it);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What routing is asked and what it answers: a message's routing facts in, queues out.
 
 use leveret_codec::RawTable;
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::binding::QueueId;
@@ -56,7 +56,7 @@ pub struct Route {
     /// the same two until the topology changes. False as soon as headers, further keys, a hash or
     /// chance had a say, or an exchange was passed at which the broker must see the message.
     pub cacheable: bool,
-    seen: FxHashSet<QueueId>,
+    seen: Seen,
     reached: Vec<ExchangeIndex>,
     visited: NumberSet,
     pub(crate) topic: TopicScratch,
@@ -72,6 +72,32 @@ pub(crate) struct TopicScratch {
     /// '#' nodes: once reached, they stay reached.
     pub(crate) sticky: Vec<u32>,
     pub(crate) sticky_seen: NumberSet,
+}
+
+/// Queues that were seen. Their numbers are given one after the other, so that many of those that are bound together
+/// share a word.
+#[derive(Clone, Debug, Default)]
+struct Seen(FxHashMap<u64, u64>);
+
+impl Seen {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn clear(&mut self) {
+        if !self.is_empty() {
+            self.0.clear();
+        }
+    }
+
+    /// Whether it had not been seen.
+    fn insert(&mut self, queue: QueueId) -> bool {
+        let word = self.0.entry(queue.0 / 64).or_default();
+        let bit = 1 << (queue.0 % 64);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
 }
 
 impl Route {
@@ -91,9 +117,7 @@ impl Route {
     pub(crate) fn clear(&mut self) {
         self.queues.clear();
         self.cacheable = false;
-        if !self.seen.is_empty() {
-            self.seen.clear();
-        }
+        self.seen.clear();
         self.reached.clear();
         self.visited.clear();
     }
@@ -127,12 +151,10 @@ impl Route {
         if self.queues.is_empty() {
             // A set has no duplicates within itself.
             self.queues.reserve(targets.len());
-            for target in targets.iter() {
-                match target {
-                    Target::Queue(queue) => self.queues.push(queue),
-                    Target::Exchange(exchange) => self.visit(exchange),
-                }
-            }
+            targets.iter().for_each(|target| match target {
+                Target::Queue(queue) => self.queues.push(queue),
+                Target::Exchange(exchange) => self.visit(exchange),
+            });
         } else {
             targets.iter().for_each(|target| self.add(target));
         }
@@ -144,7 +166,9 @@ impl Route {
             !self.queues.contains(&queue)
         } else {
             if self.seen.is_empty() {
-                self.seen.extend(self.queues.iter().copied());
+                for known in &self.queues {
+                    self.seen.insert(*known);
+                }
             }
             self.seen.insert(queue)
         };

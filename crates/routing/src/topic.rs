@@ -9,13 +9,14 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-use slab::Slab;
+use hashbrown::DefaultHashBuilder;
 use smallvec::SmallVec;
 
 use crate::binding::BindError;
 use crate::matcher::{ExchangeType, Matcher, any_arguments};
+use crate::places::Places;
 use crate::route::{Route, RouteInput, TopicScratch};
+use crate::sliced_table::SlicedTable;
 use crate::target::{ExchangeIndex, Target, TargetSet, Terms};
 
 pub(crate) static TOPIC: ExchangeType = ExchangeType {
@@ -32,8 +33,8 @@ const NONE: u32 = 0;
 /// All binding keys of one topic exchange.
 #[derive(Clone, Debug)]
 struct TopicTrie {
-    nodes: Slab<Node>,
-    edges: HashTable<Edge>,
+    nodes: Places<Node>,
+    edges: SlicedTable<Edge>,
     hasher: DefaultHashBuilder,
 }
 
@@ -66,9 +67,12 @@ struct Edge {
 
 impl Default for TopicTrie {
     fn default() -> Self {
+        let mut nodes = Places::default();
+        let root = nodes.insert(Node::default());
+        debug_assert_eq!(root, ROOT);
         Self {
-            nodes: Slab::from_iter([(ROOT as usize, Node::default())]),
-            edges: HashTable::new(),
+            nodes,
+            edges: SlicedTable::default(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -105,7 +109,7 @@ impl TopicTrie {
         for word in words(pattern) {
             at = self.child_or_new(at, word);
         }
-        if let Some(node) = self.nodes.get_mut(at as usize) {
+        if let Some(node) = self.nodes.get_mut(at) {
             node.targets.insert(target);
         }
     }
@@ -123,7 +127,7 @@ impl TopicTrie {
                 None => return,
             }
         }
-        if let Some(node) = self.nodes.get_mut(at as usize) {
+        if let Some(node) = self.nodes.get_mut(at) {
             node.targets.remove(target);
         }
         // Unused nodes go, from the leaf up.
@@ -135,7 +139,7 @@ impl TopicTrie {
                 return;
             }
             self.unlink(parent, word);
-            self.nodes.try_remove(at as usize);
+            self.nodes.remove(at);
             at = parent;
         }
     }
@@ -210,7 +214,7 @@ impl TopicTrie {
     }
 
     fn node(&self, at: u32) -> Option<&Node> {
-        self.nodes.get(at as usize)
+        self.nodes.get(at)
     }
 
     fn child(&self, parent: u32, word: &[u8]) -> Option<u32> {
@@ -254,11 +258,11 @@ impl TopicTrie {
             is_hash,
             ..Node::default()
         };
-        u32::try_from(self.nodes.insert(node)).unwrap_or(NONE)
+        self.nodes.insert(node)
     }
 
     fn link(&mut self, parent: u32, word: &[u8], child: u32) {
-        let Some(node) = self.nodes.get_mut(parent as usize) else {
+        let Some(node) = self.nodes.get_mut(parent) else {
             debug_assert!(false, "a parent is there");
             return;
         };
@@ -267,21 +271,20 @@ impl TopicTrie {
             b"#" => node.hash = child,
             _ => {
                 node.literal_children += 1;
-                self.edges.insert_unique(
-                    hash_edge(parent, self.hasher.hash_one(word)),
-                    Edge {
-                        parent,
-                        child,
-                        word: Word::from_slice(word),
-                    },
-                    |edge| hash_edge(edge.parent, self.hasher.hash_one(&edge.word)),
-                );
+                let edge = Edge {
+                    parent,
+                    child,
+                    word: Word::from_slice(word),
+                };
+                let word_hash = |edge: &Edge| self.hasher.hash_one(&*edge.word);
+                self.edges
+                    .insert(edge, |edge| hash_edge(edge.parent, word_hash(edge)));
             }
         }
     }
 
     fn unlink(&mut self, parent: u32, word: &[u8]) {
-        let Some(node) = self.nodes.get_mut(parent as usize) else {
+        let Some(node) = self.nodes.get_mut(parent) else {
             debug_assert!(false, "a parent is there");
             return;
         };
@@ -291,11 +294,10 @@ impl TopicTrie {
             _ => {
                 let edge = self
                     .edges
-                    .find_entry(hash_edge(parent, self.hasher.hash_one(word)), |edge| {
+                    .remove(hash_edge(parent, self.hasher.hash_one(word)), |edge| {
                         edge.parent == parent && *edge.word == *word
                     });
-                if let Ok(edge) = edge {
-                    edge.remove();
+                if edge.is_some() {
                     node.literal_children -= 1;
                 }
             }

@@ -7,30 +7,30 @@
 
 use std::ops::Range;
 
-use hashbrown::HashMap;
 use leveret_codec::FieldTable;
-use rustc_hash::FxHashMap;
-use slab::Slab;
 
 use crate::binding::{BindError, Binding, Destination, QueueId};
 use crate::binding_table::{BindingIndex, BindingTable, Bound};
 use crate::exchange::Exchange;
 use crate::kind::ExchangeKind;
 use crate::matcher::Matcher;
+use crate::names::Names;
+use crate::places::Places;
+use crate::sliced_table::{SlicedTable, spread};
 use crate::stable_hash;
 use crate::target::{ExchangeIndex, Target, Terms};
 
 /// All exchanges and bindings of one virtual host.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    places: Slab<Node>,
-    by_name: HashMap<Box<str>, ExchangeIndex>,
-    queues: FxHashMap<QueueId, QueueNode>,
+    places: Places<Node>,
+    by_name: Names,
+    queues: SlicedTable<QueueNode>,
     bindings: BindingTable,
     /// What is leaving, the latest last.
     leaving: Vec<Target>,
     /// The exchanges among it.
-    leaving_names: HashMap<Box<str>, ExchangeIndex>,
+    leaving_names: Names,
 }
 
 /// So many bindings and exchanges go in the moment in which something is removed.
@@ -78,9 +78,16 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug)]
 struct QueueNode {
+    id: QueueId,
     name: Box<str>,
     leaving: bool,
     incoming: Vec<BindingIndex>,
+}
+
+impl QueueNode {
+    fn spread(&self) -> u64 {
+        spread(self.id.0)
+    }
 }
 
 /// Where the default exchange is, for ever.
@@ -108,12 +115,12 @@ impl Topology {
     #[must_use]
     pub fn new() -> Self {
         let mut topology = Self {
-            places: Slab::new(),
-            by_name: HashMap::default(),
-            queues: FxHashMap::default(),
+            places: Places::default(),
+            by_name: Names::default(),
+            queues: SlicedTable::default(),
             bindings: BindingTable::default(),
             leaving: Vec::new(),
-            leaving_names: HashMap::default(),
+            leaving_names: Names::default(),
         };
         for (name, kind, internal) in PREDECLARED {
             topology.declare_exchange(Exchange {
@@ -138,40 +145,37 @@ impl Topology {
     /// The exchange called `name`, also if it is leaving.
     #[must_use]
     pub fn exchange_even_leaving(&self, name: &str) -> Option<&Exchange> {
-        let leaving = || self.leaving_names.get(name).copied();
+        let leaving = || self.find(&self.leaving_names, name);
         self.node(self.index(name).or_else(leaving)?)
             .map(|node| &node.exchange)
     }
 
     /// All exchanges, the default exchange first.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        let nodes = self.places.iter().map(|(_, node)| node);
+        let nodes = self.places.iter();
         nodes.filter(|it| !it.leaving).map(|it| &it.exchange)
     }
 
     /// The exchanges at some of the places for exchanges. An exchange keeps its place for as long as it is there, so
     /// that all can be seen a few at a time; those that come meanwhile may be missed.
     pub fn exchanges_at(&self, places: Range<usize>) -> impl Iterator<Item = &Exchange> {
-        let end = places.end.min(self.exchange_places());
-        let nodes = (places.start..end).filter_map(|at| self.places.get(at));
+        let nodes = self.places.within(places.start, places.end);
         nodes.filter(|it| !it.leaving).map(|it| &it.exchange)
     }
 
     /// How many places for exchanges there are.
     #[must_use]
     pub fn exchange_places(&self) -> usize {
-        let last = self.places.iter().next_back();
-        last.map_or(0, |(at, _)| at + 1)
+        self.places.end()
     }
 
     /// Adds an exchange; false, and no change, if there is one of that name, or one is leaving. Whether the arguments make
     /// sense is [`Exchange::check`]'s question.
     pub fn declare_exchange(&mut self, exchange: Exchange) -> bool {
         let name = exchange.name.as_str();
-        if self.by_name.contains_key(name) || self.is_leaving(name) {
+        if self.find(&self.by_name, name).is_some() || self.is_leaving(name) {
             return false;
         }
-        let name = exchange.name.as_str().into();
         let at = self.places.insert(Node {
             stateful: exchange.is_stateful(),
             leaving: false,
@@ -180,8 +184,10 @@ impl Topology {
             outgoing: Vec::new(),
             incoming: Vec::new(),
         });
-        let at = ExchangeIndex(u32::try_from(at).unwrap_or(u32::MAX));
-        self.by_name.insert(name, at);
+        let at = ExchangeIndex(at);
+        if let Some(node) = self.places.get(at.0) {
+            self.by_name.insert(&node.exchange.name, at);
+        }
         true
     }
 
@@ -199,7 +205,7 @@ impl Topology {
     /// Whether an exchange of that name is leaving.
     #[must_use]
     pub fn is_leaving(&self, exchange: &str) -> bool {
-        self.leaving_names.contains_key(exchange)
+        self.find(&self.leaving_names, exchange).is_some()
     }
 
     /// Whether anything is left for [`Self::clear_away`].
@@ -240,17 +246,16 @@ impl Topology {
 
     /// Makes a queue known, which binds it to the default exchange by its name.
     pub fn add_queue(&mut self, name: &str, id: QueueId) {
-        if self.queues.contains_key(&id) {
+        if self.queue(id).is_some() {
             return;
         }
-        self.queues.insert(
+        let node = QueueNode {
             id,
-            QueueNode {
-                name: name.into(),
-                leaving: false,
-                incoming: Vec::new(),
-            },
-        );
+            name: name.into(),
+            leaving: false,
+            incoming: Vec::new(),
+        };
+        self.queues.insert(node, QueueNode::spread);
         self.with_default(name, id, |matcher, terms| {
             // A direct exchange takes every binding.
             let _ = matcher.insert(terms);
@@ -260,7 +265,7 @@ impl Topology {
     /// Forgets a queue and all bindings to it. An unknown one, or one of another name, is no error.
     pub fn remove_queue(&mut self, name: &str, id: QueueId) -> Removed {
         let mut removed = Removed::default();
-        match self.queues.get_mut(&id) {
+        match self.queue_mut(id) {
             Some(queue) if *queue.name == *name && !queue.leaving => queue.leaving = true,
             _ => return removed,
         }
@@ -352,7 +357,27 @@ impl Topology {
     #[must_use]
     pub fn binding_count(&self, name: &str) -> usize {
         let node = self.index(name).and_then(|at| self.node(at));
-        node.map_or(0, |node| node.outgoing.as_slice().len())
+        node.map_or(0, |node| node.outgoing.len())
+    }
+
+    /// Some of the bindings from exchange `name`, by their numbers; one that goes has another take its number.
+    pub fn bindings_of_source_at(
+        &self,
+        name: &str,
+        numbers: Range<usize>,
+    ) -> impl Iterator<Item = &Binding> {
+        let node = self.index(name).and_then(|at| self.node(at));
+        self.at_places(node.map(|node| part(&node.outgoing, numbers)))
+    }
+
+    /// Some of the bindings to `destination`, as [`Self::bindings_of_source_at`].
+    pub fn bindings_of_destination_at(
+        &self,
+        destination: &Destination,
+        numbers: Range<usize>,
+    ) -> impl Iterator<Item = &Binding> {
+        let incoming = self.incoming(destination);
+        self.at_places(incoming.map(|incoming| part(incoming, numbers)))
     }
 
     /// The bindings from exchange `name`.
@@ -366,20 +391,13 @@ impl Topology {
         &self,
         destination: &Destination,
     ) -> impl Iterator<Item = &Binding> {
-        let incoming = match destination {
-            Destination::Queue(id) => self.queues.get(id).map(|queue| queue.incoming.as_slice()),
-            Destination::Exchange(name) => {
-                let node = self.index(name).and_then(|at| self.node(at));
-                node.map(|node| node.incoming.as_slice())
-            }
-        };
-        self.at_places(incoming)
+        self.at_places(self.incoming(destination))
     }
 
     /// The queues that were added, by name and id, in no particular order.
     pub fn queues(&self) -> impl Iterator<Item = (&str, QueueId)> {
-        let queues = self.queues.iter().filter(|(_, queue)| !queue.leaving);
-        queues.map(|(id, queue)| (&*queue.name, *id))
+        let queues = self.queues.iter().filter(|queue| !queue.leaving);
+        queues.map(|queue| (&*queue.name, queue.id))
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<ExchangeIndex> {
@@ -388,15 +406,30 @@ impl Topology {
         if name.is_empty() {
             return Some(DEFAULT);
         }
-        self.by_name.get(name).copied()
+        self.find(&self.by_name, name)
     }
 
+    #[inline]
+    fn find(&self, names: &Names, name: &str) -> Option<ExchangeIndex> {
+        let is_it = |at| self.node(at).is_some_and(|it| it.exchange.name == name);
+        names.find(name, is_it)
+    }
+
+    #[inline]
     pub(crate) fn node(&self, at: ExchangeIndex) -> Option<&Node> {
-        self.places.get(at.0 as usize)
+        self.places.get(at.0)
     }
 
     fn node_mut(&mut self, at: ExchangeIndex) -> Option<&mut Node> {
-        self.places.get_mut(at.0 as usize)
+        self.places.get_mut(at.0)
+    }
+
+    fn queue(&self, id: QueueId) -> Option<&QueueNode> {
+        self.queues.find(spread(id.0), |queue| queue.id == id)
+    }
+
+    fn queue_mut(&mut self, id: QueueId) -> Option<&mut QueueNode> {
+        self.queues.find_mut(spread(id.0), |queue| queue.id == id)
     }
 
     fn at_places(&self, places: Option<&[BindingIndex]>) -> impl Iterator<Item = &Binding> {
@@ -416,7 +449,7 @@ impl Topology {
         };
         let source = exchange(&binding.source)?;
         let target = match &binding.destination {
-            Destination::Queue(id) if self.queues.get(id).is_some_and(|it| !it.leaving) => {
+            Destination::Queue(id) if self.queue(*id).is_some_and(|it| !it.leaving) => {
                 Target::Queue(*id)
             }
             Destination::Queue(id) => return Err(BindError::NoQueue(*id)),
@@ -430,18 +463,26 @@ impl Topology {
         match destination {
             Destination::Exchange(name) => stable_hash::hash_bytes(1, name.as_bytes()),
             Destination::Queue(id) => {
-                let name = self
-                    .queues
-                    .get(id)
-                    .map_or(&b""[..], |queue| queue.name.as_bytes());
+                let queue = self.queue(*id);
+                let name = queue.map_or(&b""[..], |queue| queue.name.as_bytes());
                 stable_hash::hash_bytes(0, name)
+            }
+        }
+    }
+
+    fn incoming(&self, destination: &Destination) -> Option<&[BindingIndex]> {
+        match destination {
+            Destination::Queue(id) => self.queue(*id).map(|queue| queue.incoming.as_slice()),
+            Destination::Exchange(name) => {
+                let node = self.index(name).and_then(|at| self.node(at));
+                node.map(|node| node.incoming.as_slice())
             }
         }
     }
 
     fn incoming_mut(&mut self, target: Target) -> Option<&mut Vec<BindingIndex>> {
         match target {
-            Target::Queue(id) => self.queues.get_mut(&id).map(|queue| &mut queue.incoming),
+            Target::Queue(id) => self.queue_mut(id).map(|queue| &mut queue.incoming),
             Target::Exchange(at) => self.node_mut(at).map(|node| &mut node.incoming),
         }
     }
@@ -467,13 +508,12 @@ impl Topology {
 
     /// An exchange is no longer found.
     fn let_exchange_go(&mut self, at: ExchangeIndex, removed: &mut Removed) {
-        let Some(node) = self.places.get_mut(at.0 as usize) else {
+        let Some(node) = self.places.get_mut(at.0) else {
             return;
         };
         node.leaving = true;
-        if let Some((name, _)) = self.by_name.remove_entry(node.exchange.name.as_str()) {
-            self.leaving_names.insert(name, at);
-        }
+        self.by_name.remove(&node.exchange.name, at);
+        self.leaving_names.insert(&node.exchange.name, at);
         removed.exchanges.push(node.exchange.clone());
         self.leaving.push(Target::Exchange(at));
     }
@@ -503,7 +543,7 @@ impl Topology {
         };
         match target {
             Target::Queue(id) => {
-                let queue = self.queues.get_mut(&id);
+                let queue = self.queue_mut(id);
                 queue.map(|queue| split(&mut queue.incoming, most))
             }
             Target::Exchange(at) => self.node_mut(at).map(|node| {
@@ -519,12 +559,12 @@ impl Topology {
     fn finish(&mut self, target: Target, removed: &mut Removed) {
         match target {
             Target::Queue(id) => {
-                self.queues.remove(&id);
+                self.queues.remove(spread(id.0), |queue| queue.id == id);
                 removed.cleared.push(Cleared::Queue(id));
             }
             Target::Exchange(at) => {
-                if let Some(node) = self.places.try_remove(at.0 as usize) {
-                    self.leaving_names.remove(node.exchange.name.as_str());
+                if let Some(node) = self.places.remove(at.0) {
+                    self.leaving_names.remove(&node.exchange.name, at);
                     removed.cleared.push(Cleared::Exchange(node.exchange));
                 }
             }
@@ -564,6 +604,12 @@ impl Topology {
         }
         removed.bindings.push(binding);
     }
+}
+
+/// As much of a list as is there at `numbers`.
+fn part(list: &[BindingIndex], numbers: Range<usize>) -> &[BindingIndex] {
+    let end = numbers.end.min(list.len());
+    list.get(numbers.start..end).unwrap_or_default()
 }
 
 fn terms(binding: &Binding, target: Target, seed: u64) -> Terms<'_> {

@@ -1,17 +1,20 @@
-//! The management API's place in this process: its sockets, and what it asks of the process. All else is
+//! The management API's place in this process: its sockets, its thread, and what it asks of the process. All else is
 //! `leveret-management`'s.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use leveret_management::view::{Figures, Host, View};
 use leveret_management::{Listening, Management};
 use leveret_message::Timestamp;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
 use crate::config::HttpListen;
 use crate::error::StartError;
 use crate::listener::{Bound, Listener, Protocol};
+use crate::memory;
 use crate::shared::Shared;
 use crate::store::DiskWatch;
 
@@ -45,11 +48,57 @@ pub(crate) fn bind(wanted: &HttpListen, protocol: Protocol) -> Result<Vec<Vec<Bo
     }
 }
 
+/// The thread on which requests are read and answered: what a large one costs, megabytes of JSON perhaps, is nothing
+/// that a worker should do between two turns of clients. It is there once somebody has connected.
+#[derive(Default)]
+pub(crate) struct ManagementThread(Mutex<Option<Runtime>>);
+
+impl ManagementThread {
+    /// Where to spawn what it does; on the workers if there can be no thread.
+    fn handle(&self) -> Handle {
+        let mut runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if runtime.is_none() {
+            let begun = Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("leveret-api")
+                // What requests took is not needed until the next one.
+                .on_thread_park(memory::tidy)
+                .enable_all()
+                .build();
+            *runtime = begun
+                .inspect_err(|error| tracing::warn!(%error, "no thread for the management API"))
+                .ok();
+        }
+        runtime
+            .as_ref()
+            .map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+
+    /// Ends the thread, which may take so long to drop what it does.
+    pub(crate) fn stop(&self, within: Duration) {
+        if let Some(runtime) = self.take() {
+            runtime.shutdown_timeout(within);
+        }
+    }
+
+    /// Ends it without a wait.
+    pub(crate) fn abandon(&self) {
+        if let Some(runtime) = self.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    fn take(&self) -> Option<Runtime> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The API and what it runs in.
 #[derive(Clone)]
 pub(crate) struct ManagementHost {
     management: Arc<Management>,
     shared: Arc<Shared>,
+    thread: Arc<ManagementThread>,
 }
 
 impl ManagementHost {
@@ -58,6 +107,7 @@ impl ManagementHost {
         shared: &Arc<Shared>,
         listeners: &[Listener],
         disk: Option<DiskWatch>,
+        thread: Arc<ManagementThread>,
     ) -> Self {
         let listeners = listeners.iter().map(|listener| Listening {
             protocol: listener.protocol().name(),
@@ -72,6 +122,7 @@ impl ManagementHost {
         Self {
             management: Arc::new(Management::new(view, listeners.collect())),
             shared: Arc::clone(shared),
+            thread,
         }
     }
 
@@ -92,14 +143,15 @@ impl ManagementHost {
                 continue;
             };
             let management = Arc::clone(&self.management);
-            connections.spawn(async move {
+            let serving = async move {
                 if is_open {
                     management.serve_metrics(socket, remote, guest).await;
                 } else {
                     management.serve(socket, remote, guest).await;
                 }
                 drop(place);
-            });
+            };
+            connections.spawn_on(serving, &self.thread.handle());
         }
     }
 }

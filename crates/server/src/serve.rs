@@ -16,7 +16,7 @@ use crate::error::{ServeError, StartError};
 use crate::listener::{Bound, Listener, Protocol};
 use crate::log::Log;
 use crate::lookout::Lookout;
-use crate::management::ManagementHost;
+use crate::management::{ManagementHost, ManagementThread};
 use crate::memory::Activity;
 use crate::readiness::{self, ReadyDraft};
 use crate::shared::Shared;
@@ -78,6 +78,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         store.handle(),
     ));
     memory::return_large_bodies();
+    let api = Arc::<ManagementThread>::default();
     let (pager, pager_panic) = pager::start(&shared.broker, clock).map_err(StartError::System)?;
     let (deadlines, deadlines_panic) =
         deadlines::start(&shared.broker, clock).map_err(StartError::System)?;
@@ -105,20 +106,28 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
         shared.descriptors.tell();
         listeners.iter().for_each(Listener::tell);
         let ready_file = ready_file.map(ReadyDraft::publish).transpose()?;
-        let served =
-            until_stopped(&shared, listeners, signals, (store.handle(), disk), panics).await;
+        let management = ManagementHost::new(&shared, &listeners, disk, Arc::clone(&api));
+        let served = until_stopped(
+            &shared,
+            management,
+            listeners,
+            signals,
+            store.handle(),
+            panics,
+        )
+        .await;
         drop(ready_file);
         served
     });
 
     match &served {
         Ok(()) => {
-            stop(runtime, threads, shared, store);
+            stop((runtime, &api), threads, shared, store);
             steps::report();
             tracing::info!("stopped");
         }
-        Err(ServeError::Start(_)) => stop(runtime, threads, shared, store),
-        Err(_) => abandon(runtime, shared, store),
+        Err(ServeError::Start(_)) => stop((runtime, &api), threads, shared, store),
+        Err(_) => abandon((runtime, &api), shared, store),
     }
     served
 }
@@ -152,14 +161,14 @@ struct Panics {
 /// Accepts and serves; returns when a signal came and the clients have been sent away, or when something failed.
 async fn until_stopped(
     shared: &Arc<Shared>,
+    management: ManagementHost,
     listeners: Vec<Listener>,
     mut signals: Signals,
-    (store, disk): (leveret_message::Store, Option<DiskWatch>),
+    store: leveret_message::Store,
     panics: Panics,
 ) -> Result<(), ServeError> {
     let mut tasks = JoinSet::new();
     let mut store = tokio::spawn(StoreWatch::new(store, Arc::clone(shared)));
-    let management = ManagementHost::new(shared, &listeners, disk);
     for listener in listeners {
         match listener.protocol() {
             Protocol::Amqp => tasks.spawn(listener.accept(Arc::clone(shared))),
@@ -201,7 +210,13 @@ fn store_failed(watched: Result<String, tokio::task::JoinError>) -> ServeError {
 }
 
 /// Ends what runs, in the order in which it depends on each other, and closes the store.
-fn stop(runtime: Runtime, threads: [Background; 2], shared: Arc<Shared>, store: OpenStore) {
+fn stop(
+    (runtime, api): (Runtime, &ManagementThread),
+    threads: [Background; 2],
+    shared: Arc<Shared>,
+    store: OpenStore,
+) {
+    api.stop(RUNTIME_STOP);
     runtime.shutdown_timeout(RUNTIME_STOP);
     threads.into_iter().for_each(Background::stop);
     drop(shared);
@@ -209,7 +224,8 @@ fn stop(runtime: Runtime, threads: [Background; 2], shared: Arc<Shared>, store: 
 }
 
 /// After a failure: what is on disk is what was promised, so nothing more is committed, and nobody is waited for.
-fn abandon(runtime: Runtime, shared: Arc<Shared>, store: OpenStore) {
+fn abandon((runtime, api): (Runtime, &ManagementThread), shared: Arc<Shared>, store: OpenStore) {
     std::mem::forget((shared, store));
+    api.abandon();
     runtime.shutdown_background();
 }

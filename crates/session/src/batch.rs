@@ -159,6 +159,11 @@ impl Batch {
         self.messages.is_empty() && self.confirming.is_empty()
     }
 
+    /// How many queues it is for.
+    pub(super) fn queues(&self) -> usize {
+        self.targets.len()
+    }
+
     /// It is to be published now.
     pub(super) fn is_full(&self) -> bool {
         self.bytes > BYTES_MAX

@@ -55,6 +55,8 @@ pub(super) struct KnownRoutes {
     places: HashTable<Listed>,
     text: Vec<u8>,
     routes: Vec<Targets>,
+    /// How many queues they have together.
+    queues: usize,
     /// The numbers of the routes.
     by_queues: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -72,6 +74,7 @@ impl KnownRoutes {
             places: HashTable::new(),
             text: Vec::new(),
             routes: Vec::new(),
+            queues: 0,
             by_queues: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             bytes: 0,
@@ -214,11 +217,13 @@ impl KnownRoutes {
     fn number(&mut self, targets: &Targets) -> Option<u32> {
         let KnownRoutes {
             routes,
+            queues,
             by_queues,
             hasher,
             ..
         } = self;
         let number = u32::try_from(routes.len()).ok()?;
+        *queues += targets.len();
         routes.push(targets.clone());
         let hash_of = |number: &u32| {
             let queues = routes.get(*number as usize);
@@ -228,11 +233,22 @@ impl KnownRoutes {
         Some(number)
     }
 
+    /// How many queues the routes have together.
+    pub(super) fn queues(&self) -> usize {
+        self.queues
+    }
+
+    /// Takes the routes out of what is forgotten.
+    pub(super) fn take_routes(&mut self) -> Vec<Targets> {
+        std::mem::take(&mut self.routes)
+    }
+
     /// Forgets everything, and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.places.clear();
         self.text.clear();
         self.routes.clear();
+        self.queues = 0;
         self.by_queues.clear();
         self.upcoming.clear();
         self.bytes = 0;

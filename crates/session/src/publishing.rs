@@ -69,8 +69,17 @@ impl Publishing {
         let has_changed = self.routes.renew(self.vhost.generation());
         if has_changed {
             self.batch.routes_changed();
+            self.let_forgotten_go();
         }
         has_changed
+    }
+
+    /// What has to do with very many queues is dropped by somebody else, in steps.
+    #[cold]
+    fn let_forgotten_go(&mut self) {
+        if let Some(routes) = self.routes.take_forgotten() {
+            self.vhost.let_go(routes);
+        }
     }
 
     /// A publish came.
@@ -109,11 +118,13 @@ impl Publishing {
     /// Lets go of routes that nobody has asked for since the last time.
     pub(super) fn rest(&mut self) {
         self.routes.rest();
+        self.let_forgotten_go();
     }
 
     /// Nothing more is published. Routes hold their queues: these are deleted one by one, and shall go so, too.
     pub(super) fn end(&mut self) {
         self.routes.end();
+        self.let_forgotten_go();
         self.batch.routes_changed();
     }
 

@@ -15,6 +15,9 @@ use super::known_routes::KnownRoutes;
 /// of keys, rarely enough that a publisher that goes round more keys than fit does not pay for keeping them.
 const MISSES_MAX: usize = 8;
 
+/// Of so many queues routes are forgotten at once. The queues may be deleted by now and freed with their last handles.
+const QUEUES_AT_ONCE: usize = 256;
+
 /// A route that a cache knows, until it forgets everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RouteNumber {
@@ -32,6 +35,8 @@ pub(super) struct RouteCache {
     known: Option<Box<KnownRoutes>>,
     /// Routes that found no place since it is full.
     missed: usize,
+    /// Routes that are forgotten, to very many queues.
+    forgotten: Vec<Targets>,
 }
 
 impl RouteCache {
@@ -43,6 +48,7 @@ impl RouteCache {
             budget: Arc::clone(budget),
             known: None,
             missed: 0,
+            forgotten: Vec::new(),
         }
     }
 
@@ -100,14 +106,27 @@ impl RouteCache {
 
     /// Lets go of everything.
     pub(super) fn end(&mut self) {
-        self.epoch += 1;
-        self.missed = 0;
+        self.begin_anew();
         self.known = None;
     }
 
-    fn forget(&mut self) {
+    /// Routes of which whoever drops them has much to do: nobody needs them any more.
+    pub(super) fn take_forgotten(&mut self) -> Option<Vec<Targets>> {
+        let some = !self.forgotten.is_empty();
+        some.then(|| std::mem::take(&mut self.forgotten))
+    }
+
+    fn begin_anew(&mut self) {
         self.epoch += 1;
         self.missed = 0;
+        let known = self.known.as_mut();
+        if let Some(known) = known.filter(|known| known.queues() > QUEUES_AT_ONCE) {
+            self.forgotten.append(&mut known.take_routes());
+        }
+    }
+
+    fn forget(&mut self) {
+        self.begin_anew();
         match &mut self.known {
             Some(known) if !known.is_large() => known.clear(),
             _ => self.known = None,
@@ -180,6 +199,28 @@ mod tests {
         let now = cache.get(&names(1), &[]).unwrap();
         assert_ne!(before, now);
         assert_eq!(cache.targets(now)[0].id(), other.id());
+    }
+
+    #[test]
+    fn very_many_queues_are_not_let_go_of_at_once() {
+        let queues = queues(QUEUES_AT_ONCE + 1);
+        let (mut cache, _) = cache(0);
+        let mut forgotten = |count: usize, forget: fn(&mut RouteCache)| {
+            for (number, queue) in queues.iter().take(count).enumerate() {
+                let targets = Targets::from_buf([queue.clone()]);
+                cache.insert(&names(number), &targets);
+            }
+            forget(&mut cache);
+            assert_eq!(known(&mut cache, 0..count), 0);
+            cache.take_forgotten().map_or(0, |routes| routes.len())
+        };
+        let voided = |cache: &mut RouteCache| assert!(cache.renew(cache.generation + 1));
+        assert_eq!(forgotten(QUEUES_AT_ONCE, voided), 0);
+        assert_eq!(forgotten(QUEUES_AT_ONCE + 1, voided), QUEUES_AT_ONCE + 1);
+        assert_eq!(
+            forgotten(QUEUES_AT_ONCE + 1, RouteCache::end),
+            QUEUES_AT_ONCE + 1
+        );
     }
 
     #[test]

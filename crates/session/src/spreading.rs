@@ -13,7 +13,7 @@ use super::pressure::Pressure;
 use super::spread::Spreading;
 
 /// What it costs to have a queue take the message, where an acknowledgement costs 1.
-const QUEUE_COST: usize = 8;
+const QUEUE_COST: usize = 16;
 /// Of the queues whose dead letters are waited for, so many are remembered.
 const LETTERS_MAX: usize = 4;
 
@@ -42,7 +42,8 @@ impl Connection {
             refused: false,
             pressure: Pressure::none(),
         };
-        self.begin_now(link, Job::Spreading(Box::new(spreading)), now);
+        // To find so many queues was a step of its own.
+        self.begin(link, Job::Spreading(Box::new(spreading)));
     }
 
     /// Publishes to some of the queues; answers whether there are more.

@@ -13,6 +13,10 @@ pub(super) const METHOD: u32 = 64;
 pub(super) const GET: u32 = 8;
 /// A message goes past an exchange that keeps something, or back to its publisher.
 pub(super) const DETOUR: u32 = 4;
+/// The first message of a turn for a queue, which is locked for it.
+pub(super) const QUEUE: u32 = 2;
+/// A message whose way is not known yet.
+pub(super) const LOOK_UP: u32 = 2;
 /// A channel is closed for an error.
 pub(super) const FAILURE: u32 = 128;
 

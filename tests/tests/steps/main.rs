@@ -4,14 +4,18 @@
 #![cfg(debug_assertions)]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test's way to fail")]
 
+mod durable;
 mod leaving;
+mod routes;
 mod units;
 mod wide;
 
 use std::io::Write;
 
-use leveret_codec::protocol::{basic, channel, queue, tx};
-use leveret_codec::{AMQPClass, AMQPValue, ChannelNumber, FieldTable, write_method};
+use leveret_codec::protocol::{basic, channel, confirm, exchange, queue, tx};
+use leveret_codec::{
+    AMQPClass, AMQPProperties, AMQPValue, ChannelNumber, FieldTable, write_method,
+};
 use leveret_tests::wire::{Client, Incoming};
 use leveret_tests::{Leveret, PATIENCE, eventually};
 

@@ -1,49 +1,70 @@
 //! Which patterns a message's headers fulfil, without trying each.
 //!
-//! Every pattern waits in slots, one slot a (header, value) or (header, any value): an `any` pattern
-//! in those of all its pairs, an `all` pattern in one, chosen when it comes as the one where fewest
-//! wait. A message looks into the two slots of each of its headers; whoever waits there as `any`
-//! matches, whoever waits as `all` is tried in full.
+//! Every pattern waits in slots, one slot a (header, value) or (header, any value): one of which a single pair is enough
+//! in those of all its pairs, any other in one, chosen when it comes as the one where fewest wait. A message looks into
+//! the two slots of each of its headers. Where the first kind leads to is certain then, and known without a look at the
+//! patterns; who waits there of the second kind is tried in full.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::DefaultHashBuilder;
 use leveret_codec::RawTable;
-use slab::Slab;
 use smallvec::SmallVec;
 
 use super::message::Headers;
 use super::pattern::{Mode, Pair, Pattern};
 use super::value::{Value, ValueRef};
+use crate::places::Places;
 use crate::route::Route;
+use crate::sliced_table::{SlicedTable, spread};
 use crate::target::{Target, TargetSet};
+
+/// A slot of any value is looked into by more messages than one of a certain value: who waits there counts for so many.
+const ANY_VALUE: usize = 8;
 
 /// All patterns of one headers exchange.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeadersIndex {
-    places: Slab<Waiting>,
-    by_pattern: HashMap<Pattern, usize>,
-    slots: HashTable<Slot>,
+    /// Patterns that are tried.
+    places: Places<Waiting>,
+    by_pattern: SlicedTable<Known>,
+    slots: SlicedTable<Slot>,
     hasher: DefaultHashBuilder,
     /// Targets of the `all` pattern without pairs, which waits nowhere and matches everything.
     always: TargetSet,
-    /// Patterns that expect arrays, tables or decimals. Without any, a message's are not read.
+    /// Bindings that expect arrays, tables or decimals. Without any, a message's are not read.
     nested: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Waiting {
     pattern: Pattern,
-    /// Of an `all` pattern: the pair in whose slot it waits.
+    /// The pair in whose slot it waits.
     waits_at: usize,
     targets: TargetSet,
+}
+
+/// Where a pattern is, with a part of its hash.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    hash: u32,
+    at: u32,
+}
+
+impl Known {
+    fn spread(&self) -> u64 {
+        spread(self.hash.into())
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Slot {
     key: Box<[u8]>,
     expected: Option<Value>,
-    waiting: SmallVec<[usize; 2]>,
+    /// Where every message leads to that looks in here.
+    certain: TargetSet,
+    /// The patterns that it has to be tried on.
+    waiting: SmallVec<[u32; 2]>,
 }
 
 impl HeadersIndex {
@@ -54,9 +75,17 @@ impl HeadersIndex {
             }
             return;
         }
-        let at = match self.by_pattern.get(&pattern) {
-            Some(at) => *at,
-            None => self.add_pattern(pattern),
+        self.nested += usize::from(pattern.is_nested());
+        if pattern.is_fulfilled_by_one() {
+            for pair in &pattern.pairs {
+                self.slot_or_new(pair).certain.insert(target);
+            }
+            return;
+        }
+        let hash = self.hash_pattern(&pattern);
+        let at = match self.known(&pattern, hash) {
+            Some(at) => at,
+            None => self.add_pattern(pattern, hash),
         };
         if let Some(waiting) = self.places.get_mut(at) {
             waiting.targets.insert(target);
@@ -70,7 +99,17 @@ impl HeadersIndex {
             }
             return;
         }
-        let at = self.by_pattern.get(pattern).copied();
+        self.nested -= usize::from(pattern.is_nested());
+        if pattern.is_fulfilled_by_one() {
+            for pair in &pattern.pairs {
+                self.leave_slot(pair, |slot| {
+                    slot.certain.remove(target);
+                });
+            }
+            return;
+        }
+        let hash = self.hash_pattern(pattern);
+        let at = self.known(pattern, hash);
         let waiting = at.and_then(|at| Some((at, self.places.get_mut(at)?)));
         let Some((at, waiting)) = waiting else {
             debug_assert!(false, "a pattern that is removed was added");
@@ -104,15 +143,13 @@ impl HeadersIndex {
         headers: &Headers<'_>,
         route: &mut Route,
     ) -> bool {
-        let slot = self
-            .slots
-            .find(hash_slot(&self.hasher, key, value), |slot| {
-                slot.is(key, value)
-            });
-        let mut matched = false;
-        for at in slot.iter().flat_map(|slot| &slot.waiting) {
+        let Some(slot) = self.slot(key, value) else {
+            return false;
+        };
+        let mut matched = route.add_all(&slot.certain);
+        for at in &slot.waiting {
             if let Some(waiting) = self.places.get(*at)
-                && (waiting.pattern.mode == Mode::Any || waiting.pattern.holds(headers))
+                && waiting.pattern.holds(headers)
             {
                 matched |= route.add_all(&waiting.targets);
             }
@@ -120,103 +157,107 @@ impl HeadersIndex {
         matched
     }
 
-    fn add_pattern(&mut self, pattern: Pattern) -> usize {
+    fn known(&self, pattern: &Pattern, hash: u32) -> Option<u32> {
+        let is_it = |known: &Known| {
+            let waiting = (known.hash == hash).then(|| self.places.get(known.at));
+            waiting
+                .flatten()
+                .is_some_and(|waiting| waiting.pattern == *pattern)
+        };
+        let found = self.by_pattern.find(spread(hash.into()), is_it);
+        found.map(|known| known.at)
+    }
+
+    fn add_pattern(&mut self, pattern: Pattern, hash: u32) -> u32 {
         let waits_at = self.emptiest_slot(&pattern.pairs);
-        let at = self.places.vacant_key();
-        for pair in waited_pairs(&pattern, waits_at) {
-            self.enter_slot(pair, at);
-        }
-        self.nested += usize::from(pattern.is_nested());
-        self.by_pattern.insert(pattern.clone(), at);
-        self.places.insert(Waiting {
+        let waited = pattern.pairs.get(waits_at).cloned();
+        let at = self.places.insert(Waiting {
             pattern,
             waits_at,
             targets: TargetSet::default(),
-        })
-    }
-
-    fn remove_pattern(&mut self, pattern: &Pattern, at: usize, waits_at: usize) {
-        for pair in waited_pairs(pattern, waits_at) {
-            self.leave_slot(pair, at);
+        });
+        if let Some(pair) = waited {
+            self.slot_or_new(&pair).waiting.push(at);
         }
-        self.nested -= usize::from(pattern.is_nested());
-        self.by_pattern.remove(pattern);
-        self.places.try_remove(at);
+        self.by_pattern.insert(Known { hash, at }, Known::spread);
+        at
     }
 
-    /// Which of `pairs` has the fewest patterns waiting; a value is better than mere presence.
+    fn remove_pattern(&mut self, pattern: &Pattern, at: u32, waits_at: usize) {
+        if let Some(pair) = pattern.pairs.get(waits_at) {
+            self.leave_slot(pair, |slot| {
+                let position = slot.waiting.iter().position(|known| *known == at);
+                position.map(|position| slot.waiting.swap_remove(position));
+            });
+        }
+        let hash = self.hash_pattern(pattern);
+        self.by_pattern
+            .remove(spread(hash.into()), |known| known.at == at);
+        self.places.remove(at);
+    }
+
+    /// Which of `pairs` has the fewest patterns waiting.
     fn emptiest_slot(&self, pairs: &[Pair]) -> usize {
         let crowd = |pair: &Pair| {
-            let value = pair.expected.as_ref().map(Value::as_ref);
-            self.slots
-                .find(hash_slot(&self.hasher, &pair.key, value.as_ref()), |slot| {
-                    slot.is(&pair.key, value.as_ref())
-                })
-                .map_or(0, |slot| slot.waiting.len())
+            let slot = self.slot(
+                &pair.key,
+                pair.expected.as_ref().map(Value::as_ref).as_ref(),
+            );
+            let waiting = slot.map_or(0, |slot| slot.waiting.len()) + 1;
+            waiting * pair.expected.as_ref().map_or(ANY_VALUE, |_| 1)
         };
         (0..pairs.len())
-            .min_by_key(|at| {
-                pairs
-                    .get(*at)
-                    .map(|pair| (pair.expected.is_none(), crowd(pair)))
-            })
+            .min_by_key(|at| pairs.get(*at).map(crowd))
             .unwrap_or(0)
     }
 
-    fn enter_slot(&mut self, pair: &Pair, at: usize) {
-        let value = pair.expected.as_ref().map(Value::as_ref);
-        let hasher = &self.hasher;
-        self.slots
-            .entry(
-                hash_slot(&self.hasher, &pair.key, value.as_ref()),
-                |slot| slot.is(&pair.key, value.as_ref()),
-                |slot| {
-                    let value = slot.expected.as_ref().map(Value::as_ref);
-                    hash_slot(hasher, &slot.key, value.as_ref())
-                },
-            )
-            .or_insert_with(|| Slot {
-                key: pair.key.clone(),
-                expected: pair.expected.clone(),
-                waiting: SmallVec::new(),
-            })
-            .get_mut()
-            .waiting
-            .push(at);
+    fn slot(&self, key: &[u8], value: Option<&ValueRef<'_>>) -> Option<&Slot> {
+        let hash = hash_slot(&self.hasher, key, value);
+        self.slots.find(hash, |slot| slot.is(key, value))
     }
 
-    fn leave_slot(&mut self, pair: &Pair, at: usize) {
+    fn slot_or_new(&mut self, pair: &Pair) -> &mut Slot {
         let value = pair.expected.as_ref().map(Value::as_ref);
-        let found = self
-            .slots
-            .find_entry(hash_slot(&self.hasher, &pair.key, value.as_ref()), |slot| {
-                slot.is(&pair.key, value.as_ref())
-            });
-        let Ok(mut slot) = found else {
+        let hasher = &self.hasher;
+        self.slots.find_or_insert(
+            hash_slot(hasher, &pair.key, value.as_ref()),
+            |slot| slot.is(&pair.key, value.as_ref()),
+            |slot| {
+                let value = slot.expected.as_ref().map(Value::as_ref);
+                hash_slot(hasher, &slot.key, value.as_ref())
+            },
+            || Slot {
+                key: pair.key.clone(),
+                expected: pair.expected.clone(),
+                certain: TargetSet::default(),
+                waiting: SmallVec::new(),
+            },
+        )
+    }
+
+    /// Takes something out of a slot, which goes if nothing is left in it.
+    fn leave_slot(&mut self, pair: &Pair, take: impl FnOnce(&mut Slot)) {
+        let value = pair.expected.as_ref().map(Value::as_ref);
+        let hash = hash_slot(&self.hasher, &pair.key, value.as_ref());
+        let is_it = |slot: &Slot| slot.is(&pair.key, value.as_ref());
+        let Some(slot) = self.slots.find_mut(hash, is_it) else {
             debug_assert!(false, "a pair that is left was waited for");
             return;
         };
-        let waiting = &mut slot.get_mut().waiting;
-        if let Some(position) = waiting.iter().position(|known| *known == at) {
-            waiting.swap_remove(position);
+        take(slot);
+        if slot.certain.is_empty() && slot.waiting.is_empty() {
+            self.slots.remove(hash, is_it);
         }
-        if waiting.is_empty() {
-            slot.remove();
-        }
+    }
+
+    fn hash_pattern(&self, pattern: &Pattern) -> u32 {
+        u32::try_from(self.hasher.hash_one(pattern) >> 32).unwrap_or(u32::MAX)
     }
 }
 
 impl Slot {
     fn is(&self, key: &[u8], value: Option<&ValueRef<'_>>) -> bool {
         *self.key == *key && self.expected.as_ref().map(Value::as_ref).as_ref() == value
-    }
-}
-
-/// The pairs in whose slots `pattern` waits.
-fn waited_pairs(pattern: &Pattern, waits_at: usize) -> &[Pair] {
-    match pattern.mode {
-        Mode::Any => &pattern.pairs,
-        Mode::All => pattern.pairs.get(waits_at..=waits_at).unwrap_or_default(),
     }
 }
 

@@ -59,6 +59,11 @@ impl Pattern {
         Ok(Self { mode, pairs })
     }
 
+    /// Whether it is enough that one of its pairs holds.
+    pub(super) fn is_fulfilled_by_one(&self) -> bool {
+        self.mode == Mode::Any || self.pairs.len() == 1
+    }
+
     /// Whether it expects a value of a compound type.
     pub(crate) fn is_nested(&self) -> bool {
         self.pairs

@@ -40,14 +40,21 @@ impl Publishing {
             tag = confirms.next_tag();
             self.batch.add_confirm(number, tag);
         }
+        let queues = self.batch.queues();
         match way {
             Way::AsBefore if !rewritten && !self.vhost.is_traced() => {
                 self.repeat.consider(link, number, &message, mandatory);
             }
             Way::AsBefore => {}
             Way::Known(route) => self.batch.follow(names, route, &self.routes),
-            Way::ByNames(targets) => self.batch.set_targets(names, &targets),
-            Way::ThisOnce(targets) => self.batch.set_targets(&[], &targets),
+            Way::ByNames(targets) => {
+                link.work.add(work::LOOK_UP);
+                self.batch.set_targets(names, &targets);
+            }
+            Way::ThisOnce(targets) => {
+                link.work.add(work::LOOK_UP);
+                self.batch.set_targets(&[], &targets);
+            }
             Way::Stateful(stateful) => self.batch.set_targets(&[], &stateful.targets),
             Way::Wide(queues) => self.batch.set_targets(&[], &self.vhost.handles(&queues)),
         }
@@ -63,6 +70,9 @@ impl Publishing {
         // The first one is counted with the frame.
         let others = self.batch.latest_targets.len() - 1;
         link.work.add(u32::try_from(others).unwrap_or(u32::MAX));
+        let new = self.batch.queues() - queues;
+        link.work
+            .add(work::QUEUE * u32::try_from(new).unwrap_or_default());
         self.batch.add(message, number, tag);
     }
 

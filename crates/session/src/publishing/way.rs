@@ -85,6 +85,7 @@ impl Publishing {
         }
         if routed.cacheable && !routed.targets.is_empty() && by_names {
             self.routes.insert(names, &routed.targets);
+            self.let_forgotten_go();
             return Ok(Way::ByNames(routed.targets));
         }
         Ok(Way::ThisOnce(routed.targets))

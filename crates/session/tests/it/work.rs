@@ -161,7 +161,7 @@ fn one_message_for_very_many_queues_is_several_turns() {
     client.write(&both.concat());
     client.turn();
     let first = have_it();
-    assert!((1..=1_000).contains(&first), "{first} queues in a turn");
+    assert!(first <= 1_000, "{first} queues in a turn");
     let has_got = || client.lines().iter().any(|line| line.starts_with("get-ok"));
     assert!(!has_got());
     while !has_got() {

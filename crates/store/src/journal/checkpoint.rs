@@ -276,6 +276,10 @@ fn checkpoint<P: Payload>(shared: &Arc<Shared<P>>, mut place: WriteTo) -> io::Re
             return Ok(());
         }
     }
+    plan.definition_rows(&mut |keys, rows| {
+        let mut index = shared.index.lock();
+        write_definitions(&mut index, keys, rows);
+    });
     plan.log_rows(&mut |id, rows| {
         let mut index = shared.index.lock();
         write_log(&mut index, id, rows);
@@ -296,17 +300,23 @@ pub(super) fn last<P: Payload>(shared: &Shared<P>) -> io::Result<()> {
         entry.segment.file.sync()?;
     }
     let mut plan = Plan::of(&mut index, shared);
+    plan.definition_rows(&mut |keys, rows| write_definitions(&mut index, keys, rows));
     plan.log_rows(&mut |id, rows| write_log(&mut index, id, rows));
     plan.checkpoint.clean = true;
     drop(index);
     write(shared, plan.rows, &plan.checkpoint)
 }
 
-/// What a checkpoint is to write, from one short look at the index. Logs follow one by one: they may be
-/// newer than the checkpoint says, and replaying what they have already changes nothing.
+/// Rows of so many definitions are made before others may have the index.
+const SLICE: usize = 256;
+
+/// What a checkpoint is to write, from one short look at the index. Definitions follow some at a time and logs one by
+/// one: they may be newer than the checkpoint says, and replaying what they have already changes nothing.
 struct Plan {
     checkpoint: Checkpoint,
     snapshot: Snapshot,
+    definitions: Vec<Arc<[u8]>>,
+    removed_definitions: Vec<(u64, u16)>,
     logs: Vec<LogId>,
     rows: Vec<Row>,
     /// Segments with nothing live in them.
@@ -319,14 +329,6 @@ impl Plan {
         for (id, parts) in std::mem::take(&mut index.deleted_logs) {
             rows::deleted_log_rows(id, &parts, &mut rows);
         }
-        for key in std::mem::take(&mut index.dirty_definitions) {
-            if let Some(definition) = index.definitions.get_mut(&key) {
-                rows::definition_rows(&key, definition, &mut rows);
-            }
-        }
-        for (row, parts) in std::mem::take(&mut index.removed_rows) {
-            rows::removed_definition_rows(row, parts, &mut rows);
-        }
         index.segments.emptied = 0;
         let empty = index.dead_segments().collect();
         Plan {
@@ -337,15 +339,38 @@ impl Plan {
                 clean: false,
             },
             snapshot: Snapshot::of(index),
+            definitions: std::mem::take(&mut index.dirty_definitions)
+                .into_iter()
+                .collect(),
+            removed_definitions: std::mem::take(&mut index.removed_rows),
             logs: std::mem::take(&mut index.dirty_logs),
             rows,
             empty,
         }
     }
 
+    fn definition_rows(&mut self, write: &mut impl FnMut(&[Arc<[u8]>], &mut Vec<Row>)) {
+        for keys in std::mem::take(&mut self.definitions).chunks(SLICE) {
+            write(keys, &mut self.rows);
+        }
+        // After the new rows, so that a definition is always in the one or the other.
+        for (row, parts) in std::mem::take(&mut self.removed_definitions) {
+            rows::removed_definition_rows(row, parts, &mut self.rows);
+        }
+    }
+
     fn log_rows(&mut self, write: &mut impl FnMut(LogId, &mut Vec<Row>)) {
         for id in std::mem::take(&mut self.logs) {
             write(id, &mut self.rows);
+        }
+    }
+}
+
+/// One that has gone since the look is removed again by what is replayed.
+fn write_definitions(index: &mut Index, keys: &[Arc<[u8]>], rows: &mut Vec<Row>) {
+    for key in keys {
+        if let Some(definition) = index.definitions.get_mut(key) {
+            rows::definition_rows(key, definition, rows);
         }
     }
 }
