@@ -323,10 +323,8 @@ fn guarded<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 fn io_error(error: sled::Error) -> io::Error {
     match error {
         sled::Error::Io(error) => error,
-        sled::Error::Corruption { .. } => {
-            io::Error::new(io::ErrorKind::InvalidData, error.to_string())
-        }
-        other => io::Error::other(other.to_string()),
+        // It takes settings that it cannot read for those of an older version, for one.
+        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
     }
 }
 

@@ -102,7 +102,7 @@ impl SetAside {
     }
 }
 
-fn path_in(directory: &Path) -> PathBuf {
+pub(super) fn path_in(directory: &Path) -> PathBuf {
     directory.join("damaged")
 }
 

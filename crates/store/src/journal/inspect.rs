@@ -93,7 +93,8 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
         definitions: definitions_of(&index),
         problems,
         is_refused,
-        set_aside: aside::noted(&*files, directory).map_err(unusable(directory))?,
+        set_aside: aside::noted(&*files, directory)
+            .map_err(unusable(&aside::path_in(directory)))?,
         ..Verified::default()
     };
     check_chunks(&index, &mut found);

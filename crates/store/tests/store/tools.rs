@@ -466,6 +466,12 @@ const TABLE: &[(File, Harm, &str, &str)] = &[
     ),
     (
         File::Named("index/conf"),
+        Harm::Halve,
+        "error, rebuild: 195 + 2, 0 damaged, 3 definitions",
+        "error, rebuild: 195 + 2, 0 damaged, 3 definitions",
+    ),
+    (
+        File::Named("index/conf"),
         Harm::Zero,
         "error, rebuild: 195 + 2, 0 damaged, 3 definitions",
         "error, rebuild: 195 + 2, 0 damaged, 3 definitions",
@@ -579,6 +585,14 @@ fn nothing_is_rebuilt_from_nothing() {
     let refused = rebuild(&path).expect_err("refused");
     assert!(matches!(refused, OpenError::NoJournal { .. }), "{refused}");
     assert_eq!(contents(&path), before, "the index stays");
+}
+
+#[test]
+fn verify_names_the_file_that_it_cannot_read() {
+    let (_directory, path) = killed();
+    std::fs::create_dir(path.join("damaged")).expect("made");
+    let error = verify(&path).expect_err("refused").to_string();
+    assert!(error.contains("/damaged: "), "{error}");
 }
 
 #[test]
