@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::args::Settings;
 
-/// How a key of `rabbitmq.conf` begins that no file of ours has.
+/// How a key of `rabbitmq.conf` begins, where it is none of ours.
 const KEYS: [&str; 24] = [
     "listeners.",
     "default_pass",
@@ -52,7 +52,9 @@ pub(super) fn advice(path: &Path, text: &str, memory_bytes: Option<u64>) -> Opti
         .file_name()
         .is_some_and(|name| names.iter().any(|it| name == *it));
     let settings = settings(text);
-    let known = |key: &str| KEYS.iter().any(|start| key.starts_with(start));
+    let known = |key: &str| {
+        !Settings::KEYS.contains(&key) && KEYS.iter().any(|start| key.starts_with(start))
+    };
     let erlang = is_erlang(text);
     if !(named || erlang || settings.iter().any(|(key, _)| known(key))) {
         return None;

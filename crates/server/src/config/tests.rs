@@ -265,3 +265,11 @@ fn configuration_of_rabbitmq_is_recognised() {
         assert!(error.contains(said), "{error}");
     }
 }
+
+#[test]
+fn our_own_keys_are_not_taken_for_those_of_rabbitmq() {
+    for key in Settings::KEYS {
+        let error = file_error(&format!("{key} = [[]]"));
+        assert!(error.contains("line 1: "), "{error}");
+    }
+}
