@@ -193,7 +193,7 @@ settings! {
     /// Bytes waiting to be written to disk before publishers are held back [default: 10MiB]
     #[arg(long, value_name = "SIZE", env = "LEVERET_STORE_BEHIND", help_heading = "Limits", hide_short_help = true)]
     store_behind: ByteSize,
-    /// What stays free on the disk: below, publishers wait; bytes or per cent of it [default: 256MiB, or 5% if that is less]
+    /// What stays free on the disk: below, publishers wait; bytes or per cent of it [default: 256MiB, or 5% if that is less, but 4MiB at least]
     #[arg(long, value_name = "SIZE|%", env = "LEVERET_DISK_RESERVE", help_heading = "Limits", hide_short_help = true)]
     disk_reserve: DiskShare,
     /// Largest transaction (tx) held in memory [default: 256MiB]

@@ -7,8 +7,9 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// What is kept for a full disk, or so large a part of a small one.
 const BALLAST_BYTES: u64 = 4 << 20;
 const BALLAST_SHARE: u64 = 32;
-/// Of a small disk this part stays free.
+/// Of a small disk this part stays free, but no less than a checkpoint and what it gives back need.
 const RESERVE_SHARE: u64 = 20;
+const RESERVE_BYTES_MIN: u64 = 4 << 20;
 
 /// How a journal is kept.
 #[derive(Clone, Debug)]
@@ -55,7 +56,8 @@ impl JournalOptions {
     #[must_use]
     pub fn for_disk(bytes: u64, reserve: Option<u64>) -> Self {
         let default = JournalOptions::default();
-        let usual = default.disk_free_bytes_min.min(bytes / RESERVE_SHARE);
+        let share = (bytes / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
+        let usual = default.disk_free_bytes_min.min(share);
         let reserve = reserve.unwrap_or(usual);
         let share = (bytes / SEGMENTS_ON_DISK_MIN).min(reserve / 2);
         let fitting = 1 << share.max(SEGMENT_BYTES_MIN).ilog2();
@@ -117,5 +119,20 @@ impl Default for JournalOptions {
             patience_us: 1000,
             recover: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_free_is_enough_on_a_disk_of_any_size() {
+        const MIB: u64 = 1 << 20;
+        let reserve = |bytes, asked| JournalOptions::for_disk(bytes, asked).disk_free_bytes_min;
+        for (disk, expected) in [(16, 4), (80, 4), (1_000, 50), (1 << 20, 256)] {
+            assert_eq!(reserve(disk * MIB, None), expected * MIB);
+        }
+        assert_eq!(reserve(16 * MIB, Some(MIB)), MIB, "as it was asked for");
     }
 }

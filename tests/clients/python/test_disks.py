@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from support.disks import UNSHARE, SmallDisk
-from support.waiting import drive_until, eventually
+from support.waiting import drive_until, eventually, taken
 
 pytestmark = pytest.mark.leveret_only("its disk is looked after")
 
@@ -77,6 +77,27 @@ def test_a_disk_of_128_megabytes_is_enough_with_default_settings(on_disk, open_c
     connection = open_connection(own.start())
     assert drain(connection, "small", 100) == list(range(100))
     assert disk.free_bytes() > 0
+
+
+def test_a_disk_that_holds_little_goes_on_once_it_is_drained(on_disk, open_connection):
+    own, _ = on_disk("16m")
+    connection = open_connection(own.start())
+    blocked = []
+    connection.add_on_connection_blocked_callback(lambda *_: blocked.append(1))
+    channel = connection.channel()
+    channel.queue_declare("small", durable=True)
+    (body,) = bodies([0], 50_000)
+    while not blocked:
+        channel.basic_publish("", "small", body, PERSISTENT)
+        connection.process_data_events(0.005)
+    own.kill()
+    connection = open_connection(own.start(), blocked_connection_timeout=60)
+    channel = connection.channel()
+    # One at a time: each acknowledgement needs room of its own.
+    while taken(channel, "small"):
+        pass
+    channel.confirm_delivery()
+    fill(channel, "small", range(10))
 
 
 @pytest.mark.parametrize("stop", ["an orderly stop", "a kill"])
