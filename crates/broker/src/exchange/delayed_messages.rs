@@ -387,3 +387,35 @@ impl DelayedMessages {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn place(sequence: u64) -> DelayedId {
+        DelayedId {
+            due: NOW + sequence,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn what_is_cancelled_while_it_is_read_leaves_room_for_another() {
+        let mut delayed = DelayedMessages::new(false);
+        let all = (WANTED_MAX * 2) as u64;
+        delayed.recover((0..all).map(place).collect(), all);
+        let mut sequence = 0;
+        while delayed.count() > 0 {
+            delayed.todo(NOW + all, CommitPoint::NONE);
+            let wanted = delayed.wanted();
+            assert_eq!(wanted.first(), Some(&sequence));
+            for it in wanted {
+                assert_eq!(delayed.cancel(it, None), Search::Found);
+                sequence = it + 1;
+            }
+        }
+        assert_eq!((sequence, delayed.wanted), (all, 0));
+    }
+}

@@ -481,3 +481,25 @@ fn the_delayed_type_must_be_one() {
         );
     }
 }
+
+/// Bodies leave memory before they are written, and the next ones wanted are not in the store yet.
+#[test]
+fn what_the_store_does_not_have_yet_is_not_given_up() {
+    let world = World::durable();
+    let client = prepared(&world);
+    let body = "x".repeat(1_500_000);
+    world.hold_commits();
+    for delay in 10..16 {
+        client.publish_with("k", &body, &delayed(delay));
+    }
+    for _ in 0..10 {
+        world.pass(5);
+    }
+    assert_eq!(client.counts("q"), (0, 0));
+    world.commit();
+    for _ in 0..10 {
+        world.pass(5);
+    }
+    assert_eq!(client.counts("q"), (6, 0));
+    assert_eq!(count(&world), 0);
+}

@@ -234,3 +234,45 @@ fn what_begins_with_a_letter_begins_when_it_left() {
     world.page();
     assert_eq!(client.counts("back"), (300, 0));
 }
+
+/// After a start it is found out of both as they are read.
+#[test]
+fn what_was_delivered_too_often_keeps_its_place_among_what_expires() {
+    let world = World::durable();
+    let client = world.client();
+    let arguments = [
+        ("x-queue-type", string("quorum")),
+        ("x-delivery-limit", number(1)),
+        ("x-message-ttl", number(1_000)),
+        ("x-dead-letter-exchange", string("")),
+        ("x-dead-letter-routing-key", string("dead")),
+    ];
+    client.declare_ok("dead", &[Flag::Durable], &[]);
+    client.declare_ok("q", &[Flag::Durable], &arguments);
+    client.publish_all("q", "a b c d e f", &Properties::persistent());
+    client.consume_ok("q", "c");
+    client.expect_bodies("a b c d e f");
+    for tag in [2, 5] {
+        client.nack(tag, false, true);
+    }
+    client.expect_bodies("b! e!");
+    let after = world.restarted_at(world.now() + 1_000);
+    let client = after.client();
+    after.run();
+    assert_eq!(client.counts("q"), (0, 0));
+    for (body, reason) in [
+        ("a", "expired"),
+        ("b", "delivery_limit"),
+        ("c", "expired"),
+        ("d", "expired"),
+        ("e", "delivery_limit"),
+        ("f", "expired"),
+    ] {
+        client.get("dead", true);
+        let letter = client.seen().remove(0);
+        let headers = letter.headers();
+        let told = headers.inner().get("x-first-death-reason");
+        assert_eq!(letter.body_text(), body);
+        assert_eq!(told, Some(&string(reason)));
+    }
+}

@@ -252,3 +252,33 @@ fn a_bad_argument_is_refused() {
         "PRECONDITION_FAILED - invalid arg 'x-consumer-timeout' for queue 'q' in vhost '/': {value_negative,-1}",
     );
 }
+
+/// What is looked at again when the first of them is closed in steps.
+#[test]
+fn all_channels_that_are_overdue_are_closed_however_long_the_first_takes() {
+    const MANY: u32 = 40;
+    let world = World::volatile_with(BrokerConfig {
+        consumer_timeout_ms: Some(1000),
+        consumer_timeout_action: ConsumerTimeoutAction::Close,
+        step_cost: 50,
+        ..BrokerConfig::default()
+    });
+    let client = world.client();
+    let second = client.with_channel(2);
+    for (channel, queue) in [(&client, "q"), (&second, "r")] {
+        channel.declare_ok(queue, &[], &[]);
+        for _ in 0..MANY {
+            channel.publish(queue, "a");
+        }
+        channel.consume(queue, queue, &[], &[]);
+        assert_eq!(u32::try_from(client.seen().len()), Ok(MANY + 1));
+    }
+    world.pass(1000);
+    let told = client.lines();
+    let closed = |line: &&String| line.contains("channel.close 406");
+    assert_eq!(told.iter().filter(closed).count(), 2, "{told:?}");
+    let other = world.client();
+    for queue in ["q", "r"] {
+        assert_eq!(other.counts(queue), (MANY, 0));
+    }
+}

@@ -396,3 +396,17 @@ fn what_is_not_certain_stays_so() {
     assert_eq!(all(&client, "q"), "a:2");
     assert_eq!(world.restarted().client().counts("q"), (0, 0));
 }
+
+#[test]
+fn what_goes_to_the_end_together_does_so_in_the_queues_order() {
+    let arguments = [quorum(), ("x-delivery-limit", number(-1))];
+    let (world, client) = published(&arguments, "a b c d");
+    for _ in 0..3 {
+        client.get("q", false);
+    }
+    client.seen();
+    let backwards = [3, 1, 2].map(|tag| client.nacking(tag, false, true));
+    client.send(&backwards.concat());
+    assert_eq!(all(&client, "q"), "d a:1 b:1 c:1");
+    assert_eq!(all(&world.restarted().client(), "q"), "d:1 a:2 b:2 c:2");
+}

@@ -626,3 +626,20 @@ fn dead_letters_and_deletion() {
         assert_eq!(contents(&world, "s"), []);
     }
 }
+
+#[test]
+fn all_whose_deliveries_are_settled_together_go_on() {
+    let world = World::durable();
+    let client = world.client();
+    stream(&client, "s", &[]);
+    client.publish_all("s", "a b c", &Properties::persistent());
+    client.qos_ok(1, false);
+    for tag in ["one", "other", "third"] {
+        read_from(&client, "s", tag, string("first"));
+        assert_eq!(text(&client), "0:a");
+    }
+    client.ack(3, true);
+    assert_eq!(text(&client), "1:b 1:b 1:b");
+    client.ack(6, true);
+    assert_eq!(text(&client), "2:c 2:c 2:c");
+}

@@ -1,8 +1,9 @@
 //! `tx`: all or nothing, and nothing before it is durable.
 
 use leveret_broker::BrokerConfig;
+use leveret_codec::{AMQPProperties, AMQPValue, FieldArray};
 
-use crate::harness::calls::{Flag, number, string};
+use crate::harness::calls::{Flag, number, string, table};
 use crate::harness::{Client, Properties, World};
 
 fn durable() -> (std::rc::Rc<World>, Client, Client) {
@@ -138,6 +139,20 @@ fn returns_come_with_the_commit() {
     client.expect_nothing();
     client.tx(20);
     client.expect(&["return 312 NO_ROUTE 'x'", "commit-ok"]);
+}
+
+#[test]
+fn blind_copies_are_not_told_of_in_what_a_commit_returns() {
+    let (_, client, _) = durable();
+    select(&client);
+    let keys = FieldArray::from(vec![string("nobody either")]);
+    let headers = table(&[("BCC", AMQPValue::FieldArray(keys))]);
+    let message = Properties::of(AMQPProperties::default().with_headers(headers));
+    client.publish_with("nobody", "x", &message.mandatory());
+    client.tx(20);
+    let returned = client.seen().remove(0);
+    assert_eq!(returned.body_text(), "x");
+    assert!(!returned.headers().contains_key("BCC"));
 }
 
 #[test]

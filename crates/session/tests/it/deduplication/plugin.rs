@@ -4,7 +4,7 @@
 use leveret_codec::AMQPValue;
 
 use super::{WINDOW, bodies, exchange, headers, key, queue, queue_counts};
-use crate::harness::calls::{number, string};
+use crate::harness::calls::{Flag, number, string};
 use crate::harness::{Properties, World};
 
 #[test]
@@ -163,4 +163,34 @@ fn a_message_waiting_in_a_commit_keeps_its_key() {
     assert_eq!(bodies(&other, "q"), "b");
     other.publish_with("q", "a", &key("", "1"));
     assert_eq!(bodies(&other, "q"), "a");
+}
+
+#[test]
+fn a_queue_behind_an_exchange_that_keeps_something_confirms_a_duplicate_with_what_it_is_one_of() {
+    let world = World::durable();
+    let client = world.client();
+    let unique = [("x-message-deduplication", AMQPValue::Boolean(true))];
+    client.declare_exchange(
+        "x",
+        "x-delayed-message",
+        &[],
+        &[("x-delayed-type", string("direct"))],
+    );
+    client.expect(&["exchange.declare-ok"]);
+    client.declare_ok("q", &[Flag::Durable], &unique);
+    client.bind("q", "x", "k");
+    client.expect(&["bind-ok"]);
+    let other = world.client();
+    for client in [&client, &other] {
+        client.confirms();
+    }
+    world.hold_commits();
+    client.publish_with("k", "a", &key("x", "1"));
+    other.publish_with("k", "again", &key("x", "1"));
+    client.expect_nothing();
+    other.expect_nothing();
+    world.commit();
+    client.expect(&["ack 1"]);
+    other.expect(&["ack 1"]);
+    assert_eq!(bodies(&client, "q"), "a");
 }
