@@ -188,6 +188,7 @@ impl Host for Process {
             sockets_used: descriptors.connections,
             sockets_total: descriptors.connections_max,
             disk: self.disk.as_ref().and_then(DiskWatch::look),
+            io: self.disk.as_ref().map(DiskWatch::io),
         }
     }
 }

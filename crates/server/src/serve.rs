@@ -47,7 +47,7 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
     bound.extend(management::bind(&config.management, Protocol::Http)?);
     bound.extend(management::bind(&config.prometheus, Protocol::Prometheus)?);
     let store = OpenStore::open(&config.storage)?;
-    let disk = DiskWatch::new(&config.storage)?;
+    let disk = DiskWatch::new(&config.storage, &store)?;
     if let Some(path) = &config.ready_file {
         readiness::claim(path)?;
     }

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use leveret_management::view::Disk;
+use leveret_management::view::{Disk, Io, IoOperations};
 use leveret_message::{Message, Store};
-use leveret_store::{Journal, JournalOptions};
+use leveret_store::{IoCounts, Journal, JournalOptions};
 use leveret_store_api::{MemoryStore, StoreStatus};
 
 use crate::config::Storage;
@@ -45,6 +45,14 @@ impl OpenStore {
         }
     }
 
+    /// What it has done with its files; None: it has none.
+    pub(crate) fn io(&self) -> Option<Arc<IoCounts>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Journal(journal) => Some(journal.io()),
+        }
+    }
+
     /// The handle for the broker.
     pub(crate) fn handle(&self) -> Store {
         match self {
@@ -70,11 +78,13 @@ pub(crate) struct DiskWatch {
     path: PathBuf,
     /// What is to stay free.
     reserve: u64,
+    /// What the store does there.
+    io: Arc<IoCounts>,
 }
 
 impl DiskWatch {
     /// None where no disk is used.
-    pub(crate) fn new(storage: &Storage) -> Result<Option<Self>, StartError> {
+    pub(crate) fn new(storage: &Storage, store: &OpenStore) -> Result<Option<Self>, StartError> {
         let Storage::Directory {
             path,
             recover,
@@ -83,10 +93,14 @@ impl DiskWatch {
         else {
             return Ok(None);
         };
+        let Some(io) = store.io() else {
+            return Ok(None);
+        };
         let options = options(path, *recover, *reserve)?;
         Ok(Some(Self {
             path: path.clone(),
             reserve: options.disk_free_bytes_min,
+            io,
         }))
     }
 
@@ -97,6 +111,22 @@ impl DiskWatch {
             free: found.f_bavail.saturating_mul(found.f_frsize),
             reserve: self.reserve,
         })
+    }
+
+    /// What was done with files there.
+    pub(crate) fn io(&self) -> Io {
+        let figures = self.io.figures();
+        let operations = |it: leveret_store::IoOperations| IoOperations {
+            count: it.count,
+            bytes: it.bytes,
+            seconds: it.microseconds as f64 / 1e6,
+        };
+        Io {
+            reads: operations(figures.reads),
+            writes: operations(figures.writes),
+            syncs: operations(figures.syncs),
+            syncs_below: figures.syncs_below,
+        }
     }
 }
 

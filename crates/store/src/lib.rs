@@ -13,6 +13,7 @@ mod error;
 pub mod files;
 mod index;
 mod journal;
+mod metered;
 mod options;
 mod segments;
 #[cfg(any(test, feature = "test-support"))]
@@ -23,4 +24,5 @@ pub use index::disk::{IndexStore, SledIndex};
 pub use index::rows::Row;
 pub use journal::Journal;
 pub use journal::inspect::{Rebuilt, Verified, rebuild, verify};
+pub use metered::{IoCounts, IoFigures, IoOperations};
 pub use options::JournalOptions;

@@ -6,7 +6,7 @@ use super::scrape::Prefixes;
 use super::select::Selection;
 use super::text::{Text, Type};
 use crate::api::Api;
-use crate::view::{Figures, QueueKind, QueueSum};
+use crate::view::{Figures, Io, QueueKind, QueueSum};
 
 const RABBITMQ: &str = "rabbitmq_";
 const LEVERET: &str = "leveret_";
@@ -142,6 +142,39 @@ fn node_metrics(figures: &Figures, prefix: &str, text: &mut Text) {
     );
 }
 
+/// What is done with files. rabbitmq: what there is no counterpart of is left out
+pub(super) fn files(api: &Api, text: &mut Text) {
+    if let Some(io) = api.view.figures().io {
+        persister(&io, RABBITMQ, text);
+        sync_times(&io, LEVERET, text);
+    }
+}
+
+fn persister(io: &Io, prefix: &str, text: &mut Text) {
+    let mut counter = |name, help, value: f64| text.single(prefix, name, Type::Counter, help, value);
+    let Io {
+        reads,
+        writes,
+        syncs,
+        ..
+    } = io;
+    counter("io_read_ops_total", "Total number of I/O read operations", reads.count as f64);
+    counter("io_read_bytes_total", "Total number of I/O bytes read", reads.bytes as f64);
+    counter("io_write_ops_total", "Total number of I/O write operations", writes.count as f64);
+    counter("io_write_bytes_total", "Total number of I/O bytes written", writes.bytes as f64);
+    counter("io_sync_ops_total", "Total number of I/O sync operations", syncs.count as f64);
+    counter("io_read_time_seconds_total", "Total I/O read time", reads.seconds);
+    counter("io_write_time_seconds_total", "Total I/O write time", writes.seconds);
+    counter("io_sync_time_seconds_total", "Total I/O sync time", syncs.seconds);
+}
+
+fn sync_times(io: &Io, prefix: &str, text: &mut Text) {
+    let help = "How long it took to bring something to stable storage";
+    text.family(prefix, "sync_seconds", Type::Histogram, help);
+    let below = io.syncs_below.iter().copied();
+    text.histogram(&[], below, io.syncs.count, io.syncs.seconds);
+}
+
 /// What all queues have and have done together.
 pub(super) fn queues_together(api: &Api, text: &mut Text) {
     let of_kinds = QueueKind::ALL.map(|kind| (kind, api.view.queues_together(kind)));
@@ -273,6 +306,14 @@ pub(super) fn groups(api: &Api, wanted: &Selection, prefixes: Prefixes, text: &m
     }
     if wanted.wants("node_metrics") {
         node_metrics(&figures, prefixes.rabbitmq, text);
+    }
+    if let Some(io) = &figures.io {
+        if wanted.wants("node_persister_metrics") {
+            persister(io, prefixes.rabbitmq, text);
+        }
+        if wanted.wants("leveret_store_metrics") {
+            sync_times(io, prefixes.leveret, text);
+        }
     }
     if wanted.wants("vhost_status") {
         text.family(

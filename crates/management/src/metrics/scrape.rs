@@ -222,6 +222,7 @@ fn aggregated() -> Vec<Section> {
     vec![
         Section::Whole(broker::process),
         Section::Whole(broker::node),
+        Section::Whole(broker::files),
         Section::Whole(broker::queues_together),
         Section::Whole(|api, text| broker::identity(api, "aggregated", text)),
     ]
@@ -231,6 +232,7 @@ fn per_object() -> Vec<Section> {
     let mut sections = vec![
         Section::Whole(broker::process),
         Section::Whole(broker::node),
+        Section::Whole(broker::files),
     ];
     let rabbitmq = queues::RABBITMQ.iter();
     // It is in `queue_metrics`, too.

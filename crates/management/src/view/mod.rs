@@ -53,7 +53,7 @@ pub trait Host: Send + Sync {
 }
 
 /// What a process takes of its machine, and what there is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// The process's id.
     pub process: u32,
@@ -81,6 +81,32 @@ pub struct Figures {
     pub sockets_total: usize,
     /// The disk that durable things are on, if there is one.
     pub disk: Option<Disk>,
+    /// What it has done with files there.
+    pub io: Option<Io>,
+}
+
+/// What was done with files.
+#[derive(Clone, Debug, Default)]
+pub struct Io {
+    /// Reads.
+    pub reads: IoOperations,
+    /// Writes.
+    pub writes: IoOperations,
+    /// Waits for stable storage.
+    pub syncs: IoOperations,
+    /// For bounds in seconds, how many of those took less.
+    pub syncs_below: Vec<(f64, u64)>,
+}
+
+/// How often something was done with files, with how many bytes, and how long it took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IoOperations {
+    /// How often.
+    pub count: u64,
+    /// With how many bytes.
+    pub bytes: u64,
+    /// For how long in all.
+    pub seconds: f64,
 }
 
 /// A disk.

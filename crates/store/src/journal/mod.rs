@@ -41,6 +41,7 @@ use leveret_store_api::{
 };
 
 use crate::files::StoreFile;
+use crate::metered::IoCounts;
 use directory::mark_left;
 use shared::{Shared, Unit, change_bytes};
 
@@ -55,6 +56,7 @@ pub struct Journal<P: Payload> {
     committer: Option<JoinHandle<()>>,
     checkpointer: Option<JoinHandle<()>>,
     opened_clean: bool,
+    io: Arc<IoCounts>,
     /// Locked against other processes as long as it is open.
     lock: Arc<dyn StoreFile>,
 }
@@ -64,6 +66,12 @@ impl<P: Payload> Journal<P> {
     #[must_use]
     pub fn opened_clean(&self) -> bool {
         self.opened_clean
+    }
+
+    /// What it has had done with its files, the index apart.
+    #[must_use]
+    pub fn io(&self) -> Arc<IoCounts> {
+        Arc::clone(&self.io)
     }
 
     /// Commits what is staged, writes the index and ends the threads.

@@ -22,6 +22,7 @@ use super::{Journal, checkpoint};
 use crate::delivered::{self, DeliveredFile, Opening};
 use crate::error::OpenError;
 use crate::files::{DiskFiles, Files, OpenMode, StoreFile};
+use crate::metered::MeteredFiles;
 use crate::index::disk::{self, IndexStore, SledIndex};
 use crate::index::rows::{BadRow, Checkpoint, Loaded};
 use crate::index::{Index, Position};
@@ -50,7 +51,11 @@ impl<P: Payload> Journal<P> {
         directory: &Path,
         options: JournalOptions,
     ) -> Result<Self, OpenError> {
-        open(files, index, directory, options)
+        let io = Arc::default();
+        let files = Arc::new(MeteredFiles::new(files, &io));
+        let mut journal = open(files, index, directory, options)?;
+        journal.io = io;
+        Ok(journal)
     }
 }
 
@@ -496,6 +501,7 @@ fn start<P: Payload>(
         committer: None,
         checkpointer: None,
         opened_clean,
+        io: Arc::default(),
         lock,
     };
     let committing = thread::Builder::new().name("leveret-commit".to_owned());
