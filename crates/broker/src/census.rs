@@ -1,6 +1,6 @@
 //! What all queues have and have done, together, without asking each of them each time.
 //!
-//! Queues live in wards of 64 each. A ward remembers what its queues had when it was asked last, and whether one of
+//! Queues live in wards of 32 each. A ward remembers what its queues had when it was asked last, and whether one of
 //! them has been touched since: only then are they asked again. What a queue did stays with its ward when the queue goes,
 //! so that no count ever falls. Whoever goes through all queues goes from ward to ward, and keeps no virtual host's table
 //! from others meanwhile.
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 /// Queues of a ward.
-const WARD: usize = 64;
+const WARD: usize = 32;
 
 /// A queue, as whoever does not keep it knows it.
 pub trait Resident {
@@ -280,13 +280,13 @@ mod tests {
     fn only_wards_that_were_touched_are_asked_again() {
         let census = Census::default();
         let queues = living(&census, 3 * WARD);
-        assert_eq!(sum(&census), (192, 192, 192));
-        assert_eq!(sum(&census), (192, 192, 192));
+        assert_eq!(sum(&census), (96, 96, 96));
+        assert_eq!(sum(&census), (96, 96, 96));
         let asked = |number: usize| queues[number].queue.asked.load(Ordering::Relaxed);
         assert_eq!((asked(0), asked(WARD)), (1, 1));
         queues[WARD].queue.ready.store(5, Ordering::Relaxed);
         queues[WARD].home.touch();
-        assert_eq!(sum(&census), (192, 196, 196));
+        assert_eq!(sum(&census), (96, 100, 100));
         assert_eq!((asked(0), asked(WARD), asked(2 * WARD)), (1, 2, 1));
         assert_eq!(census.sum(QueueKind::Stream), QueueSum::default());
     }
@@ -295,17 +295,17 @@ mod tests {
     fn what_queues_did_that_are_gone_is_not_forgotten() {
         let census = Census::default();
         let mut queues = living(&census, WARD + 1);
-        assert_eq!(sum(&census), (65, 65, 65));
+        assert_eq!(sum(&census), (33, 33, 33));
         queues.drain(..10).for_each(leave);
-        assert_eq!(sum(&census), (55, 55, 65));
+        assert_eq!(sum(&census), (23, 23, 33));
         // Their places are taken again.
         queues.extend(living(&census, 10));
-        assert_eq!(sum(&census), (65, 65, 75));
+        assert_eq!(sum(&census), (33, 33, 43));
         let wards = (0..).map_while(|number| census.queues(QueueKind::Classic, number));
         let mut found: Vec<usize> = wards.map(|ward| ward.len()).collect();
         found.sort_unstable();
         assert_eq!(found, [1, WARD]);
         queues.drain(..).for_each(leave);
-        assert_eq!(sum(&census), (0, 0, 75));
+        assert_eq!(sum(&census), (0, 0, 43));
     }
 }

@@ -183,6 +183,7 @@ impl VirtualHost {
             Some(queue) => queue,
             None => match self.create_queue(&declaration, session, by, now, may_make)? {
                 Ok(declared) => {
+                    self.services.churn.note_declared(true);
                     self.carry_out(&declared.queue, declared.queue.touch(now), now);
                     return Ok(declared);
                 }
@@ -190,6 +191,7 @@ impl VirtualHost {
             },
         };
         self.check_same_queue(&queue, &declaration, session)?;
+        self.services.churn.note_declared(false);
         self.carry_out(&queue, queue.touch(now), now);
         Ok(DeclaredQueue {
             counts: queue.counts(),
@@ -412,6 +414,7 @@ impl VirtualHost {
             changes.push(remove_queue(self.name(), queue.name()));
         }
         let point = self.forget(&topology, &gone, changes, INTERNAL_USER);
+        self.services.churn.note_deleted();
         if !is_reply_address(queue.name()) {
             self.services.tell(|_| Event::queue_deleted(queue, by));
         }

@@ -9,6 +9,7 @@ use leveret_access::brake::Verdict;
 use leveret_access::grant::Grant;
 use leveret_access::permission::{Access, Resource};
 use leveret_access::users::User;
+use leveret_deduplication::DeduplicationCounts;
 use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
 use leveret_routing::{Binding, Destination, Exchange, QueueId, Topology};
@@ -118,7 +119,9 @@ impl Broker {
         from: IpAddr,
         now: Timestamp,
     ) -> Result<User, LoginError> {
-        if !self.users.authenticate(name, password) {
+        let is_known = self.users.authenticate(name, password);
+        self.services.churn.http().note(is_known);
+        if !is_known {
             self.brake.failed(from, name.as_bytes(), now);
             return Err(LoginError::Credentials);
         }
@@ -229,6 +232,12 @@ impl VirtualHost {
             copied.extend(topology.exchanges_at(from..from + SLICE).cloned());
             from += SLICE;
         }
+    }
+
+    /// What an exchange has counted of duplicates; None: it does not look for them, or is not there.
+    #[must_use]
+    pub fn deduplication_counts(&self, exchange: &str) -> Option<DeduplicationCounts> {
+        self.stateful(exchange)?.deduplication_counts()
     }
 
     /// How many bindings lead from an exchange.

@@ -14,6 +14,7 @@ pub mod budget;
 pub mod census;
 #[cfg(debug_assertions)]
 pub mod check;
+pub mod churn;
 pub mod commit;
 pub mod config;
 mod dead_letter;

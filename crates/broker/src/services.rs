@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::aside::Asides;
 use crate::budget::Budget;
 use crate::census::Census;
+use crate::churn::Churn;
 use crate::config::BrokerConfig;
 use crate::deadlines::{Deadlines, Owner};
 use crate::events::{Event, Events};
@@ -141,6 +142,8 @@ pub struct Services {
     pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
     pub events: Events,
+    /// What comes and goes.
+    pub churn: Churn,
     /// All queues.
     pub census: Census<WeakHandle>,
     /// Definitions that the start could not use.
@@ -195,6 +198,7 @@ impl Services {
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
             census: Census::default(),
+            churn: Churn::default(),
             aside: Asides::default(),
             route_memory: Arc::new(Budget::new(ROUTE_BYTES_MAX)),
             assembly_memory: Arc::new(Pool::new(

@@ -58,6 +58,8 @@ pub struct VirtualHost {
     pub connections: Arc<Tally>,
     /// Exchanges that keep something, by name.
     stateful: DashMap<String, Arc<StatefulExchange>>,
+    /// Publishes to exchanges for which there was no queue: how many came back, and how many did not.
+    unroutable: DashMap<String, (u64, u64)>,
     /// Where exchanges keep what they keep, or would.
     exchange_logs: DashMap<String, ExchangeLogs>,
     /// Queues that are deleted and have bindings left.
@@ -94,6 +96,7 @@ impl VirtualHost {
             default_queue_type: RwLock::default(),
             connections: Arc::default(),
             stateful: DashMap::with_shard_amount(4),
+            unroutable: DashMap::with_shard_amount(4),
             exchange_logs: DashMap::with_shard_amount(4),
             leaving: Leaving::default(),
             services,
@@ -327,6 +330,7 @@ impl VirtualHost {
     /// These exchanges are gone, and with them what they kept; adds the removal to `changes`.
     pub(crate) fn forget_stateful(&self, gone: &[Exchange], changes: &mut Vec<Change<Message>>) {
         for exchange in gone {
+            self.unroutable.remove(&exchange.name);
             self.exchange_logs.remove(&exchange.name);
             if let Some((_, stateful)) = self.stateful.remove(&exchange.name) {
                 stateful.delete(changes);
@@ -334,6 +338,21 @@ impl VirtualHost {
                 self.services.deadlines.forget(owner);
             }
         }
+    }
+
+    /// For publishes to an exchange there was no queue.
+    pub fn note_unroutable(&self, exchange: &str, returned: u64, dropped: u64) {
+        // What comes of one that has been deleted meanwhile stays with the next of its name.
+        let mut counts = self.unroutable.entry(exchange.to_owned()).or_default();
+        counts.0 += returned;
+        counts.1 += dropped;
+    }
+
+    /// How many publishes to an exchange came back since there was no queue for them, and how many went nowhere.
+    #[must_use]
+    pub fn unroutable(&self, exchange: &str) -> (u64, u64) {
+        let counts = self.unroutable.get(exchange);
+        counts.map_or((0, 0), |counts| *counts)
     }
 
     /// The queues of a route that are still there.

@@ -311,10 +311,13 @@ impl Connection {
                         targets,
                         mandatory,
                     }) => {
-                        if targets.is_empty() && mandatory {
+                        if targets.is_empty() {
                             let number = committing.channel;
-                            return_message(link, number, &without_blind_copies(message.clone()));
-                            self.note_returned(number);
+                            if mandatory {
+                                let returned = without_blind_copies(message.clone());
+                                return_message(link, number, &returned);
+                            }
+                            self.note_unroutable(number, &message, mandatory);
                         }
                         Some((message, QueuesLeft::Found(targets.into_iter())))
                     }
@@ -328,10 +331,13 @@ impl Connection {
                         let exchange = String::from_utf8_lossy(exchange);
                         let incoming = publish.incoming(&exchange, random, false);
                         let verdict = self.vhost.judge(&incoming, gates, now);
-                        if incoming.returned && !verdict.is_duplicate() {
-                            let message = without_blind_copies(publish.message.clone());
-                            return_message(link, committing.channel, &message);
-                            self.note_returned(committing.channel);
+                        if !publish.routable && !verdict.is_duplicate() {
+                            let number = committing.channel;
+                            if incoming.returned {
+                                let message = without_blind_copies(publish.message.clone());
+                                return_message(link, number, &message);
+                            }
+                            self.note_unroutable(number, &publish.message, incoming.returned);
                         }
                         committing.unit.take(verdict, &incoming, gates, now);
                         cost += 2 * ROUTE_COST;

@@ -13,8 +13,8 @@ use leveret_broker::roll::{ConnectionFacts, ConnectionState};
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::protocol::{AMQPClass, connection as connection_wire};
 use leveret_codec::{ChannelNumber, ReplyCode, ShortString, write_method};
-use leveret_message::Timestamp;
 use leveret_message::error::ChannelError;
+use leveret_message::{Message, Timestamp};
 use leveret_queue::mailbox::Notice;
 use leveret_store_api::CommitPoint;
 
@@ -274,10 +274,17 @@ impl Connection {
         link.send(ChannelNumber::CONNECTION, &AMQPClass::Connection(method));
     }
 
-    /// A publish came back since there was no queue for it.
-    pub(super) fn note_returned(&self, number: ChannelNumber) {
+    /// There was no queue for a publish, which came back if it is `mandatory`.
+    pub(super) fn note_unroutable(
+        &mut self,
+        number: ChannelNumber,
+        message: &Message,
+        mandatory: bool,
+    ) {
+        let (exchange, _) = message.exchange_and_key();
+        self.publishing.note_unroutable(exchange, mandatory);
         if let Some(channel) = self.channels.get(number) {
-            channel.facts.note_unroutable(true);
+            channel.facts.note_unroutable(mandatory);
         }
     }
 

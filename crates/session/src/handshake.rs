@@ -193,6 +193,7 @@ impl Session {
         match auth::login(&self.link, mechanism, response) {
             Ok(login) => {
                 brake.succeeded(from, login.user.as_bytes());
+                self.link.broker.services.churn.amqp().note(true);
                 self.link
                     .tell_authentication(&login.user, mechanism.name(), None);
                 let config = self.link.broker.config();
@@ -210,12 +211,14 @@ impl Session {
             }
             Err(Refusal::Credentials(user)) => {
                 brake.failed(from, user.as_bytes(), now);
+                self.link.broker.services.churn.amqp().note(false);
                 let error = format!("user '{user}' - invalid credentials");
                 self.link
                     .tell_authentication(&user, mechanism.name(), Some(&error));
                 self.refuse_credentials(&user, mechanism, "invalid credentials")
             }
             Err(Refusal::NotLoopback(user)) => {
+                self.link.broker.services.churn.amqp().note(false);
                 let error = format!("user '{user}' can only connect via localhost");
                 self.link
                     .tell_authentication(&user, mechanism.name(), Some(&error));

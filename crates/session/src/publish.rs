@@ -42,6 +42,7 @@ impl Connection {
             return Ok(());
         };
         channel.facts.note_published(1, now);
+        self.publishing.note_size(routed.header.body_size);
         match self.publishing.decide(link, channel, routed, &mut memory) {
             Decided::Batched(batched) => {
                 self.publishing.batch(link, channel, batched);
@@ -113,7 +114,7 @@ impl Connection {
 
     /// Publishes the batch.
     pub(super) fn flush_publishes(&mut self, link: &Link, now: Timestamp) {
-        if let Some(pressure) = self.publishing.flush(&mut self.channels, now) {
+        if let Some(pressure) = self.publishing.flush(&mut self.channels, &self.facts, now) {
             self.consider(link, pressure, now);
         }
     }

@@ -13,6 +13,7 @@ mod ahead;
 mod batched;
 mod checked;
 mod confirming;
+mod counts;
 pub(super) mod decided;
 mod repeated;
 pub(super) mod routed;
@@ -30,11 +31,13 @@ use super::body_memory::own;
 use super::large_publish::LargePublish;
 use super::repeat_form::Repeat;
 use super::route_cache::RouteCache;
+use counts::PublishCounts;
 
 pub(super) struct Publishing {
     vhost: Arc<VirtualHost>,
     routes: RouteCache,
     batch: Batch,
+    counts: PublishCounts,
     repeat: Repeat,
     /// A large message on its way to the disk; no further input is taken meanwhile.
     large: Option<Box<LargePublish>>,
@@ -54,6 +57,7 @@ impl Publishing {
             vhost: Arc::clone(vhost),
             routes: RouteCache::new(&vhost.services.route_memory),
             batch: Batch::default(),
+            counts: PublishCounts::default(),
             repeat: Repeat::default(),
             large: None,
             confirming: Vec::new(),
@@ -86,6 +90,18 @@ impl Publishing {
     #[inline]
     pub(super) fn begin(&mut self) {
         self.has_begun = true;
+    }
+
+    /// A message of this size was taken.
+    #[inline]
+    pub(super) fn note_size(&mut self, size: u64) {
+        self.counts.note_size(size);
+    }
+
+    /// There is no queue for a message.
+    pub(super) fn note_unroutable(&mut self, exchange: &[u8], mandatory: bool) {
+        self.counts
+            .note_unroutable(&self.vhost, exchange, mandatory);
     }
 
     /// The store is full, or has room again.

@@ -45,9 +45,11 @@ impl Connection {
         let of_letters = shown.left.iter().filter(|(_, effects)| effects.letters);
         let letters = of_letters.map(|(queue, _)| queue.clone()).collect();
         self.vhost.carry_out_all(shown.left, now);
-        if incoming.returned && !shown.duplicate && !shown.refused {
-            return_message(link, number, &without_blind_copies(publish.message.clone()));
-            self.note_returned(number);
+        if !publish.routable && !shown.duplicate && !shown.refused {
+            if incoming.returned {
+                return_message(link, number, &without_blind_copies(publish.message.clone()));
+            }
+            self.note_unroutable(number, &publish.message, incoming.returned);
         }
         if let Some(channel) = self.channels.get_mut(number)
             && let PublishMode::Confirm(confirms) = &mut channel.mode

@@ -42,7 +42,7 @@ pub struct IoOperations {
 }
 
 /// What was done until now.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IoFigures {
     /// Reads.
     pub reads: IoOperations,
@@ -58,7 +58,8 @@ impl Operations {
     fn add(&self, bytes: u64, took: Duration) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.microseconds.fetch_add(microseconds(took), Ordering::Relaxed);
+        self.microseconds
+            .fetch_add(microseconds(took), Ordering::Relaxed);
     }
 
     fn figures(&self) -> IoOperations {
@@ -225,7 +226,8 @@ mod tests {
         files.create_directory(Path::new("/d")).unwrap();
         let file = files.open(Path::new("/d/f"), OpenMode::Create).unwrap();
         let write = |text: &'static [u8], at, durable| {
-            file.write_at(&mut [IoSlice::new(text)], at, durable).unwrap();
+            file.write_at(&mut [IoSlice::new(text)], at, durable)
+                .unwrap();
         };
         write(b"abc", 0, false);
         write(b"de", 3, true);
@@ -244,7 +246,10 @@ mod tests {
             counts.note_sync(Duration::from_micros(microseconds));
         }
         let figures = counts.figures();
-        assert_eq!(figures.syncs_below[..3], [(16e-6, 2), (32e-6, 4), (64e-6, 5)]);
+        assert_eq!(
+            figures.syncs_below[..3],
+            [(16e-6, 2), (32e-6, 4), (64e-6, 5)]
+        );
         assert_eq!(figures.syncs_below.last().unwrap().1, 5);
         assert_eq!(figures.syncs.count, 6);
     }

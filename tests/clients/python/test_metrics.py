@@ -1,8 +1,11 @@
 """Metrics for Prometheus: what is told of the broker and of its queues, and to whom."""
 
 import http.client
+import json
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pika
@@ -21,10 +24,12 @@ ENDPOINTS = {
     "/metrics/detailed": "detailed",
     "/metrics/memory-breakdown": "memory-breakdown",
 }
+PLUGIN = "x-message-deduplication"
 ODD = 'a "b" \\ c'
 DETAILED = ("queue_coarse_metrics", "queue_consumer_count", "queue_metrics", "queue_delivery_metrics",
             "leveret_queue_metrics", "leveret_queue_times", "node_metrics", "node_coarse_metrics", "vhost_status",
-            "exchange_bindings", "exchange_names")
+            "exchange_bindings", "exchange_names", "exchange_metrics",
+            "connection_churn_metrics", "auth_attempt_metrics", "node_persister_metrics", "leveret_store_metrics")
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +282,160 @@ def test_there_are_none_where_none_are_wanted(own_broker):
     broker = own_broker("--prometheus-listen", "none")
     with pytest.raises(AssertionError, match="no listener for http/prometheus"):
         broker.metrics()
+
+
+# What RabbitMQ's dashboard "RabbitMQ-Overview" asks for, each joined by the labels of `rabbitmq_identity_info`.
+OVERVIEW = [f"rabbitmq_{name}" for name in (
+    "channels", "connections", "queues", "channels_opened_total", "channels_closed_total", "connections_opened_total",
+    "connections_closed_total", "queues_declared_total", "queues_created_total", "queues_deleted_total",
+    "queue_messages_ready", "queue_messages_unacked", "disk_space_available_bytes", "disk_space_available_limit_bytes",
+    "resident_memory_limit_bytes", "process_resident_memory_bytes", "process_open_fds", "process_max_fds",
+    "erlang_uptime_seconds")]
+OVERVIEW_GLOBAL = [f"rabbitmq_global_{name}" for name in (
+    "publishers", "consumers", "messages_received_total", "messages_received_confirm_total", "messages_confirmed_total",
+    "messages_routed_total", "messages_unroutable_dropped_total", "messages_unroutable_returned_total")]
+OVERVIEW_BY_TYPE = [f"rabbitmq_global_{name}" for name in (
+    "messages_delivered_total", "messages_delivered_consume_auto_ack_total",
+    "messages_delivered_consume_manual_ack_total", "messages_delivered_get_auto_ack_total",
+    "messages_delivered_get_manual_ack_total", "messages_get_empty_total", "messages_redelivered_total",
+    "messages_acknowledged_total")]
+
+
+def test_rabbitmqs_dashboard_finds_its_names(measured):
+    found = scrape(measured.metrics())
+    for name in OVERVIEW:
+        assert [labels for labels, _ in found.all(name)] == [{}], name
+    for name in OVERVIEW_GLOBAL:
+        assert [labels for labels, _ in found.all(name)] == [{"protocol": "amqp091"}], name
+    types = {"rabbit_classic_queue", "rabbit_quorum_queue", "rabbit_stream_queue"}
+    for name in OVERVIEW_BY_TYPE:
+        labels = [labels for labels, _ in found.all(name)]
+        assert {it["queue_type"] for it in labels} == types and len(labels) == 3, name
+        assert {it["protocol"] for it in labels} == {"amqp091"}
+    sizes = [labels["le"] for labels, _ in found.all("rabbitmq_message_size_bytes_bucket", protocol="amqp091")]
+    assert [float(it) for it in sizes] == [1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 5e7, 1e8, float("inf")]
+    for part in ("sum", "count"):
+        assert found.all(f"rabbitmq_message_size_bytes_{part}", protocol="amqp091")
+
+
+def test_what_is_published_is_told_from_read_to_confirm(measured, open_connection, fresh):
+    connection = open_connection(measured)
+    channel, queue, exchange = connection.channel(), fresh(), fresh("exchange")
+    before = scrape(measured.metrics())
+    channel.queue_declare(queue)
+    channel.queue_declare(queue)
+    channel.exchange_declare(exchange)
+    for size in (1, 100, 101, 5000):
+        channel.basic_publish("", queue, b"x" * size)
+    channel.basic_publish(exchange, "nowhere", b"")
+    channel.basic_publish(exchange, "nowhere", b"", mandatory=True)
+    confirming = connection.channel()
+    confirming.confirm_delivery()
+    for _ in range(3):
+        confirming.basic_publish("", queue, b"x" * 7)
+    with pytest.raises(pika.exceptions.UnroutableError):
+        confirming.basic_publish(exchange, "nowhere", b"", mandatory=True)
+    channel.close()
+    after = eventually(lambda: (it := scrape(measured.metrics())).value("rabbitmq_channels_closed_total")
+                       > before.value("rabbitmq_channels_closed_total") and it, what="the channel to be closed")
+    more = lambda name, **labels: after.value(name, **labels) - before.value(name, **labels)
+    assert more("rabbitmq_global_messages_received_total") == 10
+    assert more("rabbitmq_global_messages_received_confirm_total") == 4
+    assert more("rabbitmq_global_messages_confirmed_total") == 4
+    assert more("rabbitmq_global_messages_routed_total") == 7
+    assert more("rabbitmq_global_messages_unroutable_dropped_total") == 1
+    assert more("rabbitmq_global_messages_unroutable_returned_total") == 2
+    assert more("rabbitmq_channel_messages_published_total") == 10
+    assert more("rabbitmq_message_size_bytes_count") == 10
+    assert more("rabbitmq_message_size_bytes_sum") == 1 + 100 + 101 + 5000 + 21
+    assert more("rabbitmq_message_size_bytes_bucket", le="100") == 8
+    assert more("rabbitmq_message_size_bytes_bucket", le="1000") == 9
+    assert more("rabbitmq_connections_opened_total") == 0
+    assert more("rabbitmq_channels_opened_total") == 1
+    assert more("rabbitmq_queues_declared_total") == 2 and more("rabbitmq_queues_created_total") == 1
+    assert more("rabbitmq_connection_incoming_bytes_total") > 5000
+    of_exchange = scrape(measured.metrics(), "/metrics/detailed?family=exchange_metrics")
+    labels = {"vhost": "/", "exchange": exchange}
+    assert of_exchange.value("rabbitmq_detailed_exchange_messages_unroutable_returned_total", **labels) == 2
+    assert of_exchange.value("rabbitmq_detailed_exchange_messages_unroutable_dropped_total", **labels) == 1
+
+
+def test_connections_that_are_gone_still_count(measured, open_connection):
+    count = lambda found: (found.value("rabbitmq_connections_opened_total"),
+                           found.value("rabbitmq_connections_closed_total"),
+                           found.value("rabbitmq_global_messages_received_total"))
+    before = count(scrape(measured.metrics()))
+    connection = open_connection(measured)
+    connection.channel().basic_publish("amq.fanout", "", b"")
+    connection.close()
+    expected = tuple(value + 1 for value in before)
+    eventually(lambda: count(scrape(measured.metrics())) == expected, what="the connection to be counted")
+
+
+def test_logins_are_counted(measured, open_connection):
+    of = lambda outcome, protocol: scrape(measured.metrics()).value(
+        f"rabbitmq_auth_attempts{outcome}_total", protocol=protocol)
+    before = [of(outcome, "amqp091") for outcome in ("", "_succeeded", "_failed")]
+    open_connection(measured)
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        open_connection(measured, credentials=pika.PlainCredentials("guest", "wrong"))
+    after = [of(outcome, "amqp091") for outcome in ("", "_succeeded", "_failed")]
+    assert [one - other for one, other in zip(after, before)] == [2, 1, 1]
+    before = of("_succeeded", "http")
+    Management(measured.management()).request("GET", "/metrics")
+    assert of("_succeeded", "http") == before + 1
+
+
+def test_what_the_store_does_is_told(measured, measured_channel, fresh):
+    before = scrape(measured.metrics())
+    queue = fresh()
+    measured_channel.queue_declare(queue, durable=True)
+    measured_channel.confirm_delivery()
+    measured_channel.basic_publish("", queue, b"x" * 1000, pika.BasicProperties(delivery_mode=2))
+    after = scrape(measured.metrics())
+    more = lambda name: after.value(name) - before.value(name)
+    assert more("rabbitmq_io_sync_ops_total") >= 1 and more("leveret_sync_seconds_count") >= 1
+    assert more("rabbitmq_io_write_bytes_total") >= 1000
+    assert after.value("leveret_sync_seconds_bucket", le="+Inf") == after.value("leveret_sync_seconds_count")
+    assert after.value("leveret_sync_seconds_sum") > 0
+
+
+def test_duplicates_at_an_exchange_are_counted(measured, measured_channel, fresh):
+    exchange = fresh()
+    measured_channel.exchange_declare(exchange, PLUGIN, arguments={"x-cache-size": 100})
+    measured_channel.queue_declare(exchange)
+    measured_channel.queue_bind(exchange, exchange, "")
+    once = pika.BasicProperties(headers={"x-deduplication-header": "same"})
+    for _ in range(3):
+        measured_channel.basic_publish(exchange, "", b"", once)
+    measured_channel.exchange_declare(exchange, passive=True)
+    found = scrape(measured.metrics(), "/metrics/detailed?family=exchange_metrics")
+    assert found.value("leveret_detailed_exchange_duplicates_total", exchange=exchange) == 2
+
+
+def dashboard_expressions():
+    dashboard = json.loads((Path(__file__).parents[3] / "docs/grafana/leveret.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(expressions) > 30
+    return expressions
+
+
+def test_our_dashboard_is_read_by_prometheus(tmp_path):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("there is no promtool (Debian's package prometheus)")
+    rules = [{"record": f"rule_{number}", "expr": expression.replace("$__rate_interval", "1m").replace("$cluster", "x")}
+             for number, expression in enumerate(dashboard_expressions())]
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, timeout=60)
+    assert checked.returncode == 0, checked.stderr.decode() + checked.stdout.decode()
+
+
+def test_our_dashboard_asks_for_what_there_is(measured, measured_channel, fresh):
+    fill(measured_channel, fresh())
+    there = {sample.name for sample in scrape(measured.metrics()).samples}
+    for expression in dashboard_expressions():
+        # Labels apart.
+        asked = set(re.findall(r"\b(?:rabbitmq|leveret|process)_\w+", re.sub(r"\{[^}]*\}|\([a-z_, ]*\)", "", expression)))
+        assert asked and asked <= there, expression

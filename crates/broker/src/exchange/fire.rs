@@ -144,8 +144,7 @@ impl Broker {
         if found.topology.read().exchange(exchange).is_none() {
             return Err(missing());
         }
-        let stateful = found.stateful(exchange);
-        Ok(stateful.and_then(|stateful| stateful.deduplication_counts()))
+        Ok(found.deduplication_counts(exchange))
     }
 
     fn delayed_exchange(

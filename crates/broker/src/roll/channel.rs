@@ -4,6 +4,7 @@ use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 
 use super::figure::Figure;
+use super::traffic::Traffic;
 
 /// How publishes on a channel are answered for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,13 +122,35 @@ impl ChannelFacts {
         }
     }
 
-    /// Publishes that are not answered for.
+    /// Of the publishes, those that are to be answered for.
     #[must_use]
-    pub fn unconfirmed(&self) -> u64 {
+    pub fn published_to_confirm(&self) -> u64 {
         if self.mode() != ChannelMode::Confirm {
             return 0;
         }
-        let answered = self.before_confirms.get() + self.confirmed.get();
-        self.published.get().saturating_sub(answered)
+        let before = self.before_confirms.get();
+        self.published.get().saturating_sub(before)
+    }
+
+    /// What it did.
+    pub(super) fn traffic(&self) -> Traffic {
+        let published = self.published.get();
+        Traffic {
+            channels_opened: 1,
+            publishers: u64::from(published > 0),
+            published,
+            published_to_confirm: self.published_to_confirm(),
+            confirmed: self.confirmed.get(),
+            returned: self.returned.get(),
+            dropped: self.dropped.get(),
+            ..Traffic::default()
+        }
+    }
+
+    /// Publishes that are not answered for.
+    #[must_use]
+    pub fn unconfirmed(&self) -> u64 {
+        let answered = self.confirmed.get();
+        self.published_to_confirm().saturating_sub(answered)
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::channel::ChannelFacts;
 use super::figure::Figure;
+use super::traffic::{SIZES, Traffic};
 
 /// So many consumers are copied before their session may add others.
 const SLICE: usize = 1024;
@@ -125,6 +126,14 @@ impl ConnectionIdentity {
     }
 }
 
+/// The channels of a connection.
+#[derive(Debug, Default)]
+struct Channels {
+    open: Vec<Arc<ChannelFacts>>,
+    /// What those did that are not open any more.
+    past: Traffic,
+}
+
 /// A connection. All figures are its session's to change.
 #[derive(Debug)]
 pub struct ConnectionFacts {
@@ -140,8 +149,13 @@ pub struct ConnectionFacts {
     pub sent: Figure,
     /// Bytes to be sent.
     pub to_send: Figure,
+    /// Messages published, by their sizes, see [`SIZES`].
+    sizes: [Figure; SIZES.len()],
+    size_bytes: Figure,
     state: Figure,
-    channels: Mutex<Vec<Arc<ChannelFacts>>>,
+    /// Which of the connections that have left it is, counted from 1; 0: it has not.
+    pub(super) left: Figure,
+    channels: Mutex<Channels>,
     /// By their session's slots.
     consumers: Mutex<BTreeMap<u32, Arc<ConsumerFacts>>>,
 }
@@ -157,6 +171,9 @@ impl ConnectionFacts {
             sent_bytes: Figure::default(),
             sent: Figure::default(),
             to_send: Figure::default(),
+            sizes: Default::default(),
+            size_bytes: Figure::default(),
+            left: Figure::default(),
             state: Figure::default(),
             channels: Mutex::default(),
             consumers: Mutex::default(),
@@ -179,27 +196,64 @@ impl ConnectionFacts {
 
     /// A channel is open.
     pub fn open_channel(&self, channel: &Arc<ChannelFacts>) {
-        self.channels.lock().push(Arc::clone(channel));
+        self.channels.lock().open.push(Arc::clone(channel));
     }
 
     /// A channel is not any more.
     pub fn close_channel(&self, serial: u64) {
         let mut channels = self.channels.lock();
-        if let Some(place) = channels.iter().position(|it| it.serial == serial) {
-            channels.swap_remove(place);
+        let mut open = channels.open.iter();
+        if let Some(place) = open.position(|it| it.serial == serial) {
+            let closed = channels.open.swap_remove(place);
+            channels.past.add(&Traffic {
+                channels_closed: 1,
+                publishers: 0,
+                ..closed.traffic()
+            });
         }
     }
 
     /// Its channels, in no order.
     #[must_use]
     pub fn channels(&self) -> Vec<Arc<ChannelFacts>> {
-        self.channels.lock().clone()
+        self.channels.lock().open.clone()
     }
 
     /// How many channels it has.
     #[must_use]
     pub fn channel_count(&self) -> usize {
-        self.channels.lock().len()
+        self.channels.lock().open.len()
+    }
+
+    /// Messages of these sizes were published, with so many bytes; takes them out of `sizes`.
+    #[inline]
+    pub fn note_sizes(&self, sizes: &mut [u64; SIZES.len()], bytes: u64) {
+        for (figure, count) in self.sizes.iter().zip(sizes) {
+            if *count > 0 {
+                figure.add(std::mem::take(count));
+            }
+        }
+        self.size_bytes.add(bytes);
+    }
+
+    /// What it did.
+    pub(super) fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic {
+            connections_opened: 1,
+            sizes: std::array::from_fn(|at| self.sizes.get(at).map_or(0, Figure::get)),
+            size_bytes: self.size_bytes.get(),
+            received_bytes: self.received_bytes.get(),
+            received: self.received.get(),
+            sent_bytes: self.sent_bytes.get(),
+            sent: self.sent.get(),
+            ..Traffic::default()
+        };
+        let channels = self.channels.lock();
+        traffic.add(&channels.past);
+        for channel in &channels.open {
+            traffic.add(&channel.traffic());
+        }
+        traffic
     }
 
     /// It has a consumer in a slot of its session's.

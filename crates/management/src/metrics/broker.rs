@@ -1,179 +1,21 @@
-//! What is told of the broker as a whole: the process, the node, what all queues have together, virtual hosts and
-//! exchanges.
+//! What is told of the broker as a whole: which it is, what all queues have together, virtual hosts and exchanges, and
+//! where memory goes.
 
+use super::connections;
+use super::node;
 use super::queues::{self, CONSUMERS};
 use super::scrape::Prefixes;
 use super::select::Selection;
 use super::text::{Text, Type};
 use crate::api::Api;
-use crate::view::{Figures, Io, QueueKind, QueueSum};
+use crate::view::{CountedExchange, QueueKind, QueueSum};
 
-const RABBITMQ: &str = "rabbitmq_";
-const LEVERET: &str = "leveret_";
+pub(super) const RABBITMQ: &str = "rabbitmq_";
+pub(super) const LEVERET: &str = "leveret_";
+pub(super) const GLOBAL: &str = "rabbitmq_global_";
 
 /// rabbitmq: the labels of its global counters
-const PROTOCOL: (&str, &str) = ("protocol", "amqp091");
-
-/// What its client library tells of every process, and others' of theirs.
-pub(super) fn process(api: &Api, text: &mut Text) {
-    let figures = api.view.figures();
-    let now_s = api.view.now().0 as f64 / 1000.0;
-    let uptime_s = figures.uptime_ms as f64 / 1000.0;
-    let mut gauge = |name, help, value: f64| text.single("", name, Type::Gauge, help, value);
-    gauge(
-        "process_start_time_seconds",
-        "Start time of the process since unix epoch in seconds.",
-        (now_s - uptime_s).round(),
-    );
-    gauge(
-        "process_threads",
-        "Number of threads in the process.",
-        figures.threads as f64,
-    );
-    gauge(
-        "process_virtual_memory_bytes",
-        "Virtual memory size in bytes.",
-        figures.memory_reserved as f64,
-    );
-    text.single(
-        "",
-        "process_cpu_seconds_total",
-        Type::Counter,
-        "Total user and system CPU time spent in seconds.",
-        figures.processor_ms as f64 / 1000.0,
-    );
-}
-
-/// The node: alarms, what it uses and may use, what is open.
-pub(super) fn node(api: &Api, text: &mut Text) {
-    alarms(api, text);
-    let figures = api.view.figures();
-    node_coarse(&figures, RABBITMQ, text);
-    node_metrics(&figures, RABBITMQ, text);
-    let view = &api.view;
-    let mut gauge = |name, help, value| text.single(RABBITMQ, name, Type::Gauge, help, value);
-    gauge(
-        "connections",
-        "Connections currently open",
-        view.connection_count(),
-    );
-    gauge("channels", "Channels currently open", view.channel_count());
-}
-
-fn alarms(api: &Api, text: &mut Text) {
-    let alarm = api.view.alarm();
-    let alarms = [
-        (
-            "alarms_file_descriptor_limit",
-            "descriptors",
-            "is 1 if file descriptor limit alarm is in effect",
-        ),
-        (
-            "alarms_free_disk_space_watermark",
-            "disk",
-            "is 1 if free disk space watermark alarm is in effect",
-        ),
-        (
-            "alarms_memory_used_watermark",
-            "memory",
-            "is 1 if VM memory watermark alarm is in effect",
-        ),
-    ];
-    for (name, of, help) in alarms {
-        let is_on = alarm.as_ref().is_some_and(|reason| reason.contains(of));
-        text.single(RABBITMQ, name, Type::Untyped, help, u8::from(is_on));
-    }
-}
-
-fn node_coarse(figures: &Figures, prefix: &str, text: &mut Text) {
-    let mut gauge = |name, help, value: u64| text.single(prefix, name, Type::Gauge, help, value);
-    gauge(
-        "process_open_fds",
-        "Open file descriptors",
-        figures.descriptors_used as u64,
-    );
-    gauge(
-        "process_open_tcp_sockets",
-        "Open TCP sockets",
-        figures.sockets_used as u64,
-    );
-    gauge(
-        "process_resident_memory_bytes",
-        "Memory used in bytes",
-        figures.memory_used,
-    );
-    if let Some(disk) = figures.disk {
-        gauge(
-            "disk_space_available_bytes",
-            "Disk space available in bytes",
-            disk.free,
-        );
-    }
-}
-
-fn node_metrics(figures: &Figures, prefix: &str, text: &mut Text) {
-    let mut gauge = |name, help, value: u64| text.single(prefix, name, Type::Gauge, help, value);
-    gauge(
-        "process_max_fds",
-        "Open file descriptors limit",
-        figures.descriptors_total as u64,
-    );
-    gauge(
-        "process_max_tcp_sockets",
-        "Open TCP sockets limit",
-        figures.sockets_total as u64,
-    );
-    gauge(
-        "resident_memory_limit_bytes",
-        "Memory high watermark in bytes",
-        figures.memory_total,
-    );
-    if let Some(disk) = figures.disk {
-        let help = "Free disk space low watermark in bytes";
-        gauge("disk_space_available_limit_bytes", help, disk.reserve);
-    }
-    let uptime_s = figures.uptime_ms as f64 / 1000.0;
-    text.single(
-        prefix,
-        "erlang_uptime_seconds",
-        Type::Gauge,
-        "Node uptime",
-        uptime_s,
-    );
-}
-
-/// What is done with files. rabbitmq: what there is no counterpart of is left out
-pub(super) fn files(api: &Api, text: &mut Text) {
-    if let Some(io) = api.view.figures().io {
-        persister(&io, RABBITMQ, text);
-        sync_times(&io, LEVERET, text);
-    }
-}
-
-fn persister(io: &Io, prefix: &str, text: &mut Text) {
-    let mut counter = |name, help, value: f64| text.single(prefix, name, Type::Counter, help, value);
-    let Io {
-        reads,
-        writes,
-        syncs,
-        ..
-    } = io;
-    counter("io_read_ops_total", "Total number of I/O read operations", reads.count as f64);
-    counter("io_read_bytes_total", "Total number of I/O bytes read", reads.bytes as f64);
-    counter("io_write_ops_total", "Total number of I/O write operations", writes.count as f64);
-    counter("io_write_bytes_total", "Total number of I/O bytes written", writes.bytes as f64);
-    counter("io_sync_ops_total", "Total number of I/O sync operations", syncs.count as f64);
-    counter("io_read_time_seconds_total", "Total I/O read time", reads.seconds);
-    counter("io_write_time_seconds_total", "Total I/O write time", writes.seconds);
-    counter("io_sync_time_seconds_total", "Total I/O sync time", syncs.seconds);
-}
-
-fn sync_times(io: &Io, prefix: &str, text: &mut Text) {
-    let help = "How long it took to bring something to stable storage";
-    text.family(prefix, "sync_seconds", Type::Histogram, help);
-    let below = io.syncs_below.iter().copied();
-    text.histogram(&[], below, io.syncs.count, io.syncs.seconds);
-}
+pub(super) const PROTOCOL: (&str, &str) = ("protocol", "amqp091");
 
 /// What all queues have and have done together.
 pub(super) fn queues_together(api: &Api, text: &mut Text) {
@@ -191,6 +33,17 @@ pub(super) fn queues_together(api: &Api, text: &mut Text) {
         text.family(LEVERET, family.name, family.of, family.help);
         family.show(text, &[], &all, now);
     }
+    text.family(
+        GLOBAL,
+        "consumers",
+        Type::Gauge,
+        "Current number of consumers",
+    );
+    text.sample(&[PROTOCOL], all.consumers);
+    let help = "Total number of messages routed to queues or streams";
+    text.family(GLOBAL, "messages_routed_total", Type::Counter, help);
+    // With what comes by dead-lettering, which enters queues the same way.
+    text.sample(&[PROTOCOL], all.totals.published + all.totals.refused);
     let mut gauge = |name, help, value| text.single(RABBITMQ, name, Type::Gauge, help, value);
     gauge("consumers", "Consumers currently connected", all.consumers);
     gauge("queues", "Queues available", all.queues);
@@ -245,7 +98,7 @@ const DELIVERED: [Delivered; 8] = [
 
 fn delivered(of_kinds: &[(QueueKind, QueueSum)], text: &mut Text) {
     for (name, value, help) in DELIVERED {
-        text.family("rabbitmq_global_", name, Type::Counter, help);
+        text.family(GLOBAL, name, Type::Counter, help);
         for (kind, sum) in of_kinds {
             text.sample(&[PROTOCOL, ("queue_type", kind.module())], value(sum));
         }
@@ -276,7 +129,7 @@ const DEAD_LETTERED: [(&str, &str); 4] = [
 fn dead_lettered(of_kinds: &[(QueueKind, QueueSum)], text: &mut Text) {
     for (at, (reason, help)) in DEAD_LETTERED.into_iter().enumerate() {
         let name = format!("messages_dead_lettered_{reason}_total");
-        text.family("rabbitmq_global_", &name, Type::Counter, help);
+        text.family(GLOBAL, &name, Type::Counter, help);
         // Nothing leaves a stream by these.
         for (kind, sum) in of_kinds
             .iter()
@@ -302,17 +155,17 @@ fn dead_lettered(of_kinds: &[(QueueKind, QueueSum)], text: &mut Text) {
 pub(super) fn groups(api: &Api, wanted: &Selection, prefixes: Prefixes, text: &mut Text) {
     let figures = api.view.figures();
     if wanted.wants("node_coarse_metrics") {
-        node_coarse(&figures, prefixes.rabbitmq, text);
+        node::node_coarse(&figures, prefixes.rabbitmq, text);
     }
     if wanted.wants("node_metrics") {
-        node_metrics(&figures, prefixes.rabbitmq, text);
+        node::node_metrics(&figures, prefixes.rabbitmq, text);
     }
     if let Some(io) = &figures.io {
         if wanted.wants("node_persister_metrics") {
-            persister(io, prefixes.rabbitmq, text);
+            node::persister(io, prefixes.rabbitmq, text);
         }
         if wanted.wants("leveret_store_metrics") {
-            sync_times(io, prefixes.leveret, text);
+            node::sync_times(io, prefixes.leveret, text);
         }
     }
     if wanted.wants("vhost_status") {
@@ -325,6 +178,20 @@ pub(super) fn groups(api: &Api, wanted: &Selection, prefixes: Prefixes, text: &m
         for vhost in api.view.all_vhosts() {
             text.sample(&[("vhost", vhost.name())], 1);
         }
+    }
+    if wanted.wants("exchange_metrics") {
+        of_each_exchange(api, wanted, prefixes, text);
+    }
+    if wanted.wants("connection_churn_metrics") {
+        connections::churn(
+            &api.view.traffic(),
+            &api.view.churn(),
+            prefixes.rabbitmq,
+            text,
+        );
+    }
+    if wanted.wants("auth_attempt_metrics") {
+        connections::logins(&api.view.churn(), prefixes.rabbitmq, text);
     }
     if wanted.wants("exchange_bindings") {
         let help = "Number of bindings for an exchange. This value is cluster-wide.";
@@ -341,21 +208,67 @@ pub(super) fn groups(api: &Api, wanted: &Selection, prefixes: Prefixes, text: &m
     }
 }
 
+/// A value of each exchange but the default one, which is no more than the names of queues.
 fn exchanges(
     api: &Api,
     wanted: &Selection,
     text: &mut Text,
-    value: impl Fn(&crate::view::CountedExchange) -> u64,
+    value: impl Fn(&CountedExchange) -> u64,
 ) {
     for exchange in api.view.exchanges() {
         let vhost = exchange.vhost();
-        if wanted.takes_vhost(vhost) {
-            let labels = [
-                ("vhost", vhost),
-                ("exchange", &exchange.name),
-                ("type", exchange.kind),
-            ];
+        if wanted.takes_vhost(vhost) && !exchange.name.is_empty() {
+            let kind = ("type", exchange.kind);
+            let labels = [("vhost", vhost), ("exchange", &exchange.name), kind];
             text.sample(&labels, value(&exchange));
+        }
+    }
+}
+
+/// rabbitmq: what is counted of each exchange since version 4, as far as that is known; and what is found of duplicates.
+///
+pub(super) fn of_each_exchange(api: &Api, wanted: &Selection, prefixes: Prefixes, text: &mut Text) {
+    let all = api.view.exchanges();
+    let all: Vec<_> = all
+        .iter()
+        .filter(|it| wanted.takes_vhost(it.vhost()))
+        .collect();
+    type Value = fn(&CountedExchange) -> Option<u64>;
+    let families: [(&str, &str, Value, &str); 4] = [
+        (
+            prefixes.rabbitmq,
+            "exchange_messages_unroutable_returned_total",
+            |it| Some(it.unroutable().0),
+            "Total number of messages published as mandatory into an exchange and returned to the publisher as unroutable",
+        ),
+        (
+            prefixes.rabbitmq,
+            "exchange_messages_unroutable_dropped_total",
+            |it| Some(it.unroutable().1),
+            "Total number of messages published as non-mandatory into an exchange and dropped as unroutable",
+        ),
+        (
+            prefixes.leveret,
+            "exchange_duplicates_total",
+            |it| it.duplicates().map(|counts| counts.duplicates),
+            "Messages not taken, for they had been published to an exchange before",
+        ),
+        (
+            prefixes.leveret,
+            "exchange_gaps_total",
+            |it| it.duplicates().map(|counts| counts.gaps),
+            "Messages to an exchange before which their producer had left out numbers",
+        ),
+    ];
+    for (prefix, name, value, help) in families {
+        text.family(prefix, name, Type::Counter, help);
+        for exchange in &all {
+            if let Some(count) = value(exchange) {
+                text.sample(
+                    &[("vhost", exchange.vhost()), ("exchange", &exchange.name)],
+                    count,
+                );
+            }
         }
     }
 }

@@ -11,6 +11,8 @@
 //! They are served where nobody logs in, on a listener of their own, and beside the API for who may monitor.
 
 mod broker;
+mod connections;
+mod node;
 mod queues;
 mod scrape;
 mod select;

@@ -7,6 +7,8 @@ use std::vec;
 use axum::body::Bytes;
 
 use super::broker;
+use super::connections;
+use super::node;
 use super::queues::{self, COARSE, CONSUMERS, Family, QUEUE};
 use super::select::Selection;
 use super::text::{Text, Type};
@@ -220,9 +222,10 @@ impl Walk {
 
 fn aggregated() -> Vec<Section> {
     vec![
-        Section::Whole(broker::process),
-        Section::Whole(broker::node),
-        Section::Whole(broker::files),
+        Section::Whole(node::process),
+        Section::Whole(node::node),
+        Section::Whole(node::files),
+        Section::Whole(connections::connections_together),
         Section::Whole(broker::queues_together),
         Section::Whole(|api, text| broker::identity(api, "aggregated", text)),
     ]
@@ -230,9 +233,10 @@ fn aggregated() -> Vec<Section> {
 
 fn per_object() -> Vec<Section> {
     let mut sections = vec![
-        Section::Whole(broker::process),
-        Section::Whole(broker::node),
-        Section::Whole(broker::files),
+        Section::Whole(node::process),
+        Section::Whole(node::node),
+        Section::Whole(node::files),
+        Section::Whole(connections::connections_together),
     ];
     let rabbitmq = queues::RABBITMQ.iter();
     // It is in `queue_metrics`, too.
@@ -241,6 +245,9 @@ fn per_object() -> Vec<Section> {
     let leveret = queues::LEVERET.iter().filter(|family| !family.is_long());
     sections.extend(leveret.map(|family| Section::Queues(PLAIN.leveret, family)));
     sections.extend([
+        Section::Whole(|api, text| {
+            broker::of_each_exchange(api, &Selection::default(), PLAIN, text);
+        }),
         Section::QueueInfo(PLAIN.rabbitmq),
         Section::Whole(|api, text| broker::identity(api, "per-object", text)),
     ]);

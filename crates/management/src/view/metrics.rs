@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+pub(crate) use leveret_broker::churn::ChurnFigures;
 use leveret_broker::handle::QueueHandle;
+pub(crate) use leveret_broker::roll::{SIZES, Traffic};
 use leveret_broker::vhost::VirtualHost;
 use leveret_queue::queue::kind::QueueKind;
 pub(crate) use leveret_queue::queue::statistics::{QueueSum, Reasons, Times};
 
-use super::View;
+use super::{DeduplicationCounts, View};
 
 /// A queue to be counted.
 pub(crate) struct CountedQueue(QueueHandle);
@@ -43,12 +45,22 @@ impl View {
         Some(queues.into_iter().map(CountedQueue).collect())
     }
 
-    /// All exchanges but the default one and internal ones.
+    /// What connections did since the start.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.broker.roll.traffic()
+    }
+
+    /// What came and went since the start.
+    pub(crate) fn churn(&self) -> ChurnFigures {
+        self.broker.services.churn.figures()
+    }
+
+    /// All exchanges but internal ones, the default ones among them.
     pub(crate) fn exchanges(&self) -> Vec<CountedExchange> {
         let mut all = Vec::new();
         for vhost in self.broker.vhosts() {
             let exchanges = vhost.exchanges().into_iter();
-            let exchanges = exchanges.filter(|it| !it.internal && !it.name.is_empty());
+            let exchanges = exchanges.filter(|it| !it.internal);
             all.extend(exchanges.map(|it| CountedExchange {
                 vhost: Arc::clone(&vhost),
                 kind: it.kind.name(),
@@ -69,6 +81,16 @@ pub(crate) struct CountedExchange {
 impl CountedExchange {
     pub(crate) fn vhost(&self) -> &str {
         self.vhost.name()
+    }
+
+    /// Publishes to it for which there was no queue: how many came back, and how many went nowhere.
+    pub(crate) fn unroutable(&self) -> (u64, u64) {
+        self.vhost.unroutable(&self.name)
+    }
+
+    /// What it has counted of duplicates, if it looks for them.
+    pub(crate) fn duplicates(&self) -> Option<DeduplicationCounts> {
+        self.vhost.deduplication_counts(&self.name)
     }
 
     /// How many bindings lead from it.

@@ -39,7 +39,9 @@ pub(crate) use leveret_store_api::CommitPoint;
 
 pub(crate) use actions::{BindingSpec, ExchangeSpec, Got, QueueSpec, Take, Then};
 pub(crate) use inside::Refused;
-pub(crate) use metrics::{CountedExchange, CountedQueue, QueueSum, Reasons, Times};
+pub(crate) use metrics::{
+    ChurnFigures, CountedExchange, CountedQueue, QueueSum, Reasons, SIZES, Times, Traffic,
+};
 pub(crate) use roll::{ChannelFacts, ChannelMode, ChannelView, ConnectionFacts, ConsumerView};
 
 /// What the API asks of the process it runs in.

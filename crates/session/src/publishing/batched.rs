@@ -1,5 +1,6 @@
 //! Publishes in the batch, and the batch in its queues.
 
+use leveret_broker::roll::ConnectionFacts;
 use leveret_message::Message;
 use leveret_message::Timestamp;
 
@@ -61,6 +62,9 @@ impl Publishing {
         if self.batch.latest_targets.is_empty() {
             self.batch.latest_names.clear();
             channel.facts.note_unroutable(mandatory);
+            let (exchange, _) = message.exchange_and_key();
+            self.counts
+                .note_unroutable(&self.vhost, exchange, mandatory);
             if mandatory {
                 link.work.add(work::DETOUR);
                 return_message(link, number, &message);
@@ -83,7 +87,13 @@ impl Publishing {
     }
 
     /// Publishes the batch, queue by queue.
-    pub(crate) fn flush(&mut self, channels: &mut Channels, now: Timestamp) -> Option<Pressure> {
+    pub(crate) fn flush(
+        &mut self,
+        channels: &mut Channels,
+        facts: &ConnectionFacts,
+        now: Timestamp,
+    ) -> Option<Pressure> {
+        self.counts.tell(&self.vhost, facts);
         if self.batch.is_empty() {
             return None;
         }

@@ -61,6 +61,7 @@ impl Publishing {
             if let Some(confirms) = &mut confirms {
                 tag = confirms.next_tag();
             }
+            self.counts.note_size(body.len() as u64);
             self.batch.push(message.compose(body), number, tag);
             used += length;
             room -= 1;
