@@ -1,5 +1,5 @@
 // Lines over time, drawn by uPlot: from zero, names at the ends of lines, a gap where nothing is known.
-import {html, useEffect, useLayoutEffect, useRef, effect, signal} from './lib.js';
+import {html, useLayoutEffect, useRef, effect, signal} from './lib.js';
 import {columns, range, ranges, seed, tick} from './history.js';
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

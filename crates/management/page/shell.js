@@ -4,7 +4,7 @@ import {user, is, link, pause, askNow, logOut, useLive} from './api.js';
 import {route, view, to, go} from './router.js';
 import {count, clock, span} from './format.js';
 import {range, setRange} from './history.js';
-import {Hare, Glass, Mark, Seg, dialog, Toasts, Menu} from './parts.js';
+import {Hare, Glass, Mark, Seg, dialog, Toasts} from './parts.js';
 import {palette} from './palette.js';
 import {keysSheet, turnTheme} from './keys.js';
 

@@ -1,10 +1,10 @@
 // What an administrator sets: policies, users, virtual hosts, limits.
 import {html, useEffect, useState} from '../lib.js';
 import {ask, get, is, path, refresh, useLive, user} from '../api.js';
-import {bytes, count, plural} from '../format.js';
-import {go, route, setQuery, to} from '../router.js';
+import {count, plural} from '../format.js';
+import {route, setQuery, to} from '../router.js';
 import {Shell, vhost} from '../shell.js';
-import {Empty, Head, Loading, Menu, Missing, Table, confirm, deed, sheet, toast} from '../parts.js';
+import {Empty, Head, Menu, Missing, Table, confirm, deed, sheet, toast} from '../parts.js';
 import {parseArguments} from './deeds.js';
 
 const rows = (live) => (live?.status === 200 ? live.body.items || live.body : undefined);

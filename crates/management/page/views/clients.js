@@ -1,10 +1,10 @@
 // Connections, channels, consumers: who is there and what it does.
 import {html, useState} from '../lib.js';
-import {ask, path, refresh, useLive, is} from '../api.js';
-import {bytes, clock, count, perSecond, plural, rate, span} from '../format.js';
+import {path, refresh, useLive, is} from '../api.js';
+import {bytes, clock, count, rate, span} from '../format.js';
 import {go, route, setQuery, to} from '../router.js';
 import {Shell, vhost} from '../shell.js';
-import {Empty, Facts, Glass, Head, Loading, Meter, Missing, Pages, Table, deed, sheet} from '../parts.js';
+import {Empty, Facts, Glass, Head, Loading, Missing, Pages, Table, sheet} from '../parts.js';
 
 const SIZE = 100;
 
@@ -123,18 +123,16 @@ export function AllConsumers() {
   return html`<${Shell} title="Consumers"><${Listed} list=${list} what="Consumers" id=${(it) => `${it.consumer_tag} ${it.channel_details?.name}`} empty=${html`<${Empty} title="Nobody consumes">Consumers take messages from queues as they come.<//>`} columns=${consumerColumns}/><//>`;
 }
 
-// Those of one queue: how many each holds.
-export function Consumers({vhost: where, queue, number}) {
-  const live = useLive(path('consumers', where), 5);
-  if (live?.status === 501) return html`<div class="panel"><${Empty} title=${number ? plural(number, 'consumer') : 'Nobody consumes'}>${number ? 'Who they are is not told by this broker yet.' : 'Messages wait until somebody does.'}<//></div>`;
-  if (live?.status !== 200) return html`<${Missing} live=${live} what="The consumers"/>`;
-  const rows = (live.body.items || live.body).filter((it) => it.queue?.name === queue);
+// Those of one queue.
+export function Consumers({rows, number}) {
+  if (!rows) return html`<div class="panel"><${Loading} rows=${Math.min(8, Math.max(2, number))}/></div>`;
   if (!rows.length) return html`<div class="panel"><${Empty} title="Nobody consumes">Messages wait until somebody does.<//></div>`;
-  return html`<div class="panel"><${Table} caption="Consumers" rows=${rows} id=${(it) => `${it.consumer_tag} ${it.channel_details?.name}`} columns=${[
+  return html`<div class="panel"><${Table} caption="Consumers" rows=${rows.slice(0, 100)} id=${(it) => `${it.consumer_tag} ${it.channel_details?.name}`} columns=${[
     {label: 'Consumer', cls: 'name full', of: (it) => html`<span title=${it.consumer_tag}>${it.consumer_tag}</span>`},
-    {label: 'From', cls: 'dim mono desk', of: (it) => (it.channel_details?.connection_name ? html`<a href=${to('connections', it.channel_details.connection_name)}>${it.channel_details.peer_host || it.channel_details.connection_name}</a>` : '–')},
+    {label: 'From', cls: 'dim mono desk', of: (it) => (it.channel_details?.connection_name ? html`<a href=${to('channels', it.channel_details.name)}>${it.channel_details.peer_host}:${it.channel_details.peer_port}</a>` : '–')},
+    {label: 'User', phone: true, cls: 'lo', of: (it) => it.channel_details?.user || '–'},
     {label: 'Acks', phone: true, of: (it) => (it.ack_required ? 'yes' : 'no')},
-    {label: 'Holds', num: true, phone: true, of: (it) => (it.leveret?.unacknowledged != null ? html`${count(it.leveret.unacknowledged)}${it.prefetch_count > 0 && html` <span class="faint">of ${count(it.prefetch_count)}</span>`}` : it.prefetch_count ? html`<span class="faint">of ${count(it.prefetch_count)}</span>` : '–')},
-    {label: 'State', num: true, phone: true, of: (it) => it.activity_status || 'up'},
-  ]}/></div>`;
+    {label: 'Prefetch', num: true, phone: true, of: (it) => (it.prefetch_count ? count(it.prefetch_count) : '–')},
+    {label: 'State', phone: true, of: (it) => ({single_active: 'active', waiting: 'waits'})[it.activity_status] || it.activity_status || 'up'},
+  ]}/></div>${rows.length > 100 && html`<p class="small faint">100 of ${count(rows.length)} are shown.</p>`}`;
 }

@@ -84,8 +84,8 @@ export const bindTo = (vhost, from, destination) => sheet({
   title: 'Bind', word: 'Bind',
   fields: [{name: 'source', label: 'From the exchange', value: from || '', required: true}, {name: 'kind', label: 'To', kind: 'choice', value: 'q', options: [['q', 'a queue'], ['e', 'an exchange']], when: () => !destination}, {name: 'destination', label: 'Its name', value: destination || '', required: true}, {name: 'key', label: 'Binding key', kind: 'mono'}, {...args, hint: 'for headers exchanges: x-match=all'}],
   work: async (values) => {
-    const to2 = destination ? 'q' : values.kind;
-    await ask('POST', `/api/bindings/${encodeURIComponent(vhost)}/e/${encodeURIComponent(values.source)}/${to2}/${encodeURIComponent(values.destination)}`, {routing_key: values.key, arguments: parseArguments(values.arguments)});
+    const kind = destination ? 'q' : values.kind;
+    await ask('POST', `/api/bindings/${encodeURIComponent(vhost)}/e/${encodeURIComponent(values.source)}/${kind}/${encodeURIComponent(values.destination)}`, {routing_key: values.key, arguments: parseArguments(values.arguments)});
     toast(html`<b>${values.source}</b> sends <span class="mono">${values.key || 'everything without a key'}</span> to <b>${values.destination}</b>`);
     refresh();
   },

@@ -1,8 +1,8 @@
 // What x-delayed-message exchanges hold back: the earliest first.
 import {html, useState} from '../lib.js';
-import {ask, get, path, refresh, useLive} from '../api.js';
-import {bytes, clock, count, plural, span} from '../format.js';
-import {to} from '../router.js';
+import {ask, path, refresh, useLive} from '../api.js';
+import {bytes, clock, plural, span} from '../format.js';
+import '../router.js';
 import {Shell, vhost} from '../shell.js';
 import {Empty, Head, Missing, Table, confirm, deed} from '../parts.js';
 import {newExchange} from './deeds.js';

@@ -1,10 +1,10 @@
 // Exchanges, and where each sends what it gets.
 import {html, useEffect, useMemo, useState} from '../lib.js';
 import {ask, get, path, useLive} from '../api.js';
-import {count, perSecond, plural} from '../format.js';
+import {count, plural} from '../format.js';
 import {go, to} from '../router.js';
 import {Shell, vhost} from '../shell.js';
-import {Chip, Empty, Facts, Glass, Head, Loading, Menu, Missing, states} from '../parts.js';
+import {Chip, Empty, Facts, Glass, Head, Menu, Missing, states} from '../parts.js';
 import {Listed, ListTools, useList} from './clients.js';
 import {own} from '../keys.js';
 import {bindTo, deleteExchange, newExchange, publish, unbind} from './deeds.js';
@@ -26,7 +26,7 @@ export function Exchanges({topology}) {
 }
 
 // What is behind an exchange: each queue with its state, and where its dead letters go.
-function useQueues(vhost2, names) {
+function useQueues(at, names) {
   const [known, setKnown] = useState({});
   const key = names.join('\n');
   useEffect(() => {
@@ -34,7 +34,7 @@ function useQueues(vhost2, names) {
     const look = async () => {
       const found = await Promise.all(names.slice(0, 40).map(async (name) => {
         try {
-          const [row, full] = await Promise.all([get(path('leveret', 'queues', vhost2, name)), get(`${path('queues', vhost2, name)}?columns=arguments,effective_policy_definition`)]);
+          const [row, full] = await Promise.all([get(path('leveret', 'queues', at, name)), get(`${path('queues', at, name)}?columns=arguments,effective_policy_definition`)]);
           const dead = full.arguments['x-dead-letter-exchange'] ?? full.effective_policy_definition?.['dead-letter-exchange'];
           return [name, {...row, dead}];
         } catch {
@@ -49,17 +49,17 @@ function useQueues(vhost2, names) {
       current = false;
       clearInterval(timer);
     };
-  }, [vhost2, key]);
+  }, [at, key]);
   return known;
 }
-function useDead(vhost2, names) {
+function useDead(at, names) {
   const [known, setKnown] = useState({});
   const key = names.join('\n');
   useEffect(() => {
     let current = true;
-    Promise.all(names.map(async (name) => [name, await get(path('exchanges', vhost2, name, 'bindings', 'source')).catch(() => [])])).then((all) => current && setKnown(Object.fromEntries(all.map(([name, bindings]) => [name, [...new Set(bindings.map((it) => it.destination))]]))));
+    Promise.all(names.map(async (name) => [name, await get(path('exchanges', at, name, 'bindings', 'source')).catch(() => [])])).then((all) => current && setKnown(Object.fromEntries(all.map(([name, bindings]) => [name, [...new Set(bindings.map((it) => it.destination))]]))));
     return () => (current = false);
-  }, [vhost2, key]);
+  }, [at, key]);
   return known;
 }
 
@@ -140,17 +140,17 @@ export function Topology({vhost: at, name, plain}) {
 <div class="tools wrap tw"><label class="field grow"><span>Where would a message go? Type a routing key. Nothing is published.</span><span class="filter"><${Glass}/><input class="mono" autocomplete="off" spellcheck="false" value=${key} onInput=${(event) => setKey(event.target.value)}/></span></label><span class="try">${hit ? html`<b>${plural(hit.length, 'queue')}</b> <span class="dim">${hit.length === 1 ? 'gets a copy' : hit.length ? 'get a copy' : 'would get it: it is dropped'}${lonely.length > 0 && `; ${lonely.length === 1 ? 'one has' : `${lonely.length} have`} no consumers`}</span>` : ''}</span><button type="button" class="btn" onClick=${() => publish(at, real, key)}>Publish <kbd class="desk">W</kbd></button>${real && html`<button type="button" class="btn" onClick=${() => bindTo(at, real)}>Bind</button>`}${!system && html`<${Menu} cls="btn sq" label="More: delete" items=${[['Delete', () => deleteExchange(exchange, total), true]]}>⋯<//>`}</div>
 ${!bindings.length ? html`<div class="panel"><${Empty} title=${`${shownName(real)} sends nowhere`} action=${real && html`<button type="button" class="btn" onClick=${() => bindTo(at, real)}>Bind</button>`}>${real ? 'Without a binding what is published to it is dropped.' : 'It sends to the queue whose name is the routing key.'}<//></div>` : html`<div class="desk scroll"><${Drawing} exchange=${exchange} bindings=${marked} queues=${queues} dead=${dead} hit=${hit} chosen=${chosen} onChoose=${setChosen}/></div>${total > bindings.length && html`<p class="small faint">${count(bindings.length)} of ${count(total)} bindings are drawn.</p>`}
 <section><${Head} title="Bindings"/><div class="panel"><ul class="walk">${marked.map((it) => html`<li class=${`in1 ${it.on ? 'on' : ''} ${chosen === it ? 'is-chosen' : ''}`}><span class="mono">${it.routing_key || '(no key)'}</span>${Object.keys(it.arguments).length > 0 && html` <span class="mono faint">${JSON.stringify(it.arguments)}</span>`} <span class="faint">to</span> <a href=${it.destination_type === 'queue' ? to('queues', it.vhost, it.destination) : to('topology', it.vhost, it.destination)}><b>${it.destination}</b></a>${queues[it.destination] && html` <span class="faint">${count(queues[it.destination].ready)} ready</span> ${states[queues[it.destination].state][3] && html`<${Chip} state=${queues[it.destination].state}/>`}`}<span class="grow"></span>${real && html`<button type="button" class="btn quiet" aria-label=${`Unbind ${it.destination}`} onClick=${() => unbind(it)}>Unbind</button>`}</li>`)}</ul></div></section>`}
-<section class="card"><${Head} title="In force"/><${Facts} rows=${[['Type', `${exchange.type}${exchange.durable ? ', durable' : ', gone at a restart'}${exchange.internal ? ', internal' : ''}${exchange.auto_delete ? ', auto-delete' : ''}`], ...Object.entries(exchange.arguments).map(([name2, value]) => [name2, typeof value === 'object' ? JSON.stringify(value) : String(value), 'argument']), ...Object.entries(exchange.effective_policy_definition || {}).map(([name2, value]) => [name2, String(value), `policy ${exchange.policy || exchange.operator_policy}`]), into?.status === 200 && into.body.length > 0 && ['Gets from', into.body.map((it) => `${it.source} with ${it.routing_key || '(no key)'}`).join(', ')], exchange.messages_delayed != null && ['Holds back', html`<a href=${to('delayed')}>${plural(exchange.messages_delayed, 'message')}</a>`]]}/></section><//>`;
+<section class="card"><${Head} title="In force"/><${Facts} rows=${[['Type', `${exchange.type}${exchange.durable ? ', durable' : ', gone at a restart'}${exchange.internal ? ', internal' : ''}${exchange.auto_delete ? ', auto-delete' : ''}`], ...Object.entries(exchange.arguments).map(([field, value]) => [field, typeof value === 'object' ? JSON.stringify(value) : String(value), 'argument']), ...Object.entries(exchange.effective_policy_definition || {}).map(([field, value]) => [field, String(value), `policy ${exchange.policy || exchange.operator_policy}`]), into?.status === 200 && into.body.length > 0 && ['Gets from', into.body.map((it) => `${it.source} with ${it.routing_key || '(no key)'}`).join(', ')], exchange.messages_delayed != null && ['Holds back', html`<a href=${to('delayed')}>${plural(exchange.messages_delayed, 'message')}</a>`]]}/></section><//>`;
 }
 
 // Which of the bindings to a queue that gets a copy the key goes by.
 function matches(kind, pattern, key) {
   if (kind === 'fanout' || kind === 'headers') return true;
   if (kind !== 'topic') return pattern === key;
-  const go2 = (p, k) => {
+  const walk = (p, k) => {
     if (!p.length) return !k.length;
-    if (p[0] === '#') return go2(p.slice(1), k) || (k.length > 0 && go2(p, k.slice(1)));
-    return k.length > 0 && (p[0] === '*' || p[0] === k[0]) && go2(p.slice(1), k.slice(1));
+    if (p[0] === '#') return walk(p.slice(1), k) || (k.length > 0 && walk(p, k.slice(1)));
+    return k.length > 0 && (p[0] === '*' || p[0] === k[0]) && walk(p.slice(1), k.slice(1));
   };
-  return go2(pattern.split('.'), key.split('.'));
+  return walk(pattern.split('.'), key.split('.'));
 }

@@ -5,7 +5,7 @@ import {go, to} from '../router.js';
 import {toast} from '../parts.js';
 import {newQueue} from './deeds.js';
 
-const samples = (url, host, port) => ({
+const samples = (url) => ({
   Python: `# python3 -m pip install pika
 import pika
 
@@ -87,7 +87,7 @@ export function FirstStart({body}) {
   const amqp = body.listeners?.find((it) => it.protocol === 'amqp');
   const port = amqp ? amqp.address.split(':').at(-1) : '5672';
   const host = location.hostname;
-  const all = samples(`amqp://guest:guest@${host}:${port}/`, host, port);
+  const all = samples(`amqp://guest:guest@${host}:${port}/`);
   const names = Object.keys(all);
   const text = all[shown];
   const copy = () => navigator.clipboard?.writeText(text).then(() => toast('Copied'));

@@ -1,6 +1,6 @@
 // The node, and what was done on it.
 import {html} from '../lib.js';
-import {get, useLive} from '../api.js';
+import {useLive} from '../api.js';
 import {bytes, clock, count, span} from '../format.js';
 import {OVERVIEW, Shell} from '../shell.js';
 import {Empty, Facts, Head, Meter, Missing, Table} from '../parts.js';

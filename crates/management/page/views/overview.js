@@ -1,11 +1,11 @@
 // Is anything wrong, where, since when; then the broker in numbers.
 import {html, useRef} from '../lib.js';
 import {ask, is, useLive, refresh} from '../api.js';
-import {count, rate, perSecond, span, span2, bytes, plural, clock} from '../format.js';
+import {count, rate, perSecond, span, span2, bytes, plural} from '../format.js';
 import {to} from '../router.js';
 import {Chart} from '../chart.js';
 import {columns, ranges, range} from '../history.js';
-import {OVERVIEW, Shell, vhost} from '../shell.js';
+import {OVERVIEW, Shell} from '../shell.js';
 import {Mark, Meter, Menu, Missing, Range, Spark, Stat, Unit, deed, states} from '../parts.js';
 import {FirstStart} from './first-start.js';
 

@@ -1,20 +1,20 @@
 // The messages at the head of a queue, list left and message right.
 import {html, useEffect, useState} from '../lib.js';
 import {ask, path, refresh} from '../api.js';
-import {bytes, clock, count, plural} from '../format.js';
-import {Empty, Facts, Head, Seg, Table, deed, toast} from '../parts.js';
+import {bytes, count, plural} from '../format.js';
+import {Empty, Facts, Head, Seg, Table, toast} from '../parts.js';
 
 const LIMIT = 65536;
 const decode = (message) => {
   if (message.payload_encoding !== 'base64') return new TextEncoder().encode(message.payload);
   return Uint8Array.from(atob(message.payload), (letter) => letter.charCodeAt(0));
 };
-async function unpack(bytes0, encoding) {
-  if (!/gzip/.test(encoding || '') || !('DecompressionStream' in globalThis)) return bytes0;
+async function unpack(packed, encoding) {
+  if (!/gzip/.test(encoding || '') || !('DecompressionStream' in globalThis)) return packed;
   try {
-    return new Uint8Array(await new Response(new Blob([bytes0]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer());
+    return new Uint8Array(await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer());
   } catch {
-    return bytes0;
+    return packed;
   }
 }
 const hex = (body) => {

@@ -1,7 +1,7 @@
 // One queue: how it is, in words and numbers; what is in it; what is in force and where that comes from.
-import {html, useEffect, useState} from '../lib.js';
-import {get, path, useLive} from '../api.js';
-import {bytes, clock, count, perSecond, plural, rate, span, span2} from '../format.js';
+import {html, useEffect} from '../lib.js';
+import {path, useLive} from '../api.js';
+import {bytes, count, perSecond, plural, rate, span, span2} from '../format.js';
 import {go, route, setQuery, to} from '../router.js';
 import {Shell} from '../shell.js';
 import {Chart} from '../chart.js';
@@ -56,13 +56,13 @@ export function Queue({vhost, name}) {
   }, [!row, wanted]);
   const crumbs = [['Queues', to('queues')], name];
   if (!row) return html`<${Shell} title=${crumbs}><${Missing} live=${live} what=${name}/><//>`;
-  const own1 = full?.leveret;
+  const stats = full?.leveret;
   const stream = row.type === 'stream';
   const {may} = row;
   const deeds = [may.write && ['Bind', () => bindTo(vhost, '', name)], may.read && !stream && ['Purge', () => purge(row), true], may.configure && ['Delete', () => deleteQueue(row), true]].filter(Boolean);
   const never = emptyIn(row) === 'never';
-  const time = own1?.time_in_queue;
-  const ack = own1?.time_to_ack;
+  const time = stats?.time_in_queue;
+  const ack = stats?.time_to_ack;
   const ttl = full && inForce(full).find(([key]) => key === 'message-ttl');
   const dead = full && inForce(full).find(([key]) => key === 'dead-letter-exchange');
   const deadKey = full && inForce(full).find(([key]) => key === 'dead-letter-routing-key');
@@ -73,20 +73,20 @@ export function Queue({vhost, name}) {
 <dl class="stats">
 <${Stat} label=${stream ? 'Messages' : 'Ready'} sub=${Math.abs(row.growth) > 0.05 ? `${row.growth > 0 ? '+' : ''}${perSecond(row.growth)}` : bytes(row.bytes)} warn=${row.state === 'growing' || row.state === 'no_consumers'}>${count(row.ready)}<//>
 <${Stat} label="Unacked" sub=${row.waiting ? `${count(row.waiting)} wait for a retry` : `held by ${plural(row.consumers, 'consumer')}`}>${count(row.unacknowledged)}<//>
-<${Stat} label="In" sub=${own1 ? `${count(own1.totals.published)} so far` : ''}>${rate(row.in)}<small>/s</small><//>
-<${Stat} label="Out" sub=${own1 ? `redelivered ${perSecond(own1.rates.redelivered)}` : ''}>${rate(row.out)}<small>/s</small><//>
+<${Stat} label="In" sub=${stats ? `${count(stats.totals.published)} so far` : ''}>${rate(row.in)}<small>/s</small><//>
+<${Stat} label="Out" sub=${stats ? `redelivered ${perSecond(stats.rates.redelivered)}` : ''}>${rate(row.out)}<small>/s</small><//>
 <${Stat} label="Time in queue, p99" sub=${ttl ? `of ${span(ttl[1])} TTL` : time?.count ? `p50 ${span(time.p50_ms)}` : 'nothing delivered'}><${Unit} of=${span2(time?.count ? time.p99_ms : null)}/><//>
 <${Stat} label="Empty in" bad=${never && row.state !== 'steady'} sub=${never && row.consumers ? `${perSecond(row.growth)} too many` : never ? 'no consumers' : ''}>${emptyIn(row)}<//>
 </dl>
 <div class="cols w"><div class="stack"><section class="card" id="depth"><${Head} title="Depth"><span class="faint small">messages ready</span><//><${Chart} address=${address} lines=${[['ready', stream ? 'Messages' : 'Ready']]} fill tall pad=${54} label=${`${count(row.ready)} messages are ready`}/></section>
 <section class="card"><${Head} title="Rates"><span class="faint small">messages per second</span><//><${Chart} address=${address} lines=${[['in', 'In'], ['out', 'Out']]} tall pad=${34} label=${`Messages a second: in ${rate(row.in)}, out ${rate(row.out)}`}/></section></div>
-<section class="card"><${Head} title="Time"><span class="faint small">since the start</span><//>${!own1 ? html`<${Loading}/>` : html`<${Facts} rows=${[
+<section class="card"><${Head} title="Time"><span class="faint small">since the start</span><//>${!stats ? html`<${Loading}/>` : html`<${Facts} rows=${[
     ['In the queue: half within', time.count ? span(time.p50_ms) : '–'], ['90 in 100 within', time.count ? span(time.p90_ms) : '–'], ['99 in 100 within', time.count ? span(time.p99_ms) : '–'], ['The longest', time.count ? span(time.max_ms) : '–'],
     ['To ack: half within', ack.count ? span(ack.p50_ms) : '–'], ['99 in 100 within', ack.count ? span(ack.p99_ms) : '–'],
-    ['Acknowledged', count(own1.totals.acknowledged)], ['Came back', count(own1.totals.requeued)], ['Expired', count(own1.totals.dead_lettered.expired + own1.totals.discarded.expired)],
-    own1.forecast.full_in_seconds != null && ['Full in', span(own1.forecast.full_in_seconds * 1000), null, 'warn'],
+    ['Acknowledged', count(stats.totals.acknowledged)], ['Came back', count(stats.totals.requeued)], ['Expired', count(stats.totals.dead_lettered.expired + stats.totals.discarded.expired)],
+    stats.forecast.full_in_seconds != null && ['Full in', span(stats.forecast.full_in_seconds * 1000), null, 'warn'],
   ]}/>`}</section></div>
-<div class="cols w"><section id="consumers"><${Head} title="Consumers" note=${plural(row.consumers, stream ? 'reader' : 'consumer')}/><${Consumers} vhost=${vhost} queue=${name} number=${row.consumers}/></section>
+<div class="cols w"><section id="consumers"><${Head} title="Consumers" note=${plural(row.consumers, stream ? 'reader' : 'consumer')}/><${Consumers} rows=${full?.consumer_details} number=${row.consumers}/></section>
 <section id="force"><${Head} title="In force" note="and where it comes from"/><div class="card">${full ? html`<${Facts} rows=${[['Type', `${full.type}${full.durable ? ', durable' : ', gone at a restart'}${full.exclusive ? ', exclusive' : ''}${full.auto_delete ? ', auto-delete' : ''}`], ...inForce(full).map(([, value, origin, label, shown]) => [label, shown, origin])]}/>` : html`<${Loading}/>`}</div></section></div>
 <section id="bindings"><${Head} title="Bindings">${may.write && html`<button type="button" class="btn quiet" onClick=${() => bindTo(vhost, '', name)}>Bind</button>`}<//><${Bindings} row=${row} live=${bound} dead=${dead && {exchange: dead[1], key: deadKey?.[1]}}/></section>
 ${may.read && html`<${Peek} vhost=${vhost} name=${name} row=${row}/>`}<//>`;

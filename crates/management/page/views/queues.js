@@ -4,7 +4,7 @@ import {ask, path, refresh, useLive} from '../api.js';
 import {count, rate, span, plural} from '../format.js';
 import {go, route, setQuery, to} from '../router.js';
 import {Shell, vhost} from '../shell.js';
-import {Chip, Empty, Glass, Loading, Menu, Missing, Pages, Spark, Table, confirm, deed} from '../parts.js';
+import {Chip, Empty, Glass, Menu, Missing, Pages, Spark, Table, confirm, deed} from '../parts.js';
 import {newQueue} from './deeds.js';
 
 const SIZE = 100;
@@ -123,5 +123,5 @@ ${fresh > 0 && html`<p class="small"><button type="button" class="btn quiet" onC
   }}>${count(fresh)} new</button></p>`}
 ${!shown ? html`<${Missing} live=${live?.status === 400 ? undefined : live} what=${title}/>` : !rows.length ? html`<div class="panel">${body.total_count && filter && !(only && !own) ? html`<${Empty} title=${html`No queue matches <span class="mono">${own || filter}</span>`} action=${html`<button type="button" class="btn" onClick=${() => setQuery({filter: '', page: ''})}>Clear the filter</button>`}>${plural(body.total_count, 'queue')} looked at.<//>` : html`<${Empty} title=${only ? 'No streams yet' : 'No queues yet'} action=${html`<button type="button" class="btn" onClick=${() => newQueue(vhost.value || '/', only || 'classic')}>${only ? 'New stream' : 'New queue'}</button>`}>${only ? 'A stream keeps its messages and is read from any point.' : 'A queue keeps messages until a consumer has taken them.'}<//>`}</div>` : html`<div class="panel"><${Table} caption="Queues, those that need attention first" columns=${columns} rows=${rows} id=${id} open=${(row) => go(to('queues', row.vhost, row.name))} chosen=${(row) => many.has(id(row))} sort=${{by: sort, reverse}} onSort=${(by) => {
     setQuery({sort: by === 'state' ? '' : by, sort_reverse: by === sort && !reverse ? 'true' : '', page: ''});
-  }}/></div><${Pages} page=${page} size=${SIZE} filtered=${body.filtered_count} total=${body.total_count} what=${title.toLowerCase()} onPage=${(to2) => setQuery({page: to2 > 1 ? String(to2) : ''})} hint="J K move · Enter open · X select · ? all keys"/>`}<//>`;
+  }}/></div><${Pages} page=${page} size=${SIZE} filtered=${body.filtered_count} total=${body.total_count} what=${title.toLowerCase()} onPage=${(next) => setQuery({page: next > 1 ? String(next) : ''})} hint="J K move · Enter open · X select · ? all keys"/>`}<//>`;
 }
