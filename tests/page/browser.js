@@ -97,9 +97,16 @@ class Tab {
 const REFUSED = /status of 401/;
 
 // A tab that nobody is logged in on.
-async function freshTab(broker, {width = 1280, theme = 'light'} = {}) {
+async function freshTab(broker, {width = 1280, theme = 'light', fonts} = {}) {
   const it = await theBrowser();
   const context = await it.newContext({viewport: {width, height: width < 500 ? 844 : 800}, colorScheme: theme, locale: 'en-GB'});
+  // Debian's own system-ui is DejaVu; pictures look as on a desktop.
+  if (fonts) {
+    await context.addInitScript(([sans, mono]) => addEventListener('DOMContentLoaded', () => {
+      document.documentElement.style.setProperty('--sans', sans);
+      document.documentElement.style.setProperty('--mono', mono);
+    }), fonts);
+  }
   const tab = new Tab(broker, context, await context.newPage());
   // It asks who it is before anybody has logged in.
   tab.allowed.push(REFUSED);

@@ -6,7 +6,6 @@ const fs = require('node:fs');
 const path = require('node:path');
 const {setTimeout: pause} = require('node:timers/promises');
 
-process.env.FONTCONFIG_FILE = path.join(__dirname, 'fonts.conf');
 const {closeBrowser, openTab, pageBroker} = require('./browser');
 const {open} = require('./shop');
 
@@ -26,9 +25,10 @@ async function picture(broker, name, look, hash, work = async () => {}, from) {
 async function main() {
   fs.mkdirSync(OUT, {recursive: true});
   const broker = await pageBroker();
-  const light = {width: 1280, theme: 'light'};
-  const dark = {width: 1280, theme: 'dark'};
-  const phone = {width: 390, theme: 'dark'};
+  const fonts = ['Inter, sans-serif', '"JetBrains Mono", monospace'];
+  const light = {width: 1280, theme: 'light', fonts};
+  const dark = {width: 1280, theme: 'dark', fonts};
+  const phone = {width: 390, theme: 'dark', fonts};
   await picture(broker, 'first-start', light, '');
   const close = await open(broker);
   // Somebody looks all the time: what is drawn over time is what was seen.
@@ -59,7 +59,7 @@ async function main() {
   });
   await picture(broker, 'connections', light, 'connections');
   await picture(broker, 'phone-queues', phone, 'queues');
-  await picture(broker, 'phone-overview', {width: 390, theme: 'light'}, '');
+  await picture(broker, 'phone-overview', {...phone, theme: 'light'}, '');
   await close();
   await broker.remove();
   await closeBrowser();

@@ -1,5 +1,6 @@
 // Lines over time, drawn by uPlot: from zero, names at the ends of lines, a gap where nothing is known.
-import {html, useLayoutEffect, useRef, effect, signal} from './lib.js';
+import {html, useLayoutEffect, useRef, useState, effect, signal} from './lib.js';
+import {clock, count, rate} from './format.js';
 import {columns, range, ranges, seed, tick} from './history.js';
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -40,6 +41,7 @@ function draw(box, data, names, fill, pad) {
     c.save();
     c.font = `500 ${11 * r}px ${sans}, sans-serif`;
     c.textBaseline = 'middle';
+    c.textAlign = 'left';
     const tops = data.slice(1).map((line) => plot.valToPos(line.findLast((y) => y != null) ?? 0, 'y', true));
     const gap = 13 * r;
     if (tops.length > 1 && Math.abs(tops[0] - tops[1]) < gap) {
@@ -75,6 +77,16 @@ function draw(box, data, names, fill, pad) {
   }, data, box);
 }
 
+// The same in numbers: a dozen points of what is drawn.
+function Numbers({address, lines}) {
+  const [open, setOpen] = useState(false);
+  tick.value;
+  const data = open && columns(address, lines.map(([name]) => name));
+  const every = data && Math.max(1, Math.ceil(data[0].length / 12));
+  const shown = (name, y) => (y == null ? '–' : ['in', 'out'].includes(name) ? rate(y) : count(y));
+  return html`<details class="numbers" onToggle=${(event) => setOpen(event.currentTarget.open)}><summary>as table</summary>${open && html`<table><thead><tr><th>When</th>${lines.map(([, name]) => html`<th class="num">${name}</th>`)}</tr></thead><tbody>${data[0].map((t, at) => (data[0].length - 1 - at) % every === 0 && html`<tr><td>${clock(t * 1000)}</td>${lines.map(([name], line) => html`<td class="num">${shown(name, data[line + 1][at])}</td>`)}</tr>`)}</tbody></table>`}</details>`;
+}
+
 // `lines`: [[name in the samples, name on the chart]]; `label`: a sentence of what it says.
 export function Chart({address, lines, fill, tall, label, pad = 58}) {
   const box = useRef();
@@ -105,5 +117,5 @@ export function Chart({address, lines, fill, tall, label, pad = 58}) {
       plot?.destroy();
     };
   }, [address, key]);
-  return html`<figure class=${`chart ${tall ? 'tall' : ''}`} role="img" aria-label=${label} ref=${box}></figure>`;
+  return html`<figure class=${`chart ${tall ? 'tall' : ''}`} role="img" aria-label=${label} ref=${box}></figure><${Numbers} address=${address} lines=${lines}/>`;
 }
