@@ -55,6 +55,12 @@ impl User {
         self.has_tag(&["policymaker"])
     }
 
+    /// Tagged as one who may publish in the name of others.
+    #[must_use]
+    pub fn is_impersonator(&self) -> bool {
+        self.has_tag(&["impersonator"])
+    }
+
     /// Tagged as one who may look at anything at all.
     #[must_use]
     pub fn is_management(&self) -> bool {

@@ -11,11 +11,43 @@ use leveret_settings::policy::{Policy, PolicyError, PolicyKind, PolicySpec};
 use leveret_store_api::CommitPoint;
 
 use crate::broker::Broker;
-use crate::definitions::{Definition, LimitsDefinition, TopicPermissionDefinition};
+use crate::definitions::{
+    Definition, LimitsDefinition, TopicPermissionDefinition, VhostDefinition,
+};
 use crate::events::Event;
 use crate::parameters::Parameter;
+use crate::vhost_metadata::VhostChanges;
 
 impl Broker {
+    /// Says something else of a virtual host; None: there is none of that name.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn change_vhost(
+        &self,
+        name: &str,
+        changes: VhostChanges,
+    ) -> Result<Option<CommitPoint>, DefinitionError> {
+        let Some(vhost) = self.vhost(name) else {
+            return Ok(None);
+        };
+        // Of two changes the later one is stored later.
+        let mut current = vhost.metadata.write();
+        let mut metadata = current.clone();
+        metadata.change(changes);
+        if *current == metadata {
+            return Ok(Some(self.services.definitions_point()));
+        }
+        let put = Definition::VirtualHost(VhostDefinition {
+            name: name.to_owned(),
+            metadata: metadata.clone(),
+            leaves: false,
+        });
+        let put = put.put()?;
+        *current = metadata;
+        Ok(Some(self.services.stage_definitions(&mut vec![put])))
+    }
+
     /// Adds or replaces a policy and applies it to the queues and exchanges there are.
     ///
     /// # Errors

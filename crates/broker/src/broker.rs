@@ -14,7 +14,6 @@ use leveret_message::error::DefinitionError;
 use leveret_message::{Message, Store, Timestamp};
 use leveret_queue::mailbox::{Mailbox, Notice};
 use leveret_queue::queue::identity::SessionId;
-use leveret_queue::queue::kind::QueueKind;
 use leveret_store_api::{CommitPoint, Shortage, StoreError, StoreStatus, StoredMessage};
 use parking_lot::Mutex;
 
@@ -23,9 +22,11 @@ use crate::config::BrokerConfig;
 use crate::definitions::{Definition, PermissionDefinition, VhostDefinition};
 use crate::events::{Event, event_exchange};
 use crate::parameters::Parameters;
-use crate::roll::Roll;
+use crate::roll::{ConnectionIdentity, Roll};
 use crate::services::{Party, Services};
 use crate::vhost::VirtualHost;
+use crate::vhost_metadata::VhostMetadata;
+use crate::vhost_removal::LeavingVhosts;
 
 /// The virtual host that always exists.
 pub const DEFAULT_VHOST: &str = "/";
@@ -53,6 +54,8 @@ pub struct Broker {
     pub users: Users,
     pub(crate) parameters: Parameters,
     vhosts: DashMap<String, Arc<VirtualHost>>,
+    /// Those that are being deleted.
+    pub(crate) leaving_vhosts: LeavingVhosts,
     sessions: DashMap<u64, Arc<Mailbox>>,
     next_session: AtomicU64,
     /// Connections that are open, as administrators see them.
@@ -101,6 +104,7 @@ impl Broker {
             users: Users::default(),
             parameters: Parameters::default(),
             vhosts: DashMap::with_shard_amount(4),
+            leaving_vhosts: LeavingVhosts::default(),
             sessions: DashMap::with_shard_amount(16),
             next_session: AtomicU64::new(1),
             roll: Roll::default(),
@@ -164,13 +168,9 @@ impl Broker {
     }
 
     /// Makes a virtual host in memory.
-    pub(crate) fn insert_vhost(
-        &self,
-        name: &str,
-        default_queue_type: Option<QueueKind>,
-    ) -> Arc<VirtualHost> {
+    pub(crate) fn insert_vhost(&self, name: &str, metadata: VhostMetadata) -> Arc<VirtualHost> {
         let vhost = Arc::new(VirtualHost::new(name, Arc::clone(&self.services)));
-        vhost.set_default_queue_type(default_queue_type);
+        *vhost.metadata.write() = metadata;
         vhost.set_traced(self.config.traced_vhosts.iter().any(|it| it == name));
         if name == DEFAULT_VHOST {
             vhost.topology.write().declare_exchange(event_exchange());
@@ -186,39 +186,15 @@ impl Broker {
     pub fn create_vhost(&self, name: &str) -> Result<CommitPoint, DefinitionError> {
         let definition = VhostDefinition {
             name: name.to_owned(),
-            default_queue_type: None,
+            metadata: VhostMetadata::default(),
+            leaves: false,
         };
         let put = Definition::VirtualHost(definition).put()?;
-        let vhost = self.insert_vhost(name, None);
+        let vhost = self.insert_vhost(name, VhostMetadata::default());
         let point = self.services.stage_definitions(&mut vec![put]);
         self.services
             .tell(|events| events.vhost_created(name, vhost.is_traced()));
         Ok(point)
-    }
-
-    /// Sets the type of queues that are declared in a virtual host without one; false if there is no such
-    /// virtual host.
-    ///
-    /// # Errors
-    /// It cannot be stored.
-    pub fn set_default_queue_type(
-        &self,
-        name: &str,
-        kind: Option<QueueKind>,
-    ) -> Result<bool, DefinitionError> {
-        let Some(vhost) = self.vhost(name) else {
-            return Ok(false);
-        };
-        if vhost.default_queue_type() != kind {
-            let definition = VhostDefinition {
-                name: name.to_owned(),
-                default_queue_type: kind,
-            };
-            let put = Definition::VirtualHost(definition).put()?;
-            vhost.set_default_queue_type(kind);
-            self.services.stage_definitions(&mut vec![put]);
-        }
-        Ok(true)
     }
 
     /// Adds or replaces a user.
@@ -264,6 +240,16 @@ impl Broker {
     #[must_use]
     pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
         self.vhosts.get(name).map(|vhost| Arc::clone(&vhost))
+    }
+
+    /// Nobody finds the virtual host any more.
+    pub(crate) fn take_vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
+        self.vhosts.remove(name).map(|(_, vhost)| vhost)
+    }
+
+    /// The virtual host of a queue or exchange that something is due for, be it one that is being deleted.
+    pub(crate) fn vhost_to_care_for(&self, name: &str) -> Option<Arc<VirtualHost>> {
+        self.vhost(name).or_else(|| self.leaving_vhosts.get(name))
     }
 
     /// All virtual hosts.
@@ -342,7 +328,7 @@ impl Broker {
         match party {
             Party::Queue(queue) => {
                 let (read, effects) = queue.page_in(&self.services.store, buffer, now);
-                if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                if let Some(vhost) = self.vhost_to_care_for(&queue.identity().vhost) {
                     vhost.carry_out(&queue, effects, now);
                 }
                 if read {
@@ -350,7 +336,7 @@ impl Broker {
                 }
             }
             Party::Exchange(exchange) => {
-                if let Some(vhost) = self.vhost(exchange.vhost()) {
+                if let Some(vhost) = self.vhost_to_care_for(exchange.vhost()) {
                     exchange.page_in(&vhost, now);
                 }
             }
@@ -364,12 +350,12 @@ impl Broker {
         match party {
             Party::Queue(queue) => {
                 let effects = queue.handle_timeout(now);
-                if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+                if let Some(vhost) = self.vhost_to_care_for(&queue.identity().vhost) {
                     vhost.carry_out(&queue, effects, now);
                 }
             }
             Party::Exchange(exchange) => {
-                if let Some(vhost) = self.vhost(exchange.vhost()) {
+                if let Some(vhost) = self.vhost_to_care_for(exchange.vhost()) {
                     exchange.handle_timeout(&vhost, now);
                 }
             }
@@ -413,6 +399,15 @@ impl Broker {
             mailbox.notify(Notice::CloseConnection(code, text.to_owned()));
         }
         mailbox.is_some()
+    }
+
+    /// Asks the sessions of connections that administrators see to close them, where `which`.
+    pub(crate) fn close_where(&self, which: impl Fn(&ConnectionIdentity) -> bool, text: &str) {
+        let all = self.roll.connections();
+        for facts in all.iter().filter(|facts| which(&facts.identity)) {
+            let session = facts.identity.session;
+            self.close_session(session, ReplyCode::ConnectionForced, text);
+        }
     }
 
     /// Asks every session to close its connection.

@@ -30,7 +30,7 @@ pub(crate) const LETTERS_MAX: usize = 256;
 impl Broker {
     /// Moves on what is left of a queue's dead letters.
     pub(crate) fn go_on_moving(&self, queue: &QueueHandle, now: Timestamp) {
-        if let Some(vhost) = self.vhost(&queue.identity().vhost) {
+        if let Some(vhost) = self.vhost_to_care_for(&queue.identity().vhost) {
             let left = vhost.move_letters(queue, &mut { LETTERS_MAX }, now);
             vhost.carry_out_all(left, now);
         }

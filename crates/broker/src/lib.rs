@@ -39,7 +39,9 @@ pub mod roll;
 mod services;
 pub mod unacked_memory;
 pub mod vhost;
+pub mod vhost_metadata;
 mod vhost_policies;
+pub mod vhost_removal;
 
 pub use broker::{Broker, OpenError};
 pub use config::{BrokerConfig, ConsumerTimeoutAction};

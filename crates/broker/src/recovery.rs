@@ -50,6 +50,12 @@ impl Stored {
         }
     }
 
+    /// It is of a virtual host that was being deleted, or is that.
+    fn goes_with(&self, vhosts: &HashSet<String>) -> bool {
+        let vhost = self.read.as_ref().ok().and_then(Definition::vhost);
+        vhost.is_some_and(|vhost| vhosts.contains(vhost))
+    }
+
     /// The key of its own.
     fn own_key(&self) -> &[u8] {
         self.before.as_deref().unwrap_or(&self.key)
@@ -74,6 +80,16 @@ impl From<String> for Unusable {
     fn from(reason: String) -> Unusable {
         Unusable::Aside(reason)
     }
+}
+
+/// The virtual hosts that were being deleted.
+fn vhosts_gone(all: &[Stored]) -> HashSet<String> {
+    let read = all.iter().filter_map(|stored| stored.read.as_ref().ok());
+    let gone = read.filter_map(|definition| match definition {
+        Definition::VirtualHost(it) if it.leaves => Some(it.name.clone()),
+        _ => None,
+    });
+    gone.collect()
 }
 
 /// What a start would put aside of these definitions, one line each.
@@ -115,7 +131,13 @@ impl Broker {
         let mut known = FxHashSet::default();
         let mut changes = Vec::new();
         let mut unused = Vec::new();
+        let gone = vhosts_gone(&all);
         for stored in all {
+            if stored.goes_with(&gone) {
+                let key = stored.key;
+                changes.push(Change::RemoveDefinition { key });
+                continue;
+            }
             self.recover_one(stored, &taken, &mut known, &mut changes, &mut unused, now);
         }
         for vhost in self.vhosts() {
@@ -235,7 +257,7 @@ impl Broker {
     ) -> Result<(), Unusable> {
         match definition {
             Definition::VirtualHost(it) => {
-                self.insert_vhost(&it.name, it.default_queue_type);
+                self.insert_vhost(&it.name, it.metadata);
             }
             Definition::User(user) => self.users.put(user),
             Definition::Permission(it) => self.users.permit(&it.vhost, &it.user, it.permission),

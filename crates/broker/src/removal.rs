@@ -37,7 +37,7 @@ impl Broker {
         self.users.topic_permissions_of_all()
     }
 
-    /// Deletes a user with all that is permitted to it. What it has open stays open, and may do nothing any more.
+    /// Deletes a user with all that is permitted to it; its connections are closed.
     pub fn delete_user(&self, name: &str) -> Option<CommitPoint> {
         let user = self.users.remove(name)?;
         let mut changes = vec![Definition::User(user).remove()];
@@ -52,6 +52,9 @@ impl Broker {
             }
         }
         self.services.tell(|_| Event::user_deleted(name));
+        // rabbitmq: what its clients are told
+        let text = format!("user '{name}' is deleted");
+        self.close_where(|identity| *identity.user == *name, &text);
         Some(self.services.stage_definitions(&mut changes))
     }
 

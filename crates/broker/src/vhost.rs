@@ -26,6 +26,7 @@ use crate::exchange::{ExchangeLogs, StatefulExchange};
 use crate::handle::QueueHandle;
 use crate::leaving::Leaving;
 use crate::services::Services;
+use crate::vhost_metadata::VhostMetadata;
 
 /// Of very many queues a shard holds so few that nobody waits while it grows.
 const QUEUE_SHARDS: usize = 32;
@@ -52,8 +53,8 @@ pub struct VirtualHost {
     pub(crate) policies: RwLock<Policies>,
     /// What it may have.
     pub limits: RwLock<VhostLimits>,
-    /// The type of queues that are declared without one.
-    default_queue_type: RwLock<Option<QueueKind>>,
+    /// What is said of it.
+    pub(crate) metadata: RwLock<VhostMetadata>,
     /// Open connections to it.
     pub connections: Arc<Tally>,
     /// Exchanges that keep something, by name.
@@ -93,7 +94,7 @@ impl VirtualHost {
             queues_by_id: DashMap::with_shard_amount(QUEUE_SHARDS),
             policies: RwLock::default(),
             limits: RwLock::default(),
-            default_queue_type: RwLock::default(),
+            metadata: RwLock::default(),
             connections: Arc::default(),
             stateful: DashMap::with_shard_amount(4),
             unroutable: DashMap::with_shard_amount(4),
@@ -134,11 +135,13 @@ impl VirtualHost {
     /// The type of queues that are declared without one, where it was chosen.
     #[must_use]
     pub fn default_queue_type(&self) -> Option<QueueKind> {
-        *self.default_queue_type.read()
+        self.metadata.read().default_queue_type
     }
 
-    pub(crate) fn set_default_queue_type(&self, kind: Option<QueueKind>) {
-        *self.default_queue_type.write() = kind;
+    /// What is said of it.
+    #[must_use]
+    pub fn metadata(&self) -> VhostMetadata {
+        self.metadata.read().clone()
     }
 
     pub(crate) fn set_traced(&self, traced: bool) {

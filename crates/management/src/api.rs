@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 
@@ -13,6 +13,9 @@ use crate::watch::Watch;
 
 /// A part of the table of resources.
 pub(crate) type Table = Router<Arc<Api>>;
+
+/// Logins over AMQP and over HTTP: how many succeeded, and how many failed.
+pub(crate) type LoginCounts = [(u64, u64); 2];
 
 /// A listening socket, as the overview shows it.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Api {
     /// What the open pages are told by.
     pub(crate) streams: Streams,
     pub(crate) watch: Watch,
+    /// Logins that are not shown any more.
+    forgotten_logins: Mutex<LoginCounts>,
 }
 
 impl Api {
@@ -44,6 +49,13 @@ impl Api {
             logins: Logins::default(),
             streams: Streams::default(),
             watch: Watch::default(),
+            forgotten_logins: Mutex::default(),
         })
+    }
+
+    /// Logins that are not shown any more.
+    pub(crate) fn forgotten_logins(&self) -> MutexGuard<'_, LoginCounts> {
+        let forgotten = self.forgotten_logins.lock();
+        forgotten.unwrap_or_else(PoisonError::into_inner)
     }
 }

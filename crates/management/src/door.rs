@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::sleep;
@@ -133,6 +133,15 @@ pub(crate) fn log_in(
             Err(Refusal::Unauthenticated)
         }
     }
+}
+
+/// Who somebody claims to be, or is by the page's cookie.
+pub(crate) fn claimed_name(api: &Api, method: &Method, headers: &HeaderMap) -> Option<String> {
+    if let Some((name, _)) = credentials(headers) {
+        return Some(name);
+    }
+    let known = api.logins.of(method, headers).ok().flatten();
+    known.map(|known| known.name)
 }
 
 /// Name and password of HTTP Basic authentication (RFC 7617).

@@ -16,6 +16,7 @@ use crate::api::{Api, Table};
 use crate::door;
 use crate::http::answer::{Answer, Refusal, empty};
 use crate::http::ask::BODY_BYTES_MAX;
+use crate::http::audit::Change;
 use crate::http::path::is_well_encoded;
 use crate::metrics;
 use crate::page::{live, logins};
@@ -70,6 +71,8 @@ impl Routes {
         if !is_well_encoded {
             return Refusal::bad("the path or query is not percent-encoded").into();
         }
+        let user = || door::claimed_name(&self.api, request.method(), request.headers());
+        let change = Change::of(&request, from, user);
         let asks_for_methods = request.method() == Method::OPTIONS;
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(door::From(from));
@@ -91,6 +94,9 @@ impl Routes {
                 answer = empty(StatusCode::OK);
             }
             answer.headers_mut().insert(ALLOW, methods);
+        }
+        if let Some(change) = change {
+            change.tell(answer.status());
         }
         answer
     }

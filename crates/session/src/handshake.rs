@@ -312,11 +312,11 @@ impl Session {
 
     fn open(&mut self, name: &str, login: Login, now: Timestamp) -> Result<(), Failure> {
         let broker = Arc::clone(&self.link.broker);
-        let Some(vhost) = broker.vhost(name) else {
-            return Err(
-                ConnectionError::not_allowed(format_args!("vhost {name} not found")).into(),
-            );
+        let not_found = || {
+            let text = format_args!("vhost {name} not found");
+            Failure::from(ConnectionError::not_allowed(text))
         };
+        let vhost = broker.vhost(name).ok_or_else(not_found)?;
         let refused = || {
             ConnectionError::not_allowed(format_args!(
                 "access to vhost '{name}' refused for user '{}'",
@@ -325,6 +325,10 @@ impl Session {
         };
         let grant = broker.users.grant(name, &login.user).ok_or_else(refused)?;
         let permits = ConnectionPermits::take(&broker, &vhost, &login.user)?;
+        // Whoever deletes it counts its connections after it was found no more.
+        if broker.vhost(name).is_none() {
+            return Err(not_found());
+        }
         self.link.deadline = None;
         self.link.last_received = now;
         tracing::info!(

@@ -29,6 +29,7 @@ impl Connection {
         self.renew(link);
         let sender = Sender {
             user: &self.login.user,
+            users: &link.broker.users,
             grant: &self.grant,
             delivering: &self.delivering,
             channel: number,

@@ -296,7 +296,7 @@ def test_pages_that_do_not_exist(api, query, error):
     assert (status, said) == (400, error) and reason
 
 
-@pytest.mark.parametrize("what", ["config/effective", "nodes/leveret@localhost/memory/ets"])
+@pytest.mark.parametrize("what", ["config/effective"])
 def test_what_rabbitmq_has_and_leveret_has_not(api, what):
     status, error, reason = api.request("GET", f"/api/{what}").refusal()
     assert (status, error) == (501, "not_implemented") and reason

@@ -15,7 +15,6 @@ use leveret_access::users::User;
 use leveret_codec::FieldTable;
 use leveret_deduplication::KeyLogs;
 use leveret_message::Message;
-use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::{Binding, Exchange, ExchangeKind};
 use leveret_settings::policy::{Policy, PolicyKind, PolicySpec};
 use leveret_store_api::{Change, LogId};
@@ -24,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::exchange::ExchangeLogs;
 use crate::parameters::Parameter;
+use crate::vhost_metadata::VhostMetadata;
 pub(crate) use arguments::encoded;
 use leveret_message::error::DefinitionError;
 pub(crate) use subject::{Ends, Subject};
@@ -34,9 +34,16 @@ pub(crate) use subject::{Ends, Subject};
 pub(crate) struct VhostDefinition {
     /// Its name.
     pub(crate) name: String,
-    /// The type of queues that are declared without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) default_queue_type: Option<QueueKind>,
+    /// What is said of it.
+    #[serde(flatten)]
+    pub(crate) metadata: VhostMetadata,
+    /// It is being deleted, and everything in it: a start goes on with that.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) leaves: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A virtual host was its name alone once.
@@ -46,23 +53,27 @@ enum StoredVhost {
     Name(String),
     Whole {
         name: String,
+        #[serde(flatten)]
+        metadata: VhostMetadata,
         #[serde(default)]
-        default_queue_type: Option<QueueKind>,
+        leaves: bool,
     },
 }
 
 impl From<StoredVhost> for VhostDefinition {
     fn from(stored: StoredVhost) -> VhostDefinition {
-        let (name, default_queue_type) = match stored {
-            StoredVhost::Name(name) => (name, None),
+        let (name, metadata, leaves) = match stored {
+            StoredVhost::Name(name) => (name, VhostMetadata::default(), false),
             StoredVhost::Whole {
                 name,
-                default_queue_type,
-            } => (name, default_queue_type),
+                metadata,
+                leaves,
+            } => (name, metadata, leaves),
         };
         VhostDefinition {
             name,
-            default_queue_type,
+            metadata,
+            leaves,
         }
     }
 }
@@ -384,6 +395,22 @@ impl Definition {
             Definition::TopicPermission(it) => serde_json::to_vec(it),
             Definition::Limits(it) => serde_json::to_vec(it),
             Definition::Parameter(it) => serde_json::to_vec(it),
+        }
+    }
+
+    /// The virtual host that it goes with.
+    pub(crate) fn vhost(&self) -> Option<&str> {
+        match self {
+            Definition::VirtualHost(it) => Some(&it.name),
+            Definition::User(_) => None,
+            Definition::Permission(it) => Some(&it.vhost),
+            Definition::Exchange(it) => Some(&it.vhost),
+            Definition::Queue(it) => Some(&it.vhost),
+            Definition::Binding(it) => Some(&it.vhost),
+            Definition::Policy(it) => Some(&it.spec.vhost),
+            Definition::TopicPermission(it) => Some(&it.vhost),
+            Definition::Limits(it) => Some(&it.vhost),
+            Definition::Parameter(it) => it.vhost.as_deref(),
         }
     }
 

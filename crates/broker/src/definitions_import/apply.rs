@@ -32,9 +32,9 @@ impl Broker {
                     .map_err(|error| vhost.error(error))?;
             }
         }
-        for vhost in &plan.default_queue_types {
+        for vhost in &plan.metadata {
             let InVhost { vhost: name, it } = &vhost.it;
-            self.set_default_queue_type(name, Some(*it))
+            self.change_vhost(name, it.clone())
                 .map_err(|error| vhost.error(error))?;
         }
         for (vhost, traced) in &plan.traced {

@@ -102,6 +102,11 @@ impl Plan {
             topic_permissions,
             ..
         } = self;
+        for it in &self.vhosts {
+            if broker.is_vhost_leaving(&it.it) {
+                return Err(it.error(format_args!("virtual host '{}' is being deleted", it.it)));
+            }
+        }
         for it in permissions {
             self.check_user(broker, it, &it.it.it.user)?;
         }
@@ -171,10 +176,12 @@ impl Plan {
         placed: &LocatedInVhost<QueueDeclaration>,
     ) -> Result<(), ImportError> {
         let InVhost { vhost, it } = &placed.it;
-        let mut planned = self.default_queue_types.iter();
-        let planned = planned.rfind(|kind| kind.it.vhost == *vhost);
-        let default = match planned {
-            Some(kind) => Some(kind.it.it),
+        let planned = self.metadata.iter().filter(|it| it.it.vhost == *vhost);
+        let default = match planned
+            .filter_map(|it| it.it.it.default_queue_type)
+            .next_back()
+        {
+            Some(kind) => Some(kind),
             None => broker.vhost(vhost).and_then(|it| it.default_queue_type()),
         };
         let mut declaration = it.clone();

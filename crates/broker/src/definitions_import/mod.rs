@@ -17,12 +17,12 @@ use leveret_access::limits::VhostLimits;
 use leveret_access::permission::Permission;
 use leveret_access::users::User;
 use leveret_codec::FieldTable;
-use leveret_queue::queue::kind::QueueKind;
 use leveret_routing::Exchange;
 use leveret_settings::policy::{PolicyKind, PolicySpec};
 
 use crate::declare::QueueDeclaration;
 use crate::parameters::Parameter;
+use crate::vhost_metadata::VhostChanges;
 
 /// What is wrong with a definitions file, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -87,8 +87,8 @@ struct BindingPlan {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     vhosts: Vec<Located<String>>,
-    /// What queues without a type become, where the file says so.
-    default_queue_types: Vec<LocatedInVhost<QueueKind>>,
+    /// What the file says of them.
+    metadata: Vec<LocatedInVhost<VhostChanges>>,
     /// Virtual hosts of which the file says whether they are traced.
     traced: Vec<(String, bool)>,
     users: Vec<Located<UserPlan>>,

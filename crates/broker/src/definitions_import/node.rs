@@ -131,12 +131,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    pub(super) fn flag(&self) -> Result<bool, ImportError> {
+        self.value
+            .as_bool()
+            .ok_or_else(|| self.expected("true or false"))
+    }
+
     pub(super) fn flag_or(&self, name: &str, default: bool) -> Result<bool, ImportError> {
         match self.field(name)? {
-            Some(field) => field
-                .value
-                .as_bool()
-                .ok_or_else(|| field.expected("true or false")),
+            Some(field) => field.flag(),
             None => Ok(default),
         }
     }

@@ -20,6 +20,7 @@ use crate::broker::DEFAULT_VHOST;
 use crate::declare::QueueDeclaration;
 use crate::exchange::check as check_exchange;
 use crate::parameters::Parameter;
+use crate::vhost_metadata::VhostChanges;
 
 impl Plan {
     /// Reads a definitions file. Entries it does not know are passed over.
@@ -36,12 +37,13 @@ impl Plan {
                 let traced = node.flag_or("tracing", false)?;
                 plan.traced.push((name.clone(), traced));
             }
-            if let Some(kind) = default_queue_type(&node)? {
-                plan.default_queue_types.push(Located {
+            let changes = vhost_changes(&node)?;
+            if changes != VhostChanges::default() {
+                plan.metadata.push(Located {
                     place: node.place().to_owned(),
                     it: InVhost {
                         vhost: name.clone(),
-                        it: kind,
+                        it: changes,
                     },
                 });
             }
@@ -167,16 +169,49 @@ fn vhost(node: &Node<'_>) -> Result<String, ImportError> {
     }
 }
 
-/// rabbitmq: in its metadata since 3.12, beside its name before; older ones say "undefined"
-fn default_queue_type(node: &Node<'_>) -> Result<Option<QueueKind>, ImportError> {
-    let beside = node.field("default_queue_type")?;
+/// rabbitmq: in its metadata since 3.12, beside its name before
+fn vhost_field<'a>(node: &Node<'a>, name: &str) -> Result<Option<Node<'a>>, ImportError> {
+    let beside = node.field(name)?;
     let metadata = node.field("metadata")?;
     let metadata = metadata.filter(|it| it.value().is_object());
     let inside = match metadata {
-        Some(metadata) => metadata.field("default_queue_type")?,
+        Some(metadata) => metadata.field(name)?,
         None => None,
     };
-    let Some(field) = inside.or(beside) else {
+    Ok(inside.or(beside))
+}
+
+/// What is said of a virtual host.
+fn vhost_changes(node: &Node<'_>) -> Result<VhostChanges, ImportError> {
+    let description = vhost_field(node, "description")?;
+    let description = description.map(|it| it.text().map(str::to_owned));
+    let tags = vhost_field(node, "tags")?.map(|it| vhost_tags(&it));
+    let protected = match vhost_field(node, "protected_from_deletion")? {
+        Some(field) => Some(field.flag()?),
+        None => None,
+    };
+    Ok(VhostChanges {
+        description: description.transpose()?,
+        tags: tags.transpose()?,
+        default_queue_type: default_queue_type(node)?,
+        protected_from_deletion: protected,
+    })
+}
+
+/// A list, or a text with commas.
+fn vhost_tags(field: &Node<'_>) -> Result<Vec<String>, ImportError> {
+    if field.value().is_array() {
+        let members = field.members()?;
+        return members.iter().map(|it| Ok(it.text()?.to_owned())).collect();
+    }
+    let tags = field.text()?.split(',').map(str::trim);
+    let tags = tags.filter(|tag| !tag.is_empty());
+    Ok(tags.map(str::to_owned).collect())
+}
+
+/// rabbitmq: older ones say "undefined"
+fn default_queue_type(node: &Node<'_>) -> Result<Option<QueueKind>, ImportError> {
+    let Some(field) = vhost_field(node, "default_queue_type")? else {
         return Ok(None);
     };
     match field.text()? {

@@ -80,6 +80,10 @@ impl Event {
         Event::new("user.deleted", named(name))
     }
 
+    pub(crate) fn vhost_deleted(name: &str) -> Event {
+        Event::new("vhost.deleted", named(name))
+    }
+
     pub(crate) fn permission_deleted(vhost: &str, user: &str) -> Event {
         let properties = Properties::default()
             .text("user", user)

@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     Gone(String),
     /// The request makes no sense: RabbitMQ's name for the mistake, and what is wrong.
     Bad(&'static str, String),
+    /// The thing is not in a state in which this may be done.
+    Precondition(String),
     /// The resource does not have this method.
     MethodNotAllowed,
     /// RabbitMQ has it, Leveret has not.
@@ -88,6 +90,11 @@ impl From<Refusal> for Answer {
             Refusal::NotFound => (StatusCode::NOT_FOUND, "Object Not Found", "Not Found"),
             Refusal::Gone(reason) => (StatusCode::NOT_FOUND, "not_found", reason.as_str()),
             Refusal::Bad(error, reason) => (StatusCode::BAD_REQUEST, *error, reason.as_str()),
+            Refusal::Precondition(reason) => (
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                reason.as_str(),
+            ),
             Refusal::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",

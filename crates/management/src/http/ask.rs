@@ -24,7 +24,7 @@ use crate::view::Caller;
 /// rabbitmq: the largest body of a request; more of it is not read
 pub(crate) const BODY_BYTES_MAX: usize = 20_000_000;
 /// How long a body may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a request is answered with.
 pub(crate) type Reply = Result<Answer, Refusal>;

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod ask;
+pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod connection;
 pub(crate) mod date;
@@ -12,3 +13,4 @@ pub(crate) mod path;
 mod patience;
 pub(crate) mod query;
 pub(crate) mod table;
+pub(crate) mod upload;

@@ -5,7 +5,7 @@ use axum::routing::{delete, get, post};
 use serde_json::json;
 
 use super::queues;
-use crate::api::Table;
+use crate::api::{Api, LoginCounts, Table};
 use crate::door::{Administrator, Level, Monitor};
 use crate::http::answer::{Refusal, json_of, no_content};
 use crate::http::ask::{Ask, Fields, Reply};
@@ -40,9 +40,17 @@ pub(super) fn table() -> Table {
         .route(&format!("{QUORUM}/replicas/delete"), delete(last_replica))
         .route(&format!("{ON}/grow"), post(grow))
         .route(&format!("{ON}/shrink"), delete(last_replica))
+        .route("/api/auth/attempts/{node}", get(attempts).delete(forget))
         .route(
             "/api/auth/attempts/{node}/source",
             get(by_source).delete(forget),
+        )
+        .route("/api/nodes/{node}/memory/ets", get(no_tables))
+        .route("/api/nodes/{node}/memory/ets/relative", get(no_tables))
+        .route("/api/nodes/{node}/memory/ets/{filter}", get(no_tables))
+        .route(
+            "/api/nodes/{node}/memory/ets/{filter}/relative",
+            get(no_tables),
         )
 }
 
@@ -59,9 +67,42 @@ async fn by_source(ask: Ask<Monitor>) -> Reply {
     Ok(json_of(&json!([])))
 }
 
+async fn attempts(ask: Ask<Monitor>) -> Reply {
+    this_node(&ask)?;
+    let forgotten = *ask.api.forgotten_logins();
+    let counted = logins(&ask.api);
+    let names = ["amqp091", "http"].into_iter();
+    let shown = names.zip(counted.into_iter().zip(forgotten));
+    let shown = shown.map(|(name, ((succeeded, failed), before))| {
+        let (succeeded, failed) = (succeeded - before.0, failed - before.1);
+        json!({
+            "protocol": name,
+            "auth_attempts": succeeded + failed,
+            "auth_attempts_succeeded": succeeded,
+            "auth_attempts_failed": failed,
+        })
+    });
+    Ok(json_of(&shown.collect()))
+}
+
+/// As they are counted.
+fn logins(api: &Api) -> LoginCounts {
+    let churn = api.view.churn();
+    [churn.amqp, churn.http]
+}
+
+/// They are counted on, for the metrics, and shown from here on.
 async fn forget(ask: Ask<Administrator>) -> Reply {
     this_node(&ask)?;
+    let counted = logins(&ask.api);
+    *ask.api.forgotten_logins() = counted;
     Ok(no_content())
+}
+
+/// Those are Erlang's, and RabbitMQ says so where there are none.
+async fn no_tables(ask: Ask<Monitor>) -> Reply {
+    this_node(&ask)?;
+    Ok(json_of(&json!({"ets_tables_memory": "no_tables"})))
 }
 
 async fn no_shovel(_ask: Ask) -> Reply {

@@ -3,12 +3,13 @@
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::change;
+use super::{change, vhosts};
 use crate::api::{Api, Table};
 use crate::door::Administrator;
 use crate::http::answer::{Refusal, json_of, no_content};
-use crate::http::ask::{Ask, Reply, Whole};
+use crate::http::ask::{Ask, Reply};
 use crate::http::table;
+use crate::http::upload::Uploaded;
 use crate::view::{Ends, PolicyKind, VhostLimits, VhostView};
 
 pub(super) fn table() -> Table {
@@ -76,11 +77,14 @@ fn house(api: &Api) -> [(&'static str, Value); 5] {
     });
     let vhosts = view.all_vhosts();
     let vhosts = vhosts.iter().map(|vhost| {
-        let kind = vhost.default_queue_type().map(|kind| kind.name());
-        match kind {
-            Some(kind) => json!({"name": vhost.name(), "default_queue_type": kind}),
-            None => json!({"name": vhost.name()}),
+        let metadata = vhosts::metadata(vhost);
+        let mut shown = json!({"name": vhost.name(), "metadata": metadata});
+        for field in ["description", "tags", "default_queue_type"] {
+            if let Some(value) = metadata.get(field) {
+                shown[field] = value.clone();
+            }
         }
+        shown
     });
     let permissions = view.permissions();
     let permissions = permissions.iter().map(|it| {
@@ -248,13 +252,13 @@ fn bindings(vhost: &VhostView) -> Vec<Value> {
     made.iter().map(show).collect()
 }
 
-async fn import(ask: Ask<Administrator>, Whole(body): Whole) -> Reply {
-    change::import_text(&ask.api, body.to_vec()).await?;
+async fn import(ask: Ask<Administrator>, Uploaded(body): Uploaded) -> Reply {
+    change::import_text(&ask.api, body).await?;
     Ok(no_content())
 }
 
 /// Everything in the body goes into the virtual host that the path names, whatever it says.
-async fn import_vhost(ask: Ask<Administrator>, Whole(body): Whole) -> Reply {
+async fn import_vhost(ask: Ask<Administrator>, Uploaded(body): Uploaded) -> Reply {
     let name = ask.name("vhost");
     if !ask.api.view.has_vhost(name) {
         return Err(Refusal::NotFound);

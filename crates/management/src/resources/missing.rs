@@ -12,17 +12,10 @@ use crate::http::ask::{Ask, Reply};
 
 /// Paths below `/api`, and their methods.
 const MISSING: &[(&str, &str)] = &[
-    ("auth/attempts/{node}", "GET DELETE"),
     ("config/effective", "GET"),
-    ("nodes/{node}/memory/ets", "GET"),
-    ("nodes/{node}/memory/ets/relative", "GET"),
-    ("nodes/{node}/memory/ets/{filter}", "GET"),
-    ("nodes/{node}/memory/ets/{filter}/relative", "GET"),
     ("reset", "DELETE"),
     ("reset/{node}", "DELETE"),
     ("users/{user}/queues", "GET"),
-    ("vhosts/{vhost}", "DELETE"),
-    ("vhosts/{vhost}/deletion/protection", "POST DELETE"),
 ];
 
 pub(super) fn table() -> Table {

@@ -5,6 +5,7 @@ mod actions;
 mod inside;
 mod metrics;
 mod roll;
+mod vhosts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(crate) use metrics::{
     ChurnFigures, CountedExchange, CountedQueue, QueueSum, Reasons, SIZES, Times, Traffic,
 };
 pub(crate) use roll::{ChannelFacts, ChannelMode, ChannelView, ConnectionFacts, ConsumerView};
+pub(crate) use vhosts::{Stays, VhostRemoval};
 
 /// What the API asks of the process it runs in.
 pub trait Host: Send + Sync {

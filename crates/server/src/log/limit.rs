@@ -23,6 +23,8 @@ use crate::clock::Clock;
 
 /// Where the lines that tell of lines come from; they are not limited themselves.
 const TARGET: &str = "crate::log";
+/// Where lines come from of which each one counts.
+const AUDIT: &str = "audit";
 const WINDOW_MS: u64 = 10_000;
 /// Lines of one kind about one address.
 const LINES_MAX: u64 = 100;
@@ -120,7 +122,7 @@ impl Limit {
 impl<S: Subscriber> Layer<S> for Limit {
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        if metadata.target() == TARGET {
+        if matches!(metadata.target(), TARGET | AUDIT) {
             return true;
         }
         let mut said = Said::default();

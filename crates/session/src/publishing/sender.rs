@@ -1,6 +1,7 @@
 //! Who publishes, and what only the sender's connection can tell of a publish.
 
 use leveret_access::grant::Grant;
+use leveret_access::users::Users;
 use leveret_broker::exchange::{blind_keys, copy_without_blind};
 use leveret_codec::{ChannelNumber, ContentHeader, RawTable};
 use leveret_message::error::{ChannelError, Failure};
@@ -14,6 +15,7 @@ pub(crate) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Who publishes.
 pub(crate) struct Sender<'a> {
     pub(crate) user: &'a str,
+    pub(crate) users: &'a Users,
     pub(crate) grant: &'a Grant,
     pub(crate) delivering: &'a Delivering,
     pub(crate) channel: ChannelNumber,
@@ -55,6 +57,7 @@ impl Sender<'_> {
         }
         if let Some(user) = properties.user_id
             && user != self.user.as_bytes()
+            && !self.may_impersonate()
         {
             return Err(ChannelError::precondition(format_args!(
                 "user_id property set to '{}' but authenticated user was '{}'",
@@ -69,6 +72,11 @@ impl Sender<'_> {
             return Err(bad_expiration(expiration).into());
         }
         Ok(())
+    }
+
+    fn may_impersonate(&self) -> bool {
+        let user = self.users.get(self.user);
+        user.is_some_and(|user| user.is_impersonator())
     }
 
     /// Whether a header cannot be stored as it came.
