@@ -229,28 +229,28 @@ impl QueueHandle {
         now: Timestamp,
         verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
     ) -> (T, Effects) {
-        let (result, mut effects) = self.once(now, verb);
+        let mut effects = Effects::at(now);
+        let result = self.run(&mut effects, verb);
         if effects.read_first {
-            self.read_first(now, &mut effects);
+            self.read_first(&mut effects);
         }
         (result, effects)
     }
 
-    fn once<T>(
+    /// Locks, runs the verb, unlocks, then wakes whom it wants woken; what else it leaves to be done joins what there
+    /// is of that.
+    #[inline]
+    fn run<T>(
         &self,
-        now: Timestamp,
+        effects: &mut Effects,
         verb: impl FnOnce(&mut Machine, &mut Effects) -> T,
-    ) -> (T, Effects) {
-        let mut effects = Effects {
-            now,
-            ..Effects::default()
-        };
+    ) -> T {
         let result = {
             let mut machine = self.0.machine.lock();
-            let result = verb(&mut machine, &mut effects);
+            let result = verb(&mut machine, effects);
             if !effects.dead_letters.is_empty() {
                 let letters = std::mem::take(&mut effects.dead_letters);
-                self.0.outbox.put(letters, now);
+                self.0.outbox.put(letters, effects.now);
                 effects.letters = true;
             }
             self.0.home.touch();
@@ -263,7 +263,7 @@ impl QueueHandle {
             mailbox.release();
         }
         effects.free_little();
-        (result, effects)
+        result
     }
 
     /// Publishes a batch; positions refused by the queue's limit are added to `rejected`.
@@ -274,32 +274,23 @@ impl QueueHandle {
         rejected: &mut Vec<usize>,
     ) -> Effects {
         let mut batch = Batch::of(messages);
-        let mut effects = self.publish_some(&mut batch, now, rejected);
-        while batch.is_stopped() {
+        let mut effects = Effects::at(now);
+        loop {
+            let gate = self.gate_if_needed();
+            self.run(&mut effects, |queue, effects| {
+                queue.publish(&mut batch, now, rejected, effects);
+            });
+            drop(gate);
+            if effects.read_first {
+                self.read_first(&mut effects);
+            }
+            if !batch.is_stopped() {
+                return effects;
+            }
             if std::mem::take(&mut effects.read_first) {
                 batch.go_on();
             }
-            effects.join(self.publish_some(&mut batch, now, rejected));
         }
-        effects
-    }
-
-    /// Publishes a batch up to where something must be read to be known what becomes of the rest, and reads that.
-    fn publish_some(
-        &self,
-        batch: &mut Batch<impl Iterator<Item = Message>>,
-        now: Timestamp,
-        rejected: &mut Vec<usize>,
-    ) -> Effects {
-        let gate = self.gate_if_needed();
-        let ((), mut effects) = self.once(now, |queue, effects| {
-            queue.publish(batch, now, rejected, effects);
-        });
-        drop(gate);
-        if effects.read_first {
-            self.read_first(now, &mut effects);
-        }
-        effects
     }
 
     /// Has messages enter without being seen, as far as they are new and no limit refuses them. What makes them durable

@@ -123,12 +123,20 @@ pub fn method_ids(payload: &[u8]) -> Option<(u16, u16)> {
 /// No such method, or bytes that are not its arguments.
 #[inline]
 pub fn decode_method(payload: &[u8]) -> Result<Method<'_>, MethodError> {
+    match payload.split_first_chunk() {
+        Some(([0, 60, 0, 40], arguments)) => {
+            publish(Input(arguments)).ok_or_else(|| malformed(arguments))
+        }
+        _ => decode_other(payload),
+    }
+}
+
+fn decode_other(payload: &[u8]) -> Result<Method<'_>, MethodError> {
     let Some((ids, arguments)) = payload.split_first_chunk::<4>() else {
         return Err(malformed(payload));
     };
     let input = Input(arguments);
     let decoded = match ids {
-        [0, 60, 0, 40] => publish(input),
         [0, 60, 0, 80] => ack(input),
         [0, 60, 0, 120] => nack(input),
         [0, 60, 0, 90] => reject(input),

@@ -87,6 +87,26 @@ impl<'a> Properties<'a> {
 
     #[inline]
     fn read_flagged(&mut self, flags: u16, input: &mut Input<'a>) -> Option<()> {
+        if flags & !(FLAG_DELIVERY_MODE | FLAG_PRIORITY) == 0 {
+            // Most have no more than these.
+            self.read_numbers(flags, input)
+        } else {
+            self.read_all(flags, input)
+        }
+    }
+
+    #[inline]
+    fn read_numbers(&mut self, flags: u16, input: &mut Input<'a>) -> Option<()> {
+        if flags & FLAG_DELIVERY_MODE != 0 {
+            self.delivery_mode = Some(input.u8()?);
+        }
+        if flags & FLAG_PRIORITY != 0 {
+            self.priority = Some(input.u8()?);
+        }
+        Some(())
+    }
+
+    fn read_all(&mut self, flags: u16, input: &mut Input<'a>) -> Option<()> {
         if flags & FLAG_CONTENT_TYPE != 0 {
             self.content_type = Some(input.short()?);
         }
@@ -96,12 +116,7 @@ impl<'a> Properties<'a> {
         if flags & FLAG_HEADERS != 0 {
             self.headers = Some(RawTable::from_encoded(input.long()?));
         }
-        if flags & FLAG_DELIVERY_MODE != 0 {
-            self.delivery_mode = Some(input.u8()?);
-        }
-        if flags & FLAG_PRIORITY != 0 {
-            self.priority = Some(input.u8()?);
-        }
+        self.read_numbers(flags, input)?;
         if flags & FLAG_CORRELATION_ID != 0 {
             self.correlation_id = Some(input.short()?);
         }

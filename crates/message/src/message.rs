@@ -82,6 +82,7 @@ impl Message {
     }
 
     /// Composes a message as [`Message::compose`] does, with the broker's own marks on it.
+    #[inline]
     #[must_use]
     pub fn compose_marked(
         scratch: &mut MessageScratch,

@@ -84,12 +84,14 @@ pub struct Mail {
 
 impl Mail {
     /// Whether a delivery may be added without going over the bound.
+    #[inline]
     #[must_use]
     pub fn has_room(&self, bytes_max: usize) -> bool {
         self.bytes < bytes_max
     }
 
     /// Adds a delivery.
+    #[inline]
     pub fn push(&mut self, delivery: Delivery) {
         self.bytes += delivery.in_flight.message.memory_bytes();
         self.deliveries.push(delivery);

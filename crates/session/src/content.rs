@@ -3,7 +3,9 @@
 //! The usual publish lies in the read buffer as a whole and is composed straight from there; one
 //! that comes in pieces is assembled here first.
 
-use leveret_codec::{ChannelNumber, ContentHeader, FrameKind, Publish, ReplyCode, read_frame};
+use leveret_codec::{
+    ChannelNumber, ContentHeader, FrameKind, HeaderError, Publish, ReplyCode, read_frame,
+};
 use leveret_message::error::{ChannelError, ConnectionError, Failure};
 use leveret_message::large_body::{BodyBuffer, NoMemory};
 use leveret_message::{Body, Timestamp};
@@ -168,6 +170,7 @@ impl Connection {
 
 /// The header, read into `header`, and the body, if both follow in the read buffer, the body in at
 /// most one frame; and how much of the buffer they are.
+#[inline]
 fn whole_content<'a>(
     link: &Link,
     number: ChannelNumber,
@@ -205,22 +208,29 @@ fn not_a_method() -> Failure {
         .into()
 }
 
+#[inline]
 fn read_content_header<'a>(
     header: &mut ContentHeader<'a>,
     payload: &'a [u8],
 ) -> Result<(), Failure> {
-    header
-        .read(payload)
-        .map_err(|error| ConnectionError::new(error.reply_code(), error).into())
+    header.read(payload).map_err(|error| undecodable(&error))
 }
 
+#[cold]
+fn undecodable(error: &HeaderError) -> Failure {
+    ConnectionError::new(error.reply_code(), error).into()
+}
+
+#[inline]
 fn check_size(header: &ContentHeader<'_>, bytes_max: u64) -> Result<(), Failure> {
-    if header.body_size <= bytes_max {
-        return Ok(());
+    match header.body_size {
+        size if size <= bytes_max => Ok(()),
+        size => Err(too_large(size, bytes_max)),
     }
-    Err(ChannelError::precondition(format_args!(
-        "message size {} is larger than configured max size {bytes_max}",
-        header.body_size
-    ))
-    .into())
+}
+
+#[cold]
+fn too_large(size: u64, bytes_max: u64) -> Failure {
+    let text = format_args!("message size {size} is larger than configured max size {bytes_max}");
+    ChannelError::precondition(text).into()
 }

@@ -55,10 +55,15 @@ impl Connection {
     }
 
     /// Whether a frame has to wait: it declares what was deleted a moment ago, of which something is left.
+    #[inline]
     pub(super) fn must_clear_for(&mut self, link: &Link, frame: &Frame<'_>) -> bool {
-        if !self.vhost.is_clearing() || frame.kind != FrameKind::Method {
-            return false;
-        }
+        self.vhost.is_clearing()
+            && frame.kind == FrameKind::Method
+            && self.declares_what_leaves(link, frame)
+    }
+
+    #[cold]
+    fn declares_what_leaves(&mut self, link: &Link, frame: &Frame<'_>) -> bool {
         let method = decode_method(frame.payload).ok();
         let is_leaving = match method.as_ref().and_then(|method| method.control()) {
             Some(AMQPClass::Exchange(exchange_wire::AMQPMethod::Declare(declare))) => {

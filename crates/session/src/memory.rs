@@ -17,15 +17,26 @@ use super::link::Link;
 impl Connection {
     /// Whether there is memory for the body that a header frame announces. Without any, the frame is left where it
     /// is, and the connection waits.
+    #[inline]
     pub(super) fn has_memory_for(
         &mut self,
         link: &Link,
         frame: &Frame<'_>,
         now: Timestamp,
     ) -> Result<bool, Failure> {
-        if frame.kind != FrameKind::Header {
-            return Ok(true);
+        match frame.kind {
+            FrameKind::Header => self.has_memory_for_body(link, frame, now),
+            FrameKind::Method | FrameKind::Body | FrameKind::Heartbeat => Ok(true),
         }
+    }
+
+    #[inline(never)]
+    fn has_memory_for_body(
+        &mut self,
+        link: &Link,
+        frame: &Frame<'_>,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
         let Some(channel) = self.channels.get_mut(frame.channel) else {
             return Ok(true);
         };

@@ -20,26 +20,24 @@ impl QueueHandle {
     /// Reads, outside the lock, what a verb needs to be done, and has the queue go on. It stays asked for if it cannot be
     /// read or is much; the pager goes on with the latter.
     #[cold]
-    pub(super) fn read_first(&self, now: Timestamp, effects: &mut Effects) {
+    pub(super) fn read_first(&self, effects: &mut Effects) {
         let mut buffer = Vec::new();
         for _ in 0..READS_MAX {
+            let wanted = self.run(effects, |queue, _| queue.read_first());
+            effects.read_first = false;
+            let Some((store, request)) = wanted else {
+                // Somebody else has read it, and the queue has gone on.
+                return;
+            };
+            if !self.read_requested(&store, &mut buffer, &request, effects) {
+                effects.read_first = true;
+                return;
+            }
             if !effects.read_first {
                 return;
             }
-            let (request, _) = self.once(now, |queue, _| queue.read_first());
-            let Some((store, request)) = request else {
-                // Somebody else has read it, and the queue has gone on.
-                effects.read_first = false;
-                return;
-            };
-            let (read, more) = self.read_requested(&store, &mut buffer, now, &request);
-            effects.read_first &= !read;
-            effects.join(more);
-            if !read {
-                return;
-            }
         }
-        effects.page_in |= effects.read_first;
+        effects.page_in = true;
     }
 
     /// Reads what `basic.get` needs, whether or not the pager is at it.
@@ -113,24 +111,25 @@ impl QueueHandle {
         now: Timestamp,
         request: impl FnOnce(&mut Machine) -> Option<PageIn>,
     ) -> (bool, Effects) {
-        let (request, effects) = self.with(|queue, _| request(queue));
-        let Some(request) = request else {
+        let mut effects = Effects::at(now);
+        let Some(request) = self.run(&mut effects, |queue, _| request(queue)) else {
             return (false, effects);
         };
-        let (read, mut effects) = self.read_requested(store, buffer, now, &request);
+        let read = self.read_requested(store, buffer, &request, &mut effects);
         if effects.read_first {
-            self.read_first(now, &mut effects);
+            self.read_first(&mut effects);
         }
         (read, effects)
     }
 
+    /// Reads what is asked for through `buffer`, and gives it to the queue; false: it cannot be read.
     fn read_requested(
         &self,
         store: &Store,
         buffer: &mut Vec<StoredMessage<Message>>,
-        now: Timestamp,
         request: &PageIn,
-    ) -> (bool, Effects) {
+        effects: &mut Effects,
+    ) -> bool {
         buffer.clear();
         let read = store.read(
             request.log,
@@ -139,19 +138,21 @@ impl QueueHandle {
             request.bytes_max,
             buffer,
         );
-        let damaged = match read {
-            Ok(damaged) => damaged,
+        let now = effects.now;
+        match read {
+            Ok(damaged) => {
+                self.run(effects, |queue, effects| {
+                    queue.loaded(request, buffer, damaged, now, effects);
+                });
+                true
+            }
             Err(error) => {
                 tracing::error!(queue = self.name(), %error, "cannot read messages back from the store");
                 buffer.clear();
-                let ((), effects) = self.with(|queue, _| queue.read_failed(request));
-                return (false, effects);
+                self.run(effects, |queue, _| queue.read_failed(request));
+                false
             }
-        };
-        let ((), effects) = self.once(now, |queue, effects| {
-            queue.loaded(request, buffer, damaged, now, effects);
-        });
-        (true, effects)
+        }
     }
 
     /// Does one piece of what a stream's readers wait for, outside the lock. False: nothing to do.

@@ -150,6 +150,16 @@ impl Default for Effects {
 }
 
 impl Effects {
+    /// Of a verb at this time.
+    #[inline]
+    #[must_use]
+    pub fn at(now: Timestamp) -> Effects {
+        Effects {
+            now,
+            ..Effects::default()
+        }
+    }
+
     pub(crate) fn wake(&mut self, mailbox: &Arc<Mailbox>) {
         self.wakes.push(Arc::clone(mailbox));
     }
@@ -181,10 +191,8 @@ impl Effects {
         self.letters |= later.letters;
         self.damaged += later.damaged;
         self.page_in |= later.page_in;
-        self.read_first |= later.read_first;
         self.deadline = later.deadline.or(self.deadline);
         self.delete_queue |= later.delete_queue;
-        self.hold_back |= later.hold_back;
         self.durable_at = later.durable_at.or(self.durable_at);
         self.garbage.extend(later.garbage);
         self.point = self.point.max(later.point);

@@ -23,8 +23,21 @@ impl Publishing {
         link: &mut Link,
         input: &[u8],
     ) -> usize {
-        let form = self.repeat.form.as_deref_mut();
-        let Some(form) = form.filter(|_| Shortcut::Repeats.is_open()) else {
+        if self.repeat.form.is_none() || !Shortcut::Repeats.is_open() {
+            return 0;
+        }
+        self.take_repeats_of_form(channels, link, input)
+    }
+
+    /// By itself, so that what other frames need does not take registers from this loop.
+    #[inline(never)]
+    fn take_repeats_of_form(
+        &mut self,
+        channels: &mut Channels,
+        link: &mut Link,
+        input: &[u8],
+    ) -> usize {
+        let Some(form) = self.repeat.form.as_deref_mut() else {
             return 0;
         };
         let Form { pattern, message } = form;

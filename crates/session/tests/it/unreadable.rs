@@ -167,6 +167,27 @@ fn what_the_store_does_not_have_counts_no_longer() {
     client.expect_bodies("next");
 }
 
+/// It is kept as soon as that is possible, and publishers need not wait for it.
+#[test]
+fn a_limit_whose_messages_cannot_be_read_is_kept_later() {
+    let (store, _world, client) = world(&[("x-max-length", number(20))]);
+    for n in 0..30 {
+        client.publish_with("q", &n.to_string(), &Properties::persistent());
+    }
+    assert_eq!(client.counts("q").0, 20);
+    store.fails.store(true, Ordering::SeqCst);
+    for n in 30..60 {
+        client.publish_with("q", &n.to_string(), &Properties::persistent());
+    }
+    assert!(client.counts("q").0 > 20);
+    store.fails.store(false, Ordering::SeqCst);
+    client.publish_with("q", "60", &Properties::persistent());
+    assert_eq!(client.counts("q").0, 20);
+    client.consume_ok("q", "c");
+    let expected: Vec<String> = (41..=60).map(|n| n.to_string()).collect();
+    assert_eq!(client.bodies(), expected);
+}
+
 /// A queue that is purged or deleted while it cannot be read is as empty as any.
 #[test]
 fn a_queue_that_cannot_be_read_can_be_purged_and_deleted() {

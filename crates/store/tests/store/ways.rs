@@ -75,6 +75,8 @@ fn found(store: &leveret_store::Journal<Blob>, logs: &[Kept]) -> Vec<String> {
             )
         });
         let state = store.log_state(LogId(log.id));
+        // Of a log in which nothing is, nothing need have been written, which is then not known after a start.
+        let state = state.filter(|it| it.live > 0);
         let state = state.map(|it| (it.live, it.next));
         found.push(format!(
             "{}: {:?} {state:?}",
