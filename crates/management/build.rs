@@ -26,12 +26,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         gzip.write_all(&bytes)?;
         let name = format!("{number}.gz");
         fs::write(out.join(&name), gzip.finish()?)?;
+        // Who looks whether the page is there may not unpack anything.
+        let is_index = path.extension().is_some_and(|kind| kind == "html");
+        let plain = if is_index { bytes.as_slice() } else { b"" };
+        let plain_name = format!("{number}.plain");
+        fs::write(out.join(&plain_name), plain)?;
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let name_there = path.strip_prefix(DIRECTORY)?.display().to_string();
         writeln!(
             table,
-            "Asset {{ name: {name_there:?}, tag: \"\\\"{:016x}\\\"\", size: {}, gzip: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\")) }},",
+            "Asset {{ name: {name_there:?}, tag: \"\\\"{:016x}\\\"\", size: {}, gzip: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\")), plain: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{plain_name}\")) }},",
             hasher.finish(),
             bytes.len(),
         )?;

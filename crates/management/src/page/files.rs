@@ -23,6 +23,8 @@ struct Asset {
     #[cfg_attr(not(test), expect(dead_code, reason = "what a test adds up"))]
     size: usize,
     gzip: &'static [u8],
+    /// The same as it is, of the first file alone: who looks whether the page is there may unpack nothing.
+    plain: &'static [u8],
 }
 
 static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
@@ -67,15 +69,20 @@ fn answer(name: &str, request: &Request) -> Answer {
         answer.headers_mut().insert(ETAG, tag);
         return answer;
     }
-    if !takes_gzip(headers) {
+    let is_packed = takes_gzip(headers);
+    if !is_packed && asset.plain.is_empty() {
         let mut answer = empty(StatusCode::NOT_ACCEPTABLE);
         *answer.body_mut() = Body::from("the page is sent with content-encoding gzip alone\n");
         return answer;
     }
-    let mut answer = Answer::new(Body::from(Bytes::from_static(asset.gzip)));
+    let body = if is_packed { asset.gzip } else { asset.plain };
+    let mut answer = Answer::new(Body::from(Bytes::from_static(body)));
     let headers = answer.headers_mut();
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !is_packed {
+        headers.remove(CONTENT_ENCODING);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind(asset.name)));
     headers.insert(ETAG, HeaderValue::from_static(asset.tag));
@@ -153,6 +160,15 @@ mod tests {
             assert!(!takes(no), "{no}");
         }
         assert!(takes_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_first_file_is_there_for_everybody() {
+        let plain = answer(INDEX, &request(ACCEPT_ENCODING, "identity"));
+        assert_eq!(plain.status(), StatusCode::OK);
+        assert!(!plain.headers().contains_key(CONTENT_ENCODING));
+        let other = answer("page.css", &request(ACCEPT_ENCODING, "identity"));
+        assert_eq!(other.status(), StatusCode::NOT_ACCEPTABLE);
     }
 
     #[test]
