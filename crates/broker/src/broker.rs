@@ -24,6 +24,7 @@ use crate::events::{Event, event_exchange};
 use crate::parameters::Parameters;
 use crate::roll::{ConnectionIdentity, Roll};
 use crate::services::{Party, Services};
+use crate::spans::Spans;
 use crate::vhost::VirtualHost;
 use crate::vhost_metadata::VhostMetadata;
 use crate::vhost_removal::LeavingVhosts;
@@ -234,6 +235,13 @@ impl Broker {
         self.services
             .tell(|_| Event::permission_created(vhost, user, &permission));
         Ok(self.services.stage_definitions(&mut vec![put]))
+    }
+
+    /// From now on messages of traces are told of to `spans`, in all virtual hosts.
+    pub fn watch(&self, spans: Arc<Spans>) {
+        if self.services.spans.set(spans).is_ok() {
+            self.vhosts().iter().for_each(|vhost| vhost.watch());
+        }
     }
 
     /// A virtual host by name.

@@ -37,6 +37,7 @@ mod recovery;
 mod removal;
 pub mod roll;
 mod services;
+pub mod spans;
 pub mod unacked_memory;
 pub mod vhost;
 pub mod vhost_metadata;

@@ -2,8 +2,8 @@
 //! those that want messages read back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use leveret_message::{Message, Store, Timestamp};
@@ -24,6 +24,7 @@ use crate::events::{Event, Events};
 use crate::exchange::StatefulExchange;
 use crate::handle::{QueueHandle, WeakHandle};
 use crate::memory_pool::Pool;
+use crate::spans::Spans;
 use crate::unacked_memory::UnackedMemory;
 
 /// Work that goes on in steps.
@@ -142,6 +143,8 @@ pub struct Services {
     pub(crate) deadlines: Deadlines<Party>,
     pub(crate) pager: Pager,
     pub events: Events,
+    /// Who watches messages of traces; nobody, usually.
+    pub spans: OnceLock<Arc<Spans>>,
     /// What comes and goes.
     pub churn: Churn,
     /// All queues.
@@ -197,6 +200,7 @@ impl Services {
             deadlines: Deadlines::default(),
             pager: Pager::default(),
             events: Events::new(&config.cluster_name, now),
+            spans: OnceLock::new(),
             census: Census::default(),
             churn: Churn::default(),
             aside: Asides::default(),

@@ -46,6 +46,8 @@ pub struct VirtualHost {
     generation: AtomicU64,
     /// Messages are copied to the firehose.
     traced: AtomicBool,
+    /// They are, or somebody watches them otherwise.
+    watched: AtomicBool,
     pub(crate) queues: DashMap<String, QueueHandle>,
     /// What a route leads to.
     pub queues_by_id: DashMap<QueueId, QueueHandle>,
@@ -90,6 +92,7 @@ impl VirtualHost {
             topology: RwLock::new(Topology::new()),
             generation: AtomicU64::new(1),
             traced: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
             queues: DashMap::with_shard_amount(QUEUE_SHARDS),
             queues_by_id: DashMap::with_shard_amount(QUEUE_SHARDS),
             policies: RwLock::default(),
@@ -146,6 +149,21 @@ impl VirtualHost {
 
     pub(crate) fn set_traced(&self, traced: bool) {
         self.traced.store(traced, Ordering::Relaxed);
+        self.watch();
+    }
+
+    /// Whether somebody is to be told of each message that is published, delivered or settled: the firehose, or who
+    /// watches traces.
+    #[must_use]
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether anybody is.
+    pub(crate) fn watch(&self) {
+        let watched = self.is_traced() || self.services.spans.get().is_some();
+        self.watched.store(watched, Ordering::Relaxed);
     }
 
     /// Whether anything is bound to `exchange`.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::config::values::{
     ByteSize, DiskShare, HttpAddress, ListenAddress, LogFilter, LogFormat, Name, Names, Number,
-    Span, TimeoutAction,
+    OtlpEndpoint, Span, TimeoutAction,
 };
 use crate::similar::similar;
 
@@ -117,6 +117,9 @@ settings! {
     /// Serve metrics for Prometheus here, without a login; repeatable; port 0 picks a free one; none: nowhere [default: 15692, on every interface]
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "LEVERET_PROMETHEUS_LISTEN")]
     prometheus_listen: Vec<HttpAddress>,
+    /// Send spans of traced messages to this OTLP collector; needs a binary with the feature `otel`
+    #[arg(long, value_name = "URL", env = "LEVERET_OTLP_ENDPOINT", hide_short_help = true)]
+    otlp_endpoint: OtlpEndpoint,
     /// Keep everything durable in this directory [default: ./leveret-data]
     #[arg(long, value_name = "DIR", env = "LEVERET_DATA_DIR")]
     data_dir: PathBuf,

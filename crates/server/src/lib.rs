@@ -21,6 +21,8 @@ mod lookout;
 mod management;
 mod mappings;
 mod memory;
+#[cfg(feature = "otel")]
+mod otlp;
 mod pager;
 mod readiness;
 mod serve;

@@ -18,6 +18,8 @@ use crate::log::Log;
 use crate::lookout::Lookout;
 use crate::management::{ManagementHost, ManagementThread};
 use crate::memory::Activity;
+#[cfg(feature = "otel")]
+use crate::otlp;
 use crate::readiness::{self, ReadyDraft};
 use crate::shared::Shared;
 use crate::shutdown::{EarlySignals, Signals};
@@ -34,6 +36,11 @@ const EVENT_INTERVAL: u32 = 16;
 
 /// Runs the broker until a signal ends it or it fails. After a failure the process is to exit at once.
 pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
+    #[cfg(not(feature = "otel"))]
+    if config.otlp.is_some() {
+        let text = "--otlp-endpoint: this binary sends no spans; build it with --features otel";
+        return Err(StartError::Arguments(text.to_owned()).into());
+    }
     let clock = Clock::start();
     let _log =
         Log::start(&config.log_filter, config.log_format, clock).map_err(StartError::System)?;
@@ -93,6 +100,10 @@ pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
             .flatten()
             .map(Bound::listen)
             .collect::<Result<Vec<_>, _>>()?;
+        #[cfg(feature = "otel")]
+        if let Some(endpoint) = config.otlp {
+            tokio::spawn(otlp::send_spans(endpoint, Arc::clone(&shared.broker)));
+        }
         let signals = signals.serve().map_err(StartError::System)?;
         let hangups =
             definitions::on_hangup(config.definitions, Arc::clone(&shared), store.handle());

@@ -372,8 +372,8 @@ impl Connection {
             count,
         );
         write_content(link, number, &in_flight, false);
-        if self.vhost.is_traced() {
-            self.trace_delivery(link, number, queue.name(), &in_flight, false, now);
+        if self.vhost.is_watched() {
+            self.trace_delivery(link, number, &queue, &in_flight, false, now);
         }
         if get.no_ack {
             self.delivering.settle_got(&queue, in_flight);

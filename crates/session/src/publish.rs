@@ -36,7 +36,7 @@ impl Connection {
         };
         let checked = self.publishing.check(whole, &sender)?;
         let routed = self.publishing.route(checked, &sender)?;
-        if self.vhost.is_traced() {
+        if self.vhost.is_watched() {
             self.trace_routed(link, number, &routed, now);
         }
         let Some(channel) = self.channels.get_mut(number) else {
@@ -81,7 +81,7 @@ impl Connection {
         used
     }
 
-    /// The firehose gets a copy.
+    /// The firehose gets a copy, and who watches traces is told.
     #[cold]
     fn trace_routed(
         &self,
@@ -92,6 +92,12 @@ impl Connection {
     ) {
         let keys = keys_of_publish(routed.names, routed.header);
         let queues = self.publishing.targets_of(routed);
+        if let Some(spans) = self.vhost.services.spans.get() {
+            spans.published(&routed.message, &queues, now);
+        }
+        if !self.vhost.is_traced() {
+            return;
+        }
         let mut message = routed.message.clone();
         if routed.is_stateful() {
             message = without_blind_copies(message);

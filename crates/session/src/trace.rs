@@ -1,7 +1,9 @@
 //! The firehose: of each message that is published or delivered in a traced virtual host, a copy goes
 //! to `amq.rabbitmq.trace`, with headers that say where it was going.
 //!
-//! Nothing here is called while a virtual host is not traced.
+//! Who watches traces is told of the same messages, see `leveret_broker::spans`.
+//!
+//! Nothing here is called while nobody watches a virtual host.
 
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::carbon_copies;
@@ -96,14 +98,7 @@ impl Connection {
     pub(super) fn trace_deliveries(&self, link: &Link, traced: &[Traced], now: Timestamp) {
         for it in traced {
             if let Some(queue) = self.delivering.queue(it.queue) {
-                self.trace_delivery(
-                    link,
-                    it.channel,
-                    queue.name(),
-                    &it.in_flight,
-                    it.of_stream,
-                    now,
-                );
+                self.trace_delivery(link, it.channel, queue, &it.in_flight, it.of_stream, now);
             }
         }
     }
@@ -113,11 +108,17 @@ impl Connection {
         &self,
         link: &Link,
         channel: ChannelNumber,
-        queue: &str,
+        queue: &QueueHandle,
         in_flight: &InFlight,
         of_stream: bool,
         now: Timestamp,
     ) {
+        if let Some(spans) = self.vhost.services.spans.get() {
+            spans.delivered(queue, in_flight, now);
+        }
+        if !self.vhost.is_traced() {
+            return;
+        }
         let message = &in_flight.message;
         let (exchange, key) = message.exchange_and_key();
         // What is traced already is not traced again.
@@ -132,7 +133,7 @@ impl Connection {
         let copies = carbon_copies(headers).unwrap_or_default();
         let keys = std::iter::once(key).chain(copies).map(long_string);
         let sighting = Sighting {
-            key: format!("deliver.{queue}"),
+            key: format!("deliver.{}", queue.name()),
             exchange,
             routing_keys: keys.collect(),
             header,

@@ -33,6 +33,8 @@ pub struct Config {
     pub management: HttpListen,
     /// Where to serve metrics to whoever asks.
     pub prometheus: HttpListen,
+    /// Where spans of traced messages are sent.
+    pub otlp: Option<values::OtlpEndpoint>,
     /// Where durable things go.
     pub storage: Storage,
     /// The broker's own part.
@@ -165,6 +167,7 @@ impl Config {
             },
             management: HttpListen::new(settings.management_listen.take(), MANAGEMENT_PORT),
             prometheus: HttpListen::new(settings.prometheus_listen.take(), PROMETHEUS_PORT),
+            otlp: settings.otlp_endpoint.take(),
             storage,
             log_filter: settings.log.take().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),

@@ -98,6 +98,63 @@ impl FromStr for HttpAddress {
     }
 }
 
+/// Where spans are sent: `http://collector:4318`, with `/v1/traces` unless there is another path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OtlpEndpoint {
+    /// Host and port, as they were given.
+    pub authority: String,
+    /// The port.
+    pub port: u16,
+    /// The path.
+    pub path: String,
+}
+
+impl OtlpEndpoint {
+    /// The host, without the brackets of an IPv6 address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':');
+        let host = host.map_or(self.authority.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+impl FromStr for OtlpEndpoint {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let expected = || {
+            ValueError::new("http://HOST:PORT, such as http://localhost:4318; there is no https")
+        };
+        let rest = text.strip_prefix("http://").ok_or_else(expected)?;
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let (host, port) = authority.rsplit_once(':').ok_or_else(expected)?;
+        let port = port.parse().ok().filter(|port| *port > 0);
+        let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if host.is_empty() || !is_clean(rest) {
+            return Err(expected());
+        }
+        let path = match path {
+            "" | "/" => "/v1/traces",
+            path => path,
+        };
+        Ok(Self {
+            authority: authority.to_owned(),
+            port: port.ok_or_else(expected)?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for OtlpEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
 /// A number of bytes: `131072`, `64KiB`, `16MiB`, `1GiB`, or in powers of ten `64KB`, `16MB`, `1GB`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ByteSize(pub u64);
@@ -369,6 +426,7 @@ macro_rules! deserialize_from_text {
 deserialize_from_text!(
     ListenAddress,
     HttpAddress,
+    OtlpEndpoint,
     ByteSize,
     DiskShare,
     Span,
@@ -391,6 +449,26 @@ mod tests {
 
     fn parsed<T: FromStr>(text: &str) -> Option<T> {
         text.parse().ok()
+    }
+
+    #[test]
+    fn otlp_endpoints() {
+        let shown =
+            |text| parsed::<OtlpEndpoint>(text).map(|it| (it.to_string(), it.host().to_owned()));
+        let is = |url: &str, host: &str| Some((url.to_owned(), host.to_owned()));
+        assert_eq!(shown("http://c:4318"), is("http://c:4318/v1/traces", "c"));
+        assert_eq!(shown("http://[::1]:1/x"), is("http://[::1]:1/x", "::1"));
+        for wrong in [
+            "",
+            "c:4318",
+            "https://c:4318",
+            "http://c",
+            "http://:1",
+            "http://c:0",
+            "http://c:1/a b",
+        ] {
+            assert_eq!(shown(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

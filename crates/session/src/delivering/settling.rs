@@ -166,7 +166,11 @@ impl Delivering {
         if self.queues.has_settlements() {
             let vhost = &self.vhost;
             let store = &vhost.services.store;
+            let spans = vhost.services.spans.get();
             self.queues.drain_settlements(store, |queue, settlements| {
+                if let Some(spans) = spans {
+                    spans.settled(queue, settlements, now);
+                }
                 let effects = queue.settle(settlements, now);
                 vhost.carry_out(queue, effects, now);
             });
@@ -179,7 +183,11 @@ impl Delivering {
         self.gathered = 0;
         let (vhost, quiet) = (&self.vhost, &mut self.quiet);
         let store = &vhost.services.store;
+        let spans = vhost.services.spans.get();
         self.queues.drain_settlements(store, |queue, settlements| {
+            if let Some(spans) = spans {
+                spans.settled(queue, settlements, now);
+            }
             quiet
                 .entry(queue.id())
                 .or_insert_with(|| GivingBack::begin(queue, now));

@@ -39,7 +39,7 @@ impl Delivering {
             crowded,
             ..
         } = self;
-        let traced = vhost.is_traced();
+        let traced = vhost.is_watched();
         if let Some(first) = mail.deliveries.first() {
             let bytes = mail.deliveries.len() * first.in_flight.message.fetch();
             link.output.buffer().reserve(bytes.min(OUTPUT_HIGH_WATER));

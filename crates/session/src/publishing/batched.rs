@@ -43,7 +43,7 @@ impl Publishing {
         }
         let queues = self.batch.queues();
         match way {
-            Way::AsBefore if !rewritten && !self.vhost.is_traced() => {
+            Way::AsBefore if !rewritten && !self.vhost.is_watched() => {
                 self.repeat.consider(link, number, &message, mandatory);
             }
             Way::AsBefore => {}

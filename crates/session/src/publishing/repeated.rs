@@ -51,7 +51,7 @@ impl Publishing {
         let Some(channel) = channels.get_mut(number) else {
             return 0;
         };
-        let in_the_way = channel.closing || channel.is_assembling() || self.vhost.is_traced();
+        let in_the_way = channel.closing || channel.is_assembling() || self.vhost.is_watched();
         let goes_there = self.routes.is_of(self.vhost.generation())
             && !self.batch.latest_targets.is_empty()
             && self.batch.latest_names == message.names();
