@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 
+import pika
 import pytest
 
 pytestmark = pytest.mark.leveret_only("its own listener")
@@ -64,3 +65,22 @@ def test_a_day_of_an_administrator(admin, fresh, tmp_path):
     admin("delete", "exchange", f"name={exchange}")
     admin("delete", "user", f"name={user}")
     assert queue not in [it["name"] for it in listed(admin, "queues", "name")]
+
+
+def test_connections_and_virtual_hosts(admin, served, open_connection, fresh):
+    vhost, queue = fresh("vhost"), fresh("queue")
+    admin("declare", "vhost", f"name={vhost}")
+    admin("declare", "queue", f"name={queue}", vhost=vhost)
+    connection = open_connection(served, virtual_host=vhost)
+    connection.channel().basic_consume(queue, print)
+    connections = [it for it in listed(admin, "connections") if it["vhost"] == vhost]
+    assert [(it["user"], it["channels"], it["state"]) for it in connections] == [("guest", 1, "running")]
+    assert [it["consumer_count"] for it in listed(admin, "channels") if it["vhost"] == vhost] == [1]
+    consumers = json.loads(admin("-f", "raw_json", "list", "consumers", vhost=vhost))
+    assert [it["queue"]["name"] for it in consumers] == [queue]
+    admin("close", "connection", f"name={connections[0]['name']}")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="CONNECTION_FORCED"):
+        while True:
+            connection.process_data_events(0.1)
+    admin("delete", "vhost", f"name={vhost}")
+    assert vhost not in [it["name"] for it in listed(admin, "vhosts", "name")]
