@@ -2,93 +2,84 @@
 
 use std::sync::Arc;
 
-use leveret_deduplication::Look;
+use leveret_message::Message;
 use leveret_message::error::{ChannelError, Failure};
-use leveret_message::{Message, Timestamp};
 use leveret_queue::queue::identity::SessionId;
 use leveret_routing::{BindError, Binding, Cleared, Destination, QueueId, Removed, Topology};
 use leveret_store_api::{Change, CommitPoint};
 
+use crate::bringing::{Bound, Bringing};
 use crate::definitions::{BindingDefinition, Definition, Ends, Subject};
 use crate::events::Event;
-use crate::exchange::{Gated, Gatekeeper, Gates, Incoming, Unit, without_blind_copies};
 use crate::handle::QueueHandle;
 use crate::vhost::VirtualHost;
 
 impl VirtualHost {
     /// Adds a binding for the user `by`; one that exists is no error. What its source remembers goes to its
-    /// destination.
+    /// destination, in slices.
     ///
     /// # Errors
     /// 404, 406; 541 when it cannot be stored.
-    pub fn bind(
-        self: &Arc<Self>,
+    pub fn bind(self: &Arc<Self>, binding: Binding, by: &str) -> Result<Bound, Failure> {
+        let source = self.stateful(&binding.source);
+        if source.is_some_and(|source| source.remembers()) {
+            self.check_new(&binding)?;
+            let bringing = Bringing::new(self, binding, by);
+            return Ok(Bound::Brings(Box::new(bringing)));
+        }
+        let (point, _) = self.bind_with(binding, by, &mut Vec::new())?;
+        Ok(Bound::At(point))
+    }
+
+    /// Whether a binding may be added, or is there.
+    ///
+    /// # Errors
+    /// Those of [`VirtualHost::bind`].
+    pub(crate) fn check_new(&self, binding: &Binding) -> Result<(), Failure> {
+        let topology = self.topology.read();
+        self.check_ends(&topology, binding)?;
+        self.put_of(&topology, binding)?;
+        topology
+            .check_binding(binding)
+            .map_err(|error| self.bind_failure(&error).into())
+    }
+
+    /// What makes a binding durable, if it is to be.
+    fn put_of(
+        &self,
+        topology: &Topology,
+        binding: &Binding,
+    ) -> Result<Option<Change<Message>>, Failure> {
+        let definition = self.define_binding(topology, binding, &Removed::default());
+        let put = definition.map(|it| Definition::Binding(it).put());
+        Ok(put.transpose()?)
+    }
+
+    /// Adds a binding in one commit with `changes`, and answers when that is durable and whether it is new. Without it
+    /// nothing is staged.
+    ///
+    /// # Errors
+    /// Those of [`VirtualHost::bind`].
+    pub(crate) fn bind_with(
+        &self,
         binding: Binding,
         by: &str,
-        now: Timestamp,
-    ) -> Result<CommitPoint, Failure> {
-        let source = self.stateful(&binding.source);
-        let source = source.filter(|source| source.remembers());
-        let mut gated: Gated = source.iter().cloned().map(Gatekeeper::Exchange).collect();
-        let gates = Gates::lock(&mut gated);
-        let history = source.map_or_else(Vec::new, |source| source.remembered());
+        changes: &mut Vec<Change<Message>>,
+    ) -> Result<(CommitPoint, bool), Failure> {
         let mut topology = self.topology.write();
         self.check_ends(&topology, &binding)?;
-        let definition = self.define_binding(&topology, &binding, &Removed::default());
-        let put = definition.map(|it| Definition::Binding(it).put());
-        let put = put.transpose()?;
-        let destination = binding.destination.clone();
+        let put = self.put_of(&topology, &binding)?;
         let added = topology
             .bind(binding.clone())
             .map_err(|error| self.bind_failure(&error))?;
         if !added {
-            return Ok(self.services.definitions_point());
+            return Ok((self.services.definitions_point(), false));
         }
-        let mut unit = Unit::new(self.services.next_ticket(), put.into_iter().collect());
+        changes.extend(put);
         self.routes_changed();
         self.set_listeners(&topology);
         self.tell_binding(&binding, |ends| Event::binding_created(ends, by));
-        if let Destination::Queue(id) = destination
-            && let Some(queue) = self.queues_by_id.get(&id).map(|queue| queue.clone())
-        {
-            // In one commit with the binding.
-            let messages = history.iter().cloned().map(without_blind_copies);
-            unit.enter(&queue, messages, Look::Moved, now);
-        }
-        unit.stage(|changes| self.stage(changes));
-        drop(topology);
-        let shown = unit.show_at_once(self, now);
-        let point = shown.point;
-        drop(gates);
-        self.carry_out_all(shown.left, now);
-        match destination {
-            Destination::Exchange(name) => Ok(self.pass_all(&name, &history, now).max(point)),
-            Destination::Queue(_) => Ok(point),
-        }
-    }
-
-    /// Has messages that an exchange remembers go on from another that was bound to it.
-    fn pass_all(
-        self: &Arc<Self>,
-        exchange: &str,
-        messages: &[Message],
-        now: Timestamp,
-    ) -> CommitPoint {
-        let mut point = CommitPoint::NONE;
-        for message in messages {
-            let incoming = Incoming {
-                exchange,
-                resumes: false,
-                returned: false,
-                look: Look::Moved,
-                message,
-                random: self.services.next_random(),
-            };
-            let shown = self.publish_past(&incoming, Vec::new(), &|_| true, now);
-            point = point.max(shown.point);
-            self.carry_out_all(shown.left, now);
-        }
-        point
+        Ok((self.stage(changes), true))
     }
 
     /// A binding to a queue, to be added.

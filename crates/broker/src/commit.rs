@@ -10,7 +10,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
 
 use leveret_message::Timestamp;
 use leveret_queue::queue::effects::Effects;
@@ -222,10 +221,8 @@ impl PendingCommit {
     }
 
     fn finish_at(self: &Arc<Self>, point: CommitPoint, services: &Arc<Services>) {
-        let waker = Waker::from(Arc::new(CommitWaker {
-            services: Arc::clone(services),
-            commit: Arc::clone(self),
-        }));
+        let task: Arc<dyn Task> = Arc::<PendingCommit>::clone(self);
+        let waker = services.waker(&task);
         if !services.store.wake_at(point, &waker) {
             self.finish_by_pager(services);
         }
@@ -250,20 +247,5 @@ impl Task for PendingCommit {
             }
             Finished::Some { .. } => self.finish_by_pager(services),
         }
-    }
-}
-
-struct CommitWaker {
-    services: Arc<Services>,
-    commit: Arc<PendingCommit>,
-}
-
-impl Wake for CommitWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.commit.finish_by_pager(&self.services);
     }
 }

@@ -17,11 +17,12 @@ use leveret_queue::queue::effects::{DeadLetter, DeadLetterReason, Effects};
 use leveret_routing::RouteInput;
 use leveret_store_api::Change;
 use leveret_store_api::failpoint::{self, Failpoint};
+use parking_lot::Mutex;
 
 use crate::broker::Broker;
-use crate::exchange::{Incoming, Unit};
+use crate::exchange::{AT_ONCE_MAX, Incoming, Passage, Slice, Unit};
 use crate::handle::QueueHandle;
-use crate::services::Party;
+use crate::services::{Party, Services, Task};
 use crate::vhost::{Targets, VirtualHost};
 
 /// Letters that are moved before others have their turn.
@@ -38,8 +39,9 @@ impl Broker {
 }
 
 impl VirtualHost {
-    /// Moves letters out of a queue's outbox, in order: at most `letters_max`, which it counts down, and
-    /// leaves the others to the pager. For its only mover; answers what their new queues left to be done.
+    /// Moves letters out of a queue's outbox, in order: at most `letters_max`, which it counts down by one for each
+    /// queue that gets one, and leaves the others to the pager. For its only mover; answers what their new queues left to
+    /// be done.
     pub(crate) fn move_letters(
         self: &Arc<Self>,
         queue: &QueueHandle,
@@ -52,36 +54,58 @@ impl VirtualHost {
                 return left;
             };
             let now = now.max(left_at);
-            *letters_max -= 1;
-            left.extend(self.dead_letter(queue, letter, now));
+            match self.dead_letter(queue, letter, now) {
+                Ok(of_letter) => {
+                    *letters_max = letters_max.saturating_sub(of_letter.len().max(1));
+                    left.extend(of_letter);
+                }
+                Err(passage) => {
+                    let moving = Moving {
+                        vhost: Arc::clone(self),
+                        queue: queue.clone(),
+                        letter: Mutex::new(Some(passage)),
+                    };
+                    self.services.pager.ask(Party::Task(Arc::new(moving)));
+                    return left;
+                }
+            }
         }
         self.services.pager.ask(Party::Letters(queue.clone()));
         left
     }
 
     /// Publishes one dead letter; answers what its new queues left to be done.
+    ///
+    /// # Errors
+    /// What cannot be done at once.
     fn dead_letter(
         self: &Arc<Self>,
         source: &QueueHandle,
         letter: DeadLetter,
         now: Timestamp,
-    ) -> Vec<(QueueHandle, Effects)> {
+    ) -> Result<Vec<(QueueHandle, Effects)>, Box<Passage>> {
         failpoint::reached(Failpoint::BeforeDeadLetter);
         let acknowledgement = acknowledgement(&letter);
         let Some(composed) = compose_for(source, &letter, now) else {
             self.services
                 .store
                 .stage(&mut acknowledgement.into_iter().collect());
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        let admits = |target: &QueueHandle| composed.may_enter(target);
+        let barred = composed.barred();
+        let incoming = composed.incoming(&barred);
         let (mut targets, stateful) = self.route_letter(&composed);
-        targets.retain(|target| admits(target));
+        if !barred.is_empty() {
+            targets.retain(|target| incoming.admits(target));
+        }
         let settles = acknowledgement.into_iter().collect();
         if stateful || targets.iter().any(QueueHandle::deduplicates) {
             return self
-                .publish_past(&composed.incoming(), settles, &admits, now)
-                .left;
+                .publish_past(&incoming, settles, now)
+                .map(|passed| passed.left);
+        }
+        if targets.len() > AT_ONCE_MAX {
+            return Err(Passage::to_queues(&incoming, settles, targets, self));
         }
         let mut unit = Unit::new(self.services.next_ticket(), settles);
         for target in targets {
@@ -90,7 +114,7 @@ impl VirtualHost {
         }
         let left = unit.finish(self, now).left;
         failpoint::reached(Failpoint::AfterDeadLetter);
-        left
+        Ok(left)
     }
 
     fn route_letter(&self, composed: &Composed) -> (Targets, bool) {
@@ -144,7 +168,7 @@ struct Composed {
 
 impl Composed {
     /// Its way from the dead-letter exchange.
-    fn incoming(&self) -> Incoming<'_> {
+    fn incoming<'a>(&'a self, barred: &'a [String]) -> Incoming<'a> {
         Incoming {
             exchange: &self.exchange,
             resumes: false,
@@ -152,22 +176,57 @@ impl Composed {
             look: Look::Moved,
             message: &self.message,
             random: self.random,
+            barred,
         }
     }
 
-    /// A message that has come full circle with no rejection is dropped.
-    fn may_enter(&self, queue: &QueueHandle) -> bool {
-        self.reason == DeadLetterReason::Rejected || !self.would_cycle(queue.name())
+    /// A message that has come full circle with no rejection is dropped: these queues do not get it.
+    fn barred(&self) -> Vec<String> {
+        if self.reason == DeadLetterReason::Rejected {
+            return Vec::new();
+        }
+        let deaths = self.deaths.iter();
+        let unforced = deaths.take_while(|(_, reason)| reason != DeadLetterReason::Rejected.name());
+        unforced.map(|(queue, _)| queue.clone()).collect()
     }
+}
 
-    fn would_cycle(&self, queue: &str) -> bool {
-        match self.deaths.iter().position(|(name, _)| name == queue) {
-            Some(last) => self
-                .deaths
-                .iter()
-                .take(last + 1)
-                .all(|(_, reason)| reason != DeadLetterReason::Rejected.name()),
-            None => false,
+/// A letter on its way that could not be moved at once. Until it is there its queue's mover is this.
+struct Moving {
+    vhost: Arc<VirtualHost>,
+    queue: QueueHandle,
+    letter: Mutex<Option<Box<Passage>>>,
+}
+
+impl std::fmt::Debug for Moving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Moving({})", self.queue.name())
+    }
+}
+
+impl Task for Moving {
+    fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
+        let task: Arc<dyn Task> = Arc::<Moving>::clone(&self);
+        let waker = self.vhost.services.waker(&task);
+        let mut left = Vec::new();
+        // Whoever is woken before it is back in its place waits for it.
+        let mut place = self.letter.lock();
+        let Some(letter) = place.as_mut() else {
+            return;
+        };
+        let slice = letter.go_on(&self.vhost, services.step_cost, &waker, &mut left, now);
+        if slice == Slice::Last {
+            *place = None;
+        }
+        drop(place);
+        self.vhost.carry_out_all(left, now);
+        match slice {
+            Slice::Last => {
+                failpoint::reached(Failpoint::AfterDeadLetter);
+                services.pager.ask(Party::Letters(self.queue.clone()));
+            }
+            Slice::More => services.pager.ask(Party::Task(task)),
+            Slice::Waits => {}
         }
     }
 }

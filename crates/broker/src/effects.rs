@@ -3,6 +3,7 @@
 use leveret_store_api::broken::broken;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
 use leveret_deduplication::Look;
 use leveret_message::{Message, Timestamp};
@@ -12,29 +13,53 @@ use leveret_store_api::CommitPoint;
 
 use crate::dead_letter::LETTERS_MAX;
 use crate::events::INTERNAL_USER;
-use crate::exchange::Incoming;
+use crate::exchange::{Incoming, Passage};
 use crate::handle::QueueHandle;
 use crate::vhost::{Targets, VirtualHost};
+
+/// The way of a message of the broker's own.
+fn passing_from_within<'a>(exchange: &'a str, message: &'a Message, random: u64) -> Incoming<'a> {
+    Incoming {
+        exchange,
+        resumes: false,
+        returned: false,
+        look: Look::Published,
+        message,
+        random,
+        barred: &[],
+    }
+}
 
 impl VirtualHost {
     /// Publishes a message of the broker's own, by the names it bears. Nobody waits for it, and a
     /// queue that is full does without it.
     pub fn publish_from_within(self: &Arc<Self>, message: &Message, now: Timestamp) {
         for queue in self.route_from_within(message, now).into_iter().flatten() {
-            self.publish_to(&queue, message, now);
+            if !self.publish_to(&queue, message, Waker::noop(), now) {
+                let (exchange, _) = message.exchange_and_key();
+                let exchange = String::from_utf8_lossy(exchange);
+                let incoming = passing_from_within(&exchange, message, 0);
+                self.pass_by_pager(Passage::to_gate(&incoming, queue, self));
+            }
         }
     }
 
-    /// A queue takes a message of the broker's own.
+    /// A queue takes a message of the broker's own. False: its gate is shut, and `waker` is woken when it is open.
     pub(crate) fn publish_to(
         self: &Arc<Self>,
         queue: &QueueHandle,
         message: &Message,
+        waker: &Waker,
         now: Timestamp,
-    ) {
-        let mut rejected = Vec::new();
-        let effects = queue.publish(std::iter::once(message.clone()), now, &mut rejected);
+    ) -> bool {
+        let Some(gate) = queue.open_gate(waker) else {
+            return false;
+        };
+        let messages = std::iter::once(message.clone());
+        let effects = queue.publish(&gate, messages, now, &mut Vec::new());
+        drop(gate);
         self.carry_out(queue, effects, now);
+        true
     }
 
     /// The queues that are to take a message of the broker's own; None if it went past exchanges that keep something.
@@ -56,16 +81,11 @@ impl VirtualHost {
         };
         let (targets, stateful) = self.route_internally(&exchange, &input);
         if stateful {
-            let incoming = Incoming {
-                exchange: &exchange,
-                resumes: false,
-                returned: false,
-                look: Look::Published,
-                message,
-                random: input.random,
-            };
-            let shown = self.publish_past(&incoming, Vec::new(), &|_| true, now);
-            self.carry_out_all(shown.left, now);
+            let incoming = passing_from_within(&exchange, message, input.random);
+            match self.publish_past(&incoming, Vec::new(), now) {
+                Ok(shown) => self.carry_out_all(shown.left, now),
+                Err(passage) => self.pass_by_pager(passage),
+            }
             return None;
         }
         Some(targets)

@@ -38,6 +38,7 @@ use leveret_store_api::{Change, CommitPoint, LogId};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::census::{Census, Home, Resident};
+use crate::latch::Latch;
 
 /// Wakes a queue by its handle; a queue that is gone is not woken.
 struct QueueWaker<F> {
@@ -57,6 +58,18 @@ impl<F: Fn(QueueHandle) + Send + Sync + 'static> Wake for QueueWaker<F> {
     }
 }
 
+/// What is behind a queue's gate.
+pub(crate) struct QueueGate {
+    /// Those that number what they publish here through the default exchange.
+    pub(crate) producers: Producers,
+    pub(crate) latch: Latch,
+}
+
+/// The gate of a queue that publishes may pass, locked where the queue looks for duplicates.
+pub struct OpenGate<'a>(
+    #[expect(dead_code, reason = "it is held")] Option<MutexGuard<'a, QueueGate>>,
+);
+
 /// No `x-consumer-timeout`.
 const NO_TIMEOUT_SET: u64 = u64::MAX;
 
@@ -68,8 +81,8 @@ struct Shared {
     /// Duplicates are looked for, so that publishers take the gate.
     deduplicates: AtomicBool,
     /// See [`crate::exchange`]: taken before the queue is locked, and kept until what is published is
-    /// staged. Holds the producers that number what they publish here through the default exchange.
-    gate: Mutex<Producers>,
+    /// staged.
+    gate: Mutex<QueueGate>,
     damaged_numbers: u64,
     /// Where they are kept.
     producer_log: Option<LogId>,
@@ -83,13 +96,13 @@ struct Shared {
 
 impl Shared {
     fn add_to_sum(&self, sum: &mut QueueSum) {
-        let producers = self.gate.lock();
-        if !producers.is_empty() {
+        let gate = self.gate.lock();
+        if !gate.producers.is_empty() {
             let mut counts = DeduplicationCounts::default();
-            producers.add_to(&mut counts);
+            gate.producers.add_to(&mut counts);
             sum.add_duplicates(counts);
         }
-        drop(producers);
+        drop(gate);
         self.machine.lock().add_to_sum(sum);
     }
 }
@@ -160,7 +173,10 @@ impl QueueHandle {
         QueueHandle(Arc::new_cyclic(|queue| Shared {
             home: census.enter(kind, WeakHandle(Weak::clone(queue))),
             level_logs: level_logs.map(|(_, log)| log).collect(),
-            gate: Mutex::new(producers),
+            gate: Mutex::new(QueueGate {
+                producers,
+                latch: Latch::default(),
+            }),
             damaged_numbers: damaged,
             producer_log,
             identity,
@@ -266,9 +282,23 @@ impl QueueHandle {
         result
     }
 
+    /// What a publish passes: nobody shuts the queue's gate before it is dropped. None: the gate is shut, and `waker` is
+    /// woken when it is open.
+    #[inline]
+    pub fn open_gate(&self, waker: &Waker) -> Option<OpenGate<'_>> {
+        let mut gate = self.gate_if_needed();
+        if let Some(gate) = &mut gate
+            && !gate.latch.is_off_for(waker)
+        {
+            return None;
+        }
+        Some(OpenGate(gate))
+    }
+
     /// Publishes a batch; positions refused by the queue's limit are added to `rejected`.
     pub fn publish(
         &self,
+        _gate: &OpenGate<'_>,
         messages: impl Iterator<Item = Message>,
         now: Timestamp,
         rejected: &mut Vec<usize>,
@@ -276,11 +306,9 @@ impl QueueHandle {
         let mut batch = Batch::of(messages);
         let mut effects = Effects::at(now);
         loop {
-            let gate = self.gate_if_needed();
             self.run(&mut effects, |queue, effects| {
                 queue.publish(&mut batch, now, rejected, effects);
             });
-            drop(gate);
             if effects.read_first {
                 self.read_first(&mut effects);
             }
@@ -365,12 +393,12 @@ impl QueueHandle {
     #[must_use]
     pub fn deduplication_counts(&self) -> Option<DeduplicationCounts> {
         let counts = self.0.machine.lock().deduplication_counts();
-        let producers = self.0.gate.lock();
-        if counts.is_none() && producers.is_empty() {
+        let gate = self.0.gate.lock();
+        if counts.is_none() && gate.producers.is_empty() {
             return None;
         }
         let mut counts = counts.unwrap_or_default();
-        producers.add_to(&mut counts);
+        gate.producers.add_to(&mut counts);
         Some(counts)
     }
 
@@ -380,14 +408,14 @@ impl QueueHandle {
     }
 
     /// Keeps others from publishing, if the queue looks for duplicates; see [`crate::exchange`].
-    pub(crate) fn lock_gate(&self) -> MutexGuard<'_, Producers> {
+    pub(crate) fn lock_gate(&self) -> MutexGuard<'_, QueueGate> {
         let gate = self.0.gate.lock();
         // A duplicate is counted there, and may get no further.
         self.0.home.touch();
         gate
     }
 
-    fn gate_if_needed(&self) -> Option<MutexGuard<'_, Producers>> {
+    fn gate_if_needed(&self) -> Option<MutexGuard<'_, QueueGate>> {
         self.deduplicates().then(|| self.lock_gate())
     }
 

@@ -9,6 +9,7 @@
 mod administration;
 mod aside;
 mod bindings;
+pub mod bringing;
 pub mod broker;
 pub mod budget;
 pub mod census;
@@ -30,6 +31,7 @@ mod farewell;
 mod forgotten;
 pub mod handle;
 pub mod inventory;
+mod latch;
 mod leaving;
 pub mod memory_pool;
 mod parameters;

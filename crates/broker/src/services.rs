@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 use leveret_message::{Message, Store, Timestamp};
 use leveret_queue::queue::effects::Garbage;
@@ -165,7 +165,31 @@ pub struct Services {
     definitions: AtomicU64,
 }
 
+/// Has the pager go on with a task.
+struct TaskWaker {
+    services: Arc<Services>,
+    task: Arc<dyn Task>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.services.pager.ask(Party::Task(Arc::clone(&self.task)));
+    }
+}
+
 impl Services {
+    /// A waker that has the pager go on with `task`.
+    pub(crate) fn waker(self: &Arc<Self>, task: &Arc<dyn Task>) -> Waker {
+        Waker::from(Arc::new(TaskWaker {
+            services: Arc::clone(self),
+            task: Arc::clone(task),
+        }))
+    }
+
     /// Has a queue told when it is `at`.
     pub(crate) fn wake_queue_at(&self, at: Timestamp, queue: &QueueHandle) {
         let party = Party::Queue(queue.clone());

@@ -86,7 +86,8 @@ fn queue(criterion: &mut Criterion) {
         group.bench_function(format!("{length} B"), |bencher| {
             bencher.iter(|| {
                 let messages = std::iter::repeat_with(|| message.clone()).take(BATCH);
-                queue.publish(messages, NOW, &mut rejected);
+                let gate = queue.open_gate(Waker::noop()).expect("nobody shuts it");
+                queue.publish(&gate, messages, NOW, &mut rejected);
                 mailbox.take(&mut mail);
                 settlements.extend(mail.deliveries.drain(..).map(|delivery| QueueSettlement {
                     delivery: Outstanding::Message(delivery.in_flight),

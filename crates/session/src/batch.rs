@@ -4,6 +4,7 @@
 //! `publish`.
 
 use std::ops::Range;
+use std::task::Waker;
 
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::Targets;
@@ -47,7 +48,7 @@ impl BatchedMessage {
 
 struct BatchTarget {
     queue: QueueHandle,
-    /// Which messages of the batch go there, in order: none of these runs is empty.
+    /// Which messages of the batch still go there, in order: none of these runs is empty.
     runs: SmallVec<[Range<u32>; 1]>,
 }
 
@@ -124,6 +125,12 @@ pub(super) struct Batch {
     pub(super) scratch: MessageScratch,
     pub(super) route: Route,
     rejected: Vec<usize>,
+    /// The publishes that a queue has refused so far.
+    refused: Vec<u32>,
+    /// When what queues have taken so far is durable.
+    point: CommitPoint,
+    /// A queue that looks for duplicates is among the targets.
+    meets_gates: bool,
     random: u64,
 }
 
@@ -136,7 +143,15 @@ impl Batch {
         self.latest_targets.clear();
         self.latest_route = None;
         self.confirming.clear();
+        self.refused.clear();
+        self.point = CommitPoint::NONE;
+        self.meets_gates = false;
         self.bytes = 0;
+    }
+
+    /// Whether a queue among its targets has a gate that may be shut.
+    pub(super) fn meets_gates(&self) -> bool {
+        self.meets_gates
     }
 
     /// The latest publish's queues say nothing about the next one's.
@@ -225,6 +240,7 @@ impl Batch {
         };
         found.unwrap_or_else(|| {
             let place = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
+            self.meets_gates |= queue.deduplicates();
             self.targets.push(BatchTarget {
                 queue: queue.clone(),
                 runs: SmallVec::new(),
@@ -286,34 +302,48 @@ impl Batch {
         z ^ (z >> 31)
     }
 
-    /// Gives each queue its messages.
+    /// Gives each queue its messages. False: the gates of some queues are shut. They get theirs with the next call;
+    /// `waker` is woken for it.
     pub(super) fn carry_out(
         &mut self,
         now: Timestamp,
+        waker: &Waker,
         mut after: impl FnMut(&QueueHandle, Effects),
-    ) -> (CommitPoint, Vec<u32>) {
-        let mut point = CommitPoint::NONE;
-        let mut refused = Vec::new();
+    ) -> bool {
+        let mut is_complete = true;
         let Batch {
             messages,
             targets,
             rejected,
+            refused,
+            point,
             ..
         } = self;
-        for target in targets.iter() {
+        for target in targets.iter_mut().filter(|target| !target.runs.is_empty()) {
+            let Some(gate) = target.queue.open_gate(waker) else {
+                is_complete = false;
+                continue;
+            };
             let each = target.messages(messages);
-            let effects = target.queue.publish(each, now, rejected);
+            let effects = target.queue.publish(&gate, each, now, rejected);
+            drop(gate);
             refused.extend(
                 rejected
                     .drain(..)
                     .filter_map(|place| target.numbers().nth(place)),
             );
-            point = point.max(effects.point);
+            target.runs.clear();
+            *point = effects.point.max(*point);
             after(&target.queue, effects);
         }
-        refused.sort_unstable();
-        refused.dedup();
-        (point, refused)
+        is_complete
+    }
+
+    /// All queues have theirs: when that is durable, and which publishes were refused.
+    pub(super) fn outcome(&mut self) -> (CommitPoint, Vec<u32>) {
+        self.refused.sort_unstable();
+        self.refused.dedup();
+        (self.point, std::mem::take(&mut self.refused))
     }
 
     /// The queues of the latest publish.

@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 
 use leveret_broker::commit::QueueSettlements;
-use leveret_broker::exchange::{Gated, Unit};
+use leveret_broker::exchange::{Gated, Gatekeeper, Numbers, ShutGates, Taking, Unit};
 use leveret_broker::handle::QueueHandle;
 use leveret_broker::vhost::VirtualHost;
 use leveret_codec::ChannelNumber;
 use leveret_message::Message;
 use leveret_queue::queue::settle::QueueSettlement;
 use leveret_routing::QueueId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::queue_table::QueueNumber;
+use super::stateful_publish::StatefulPublish;
 use super::transaction::Transaction;
 
 /// What it costs to lock a queue, where an acknowledgement costs 1.
@@ -87,6 +88,38 @@ impl QueuesLeft {
     }
 }
 
+/// A publish of which not all queues have taken it.
+pub(super) enum Partial {
+    Plain(Message, QueuesLeft),
+    Stateful(StatefulPublish, u64, Box<Taking>),
+}
+
+/// Those with a gate on the ways of publishes, each once.
+#[derive(Default)]
+pub(super) struct GatedOnce {
+    list: Gated,
+    known: FxHashSet<(u8, u64)>,
+}
+
+impl GatedOnce {
+    pub(super) fn extend(&mut self, keepers: impl IntoIterator<Item = Gatekeeper>) {
+        for keeper in keepers {
+            if self.known.insert(keeper.order()) {
+                self.list.push(keeper);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn take(&mut self) -> Gated {
+        self.known = FxHashSet::default();
+        std::mem::take(&mut self.list)
+    }
+}
+
 /// A transaction that is being committed.
 pub(super) struct Committing {
     pub(super) channel: ChannelNumber,
@@ -100,9 +133,15 @@ pub(super) struct Committing {
     pub(super) settled: SettledByQueue,
     /// What is rejected, apart from the others.
     pub(super) rejected: SettledByQueue,
-    pub(super) gated: Gated,
+    pub(super) gated: GatedOnce,
+    /// The gates, while they are shut.
+    pub(super) gates: Option<ShutGates>,
+    /// Producers' numbers looked at so far.
+    pub(super) numbers: Numbers,
+    /// About what it costs to have everything enter its queues.
+    pub(super) cost: usize,
     /// A publish of which not all queues have taken it.
-    pub(super) partial: Option<(Message, QueuesLeft)>,
+    pub(super) partial: Option<Partial>,
     pub(super) unit: Unit,
     /// What the settlements give back of the channel's shared credit.
     pub(super) credit: u32,
@@ -128,8 +167,13 @@ impl Committing {
 pub(super) enum Stage {
     Settle,
     LookAtPublishes,
+    /// There is little: behind gates that are locked.
+    HideAtOnce,
+    ShutGates,
+    CheckNumbers,
     HidePublishes,
     BecomeDurable,
+    OpenGates,
     BeginDelays,
     Tell,
     Release,

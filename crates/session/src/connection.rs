@@ -204,7 +204,7 @@ impl Connection {
             self.unpark_if_durable(link);
             self.delivering.go_on_handing_out(&self.channels, link.now);
         }
-        if self.publishing.has_written_large() {
+        if self.publishing.has_written_large() && !self.publishing.waits_at_gate() {
             // Used when it is staged, and of no use any more then.
             let _written = self.publishing.batch_large(&mut self.channels);
             self.flush(link, link.now);

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 
 use leveret_broker::events::INTERNAL_USER;
+use leveret_broker::exchange::Slice;
 use leveret_codec::ChannelNumber;
 use leveret_message::Timestamp;
 use leveret_queue::mailbox::ConsumerSlot;
@@ -32,6 +33,13 @@ use super::link::Link;
 const START_COST: usize = 256;
 /// What it costs to delete a queue.
 const DELETION_COST: usize = 1024;
+
+fn more(goes_on: bool) -> Slice {
+    match goes_on {
+        true => Slice::More,
+        false => Slice::Last,
+    }
+}
 
 impl Connection {
     /// What one step may cost.
@@ -55,23 +63,26 @@ impl Connection {
             // There is nothing to do, or the store is behind.
             return;
         };
-        let goes_on = match &mut job {
-            Job::Settling(settling) => self.settle_step(settling, now),
-            Job::RollingBack(rolling) => self.roll_back_step(link, rolling),
-            Job::Clearing(clearing) => self.clear_step(link, clearing),
+        let slice = match &mut job {
+            Job::Settling(settling) => more(self.settle_step(settling, now)),
+            Job::RollingBack(rolling) => more(self.roll_back_step(link, rolling)),
+            Job::Clearing(clearing) => more(self.clear_step(link, clearing)),
+            Job::Flushing => self.flush_step(link, now),
             Job::Spreading(spreading) => self.spread_step(link, spreading, now),
+            Job::Passing(incoming) => self.pass_step(link, incoming, now),
+            Job::Bringing(bringing) => self.bring_step(link, bringing, now),
             Job::Committing(committing) => self.commit_step(link, committing, now),
-            Job::Showing(showing) => self.show_step(link, showing, now),
-            Job::TakingBack(taking) => self.take_back_step(link, taking, now),
-            Job::Starting(starting) => self.start_step(link, starting, now),
-            Job::Telling => self.tell_some(link),
-            Job::Closing(closing) => self.close_step(link, closing, now),
+            Job::Showing(showing) => more(self.show_step(link, showing, now)),
+            Job::TakingBack(taking) => more(self.take_back_step(link, taking, now)),
+            Job::Starting(starting) => more(self.start_step(link, starting, now)),
+            Job::Telling => more(self.tell_some(link)),
+            Job::Closing(closing) => more(self.close_step(link, closing, now)),
         };
-        if goes_on {
+        if slice != Slice::Last {
             self.waiting.go_on_with(job);
         }
         let has_read = self.delivering.take_has_read();
-        self.waiting.end_step(link, has_read);
+        self.waiting.end_step(link, has_read, slice == Slice::Waits);
     }
 
     /// Does all of a piece of work that fits into one step at once, and the rest later.

@@ -10,12 +10,14 @@ use leveret_queue::queue::consumers::ConsumerRef;
 use leveret_queue::queue::settle::{Outcome, QueueSettlement};
 use rustc_hash::FxHashMap;
 
+use super::bring::BringingHistory;
 use super::commit_job::Committing;
 use super::deletion::Clearing;
 use super::parked::Showing;
 use super::queue_table::QueueNumber;
 use super::rolling_back::RollingBack;
 use super::spread::Spreading;
+use super::stateful_publish::PassingOn;
 
 /// What it costs to lock a queue that has little to do then, where an acknowledgement costs 1.
 pub(super) const QUEUE_COST: usize = 64;
@@ -27,7 +29,11 @@ pub(super) enum Job {
     Settling(Settling),
     RollingBack(RollingBack),
     Clearing(Clearing),
+    /// What is left of a batch that found gates shut.
+    Flushing,
     Spreading(Box<Spreading>),
+    Passing(Box<PassingOn>),
+    Bringing(Box<BringingHistory>),
     Committing(Box<Committing>),
     Showing(Box<Showing>),
     TakingBack(TakingBack),

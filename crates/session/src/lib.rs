@@ -11,6 +11,8 @@ mod auth;
 mod batch;
 mod blocks;
 mod body_memory;
+mod bring;
+mod bringing;
 mod channel;
 mod channels;
 mod commit_job;

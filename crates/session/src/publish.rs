@@ -1,13 +1,14 @@
 //! Publishing: each message in its steps, see [`crate::publishing`], and to whoever has it then.
 
-use leveret_broker::exchange::without_blind_copies;
-use leveret_codec::ChannelNumber;
+use leveret_broker::exchange::{Slice, without_blind_copies};
+use leveret_codec::{ChannelNumber, Frame, FrameKind, method_ids};
 use leveret_message::Timestamp;
 use leveret_message::error::Failure;
 
 use super::assembly::WholePublish;
 use super::body_memory::BodyMemory;
 use super::connection::Connection;
+use super::job::Job;
 use super::link::Link;
 use super::publishing::decided::Decided;
 use super::publishing::routed::Routed;
@@ -119,10 +120,50 @@ impl Connection {
         self.account_for_transaction(link, number, now)
     }
 
-    /// Publishes the batch.
+    /// Publishes the batch. What finds gates shut goes on before all that comes later.
     pub(super) fn flush_publishes(&mut self, link: &Link, now: Timestamp) {
-        if let Some(pressure) = self.publishing.flush(&mut self.channels, &self.facts, now) {
+        let waited = self.publishing.waits_at_gate();
+        let waker = link.mailbox.waker();
+        let flushed = self
+            .publishing
+            .flush(&mut self.channels, &self.facts, waker, now);
+        if let Some(pressure) = flushed {
             self.consider(link, pressure, now);
+            if self.publishing.waits_at_gate() && !waited {
+                self.begin(link, Job::Flushing);
+            }
+        }
+    }
+
+    /// Publishes more of a batch that has found gates shut.
+    pub(super) fn flush_step(&mut self, link: &Link, now: Timestamp) -> Slice {
+        self.flush_publishes(link, now);
+        if !self.publishing.waits_at_gate() {
+            return Slice::Last;
+        }
+        if self.waiting.gives_up() {
+            self.publishing.give_up_waiting();
+            return Slice::Last;
+        }
+        Slice::Waits
+    }
+
+    /// Whether a frame has to wait: what was published before it waits for a gate.
+    #[inline]
+    pub(super) fn must_flush_for(
+        &mut self,
+        link: &mut Link,
+        frame: &Frame<'_>,
+        now: Timestamp,
+    ) -> bool {
+        self.publishing.meets_gates() && frame.kind == FrameKind::Method && {
+            // Publishes and settlements are gathered.
+            let gathered = [(60, 40), (60, 80), (60, 90), (60, 120)];
+            let is_gathered = method_ids(frame.payload).is_some_and(|ids| gathered.contains(&ids));
+            if !is_gathered {
+                self.flush(link, now);
+            }
+            self.publishing.waits_at_gate()
         }
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Publishing {
     confirming: Vec<ChannelNumber>,
     /// For small bodies on their way.
     own_memory: Arc<Budget>,
+    /// See [`Publishing::waits_at_gate`].
+    waits_at_gate: bool,
     /// Something was published.
     has_begun: bool,
     /// The store is full; input stops with the first publish.
@@ -62,6 +64,7 @@ impl Publishing {
             large: None,
             confirming: Vec::new(),
             own_memory: own(),
+            waits_at_gate: false,
             has_begun: false,
             store_full: false,
         }

@@ -204,6 +204,9 @@ impl Session {
                 let behind = rest.get(used..).unwrap_or_default();
                 match connection.has_memory_for(&self.link, &frame, now) {
                     Ok(true) if connection.must_clear_for(&self.link, &frame) => return Some(0),
+                    Ok(true) if connection.must_flush_for(&mut self.link, &frame, now) => {
+                        return Some(0);
+                    }
                     Ok(true) => connection
                         .handle_frame(&mut self.link, frame, behind, now)
                         .map(|more| used += more),

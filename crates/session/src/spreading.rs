@@ -1,5 +1,6 @@
 //! A message for very many queues goes to them in steps, see [`crate::giving_back`]. It is confirmed when all have it.
 
+use leveret_broker::exchange::Slice;
 use leveret_codec::ChannelNumber;
 use leveret_message::{Message, Timestamp};
 use leveret_routing::QueueId;
@@ -46,21 +47,37 @@ impl Connection {
         self.begin(link, Job::Spreading(Box::new(spreading)));
     }
 
-    /// Publishes to some of the queues; answers whether there are more.
+    /// Publishes to some of the queues.
     pub(super) fn spread_step(
         &mut self,
         link: &Link,
         spreading: &mut Spreading,
         now: Timestamp,
-    ) -> bool {
+    ) -> Slice {
         let most = (self.step_cost() / QUEUE_COST).max(1);
         let mut rejected = Vec::new();
-        for id in spreading.queues.by_ref().take(most) {
+        let mut slice = Slice::Last;
+        for _ in 0..most {
+            let next = spreading.queues.as_slice().first();
+            let Some(id) = next.copied() else { break };
             let found = self.vhost.queue_by_id(id);
-            // Gone meanwhile.
-            let Some(queue) = found else { continue };
+            let Some(queue) = found else {
+                // Gone meanwhile.
+                spreading.queues.next();
+                continue;
+            };
+            let Some(gate) = queue.open_gate(link.mailbox.waker()) else {
+                if self.waiting.gives_up() {
+                    spreading.queues.next();
+                    continue;
+                }
+                slice = Slice::Waits;
+                break;
+            };
+            spreading.queues.next();
             let message = std::iter::once(spreading.message.clone());
-            let effects = queue.publish(message, now, &mut rejected);
+            let effects = queue.publish(&gate, message, now, &mut rejected);
+            drop(gate);
             spreading.point = spreading.point.max(effects.point);
             spreading.pressure.add(&queue, &effects);
             spreading.pressure.letters.truncate(LETTERS_MAX);
@@ -68,7 +85,7 @@ impl Connection {
         }
         spreading.refused |= !rejected.is_empty();
         if spreading.queues.len() > 0 {
-            return true;
+            return slice.max(Slice::More);
         }
         if let Some(tag) = spreading.tag
             && let Some(channel) = self.channels.get_mut(spreading.channel)
@@ -80,6 +97,6 @@ impl Connection {
             let pressure = std::mem::replace(&mut spreading.pressure, Pressure::none());
             self.consider(link, pressure, now);
         }
-        false
+        Slice::Last
     }
 }

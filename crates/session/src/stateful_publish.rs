@@ -1,8 +1,11 @@
 //! A publish past exchanges that keep something.
 
-use leveret_broker::exchange::Incoming;
+use leveret_broker::exchange::{Incoming, Passage};
+use leveret_codec::ChannelNumber;
 use leveret_deduplication::{Look, Number};
 use leveret_message::Message;
+
+use super::confirms::PublishTag;
 
 /// A publish that is looked at one by one.
 pub(super) struct StatefulPublish {
@@ -13,6 +16,17 @@ pub(super) struct StatefulPublish {
     pub(super) routable: bool,
     /// What its producer says.
     pub(super) number: Option<Number>,
+}
+
+/// One that goes on in slices.
+pub(super) struct PassingOn {
+    pub(super) channel: ChannelNumber,
+    /// The tag to be confirmed.
+    pub(super) tag: Option<PublishTag>,
+    pub(super) is_returned: bool,
+    /// See [`StatefulPublish::routable`].
+    pub(super) is_routable: bool,
+    pub(super) passage: Box<Passage>,
 }
 
 impl StatefulPublish {
@@ -37,6 +51,7 @@ impl StatefulPublish {
                 .map_or(Look::Published, |number| Look::Numbered { number, strict }),
             message: &self.message,
             random,
+            barred: &[],
         }
     }
 }

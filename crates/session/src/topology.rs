@@ -127,14 +127,9 @@ impl Connection {
                     &bind.routing_key,
                     bind.arguments,
                 )?;
-                let point = self.vhost.bind(binding, &self.login.user, link.now)?;
-                self.answer(
-                    link,
-                    number,
-                    bind.nowait,
-                    AMQPClass::Exchange(Exchange::BindOk(exchange_wire::BindOk {})),
-                    point,
-                );
+                let bound = self.vhost.bind(binding, &self.login.user)?;
+                let ok = AMQPClass::Exchange(Exchange::BindOk(exchange_wire::BindOk {}));
+                self.tell_bound(link, number, bind.nowait, ok, bound)?;
             }
             Exchange::Unbind(unbind) => {
                 let binding = self.exchange_binding(
@@ -323,14 +318,9 @@ impl Connection {
                     &name,
                     link.id,
                 )?;
-                let point = self.vhost.bind(binding, &self.login.user, link.now)?;
-                self.answer(
-                    link,
-                    number,
-                    bind.nowait,
-                    AMQPClass::Queue(Queue::BindOk(wire::BindOk {})),
-                    point,
-                );
+                let bound = self.vhost.bind(binding, &self.login.user)?;
+                let ok = AMQPClass::Queue(Queue::BindOk(wire::BindOk {}));
+                self.tell_bound(link, number, bind.nowait, ok, bound)?;
             }
             Queue::Unbind(unbind) => {
                 let (exchange, queue) = (&unbind.exchange, &unbind.queue);

@@ -41,6 +41,8 @@ pub(super) struct Waiting {
     jobs: VecDeque<Job>,
     /// The next step is done when this is durable.
     work_point: Option<CommitPoint>,
+    /// See [`Waiting::gives_up`].
+    gives_up: bool,
     /// The commit point the store was asked to wake this session at.
     wake_point: Option<CommitPoint>,
     /// Nothing that has memory of all stands still for too long before this moment.
@@ -55,6 +57,7 @@ impl Waiting {
             held_back: None,
             jobs: VecDeque::new(),
             work_point: None,
+            gives_up: false,
             wake_point: None,
             stalls_at: Timestamp::NEVER,
         }
@@ -131,9 +134,9 @@ impl Waiting {
 
     /// A step is done: has the connection come back for the next one, if there is one. Messages that were read for a
     /// step may be staged again, as dead letters: where the store is behind, the next step waits for it, so that they
-    /// are not all in memory together.
-    pub(super) fn end_step(&mut self, link: &Link, has_read: bool) {
-        if !self.is_working() {
+    /// are not all in memory together. What waits for a gate has been told who to wake.
+    pub(super) fn end_step(&mut self, link: &Link, has_read: bool, waits: bool) {
+        if !self.is_working() || waits {
             return;
         }
         let services = &self.vhost.services;
@@ -150,6 +153,12 @@ impl Waiting {
     /// Nobody will come back for the next step: it is done at once.
     pub(super) fn wait_no_more(&mut self) {
         self.work_point = None;
+        self.gives_up = true;
+    }
+
+    /// Whether what would wait for a gate is given up: whoever has shut it may never go on.
+    pub(super) fn gives_up(&self) -> bool {
+        self.gives_up
     }
 
     // Holding back

@@ -146,7 +146,11 @@ impl Broker {
             };
             let queue = |name: &str| vhost.queue(name).ok().map(|queue| queue.id());
             let binding = placed.it.it.resolve(&vhost.topology.read(), queue);
-            match binding.map(|binding| vhost.bind(binding, INTERNAL_USER, now)) {
+            match binding.map(|binding| {
+                vhost
+                    .bind(binding, INTERNAL_USER)
+                    .and_then(|bound| bound.finish(now))
+            }) {
                 None => tracing::warn!(
                     place = placed.place,
                     source = placed.it.it.source,

@@ -45,10 +45,10 @@ impl Broker {
         };
         let telling = Telling {
             vhost,
-            rest: Mutex::new(Rest {
+            rest: Mutex::new(Some(Rest {
                 events,
                 current: None,
-            }),
+            })),
         };
         Arc::new(telling).go_on(&self.services, now);
     }
@@ -64,11 +64,11 @@ impl Broker {
 /// Events on their way to those who listen, who may be very many.
 struct Telling {
     vhost: Arc<VirtualHost>,
-    rest: Mutex<Rest>,
+    /// None: all is told.
+    rest: Mutex<Option<Rest>>,
 }
 
 /// What is left of them.
-#[derive(Default)]
 struct Rest {
     events: VecDeque<Event>,
     /// One that not all queues have got.
@@ -83,11 +83,18 @@ impl std::fmt::Debug for Telling {
 
 impl Task for Telling {
     fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
-        let mut rest = std::mem::take(&mut *self.rest.lock());
+        let task: Arc<dyn Task> = Arc::<Telling>::clone(&self);
+        let waker = self.vhost.services.waker(&task);
+        // Whoever is woken before it is back in its place waits for it.
+        let mut place = self.rest.lock();
+        let Some(rest) = place.as_mut() else {
+            return;
+        };
         let mut left = STEP_MAX;
         while left > 0 {
             let Some((message, queues)) = &mut rest.current else {
                 let Some(event) = rest.events.pop_front() else {
+                    *place = None;
                     if services.events.told() {
                         services.publish_events_at(now + 1);
                     }
@@ -103,16 +110,21 @@ impl Task for Telling {
                 rest.current = message.zip(targets.map(IntoIterator::into_iter));
                 continue;
             };
-            for queue in queues.by_ref().take(left) {
-                self.vhost.publish_to(&queue, message, now);
+            while left > 0
+                && let Some(queue) = queues.as_slice().first()
+            {
+                if !self.vhost.publish_to(queue, message, &waker, now) {
+                    // It goes on when the queue takes something again.
+                    return;
+                }
+                queues.next();
                 left -= 1;
             }
             if queues.len() == 0 {
                 rest.current = None;
             }
         }
-        *self.rest.lock() = rest;
-        services.pager.ask(Party::Task(self));
+        services.pager.ask(Party::Task(task));
     }
 }
 

@@ -217,6 +217,8 @@ impl DelayedMessages {
         self.scheduled = self.scheduled.filter(|at| *at > now);
         let mut alarm = Timestamp::NEVER;
         match self.soon.first_key_value() {
+            // Whoever has them on their way asks again.
+            _ if self.firing => {}
             Some((_, Slot::Here(_, point))) if *point > durable => alarm = now + 1,
             Some((place, Slot::Here(..))) => alarm = place.due,
             _ => {}

@@ -1,5 +1,6 @@
 //! Delayed messages whose time has come go on; the others can be listed and cancelled.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,19 +8,22 @@ use leveret_deduplication::{DeduplicationCounts, Look};
 use leveret_message::error::ChannelError;
 use leveret_message::{Message, Timestamp};
 use leveret_store_api::CommitPoint;
+use parking_lot::Mutex;
 
 use super::delayed_messages::{Due, Todo};
+use super::passage::{Passage, Slice};
 use super::{Delayed, StatefulExchange, delay, rewrite};
 use crate::broker::Broker;
 use crate::exchange::delayed::DelayedPage;
 use crate::exchange::delayed_messages::DelayedId;
 use crate::exchange::incoming::Incoming;
+use crate::services::{Party, Services, Task};
 use crate::vhost::VirtualHost;
 
-/// Messages that go on between two looks at the clock.
+/// Messages that are taken out together.
 const BATCH_MAX: usize = 256;
-/// Batches of one exchange before others have their turn.
-const BATCHES_MAX: usize = 4;
+/// Queues that get a message of one exchange before others have their turn.
+const FIRED_MAX: usize = 1024;
 
 impl StatefulExchange {
     /// Removes some of the keys that have expired.
@@ -30,11 +34,15 @@ impl StatefulExchange {
         let mut changes = Vec::new();
         let alarm = {
             let mut gate = self.gate.lock();
+            gate.keys.woken();
+            if !gate.latch.is_off() {
+                // Some of the keys are not staged yet. Whoever opens the gate asks for the alarm.
+                return;
+            }
             gate.keys.expire(now, &mut changes);
             if !changes.is_empty() {
                 vhost.services.store.stage(&mut changes);
             }
-            gate.keys.woken();
             gate.keys.alarm(now)
         };
         if let Some(at) = alarm {
@@ -51,13 +59,21 @@ impl StatefulExchange {
         };
         delayed.woken();
         let store = &vhost.services.store;
-        for _ in 0..BATCHES_MAX {
-            let due = delayed.take_due(now, store.durable_point(), BATCH_MAX);
+        let mut left = FIRED_MAX;
+        while left > 0 {
+            let mut due = VecDeque::from(delayed.take_due(now, store.durable_point(), BATCH_MAX));
             if due.is_empty() {
                 break;
             }
-            for one in due {
-                vhost.fire(self, delayed, &one, now);
+            while let Some(one) = due.pop_front() {
+                match vhost.fire(self, delayed, &one, now) {
+                    Ok(queues) => left = left.saturating_sub(queues.max(1)),
+                    Err(passage) => {
+                        // It asks what is to be done next when all of these are on their way.
+                        vhost.fire_by_pager(self, passage, due);
+                        return;
+                    }
+                }
             }
             delayed.fired();
         }
@@ -89,14 +105,17 @@ impl StatefulExchange {
 
 impl VirtualHost {
     /// Routes a message on from the exchange that held it back. Its arrival in its queues and its
-    /// leaving the exchange's log are one commit.
+    /// leaving the exchange's log are one commit. Answers how many queues have it.
+    ///
+    /// # Errors
+    /// What cannot be done at once.
     fn fire(
         self: &Arc<Self>,
         exchange: &Arc<StatefulExchange>,
         delayed: &Delayed,
         due: &Due,
         now: Timestamp,
-    ) {
+    ) -> Result<usize, Box<Passage>> {
         let message = negated(&due.message).unwrap_or_else(|| due.message.clone());
         let incoming = Incoming {
             exchange: exchange.name(),
@@ -105,18 +124,91 @@ impl VirtualHost {
             look: Look::Published,
             message: &message,
             random: due.place.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            barred: &[],
         };
         let settles = vec![delayed.settle(due.place.sequence)];
-        let shown = self.publish_past(&incoming, settles, &|_| true, now);
-        for (queue, effects) in shown.left {
-            self.carry_out(&queue, effects, now);
-        }
+        let shown = self.publish_past(&incoming, settles, now)?;
+        let queues = shown.left.len();
+        self.carry_out_all(shown.left, now);
+        Ok(queues)
+    }
+
+    /// Has the pager go on with a message that is due, and with those behind it.
+    fn fire_by_pager(
+        self: &Arc<Self>,
+        exchange: &Arc<StatefulExchange>,
+        passage: Box<Passage>,
+        behind: VecDeque<Due>,
+    ) {
+        let firing = Firing {
+            vhost: Arc::clone(self),
+            exchange: Arc::clone(exchange),
+            rest: Mutex::new((Some(passage), behind)),
+        };
+        self.services.pager.ask(Party::Task(Arc::new(firing)));
     }
 
     fn delayed_exchange(&self, exchange: &str) -> Result<Arc<StatefulExchange>, ChannelError> {
         self.stateful(exchange)
             .filter(|found| found.delayed().is_some())
             .ok_or_else(|| ChannelError::no_exchange(exchange, self.name()))
+    }
+}
+
+/// Messages of an exchange that are due, the first of them on its way.
+struct Firing {
+    vhost: Arc<VirtualHost>,
+    exchange: Arc<StatefulExchange>,
+    rest: Mutex<(Option<Box<Passage>>, VecDeque<Due>)>,
+}
+
+impl std::fmt::Debug for Firing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Firing({})", self.exchange.name())
+    }
+}
+
+impl Task for Firing {
+    fn go_on(self: Arc<Self>, services: &Services, now: Timestamp) {
+        let Some(delayed) = self.exchange.delayed() else {
+            return;
+        };
+        let task: Arc<dyn Task> = Arc::<Firing>::clone(&self);
+        let waker = self.vhost.services.waker(&task);
+        let mut left = Vec::new();
+        // Whoever is woken before it is back in its place waits for it.
+        let mut rest = self.rest.lock();
+        let (passage, behind) = &mut *rest;
+        if passage.is_none() && behind.is_empty() {
+            // Asked once too often.
+            return;
+        }
+        let slice = passage.as_mut().map_or(Slice::Last, |passage| {
+            passage.go_on(&self.vhost, services.step_cost, &waker, &mut left, now)
+        });
+        let mut is_over = false;
+        if slice == Slice::Last {
+            *passage = None;
+            let mut room = BATCH_MAX.saturating_sub(left.len());
+            while room > 0
+                && passage.is_none()
+                && let Some(due) = behind.pop_front()
+            {
+                match self.vhost.fire(&self.exchange, delayed, &due, now) {
+                    Ok(queues) => room = room.saturating_sub(queues.max(1)),
+                    Err(next) => *passage = Some(next),
+                }
+            }
+            is_over = passage.is_none() && behind.is_empty();
+        }
+        drop(rest);
+        self.vhost.carry_out_all(left, now);
+        if is_over {
+            delayed.fired();
+            services.pager.ask(Arc::clone(&self.exchange));
+        } else if slice != Slice::Waits {
+            services.pager.ask(Party::Task(task));
+        }
     }
 }
 

@@ -147,12 +147,10 @@ impl Keeper for History {
         true
     }
 
-    fn remembered(&self) -> Vec<Message> {
+    fn remembered(&self, from: usize, most: usize) -> Vec<Message> {
         let kept = self.kept.lock();
-        let messages = kept.messages.iter();
-        messages
-            .map(|remembered| remembered.message.clone())
-            .collect()
+        let some = kept.messages.iter().skip(from).take(most);
+        some.map(|remembered| remembered.message.clone()).collect()
     }
 }
 

@@ -4,6 +4,8 @@ use leveret_deduplication::Look;
 use leveret_message::Message;
 use leveret_routing::Exchange;
 
+use crate::handle::QueueHandle;
+
 /// A message on its way from an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'a> {
@@ -19,9 +21,16 @@ pub struct Incoming<'a> {
     pub message: &'a Message,
     /// See `RouteInput::random`.
     pub random: u64,
+    /// The names of queues that do not get it.
+    pub barred: &'a [String],
 }
 
 impl Incoming<'_> {
+    /// Whether a queue may have it.
+    pub(crate) fn admits(&self, queue: &QueueHandle) -> bool {
+        !self.barred.iter().any(|name| name == queue.name())
+    }
+
     /// Whether `exchange` has had its say already.
     pub(crate) fn is_past(&self, exchange: &Exchange) -> bool {
         self.resumes && exchange.name == self.exchange

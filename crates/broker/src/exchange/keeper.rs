@@ -63,8 +63,8 @@ pub(super) trait Keeper: Send + Sync {
         false
     }
 
-    /// What goes to whoever binds, oldest first.
-    fn remembered(&self) -> Vec<Message> {
+    /// A part of what goes to whoever binds, oldest first: at most `most` messages behind the first `from`.
+    fn remembered(&self, _from: usize, _most: usize) -> Vec<Message> {
         Vec::new()
     }
 

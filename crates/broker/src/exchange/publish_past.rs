@@ -2,6 +2,7 @@
 //! queues get it and what is kept where, by the topology; then it is taken.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use leveret_deduplication::{Look, NewKeys, Number, Standing};
 use leveret_message::{Message, Timestamp};
@@ -11,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::gates::{Gated, Gatekeeper, Gates};
 use super::keeper::Opinion;
+use super::passage::{AT_ONCE_MAX, Passage};
 use super::unit::{Shown, Unit};
 use super::{StatefulExchange, rewrite};
 use crate::exchange::incoming::Incoming;
@@ -33,6 +35,14 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// These get it, and nobody is asked.
+    pub(super) fn to_queues(targets: Targets) -> Verdict {
+        Verdict {
+            targets,
+            ..Verdict::default()
+        }
+    }
+
     /// Whether it was published before.
     pub fn is_duplicate(&self) -> bool {
         self.duplicate
@@ -60,33 +70,34 @@ impl Verdict {
         }
         false
     }
-
-    /// Only queues that `admits` names get it.
-    pub fn retain(&mut self, admits: impl Fn(&QueueHandle) -> bool) {
-        self.targets.retain(|queue| admits(queue));
-    }
 }
 
 impl VirtualHost {
-    /// Publishes a message past exchanges that keep something: `settles` becomes durable in the same commit, and only queues that
-    /// `admits` names get it.
+    /// Publishes a message past exchanges that keep something: `settles` becomes durable in the same commit. What cannot be done at once is answered, and
+    /// goes on in slices.
+    ///
+    /// # Errors
+    /// That.
     pub fn publish_past(
         &self,
         incoming: &Incoming<'_>,
         settles: Vec<Change<Message>>,
-        admits: &dyn Fn(&QueueHandle) -> bool,
         now: Timestamp,
-    ) -> Shown {
+    ) -> Result<Shown, Box<Passage>> {
         let mut gated = Gated::new();
-        self.gates_on_the_way(incoming, &mut gated);
-        let mut gates = Gates::lock(&mut gated);
-        let mut verdict = self.judge(incoming, &mut gates, now);
-        verdict.retain(admits);
+        if self.gates_on_the_way(incoming, &mut gated) > AT_ONCE_MAX {
+            return Err(Passage::seen(incoming, settles, gated, self));
+        }
+        // What finds a gate shut comes back with a waker of its own.
+        let Some(mut gates) = Gates::lock(&mut gated, Waker::noop()) else {
+            return Err(Passage::new(incoming, settles, self));
+        };
+        let verdict = self.judge(incoming, &mut gates, now);
         let mut unit = Unit::new(self.services.next_ticket(), settles);
         unit.take(verdict, incoming, &mut gates, now);
         let shown = unit.finish(self, now);
         gates.set_alarms(self, now);
-        shown
+        Ok(shown)
     }
 
     /// Routes a message; see [`leveret_routing::Topology::route_past`].
@@ -169,6 +180,9 @@ impl VirtualHost {
         });
         if !incoming.returned {
             verdict.targets = self.handles(&route.queues);
+            if !incoming.barred.is_empty() {
+                verdict.targets.retain(|queue| incoming.admits(queue));
+            }
             self.count_at_queues(incoming, &mut verdict, gates);
         }
         verdict
@@ -197,6 +211,31 @@ impl VirtualHost {
     }
 }
 
+/// A verdict that is being carried out.
+pub struct Taking {
+    targets: smallvec::IntoIter<[QueueHandle; 1]>,
+    kept: SmallVec<[(Arc<StatefulExchange>, Opinion); 1]>,
+    new_keys: SmallVec<[(Arc<StatefulExchange>, NewKeys); 1]>,
+    numbers: SmallVec<[(Gatekeeper, Number); 1]>,
+    /// As its queues get it.
+    delivered: Message,
+    taken_by_some: bool,
+    refused: bool,
+    /// It is in a queue or an exchange's history that survives a restart.
+    survives: bool,
+}
+
+impl Taking {
+    /// How many queues are left.
+    pub fn left(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+fn is_stored(change: &Change<Message>) -> bool {
+    matches!(change, Change::Enqueue(it) if !it.transient)
+}
+
 impl Unit {
     /// Has queues and exchanges take the message; what makes that durable is added to the changes.
     pub fn take(
@@ -206,44 +245,78 @@ impl Unit {
         gates: &mut Gates<'_>,
         now: Timestamp,
     ) {
-        let message = incoming.message;
-        let changes_before = self.changes.len();
+        let mut taking = self.begin_to_take(verdict, incoming);
+        self.take_some(&mut taking, incoming, gates, usize::MAX, now);
+    }
+
+    /// As [`Unit::take`], by [`Unit::take_some`].
+    pub fn begin_to_take(&mut self, verdict: Verdict, incoming: &Incoming<'_>) -> Taking {
         let waits = |(_, opinion): &(_, Opinion)| matches!(opinion, Opinion::Waits(_));
         let taken_by_some = !verdict.targets.is_empty() || verdict.kept.iter().any(waits);
-        let mut refused = verdict.gap;
         if verdict.gap {
             self.refuse();
         }
         if verdict.duplicate {
             self.set_known();
         }
-        let delivered = rewrite::without_blind_copies(message.clone());
-        for queue in verdict.targets {
-            let message = std::iter::once(delivered.clone());
-            refused |= self.enter(&queue, message, incoming.look, now);
+        Taking {
+            targets: verdict.targets.into_iter(),
+            kept: verdict.kept,
+            new_keys: verdict.new_keys,
+            numbers: verdict.numbers,
+            delivered: rewrite::without_blind_copies(incoming.message.clone()),
+            taken_by_some,
+            refused: verdict.gap,
+            survives: false,
         }
-        for (exchange, opinion) in verdict.kept {
-            // Without its gate it would not be known who has it already.
-            if !exchange.remembers() || gates.have(&exchange) {
-                self.keep(exchange, message, opinion);
+    }
+
+    /// Has at most `most` queues take the message, and after the last of them the exchanges. Answers whether there are
+    /// more.
+    pub fn take_some(
+        &mut self,
+        taking: &mut Taking,
+        incoming: &Incoming<'_>,
+        gates: &mut Gates<'_>,
+        most: usize,
+        now: Timestamp,
+    ) -> bool {
+        let changes_before = self.changes.len();
+        for queue in taking.targets.by_ref().take(most) {
+            let message = std::iter::once(taking.delivered.clone());
+            taking.refused |= self.enter(&queue, message, incoming.look, now);
+        }
+        let is_last = taking.targets.len() == 0;
+        if is_last {
+            for (exchange, opinion) in taking.kept.drain(..) {
+                // Without its gate it would not be known who has it already.
+                if !exchange.remembers() || gates.have(&exchange) {
+                    self.keep(exchange, incoming.message, opinion);
+                }
             }
         }
         let changes = &mut self.changes;
-        // A key does not outlive the message, be that in a queue or in an exchange's history.
-        let is_stored =
-            |change: &Change<Message>| matches!(change, Change::Enqueue(it) if !it.transient);
-        let survives = changes.iter().skip(changes_before).any(is_stored);
+        if !taking.survives {
+            // A key does not outlive the message, be that in a queue or in an exchange's history.
+            taking.survives = changes.iter().skip(changes_before).any(is_stored);
+        }
+        if !is_last {
+            return true;
+        }
         // What is refused, or has nowhere to go, may come again.
-        if taken_by_some && !refused {
-            for (exchange, new_keys) in verdict.new_keys {
-                gates.remember(&exchange, new_keys, survives, now, changes);
+        if taking.taken_by_some && !taking.refused {
+            for (exchange, new_keys) in taking.new_keys.drain(..) {
+                gates.remember(&exchange, new_keys, taking.survives, now, changes);
             }
         }
         // Numbers go on whatever becomes of the message, unless its publisher is told to send it again.
-        for (keeper, number) in verdict.numbers.iter().filter(|_| !refused) {
-            if let Some(producers) = gates.producers(keeper) {
-                producers.remember(number, changes);
+        if !taking.refused {
+            for (keeper, number) in &taking.numbers {
+                if let Some(producers) = gates.producers(keeper) {
+                    producers.remember(number, changes);
+                }
             }
         }
+        false
     }
 }

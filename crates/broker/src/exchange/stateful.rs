@@ -13,6 +13,7 @@ use super::delayed::Delayed;
 use super::keeper::Keeper;
 use super::keepers;
 use super::logs::ExchangeLogs;
+use crate::latch::Latch;
 
 /// An exchange that keeps something.
 pub struct StatefulExchange {
@@ -70,7 +71,11 @@ impl StatefulExchange {
             deduplicates: AtomicBool::new(keys.is_on()),
             rules: Mutex::new(rules),
             has_cache: cache.is_some(),
-            gate: Mutex::new(Gate { keys, producers }),
+            gate: Mutex::new(Gate {
+                keys,
+                producers,
+                latch: Latch::default(),
+            }),
             vhost: Arc::clone(vhost),
             name: exchange.name.clone(),
             logs,
@@ -111,6 +116,11 @@ impl StatefulExchange {
         self.damaged
     }
 
+    /// The exchange was deleted.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// Whether duplicates are looked for.
     pub(crate) fn deduplicates(&self) -> bool {
         self.deduplicates.load(Ordering::Relaxed)
@@ -123,10 +133,10 @@ impl StatefulExchange {
             .is_some_and(|keeper| keeper.remembers())
     }
 
-    /// What whoever binds gets, oldest first. Its gate is locked.
-    pub(crate) fn remembered(&self) -> Vec<Message> {
+    /// A part of what whoever binds gets, oldest first: at most `most` messages behind the first `from`. Its gate is shut.
+    pub(crate) fn remembered(&self, from: usize, most: usize) -> Vec<Message> {
         let keeper = self.keeper.as_ref();
-        keeper.map_or_else(Vec::new, |keeper| keeper.remembered())
+        keeper.map_or_else(Vec::new, |keeper| keeper.remembered(from, most))
     }
 
     /// Other rules, by policy.
@@ -175,4 +185,5 @@ pub(crate) struct Gate {
     pub(super) keys: Deduplication,
     /// Who published them.
     pub(super) producers: Producers,
+    pub(super) latch: Latch,
 }

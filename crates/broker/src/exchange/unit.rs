@@ -120,6 +120,11 @@ impl Unit {
         }
     }
 
+    /// What it enters queues under.
+    pub fn ticket(&self) -> HiddenTicket {
+        self.ticket
+    }
+
     /// Has a queue take messages; answers whether a limit refused some.
     pub fn enter(
         &mut self,
@@ -257,11 +262,29 @@ impl Unit {
 
     /// Stages everything, and has it show, durable or not.
     pub(crate) fn finish(mut self, vhost: &VirtualHost, now: Timestamp) -> Shown {
+        self.stage_alone(vhost);
+        self.show_at_once(vhost, now)
+    }
+
+    /// Stages everything, if there is something.
+    pub(super) fn stage_alone(&mut self, vhost: &VirtualHost) {
         // Nobody waits for what changes nothing; a duplicate waits for what it is a duplicate of.
         if self.known || !self.changes.is_empty() {
             self.stage(|changes| vhost.services.store.stage(changes));
         }
-        self.show_at_once(vhost, now)
+    }
+
+    /// Has the next queue show and deliver what it hides, durable or not; answers what that leaves to be done.
+    pub(super) fn show_next(&mut self, now: Timestamp) -> Option<(QueueHandle, Effects)> {
+        let queue = self.targets.behind(self.delivered).first()?;
+        self.delivered += 1;
+        let effects = queue.show_staged(self.ticket, self.point, now);
+        Some((queue.clone(), effects))
+    }
+
+    /// A message was published before.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
     }
 
     /// It is staged, and shows, durable or not.

@@ -1,6 +1,7 @@
 //! Policies at work: on queues and exchanges that are there, on new ones, and after a restart.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use leveret_codec::{AMQPProperties, decode_header, encode_header, write_names};
 use leveret_message::{Body, Message, MessageScratch, Timestamp};
@@ -80,7 +81,9 @@ impl World {
         let queue = self.queue(name);
         let mut refused = Vec::new();
         let messages = numbers.map(|number| message(name, &number.to_string()));
-        let effects = queue.publish(messages, NOW, &mut refused);
+        let gate = queue.open_gate(Waker::noop()).unwrap();
+        let effects = queue.publish(&gate, messages, NOW, &mut refused);
+        drop(gate);
         self.vhost().carry_out(&queue, effects, NOW);
         refused
     }

@@ -193,8 +193,11 @@ impl Queue {
         }
     }
 
-    /// Removes some of the keys that have expired.
+    /// Removes some of the keys that have expired; not while some may not be staged yet.
     pub(crate) fn expire_keys(&mut self, now: Timestamp) {
+        if self.levels.iter().any(super::Level::has_unstaged) {
+            return;
+        }
         if let Some(it) = &mut self.deduplication {
             it.published.expire(now, &mut self.changes);
         }

@@ -384,6 +384,11 @@ impl Level {
         self.staged_at(point);
     }
 
+    /// Whether something that is hidden is not staged yet.
+    pub(crate) fn has_unstaged(&self) -> bool {
+        self.hidden.first_unstaged().is_some()
+    }
+
     /// Shows what was hidden under `ticket` and is staged by now; answers how much it was.
     pub(crate) fn show(&mut self, ticket: HiddenTicket) -> HiddenCounts {
         self.hidden.show(ticket)

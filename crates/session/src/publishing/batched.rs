@@ -1,5 +1,7 @@
 //! Publishes in the batch, and the batch in its queues.
 
+use std::task::Waker;
+
 use leveret_broker::roll::ConnectionFacts;
 use leveret_message::Message;
 use leveret_message::Timestamp;
@@ -86,11 +88,13 @@ impl Publishing {
         self.batch.is_full()
     }
 
-    /// Publishes the batch, queue by queue.
+    /// Publishes the batch, queue by queue. What finds a gate shut [waits](Publishing::waits_at_gate), and is published
+    /// with the next call.
     pub(crate) fn flush(
         &mut self,
         channels: &mut Channels,
         facts: &ConnectionFacts,
+        waker: &Waker,
         now: Timestamp,
     ) -> Option<Pressure> {
         self.counts.tell(&self.vhost, facts);
@@ -99,12 +103,33 @@ impl Publishing {
         }
         let vhost = &self.vhost;
         let mut pressure = Pressure::none();
-        let (point, refused) = self.batch.carry_out(now, |queue, effects| {
+        let is_complete = self.batch.carry_out(now, waker, |queue, effects| {
             pressure.add(queue, &effects);
             vhost.carry_out(queue, effects, now);
         });
-        self.owe_confirms(channels, point, &refused);
-        self.batch.clear();
+        self.waits_at_gate = !is_complete;
+        if is_complete {
+            let (point, refused) = self.batch.outcome();
+            self.owe_confirms(channels, point, &refused);
+            self.batch.clear();
+        }
         Some(pressure)
+    }
+
+    /// A part of the batch waits for gates that are shut. No further input is taken meanwhile.
+    pub(crate) fn waits_at_gate(&self) -> bool {
+        self.waits_at_gate
+    }
+
+    /// Nobody will open the gates: what waits for them is given up.
+    pub(crate) fn give_up_waiting(&mut self) {
+        self.batch.clear();
+        self.waits_at_gate = false;
+    }
+
+    /// Whether a part of the batch may have to wait for a gate.
+    #[inline]
+    pub(crate) fn meets_gates(&self) -> bool {
+        self.batch.meets_gates()
     }
 }

@@ -63,6 +63,7 @@ mod transaction_units;
 mod transactions;
 mod turns;
 mod unacked_memory;
+mod units_in_steps;
 mod unreadable;
 mod waiting;
 mod work;
