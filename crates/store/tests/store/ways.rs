@@ -58,7 +58,7 @@ struct Kept {
     live: Vec<u64>,
 }
 
-/// What a reader finds: of each log its messages with all that is known of them, and where it ends; and definitions.
+/// What a reader finds: of each log its messages with all that is known of them, and how many there are; and definitions.
 fn found(store: &leveret_store::Journal<Blob>, logs: &[Kept]) -> Vec<String> {
     let mut found = Vec::new();
     for log in logs {
@@ -74,12 +74,11 @@ fn found(store: &leveret_store::Journal<Blob>, logs: &[Kept]) -> Vec<String> {
                 sum,
             )
         });
-        let state = store.log_state(LogId(log.id));
-        // Of a log in which nothing is, nothing need have been written, which is then not known after a start.
-        let state = state.filter(|it| it.live > 0);
-        let state = state.map(|it| (it.live, it.next));
+        // Where it ends is not told: what was acknowledged before it was written is not known after a start, and may have
+        // been the last.
+        let live = store.log_state(LogId(log.id)).map_or(0, |it| it.live);
         found.push(format!(
-            "{}: {:?} {state:?}",
+            "{}: {:?} {live}",
             log.id,
             messages.collect::<Vec<_>>()
         ));
