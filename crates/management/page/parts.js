@@ -1,5 +1,5 @@
 // What the views are made of.
-import {html, signal, useEffect, useRef, useState} from './lib.js';
+import {html, signal, useEffect, useLayoutEffect, useRef, useState} from './lib.js';
 import {count, span2} from './format.js';
 
 const shapes = {
@@ -131,10 +131,11 @@ export function Toasts() {
   }}>Close</button></div>`)}</div>`;
 }
 
-// Keeps the focus inside, and gives it back.
+// Keeps the focus inside, and gives it back. The next key that is pressed is its own already: it has the focus as soon as it
+// is drawn, not a frame later.
 export function Dialog({title, children, act, side, wide, onClose = () => (dialog.value = null)}) {
   const box = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement;
     const first = box.current.querySelector('[autofocus]') || box.current.querySelector('input,select,textarea,button');
     first?.focus();
@@ -214,7 +215,7 @@ export function sheet({title, intro, fields, word, work, extra}) {
 export function Menu({label, children, items, cls = 'btn'}) {
   const [open, setOpen] = useState(false);
   const box = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return undefined;
     const close = (event) => !box.current?.contains(event.target) && setOpen(false);
     addEventListener('mousedown', close);

@@ -1,5 +1,5 @@
 // One queue: how it is, in words and numbers; what is in it; what is in force and where that comes from.
-import {html, useEffect} from '../lib.js';
+import {html, useEffect, useLayoutEffect} from '../lib.js';
 import {path, useLive} from '../api.js';
 import {bytes, count, perSecond, plural, rate, span, span2} from '../format.js';
 import {go, route, setQuery, to} from '../router.js';
@@ -41,7 +41,8 @@ export function Queue({vhost, name}) {
   const full = facts?.status === 200 ? facts.body : undefined;
   const wanted = route.value.query.get('do');
   const jump = (id) => document.getElementById(id)?.scrollIntoView({block: 'start'});
-  useEffect(() => {
+  // The keys of a view are there as soon as the view is.
+  useLayoutEffect(() => {
     own.value = {
       ...(row?.may.write && {w: () => publish(vhost, '', name)}), e: () => jump('peek'),
       1: () => jump('depth'), 2: () => jump('consumers'), 3: () => jump('force'), 4: () => jump('bindings'), 5: () => jump('peek'),
