@@ -1,5 +1,5 @@
 // Exchanges, and where each sends what it gets.
-import {html, useEffect, useMemo, useState} from '../lib.js';
+import {html, useEffect, useLayoutEffect, useMemo, useState} from '../lib.js';
 import {ask, get, path, useLive} from '../api.js';
 import {count, plural} from '../format.js';
 import {go, to} from '../router.js';
@@ -114,7 +114,7 @@ export function Topology({vhost: at, name, plain}) {
   const queues = useQueues(at, names);
   const graves = [...new Set(names.map((queue) => queues[queue]?.dead).filter((it) => it))];
   const dead = useDead(at, graves);
-  useEffect(() => {
+  useLayoutEffect(() => {
     own.value = {w: () => publish(at, real, key)};
     return () => (own.value = {});
   }, [at, real, key]);
